@@ -1,0 +1,1 @@
+//! Bounded, traversal-proof tar.gz in and out, one pass with its hash.

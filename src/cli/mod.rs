@@ -1,0 +1,48 @@
+//! The command line: one file a verb turns arguments into a Spec or a call, and a result into text or JSON.
+
+use crate::error::Result;
+use crate::spec::Instance;
+use crate::ui;
+use clap::{Args, Parser, Subcommand};
+
+/// Turns a bare Linux host into a Lightning remote signer, and keeps it one.
+#[derive(Debug, Parser)]
+#[command(name = "lsm", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// What every verb understands.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What every verb understands.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Print the result as one JSON object on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Which signer on this host
+    #[arg(long, global = true, value_name = "NAME", default_value_t)]
+    pub instance: Instance,
+    /// Say nothing but the result
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more; twice: everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {}
+
+/// Runs what the command line asks for.
+///
+/// # Errors
+/// Whatever the verb ends with.
+pub fn run(cli: Cli) -> Result<()> {
+    ui::set_voice(ui::Voice { json: cli.common.json, quiet: cli.common.quiet });
+    match cli.verb {}
+}

@@ -1,0 +1,110 @@
+//! One error for the whole program: a code, what the user is told, and what only the log is told.
+
+use std::fmt;
+
+/// The exit code that an error ends the process with. The numbers are part of the command line's contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Refused, or an audit found something.
+    Refused = 1,
+    /// Bad usage or bad input.
+    Usage = 2,
+    /// The machine lacks something, which the message names.
+    Lacking = 3,
+    /// Verification failed; nothing was installed.
+    Unverified = 4,
+}
+
+/// A stable name for one way of failing: `E-AREA-NNN`, never reused, with the exit code that it means.
+///
+/// Each room declares its own codes as constants; a test holds them unique over the whole source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code {
+    /// The `E-AREA-NNN` text.
+    pub id: &'static str,
+    /// How the process ends.
+    pub exit: Exit,
+}
+
+impl Code {
+    /// A refusal (exit 1).
+    pub const fn refused(id: &'static str) -> Self {
+        Self { id, exit: Exit::Refused }
+    }
+    /// Bad usage or input (exit 2).
+    pub const fn usage(id: &'static str) -> Self {
+        Self { id, exit: Exit::Usage }
+    }
+    /// Something that the machine lacks (exit 3).
+    pub const fn lacking(id: &'static str) -> Self {
+        Self { id, exit: Exit::Lacking }
+    }
+    /// A verification that failed (exit 4).
+    pub const fn unverified(id: &'static str) -> Self {
+        Self { id, exit: Exit::Unverified }
+    }
+}
+
+/// What went wrong: one line of cause, one of hint, a code. Never holds a secret.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    code: Code,
+    cause: String,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error with its one line of cause, written for the user.
+    pub fn new(code: Code, cause: impl Into<String>) -> Self {
+        Self(Box::new(Inner { code, cause: cause.into(), hint: None, source: None }))
+    }
+
+    /// Adds the one line that says what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the underlying error, which only the verbose log shows.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The one line of cause.
+    pub fn cause(&self) -> &str {
+        &self.0.cause
+    }
+
+    /// The one line of hint, where there is one.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.0.cause, self.0.code.id)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|e| e as _)
+    }
+}

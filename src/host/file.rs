@@ -1,0 +1,251 @@
+//! Files that are born whole: final mode and owner before the first byte, replaced by rename, fsynced with their folder.
+
+use crate::error::{Code, Error, Result};
+use crate::host::user::Owner;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+const CANNOT_READ: Code = Code::lacking("E-HOST-001");
+const CANNOT_WRITE: Code = Code::lacking("E-HOST-002");
+const EXISTS: Code = Code::refused("E-HOST-003");
+const TOO_LARGE: Code = Code::usage("E-HOST-004");
+const NOT_A_FOLDER: Code = Code::refused("E-HOST-005");
+
+/// Mode and owner of a file or folder; without an owner it belongs to whoever runs lsm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Access {
+    /// The permission bits, as in chmod(2).
+    pub mode: u32,
+    /// The owner, where it is not the process's own user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+}
+
+impl Access {
+    /// Bits alone; the owner is the process's user.
+    pub const fn mode(mode: u32) -> Self {
+        Self { mode, owner: None }
+    }
+
+    /// Bits and owner.
+    pub const fn owned(mode: u32, owner: Owner) -> Self {
+        Self { mode, owner: Some(owner) }
+    }
+}
+
+/// Reads a whole file of at most `limit` bytes.
+///
+/// # Errors
+/// Where it cannot be read or is larger.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(|e| cannot_read(path, &e))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| cannot_read(path, &e))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::new(TOO_LARGE, format!("{} is larger than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// Reads a text file of at most 1 MiB.
+///
+/// # Errors
+/// Where it cannot be read, is larger, or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    String::from_utf8(read(path, 1 << 20)?)
+        .map_err(|_| Error::new(CANNOT_READ, format!("{} is not UTF-8 text", path.display())))
+}
+
+/// Puts `bytes` at `path`, replacing what was there: written aside with its final access, fsynced, renamed, folder fsynced.
+///
+/// # Errors
+/// Where any of these fails; what was at `path` is then untouched.
+pub fn replace(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
+    let aside = write_aside(path, bytes, access)?;
+    settle(path, std::fs::rename(&aside, path), &aside)
+}
+
+/// Puts `bytes` at `path` only where nothing is there yet.
+///
+/// # Errors
+/// Where something is there (it is left alone), or writing fails.
+pub fn create(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
+    let aside = write_aside(path, bytes, access)?;
+    let renamed = renameat2(AT_FDCWD, &aside, AT_FDCWD, path, RenameFlags::RENAME_NOREPLACE);
+    settle(path, renamed.map_err(std::io::Error::from), &aside)
+}
+
+/// Makes the folder `path` with `access`; its parents must exist. A folder that is there keeps its content and gets the access.
+///
+/// # Errors
+/// Where it cannot be made, or something other than a folder (a link to one too) is there.
+pub fn make_folder(path: &Path, access: Access) -> Result<()> {
+    // Made private and widened after: there is no moment at which a stranger could enter.
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(cannot_write(path, &e)),
+    }
+    let folder = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(|e| Error::new(NOT_A_FOLDER, format!("{} is not a folder: {e}", path.display())))?;
+    grant(&folder, access).map_err(|e| cannot_write(path, &e))?;
+    sync_folder_of(path)
+}
+
+/// Removes one file; true where there was one.
+///
+/// # Errors
+/// Where it is there and cannot be removed.
+pub fn remove(path: &Path) -> Result<bool> {
+    match std::fs::remove_file(path) {
+        Ok(()) => sync_folder_of(path).map(|()| true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(cannot_write(path, &e)),
+    }
+}
+
+/// Removes a folder and all that is in it (links are not followed); true where there was one.
+///
+/// # Errors
+/// Where it is there and cannot be removed.
+pub fn remove_tree(path: &Path) -> Result<bool> {
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => sync_folder_of(path).map(|()| true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(cannot_write(path, &e)),
+    }
+}
+
+/// Fsyncs the folder that holds `path`, so that a rename or removal in it survives a power cut.
+///
+/// # Errors
+/// Where the folder cannot be opened or synced.
+pub fn sync_folder_of(path: &Path) -> Result<()> {
+    let parent = parent_of(path);
+    File::open(parent).and_then(|d| d.sync_all()).map_err(|e| cannot_write(parent, &e))
+}
+
+/// Sets owner and mode on an open file; the owner first, since chown(2) clears the set-id bits.
+pub(crate) fn grant(file: &File, access: Access) -> std::io::Result<()> {
+    let now = file.metadata()?;
+    if let Some(o) = access.owner
+        && (now.uid(), now.gid()) != (o.uid, o.gid)
+    {
+        fchown(file, Some(o.uid), Some(o.gid))?;
+    }
+    if file.metadata()?.mode() & 0o7777 != access.mode {
+        file.set_permissions(Permissions::from_mode(access.mode))?;
+    }
+    Ok(())
+}
+
+fn write_aside(path: &Path, bytes: &[u8], access: Access) -> Result<PathBuf> {
+    let aside = aside_name(path);
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+        grant(&file, access)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    })();
+    written.map_err(|e| {
+        // Nothing half-written stays; the first error is the one worth telling.
+        let _ = std::fs::remove_file(&aside);
+        cannot_write(path, &e)
+    })?;
+    Ok(aside)
+}
+
+fn settle(path: &Path, renamed: std::io::Result<()>, aside: &Path) -> Result<()> {
+    if let Err(e) = renamed {
+        let _ = std::fs::remove_file(aside);
+        if e.kind() == ErrorKind::AlreadyExists {
+            return Err(Error::new(EXISTS, format!("{} is there already", path.display()))
+                .hint("it is left as it is; name another file or move it away"));
+        }
+        return Err(cannot_write(path, &e));
+    }
+    sync_folder_of(path)
+}
+
+fn aside_name(path: &Path) -> PathBuf {
+    let mut random = [0_u8; 8];
+    getrandom::fill(&mut random).expect("the kernel's random generator answers");
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    parent_of(path).join(format!(".{name}.{}", hex::encode(random)))
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    }
+}
+
+fn cannot_read(path: &Path, e: &std::io::Error) -> Error {
+    Error::new(CANNOT_READ, format!("cannot read {}: {e}", path.display()))
+}
+
+fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
+    let error = Error::new(CANNOT_WRITE, format!("cannot write {}: {e}", path.display()));
+    match e.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            error.hint("the disk is full; free some space and run it again")
+        }
+        ErrorKind::PermissionDenied => error.hint("run it as root, with sudo"),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode_of(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn replace_gives_the_mode_whatever_the_umask_and_leaves_nothing_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        for mode in [0o600, 0o644, 0o400] {
+            replace(&path, b"x", Access::mode(mode)).unwrap();
+            assert_eq!(mode_of(&path), mode);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn create_never_overwrites_and_leaves_nothing_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seed");
+        create(&path, b"first", Access::mode(0o600)).unwrap();
+        let again = create(&path, b"second", Access::mode(0o600)).unwrap_err();
+        assert_eq!(again.code(), EXISTS);
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn make_folder_refuses_a_link_to_a_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/tmp", dir.path().join("link")).unwrap();
+        let refused = make_folder(&dir.path().join("link"), Access::mode(0o700)).unwrap_err();
+        assert_eq!(refused.code(), NOT_A_FOLDER);
+    }
+
+    #[test]
+    fn read_refuses_more_than_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("big");
+        std::fs::write(&path, [0; 11]).unwrap();
+        assert_eq!(read(&path, 10).unwrap_err().code(), TOO_LARGE);
+        assert_eq!(read(&path, 11).unwrap().len(), 11);
+    }
+}

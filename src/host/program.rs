@@ -1,0 +1,247 @@
+//! Programs, started with an empty environment, no shell, and secrets only through standard input.
+
+use crate::error::{Code, Error, Result};
+use crate::secret::Secret;
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+const MISSING: Code = Code::lacking("E-HOST-020");
+const FAILED: Code = Code::lacking("E-HOST-021");
+
+/// The search path of every program that lsm starts: the system's folders, nothing that a caller could prepend.
+pub const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// One program to run. Its environment holds `PATH` ([`SYSTEM_PATH`]), `LC_ALL=C.UTF-8` and what [`Program::env`] adds.
+pub struct Program {
+    command: Command,
+    name: OsString,
+    input: Option<Secret>,
+}
+
+/// What a finished program left.
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error, as text.
+    pub stderr: String,
+}
+
+impl Program {
+    /// A program by name (looked up in [`SYSTEM_PATH`]) or by path.
+    pub fn new(name: impl AsRef<OsStr>) -> Self {
+        let name = name.as_ref();
+        let found = find(name).unwrap_or_else(|| name.to_owned());
+        let mut command = Command::new(found);
+        command.env_clear().env("PATH", SYSTEM_PATH).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+        Self { command, name: name.to_owned(), input: None }
+    }
+
+    /// Adds one argument. Never a secret: arguments are readable by every user.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets one environment variable. Never a secret.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Sets the working folder.
+    #[must_use]
+    pub fn folder(mut self, path: &Path) -> Self {
+        self.command.current_dir(path);
+        self
+    }
+
+    /// Gives these bytes on standard input.
+    #[must_use]
+    pub fn input(mut self, bytes: Secret) -> Self {
+        self.command.stdin(Stdio::piped());
+        self.input = Some(bytes);
+        self
+    }
+
+    /// Runs `prepare` in the child between fork and exec: to drop rights there.
+    ///
+    /// # Safety
+    /// As [`CommandExt::pre_exec`]: only async-signal-safe calls, no allocation.
+    #[must_use]
+    pub unsafe fn before_exec(mut self, prepare: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+        // SAFETY: the caller keeps pre_exec's rules, which are this function's own.
+        unsafe { self.command.pre_exec(prepare) };
+        self
+    }
+
+    /// The command line, for a log: arguments never hold secrets.
+    pub fn shown(&self) -> String {
+        let args = self.command.get_args().map(|a| a.to_string_lossy());
+        std::iter::once(self.name.to_string_lossy()).chain(args).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs it to its end and returns what it left, whatever its exit status.
+    ///
+    /// # Errors
+    /// Where it is not there or cannot be started.
+    pub fn output(mut self) -> Result<Output> {
+        tracing::debug!(command = %self.shown(), "run");
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let input = self.input.take();
+        let mut child = self.spawn_child()?;
+        // The pipes are small against a full buffer here: inputs are passwords and unit-sized texts.
+        let fed = input.map_or(Ok(()), |bytes| feed(&mut child, &bytes));
+        let output = child.wait_with_output().map_err(|e| self.failed(&e.to_string()))?;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() {
+            fed.map_err(|e| self.failed(&e.to_string()))?;
+        }
+        Ok(Output { status: output.status, stdout: output.stdout, stderr })
+    }
+
+    /// Runs it and returns its standard output.
+    ///
+    /// # Errors
+    /// As [`Program::output`], and where it ends with anything but success.
+    pub fn run(self) -> Result<Vec<u8>> {
+        let shown = self.shown();
+        let output = self.output()?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        Err(failure(&shown, output.status, &output.stderr))
+    }
+
+    /// Runs it, handing each line of its standard error to `line` as it comes, and returns its standard output.
+    ///
+    /// # Errors
+    /// As [`Program::run`]; the error names the last lines of standard error.
+    pub fn run_with_lines(mut self, mut line: impl FnMut(&str)) -> Result<Vec<u8>> {
+        tracing::debug!(command = %self.shown(), "run");
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let shown = self.shown();
+        let mut child = self.spawn_child()?;
+        let mut stdout = child.stdout.take().expect("piped above");
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            stdout.read_to_end(&mut all).map(|_| all)
+        });
+        let mut last = std::collections::VecDeque::with_capacity(LAST_LINES);
+        for text in BufReader::new(child.stderr.take().expect("piped above")).lines().map_while(|l| l.ok()) {
+            line(&text);
+            if last.len() == LAST_LINES {
+                last.pop_front();
+            }
+            last.push_back(text);
+        }
+        let status = child.wait().map_err(|e| self.failed(&e.to_string()))?;
+        let stdout = reader.join().expect("the reader does not panic").map_err(|e| self.failed(&e.to_string()))?;
+        if status.success() {
+            return Ok(stdout);
+        }
+        Err(failure(&shown, status, &last.make_contiguous().join("\n")))
+    }
+
+    /// Starts it in a session of its own and leaves it running, with output appended to `log`.
+    ///
+    /// # Errors
+    /// Where it is not there or cannot be started.
+    pub fn start(mut self, log: std::fs::File) -> Result<Child> {
+        tracing::debug!(command = %self.shown(), "start");
+        let errors = log.try_clone().map_err(|e| self.failed(&e.to_string()))?;
+        self.command.stdout(log).stderr(errors).process_group(0);
+        self.spawn_child()
+    }
+
+    fn spawn_child(&mut self) -> Result<Child> {
+        self.command.spawn().map_err(|e| match e.kind() {
+            ErrorKind::NotFound => missing(&self.name.to_string_lossy()),
+            _ => self.failed(&e.to_string()),
+        })
+    }
+
+    fn failed(&self, why: &str) -> Error {
+        Error::new(FAILED, format!("cannot run {}: {why}", self.name.to_string_lossy()))
+    }
+}
+
+const LAST_LINES: usize = 20;
+
+/// The path of program `name` in [`SYSTEM_PATH`], where it is there; a name with a slash is its own path.
+pub fn find(name: impl AsRef<OsStr>) -> Option<OsString> {
+    let name = Path::new(name.as_ref());
+    if name.components().count() > 1 {
+        return name.is_file().then(|| name.into());
+    }
+    SYSTEM_PATH.split(':').map(|folder| Path::new(folder).join(name)).find(|p| p.is_file()).map(Into::into)
+}
+
+/// The error for a program that is not on the machine, with the command that gets it.
+pub fn missing(name: &str) -> Error {
+    let package = match name {
+        "nft" => "nftables",
+        "systemctl" | "systemd-creds" | "systemd-analyze" | "systemd-sysusers" | "systemd-tmpfiles" => "systemd",
+        other => other,
+    };
+    Error::new(MISSING, format!("this machine has no {name}")).hint(format!("get it with: apt-get install {package}"))
+}
+
+fn feed(child: &mut Child, bytes: &Secret) -> std::io::Result<()> {
+    child.stdin.take().expect("piped with the input").write_all(bytes.expose())
+}
+
+fn failure(shown: &str, status: ExitStatus, stderr: &str) -> Error {
+    let last = stderr.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it printed no reason");
+    Error::new(FAILED, format!("{shown} failed ({status}): {}", last.trim())).because(stderr.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_sees_no_environment_but_its_own() {
+        let seen = Program::new("env").env("A", "1").run().unwrap();
+        let mut seen: Vec<_> = std::str::from_utf8(&seen).unwrap().lines().map(str::to_owned).collect();
+        seen.sort();
+        assert_eq!(seen, ["A=1", "LC_ALL=C.UTF-8", &format!("PATH={SYSTEM_PATH}")]);
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_what_gets_it() {
+        let error = Program::new("no-such-program").run().unwrap_err();
+        assert_eq!(error.code(), MISSING);
+        assert!(error.advice().unwrap().contains("apt-get install no-such-program"));
+    }
+
+    #[test]
+    fn input_arrives_and_a_failure_tells_its_last_line() {
+        assert_eq!(Program::new("cat").input(Secret::new(b"abc".to_vec())).run().unwrap(), b"abc");
+        let error = Program::new("sh").args(["-c", "echo one >&2; echo two >&2; exit 3"]).run().unwrap_err();
+        assert!(error.cause().ends_with("two"), "{error}");
+    }
+
+    #[test]
+    fn lines_come_one_by_one() {
+        let mut lines = Vec::new();
+        let out = Program::new("sh")
+            .args(["-c", "echo a >&2; echo b >&2; echo out"])
+            .run_with_lines(|l| lines.push(l.to_owned()))
+            .unwrap();
+        assert_eq!((lines, out.as_slice()), (vec!["a".to_owned(), "b".to_owned()], b"out\n".as_slice()));
+    }
+}

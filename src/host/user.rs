@@ -1,0 +1,45 @@
+//! Users and groups by name, and the process's own identity.
+
+use crate::error::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
+
+const UNKNOWN: Code = Code::lacking("E-HOST-010");
+
+/// Who owns a file: numbers, as the kernel keeps them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// Root and its group.
+    pub const ROOT: Self = Self { uid: 0, gid: 0 };
+}
+
+/// True where this process runs as root.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// The uid and primary gid of user `name`, or `None` where there is none.
+///
+/// # Errors
+/// Where the user database cannot be read.
+pub fn find(name: &str) -> Result<Option<Owner>> {
+    let user = nix::unistd::User::from_name(name)
+        .map_err(|e| Error::new(UNKNOWN, format!("cannot look up the user {name}: {e}")))?;
+    Ok(user.map(|u| Owner { uid: u.uid.as_raw(), gid: u.gid.as_raw() }))
+}
+
+/// The gid of group `name`, or `None` where there is none.
+///
+/// # Errors
+/// Where the group database cannot be read.
+pub fn find_group(name: &str) -> Result<Option<u32>> {
+    let group = nix::unistd::Group::from_name(name)
+        .map_err(|e| Error::new(UNKNOWN, format!("cannot look up the group {name}: {e}")))?;
+    Ok(group.map(|g| g.gid.as_raw()))
+}
