@@ -98,6 +98,28 @@ pub fn make_folder(path: &Path, access: Access) -> Result<()> {
     sync_folder_of(path)
 }
 
+/// Makes the folder `path` and the missing ones above it, each with `access`; those that are there stay as they are.
+///
+/// # Errors
+/// As [`make_folder`].
+pub fn make_folders(path: &Path, access: Access) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    make_folders(parent_of(path), access)?;
+    make_folder(path, access)
+}
+
+/// Opens a log (0600) to append to.
+///
+/// # Errors
+/// Where it cannot be opened.
+pub fn open_log(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    options.open(path).map_err(|e| cannot_write(path, &e))
+}
+
 /// Removes one file; true where there was one.
 ///
 /// # Errors

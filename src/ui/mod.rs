@@ -1,6 +1,7 @@
 //! What the user sees: progress and tables on standard error, results on standard output, JSON where asked.
 
 pub mod progress;
+pub mod terminal;
 
 use std::sync::OnceLock;
 

@@ -32,6 +32,11 @@ impl Progress {
     pub fn say(&self, words: &str) {
         self.0.set_message(words.to_owned());
     }
+
+    /// Takes the line away while `talk` has the terminal.
+    pub fn suspend<T>(&self, talk: impl FnOnce() -> T) -> T {
+        self.0.suspend(talk)
+    }
 }
 
 impl Drop for Progress {

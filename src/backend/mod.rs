@@ -1,0 +1,4 @@
+//! A backend says which steps a Spec needs; it changes nothing itself.
+
+pub mod foreground;
+pub mod native;

@@ -1,0 +1,358 @@
+//! The native backend: systemd units, an own user, the packet filter. Every path is part of the command line's contract.
+
+use crate::error::{Code, Error, Result};
+use crate::facts::Facts;
+use crate::host::credential::Keep;
+use crate::plan::step::{Access, Door, Runner, SeedSink, Step};
+use crate::release::{Arch, Release};
+use crate::render::lnd_conf::{LndConf, render_lnd_conf};
+use crate::render::nft::render_nft;
+use crate::render::unit::{
+    Credential, NFTABLES_DROP_IN, UNITS, render_create_drop_in, render_folders, render_service_drop_in,
+    render_socket_drop_in, render_users,
+};
+use crate::spec::{Instance, Mode, Spec};
+use std::path::{Path, PathBuf};
+
+const NO_SPEC: Code = Code::refused("E-NATIVE-001");
+const NO_NAMES: Code = Code::usage("E-NATIVE-002");
+
+/// Where units are installed.
+const UNIT_FOLDER: &str = "/etc/systemd/system";
+/// Where a unit lives that must not outlive a reboot (systemd.unit(5)).
+const RUNTIME_UNIT_FOLDER: &str = "/run/systemd/system";
+/// The packet filter's file.
+const FIREWALL: &str = "/etc/lsm/firewall.nft";
+
+/// The places of one instance.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    instance: Instance,
+}
+
+impl Layout {
+    /// The places of `instance`.
+    pub fn new(instance: &Instance) -> Self {
+        Self { instance: instance.clone() }
+    }
+
+    /// The spec.
+    pub fn spec(&self) -> PathBuf {
+        format!("/etc/lsm/{}.toml", self.instance).into()
+    }
+
+    /// lnd's settings.
+    pub fn conf(&self) -> PathBuf {
+        format!("/etc/lsm/{}-lnd.conf", self.instance).into()
+    }
+
+    /// The folder of what is public: certificate and receipt.
+    pub fn folder(&self) -> PathBuf {
+        format!("/etc/lsm/{}", self.instance).into()
+    }
+
+    /// The wallet's receipt.
+    pub fn receipt(&self) -> PathBuf {
+        self.folder().join("wallet.toml")
+    }
+
+    /// lnd's own folder.
+    pub fn data(&self) -> PathBuf {
+        format!("/var/lib/lsm/{}", self.instance).into()
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> PathBuf {
+        format!("/var/lib/lsm/journal/{}.jsonl", self.instance).into()
+    }
+
+    /// The bundle, where no other place was named.
+    pub fn bundle(&self) -> PathBuf {
+        format!("/var/lib/lsm/bundle/{}", self.instance).into()
+    }
+
+    /// The user of lnd.
+    pub fn user(&self) -> String {
+        format!("lsm-{}", self.instance)
+    }
+
+    /// lnd's unit.
+    pub fn service(&self) -> String {
+        format!("lsm@{}.service", self.instance)
+    }
+
+    /// The port's unit.
+    pub fn socket(&self) -> String {
+        format!("lsm-proxy@{}.socket", self.instance)
+    }
+
+    /// How lsm reaches this lnd.
+    pub fn door(&self) -> Door {
+        Door {
+            socket: format!("/run/lsm/{}/lnd.sock", self.instance).into(),
+            certificate: self.folder().join("tls.cert"),
+            macaroon: format!("/run/lsm/{}-admin/admin.macaroon", self.instance).into(),
+        }
+    }
+
+    /// lnd's wallet database on the spec's network (lnd: chainreg, `wallet.db` in its chain folder).
+    pub fn database(&self, spec: &Spec) -> PathBuf {
+        self.data().join(format!("data/chain/bitcoin/{}/wallet.db", spec.network))
+    }
+
+    fn keep(&self, what: &str, facts: &Facts) -> Keep {
+        if facts.programs.contains("systemd-creds") {
+            let path = format!("/etc/credstore.encrypted/lsm-{}.{what}", self.instance).into();
+            return Keep::Sealed { name: what.to_owned(), path };
+        }
+        Keep::Plain { path: format!("/etc/credstore/lsm-{}.{what}", self.instance).into() }
+    }
+}
+
+/// What an install wants besides the spec.
+#[derive(Debug, Clone)]
+pub struct Wishes {
+    /// Where a new wallet's seed goes.
+    pub seed: SeedSink,
+    /// The operator's own password for the wallet.
+    pub password: Option<PathBuf>,
+    /// Where the bundle goes.
+    pub bundle: PathBuf,
+    /// Leave the wallet, and what needs one, for later.
+    pub no_wallet: bool,
+    /// The hash of the running lsm.
+    pub lsm_sha256: String,
+    /// The other signers of this host, for the one packet filter.
+    pub others: Vec<Spec>,
+}
+
+/// The steps from a bare host to a running signer, in order; the public port is the last.
+///
+/// # Errors
+/// Where the spec asks for what cannot be: no name to put into the certificate, say.
+pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Vec<Step>> {
+    if spec.certificate_names().is_empty() {
+        return Err(Error::new(NO_NAMES, format!("{} is no address that a watch-only node can dial", spec.listen))
+            .hint("name what it dials with --san NAME or --san ADDRESS"));
+    }
+    let build = Build { spec, wishes, facts, layout: Layout::new(&spec.instance), release, arch };
+    let mut steps = build.ground()?;
+    steps.extend(build.program()?);
+    steps.extend(build.units()?);
+    if !wishes.no_wallet {
+        steps.extend(build.wallet()?);
+        steps.extend(build.service());
+    }
+    Ok(steps)
+}
+
+struct Build<'a> {
+    spec: &'a Spec,
+    wishes: &'a Wishes,
+    facts: &'a Facts,
+    layout: Layout,
+    release: &'a Release,
+    arch: Arch,
+}
+
+impl Build<'_> {
+    /// Users and folders.
+    fn ground(&self) -> Result<Vec<Step>> {
+        let user = self.layout.user();
+        let proxy = format!("lsm-proxy-{}", self.spec.instance);
+        let users: PathBuf = format!("/etc/sysusers.d/lsm-{}.conf", self.spec.instance).into();
+        let folders: PathBuf = format!("/etc/tmpfiles.d/lsm-{}.conf", self.spec.instance).into();
+        let run = |name: &str| PathBuf::from(format!("/run/lsm/{}{name}", self.spec.instance));
+        let mut steps = vec![
+            folder("/etc/lsm", 0o755),
+            folder(self.layout.folder(), 0o755),
+            folder("/etc/sysusers.d", 0o755),
+            text(&users, render_users(&self.spec.instance)?),
+            Step::Users { file: users, names: vec![user.clone(), proxy] },
+            folder("/etc/tmpfiles.d", 0o755),
+            text(&folders, render_folders(&self.spec.instance)?),
+            Step::RuntimeFolders { file: folders, folders: vec![run(""), run("-admin")] },
+            Step::Folder { path: self.layout.data(), access: Access::owned(0o700, user) },
+        ];
+        let store = self.layout.keep("wallet-password", self.facts);
+        steps.push(folder(store.path().parent().unwrap_or(Path::new("/etc/credstore")), 0o700));
+        Ok(steps)
+    }
+
+    /// lsm, lnd and what lnd reads.
+    fn program(&self) -> Result<Vec<Step>> {
+        let pin = self.release.pin(self.arch)?;
+        let lnd = self.lnd_folder();
+        let secret = "$CREDENTIALS_DIRECTORY/tls-key";
+        let door = self.layout.door();
+        let conf = LndConf {
+            instance: &self.spec.instance,
+            network: self.spec.network,
+            lnddir: &self.layout.data().display().to_string(),
+            socket: &door.socket.display().to_string(),
+            certificate: &door.certificate.display().to_string(),
+            key: secret,
+            macaroons: &door.macaroon.parent().unwrap_or(Path::new("/run")).display().to_string(),
+        };
+        let spec = toml::to_string(self.spec).map_err(|e| Error::new(NO_SPEC, "the spec cannot be written").because(e))?;
+        Ok(vec![
+            folder("/usr/local/lib/lsm", 0o755),
+            Step::Lsm { path: "/usr/local/lib/lsm/lsm".into(), sha256: self.wishes.lsm_sha256.clone() },
+            folder("/usr/local/lib/lsm/lnd", 0o755),
+            folder(&lnd, 0o755),
+            Step::Release {
+                version: self.release.version.clone(),
+                folder: lnd,
+                lnd_sha256: pin.lnd.clone(),
+                lncli_sha256: pin.lncli.clone(),
+            },
+            text(&self.layout.spec(), format!("# What this signer is to be; `lsm install` reads and writes it.\n{spec}")),
+            text(&self.layout.conf(), render_lnd_conf(&conf)?),
+            Step::Certificate {
+                path: door.certificate,
+                key: self.layout.keep("tls-key", self.facts),
+                names: self.spec.certificate_names(),
+            },
+            Step::Password {
+                keep: self.layout.keep("wallet-password", self.facts),
+                from: self.wishes.password.clone(),
+            },
+        ])
+    }
+
+    /// Units, drop-ins and the packet filter, which is loaded before anything can listen.
+    fn units(&self) -> Result<Vec<Step>> {
+        let mut specs: Vec<&Spec> = self.wishes.others.iter().filter(|s| s.instance != self.spec.instance).collect();
+        specs.push(self.spec);
+        specs.sort_by(|a, b| a.instance.cmp(&b.instance));
+        let mut steps: Vec<Step> = UNITS.iter().map(|(name, body)| text(&unit_path(name), (*body).to_owned())).collect();
+        let service = drop_in(&self.layout.service());
+        steps.push(folder(parent(&service), 0o755));
+        let drop_in_text =
+            render_service_drop_in(self.spec, &self.lnd(), &self.conf(), &self.credentials(&["wallet-password", "tls-key"]))?;
+        steps.push(text(&service, drop_in_text));
+        if self.spec.mode == Mode::Isolated {
+            let socket = drop_in(&self.layout.socket());
+            steps.push(folder(parent(&socket), 0o755));
+            steps.push(text(&socket, render_socket_drop_in(self.spec)?));
+        }
+        let nftables = drop_in("nftables.service");
+        steps.push(folder(parent(&nftables), 0o755));
+        steps.push(text(&nftables, NFTABLES_DROP_IN.to_owned()));
+        let firewall = PathBuf::from(FIREWALL);
+        steps.push(text(&firewall, render_nft(&specs)?));
+        let files = steps.iter().flat_map(Step::paths).filter(|path| *path != firewall).collect();
+        steps.push(Step::ReloadUnits { after: files });
+        steps.push(Step::Firewall {
+            unit: "lsm-firewall.service".into(),
+            link: unit_path("sysinit.target.wants/lsm-firewall.service"),
+            after: vec![firewall, unit_path("lsm-firewall.service")],
+        });
+        Ok(steps)
+    }
+
+    fn wallet(&self) -> Result<Vec<Step>> {
+        // The same sandbox under another name: it exists in /run while the wallet is made, and never has a port.
+        let unit = format!("lsm-create@{}.service", self.spec.instance);
+        let (_, sandbox) = UNITS[1];
+        let drop_in_text = render_create_drop_in(&self.lnd(), &self.conf(), &self.credentials(&["tls-key"]))?;
+        let files = vec![
+            (Path::new(RUNTIME_UNIT_FOLDER).join(&unit), sandbox.to_owned()),
+            (Path::new(RUNTIME_UNIT_FOLDER).join(format!("{unit}.d/lsm.conf")), drop_in_text),
+        ];
+        Ok(vec![Step::Wallet {
+            runner: Runner::Unit { unit, files },
+            door: self.layout.door(),
+            password: self.layout.keep("wallet-password", self.facts),
+            seed: self.wishes.seed.clone(),
+            database: self.layout.database(self.spec),
+            receipt: self.layout.receipt(),
+            network: self.spec.network,
+        }])
+    }
+
+    /// lnd, then the bundle, and the public port last of all.
+    fn service(&self) -> Vec<Step> {
+        let service = self.layout.service();
+        let socket = self.layout.socket();
+        let door = self.layout.door();
+        let after = vec![
+            unit_path("lsm@.service"),
+            drop_in(&service),
+            self.layout.conf(),
+            door.certificate.clone(),
+            self.lnd_folder().join("lnd"),
+        ];
+        let mut steps = vec![
+            Step::Service { link: wants("multi-user.target", &service), unit: service.clone(), after },
+            folder("/var/lib/lsm/bundle", 0o700),
+            Step::Bundle {
+                folder: self.wishes.bundle.clone(),
+                receipt: self.layout.receipt(),
+                hosts: self.spec.certificate_names().iter().map(|name| dial(name, self.spec.listen.port())).collect(),
+                taproot_channels: self.spec.taproot_channels,
+                after: vec![door.certificate.clone(), self.layout.spec()],
+                door,
+            },
+        ];
+        if self.spec.mode == Mode::Isolated {
+            steps.push(Step::Service {
+                link: wants(&service, &socket),
+                after: vec![drop_in(&socket), unit_path("lsm-proxy@.socket"), unit_path("lsm-proxy@.service")],
+                unit: socket,
+            });
+        }
+        steps
+    }
+
+    fn lnd_folder(&self) -> PathBuf {
+        Path::new("/usr/local/lib/lsm/lnd").join(&self.release.version)
+    }
+
+    fn lnd(&self) -> String {
+        self.lnd_folder().join("lnd").display().to_string()
+    }
+
+    fn conf(&self) -> String {
+        self.layout.conf().display().to_string()
+    }
+
+    fn credentials(&self, names: &[&str]) -> Vec<Credential> {
+        let credential = |name: &&str| {
+            let keep = self.layout.keep(name, self.facts);
+            Credential { name: (*name).to_owned(), path: keep.path().display().to_string(), sealed: keep.is_sealed() }
+        };
+        names.iter().map(credential).collect()
+    }
+}
+
+fn dial(name: &crate::spec::San, port: u16) -> String {
+    match name {
+        crate::spec::San::Address(std::net::IpAddr::V6(address)) => format!("[{address}]:{port}"),
+        name => format!("{name}:{port}"),
+    }
+}
+
+fn folder(path: impl Into<PathBuf>, mode: u32) -> Step {
+    Step::Folder { path: path.into(), access: Access::mode(mode) }
+}
+
+fn text(path: &Path, text: String) -> Step {
+    Step::Text { path: path.to_owned(), access: Access::mode(0o644), text }
+}
+
+fn unit_path(name: &str) -> PathBuf {
+    Path::new(UNIT_FOLDER).join(name)
+}
+
+fn drop_in(unit: &str) -> PathBuf {
+    unit_path(&format!("{unit}.d/lsm.conf"))
+}
+
+fn wants(target: &str, unit: &str) -> PathBuf {
+    unit_path(&format!("{target}.wants/{unit}"))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}

@@ -1,0 +1,195 @@
+//! One read-only look at the machine, shared by planner and audit.
+
+use crate::host::{file, program, user};
+use crate::signer::certificate::Certificate;
+use crate::spec::San;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing.
+    Absent,
+    /// This user may not look.
+    Hidden,
+    /// A file, with its permission bits, owner and group by number, and hash where it could be read.
+    File {
+        /// Permission bits.
+        mode: u32,
+        /// Owner's number.
+        uid: u32,
+        /// Group's number.
+        gid: u32,
+        /// SHA-256 in hex; `None` where this user may not read it.
+        sha256: Option<String>,
+    },
+    /// A folder.
+    Folder {
+        /// Permission bits.
+        mode: u32,
+        /// Owner's number.
+        uid: u32,
+        /// Group's number.
+        gid: u32,
+    },
+    /// A link, a socket or something else.
+    Other,
+}
+
+/// What the machine is.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// lsm runs as root.
+    pub root: bool,
+    /// systemd is the running init (sd_booted(3): /run/systemd/system is there), with its major version.
+    pub systemd: Option<u32>,
+    /// Programs that a plan may need and that are there.
+    pub programs: BTreeSet<&'static str>,
+    /// /etc/hosts names localhost; lnd cannot start without it.
+    pub localhost: bool,
+    /// Bytes free for an unprivileged user where signers live.
+    pub space: u64,
+    /// What is at each path that the plan touches.
+    pub seen: BTreeMap<PathBuf, Seen>,
+    /// Units that are active, of those asked about.
+    pub active: BTreeSet<String>,
+    /// Numbers of users and groups by name, of those asked about.
+    pub users: BTreeMap<String, u32>,
+    /// Groups by name.
+    pub groups: BTreeMap<String, u32>,
+    /// Who owns what lsm writes without naming an owner: root where a plan is for root.
+    pub owner: u32,
+    /// What the certificates among the paths are valid for.
+    pub certificates: BTreeMap<PathBuf, Vec<San>>,
+}
+
+/// The programs that a plan may need.
+const PROGRAMS: [&str; 6] = ["nft", "systemctl", "systemd-creds", "systemd-sysusers", "systemd-tmpfiles", "gzip"];
+
+impl Facts {
+    /// Looks at the machine as a whole; [`Facts::observe`] adds what a plan touches.
+    pub fn gather() -> Self {
+        Self {
+            root: user::is_root(),
+            systemd: systemd_version(),
+            programs: PROGRAMS.into_iter().filter(|name| program::find(name).is_some()).collect(),
+            localhost: names_localhost(&file::read_text(Path::new("/etc/hosts")).unwrap_or_default()),
+            space: free_space(Path::new("/var/lib")),
+            seen: BTreeMap::new(),
+            active: BTreeSet::new(),
+            users: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            owner: 0,
+            certificates: BTreeMap::new(),
+        }
+    }
+
+    /// Adds what is at `paths`, who `names` are and which of `units` are active.
+    #[must_use]
+    pub fn observe<'a>(
+        mut self,
+        paths: impl IntoIterator<Item = &'a PathBuf>,
+        names: impl IntoIterator<Item = &'a str>,
+        units: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        for path in paths {
+            if path.extension().is_some_and(|ending| ending == "cert")
+                && let Some(certificate) = file::read(path, 1 << 16).ok().and_then(|pem| Certificate::parse_pem(&pem).ok())
+            {
+                self.certificates.insert(path.to_owned(), certificate.names().to_vec());
+            }
+            self.seen.entry(path.to_owned()).or_insert_with(|| look(path));
+        }
+        for name in names {
+            if let Ok(Some(owner)) = user::find(name) {
+                self.users.insert(name.to_owned(), owner.uid);
+            }
+            if let Ok(Some(gid)) = user::find_group(name) {
+                self.groups.insert(name.to_owned(), gid);
+            }
+        }
+        if self.systemd.is_some() {
+            self.active.extend(units.into_iter().filter(|unit| is_active(unit)).map(str::to_owned));
+        }
+        self
+    }
+
+    /// What is at `path`; nothing where it was not asked about.
+    pub fn at(&self, path: &Path) -> &Seen {
+        self.seen.get(path).unwrap_or(&Seen::Absent)
+    }
+}
+
+/// Looks at one path, without following a link at its end.
+pub fn look(path: &Path) -> Seen {
+    let meta = match std::fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => return Seen::Hidden,
+        Err(_) => return Seen::Absent,
+    };
+    let (mode, uid, gid) = (meta.mode() & 0o7777, meta.uid(), meta.gid());
+    match meta.file_type() {
+        t if t.is_file() => Seen::File { mode, uid, gid, sha256: hash(path) },
+        t if t.is_dir() => Seen::Folder { mode, uid, gid },
+        _ => Seen::Other,
+    }
+}
+
+/// The SHA-256 of a file in hex, where it can be read.
+pub fn hash(path: &Path) -> Option<String> {
+    let mut hasher = Sha256::new();
+    std::io::copy(&mut std::fs::File::open(path).ok()?, &mut hasher).ok()?;
+    Some(hex::encode(hasher.finalize()))
+}
+
+/// True where something listens on `address` already, or on its port at every address.
+pub fn is_taken(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_err_and(|e| e.kind() == ErrorKind::AddrInUse)
+}
+
+fn systemd_version() -> Option<u32> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        return None;
+    }
+    let out = program::Program::new("systemctl").arg("--version").run().ok()?;
+    let text = String::from_utf8(out).ok()?;
+    // "systemd 252 (252.38-1~deb12u1)"
+    text.split_whitespace().nth(1)?.split('.').next()?.parse().ok()
+}
+
+fn is_active(unit: &str) -> bool {
+    let asked = program::Program::new("systemctl").args(["is-active", "--quiet", unit]).output();
+    asked.is_ok_and(|o| o.status.success())
+}
+
+fn names_localhost(hosts: &str) -> bool {
+    let content = hosts.lines().map(|line| line.split('#').next().unwrap_or_default());
+    content.flat_map(|line| line.split_whitespace().skip(1)).any(|name| name == "localhost")
+}
+
+fn free_space(path: &Path) -> u64 {
+    nix::sys::statvfs::statvfs(path).map_or(0, |s| s.blocks_available() * s.fragment_size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn localhost_counts_only_as_a_name_outside_comments() {
+        assert!(names_localhost("127.0.0.1\tlocalhost\n"));
+        assert!(names_localhost("::1 ip6-loopback localhost # x"));
+        assert!(!names_localhost("# 127.0.0.1 localhost\n127.0.0.1 localhost.localdomain\n"));
+    }
+
+    #[test]
+    fn a_taken_port_is_seen() {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(is_taken(holder.local_addr().unwrap()));
+    }
+}

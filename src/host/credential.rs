@@ -1,0 +1,83 @@
+//! Secrets at rest: sealed by systemd-creds(1) to this machine, or in a plain 0600 file where that is absent.
+
+use crate::error::{Code, Error, Result};
+use crate::host::file::{self, Access};
+use crate::host::program::Program;
+use crate::secret::Secret;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+const CANNOT_SEAL: Code = Code::lacking("E-HOST-030");
+const CANNOT_OPEN: Code = Code::refused("E-HOST-031");
+
+/// A sealed password is some hundred bytes, a sealed key a few thousand.
+const LIMIT: u64 = 1 << 16;
+
+/// Where a secret is kept, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// Sealed to this machine under a name that goes into the seal: by its TPM too where it has one, by the host's key
+    /// alone otherwise.
+    Sealed {
+        /// The credential's name.
+        name: String,
+        /// The sealed file.
+        path: PathBuf,
+    },
+    /// As it is, 0600.
+    Plain {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Keep {
+    /// The file that holds it.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Sealed { path, .. } | Self::Plain { path } => path,
+        }
+    }
+
+    /// True where it is sealed.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self, Self::Sealed { .. })
+    }
+
+    /// Stores `secret`, never over a file that is there.
+    ///
+    /// # Errors
+    /// Where it cannot be sealed or written, or a file is there already.
+    pub fn store(&self, secret: Secret) -> Result<()> {
+        match self {
+            Self::Plain { path } => file::create(path, secret.expose(), Access::mode(0o600)),
+            Self::Sealed { name, path } => file::create(path, &seal(name, secret)?, Access::mode(0o600)),
+        }
+    }
+
+    /// Reads the secret back.
+    ///
+    /// # Errors
+    /// Where it cannot be read or unsealed on this machine.
+    pub fn load(&self) -> Result<Secret> {
+        match self {
+            Self::Plain { path } => file::read(path, LIMIT).map(Secret::new),
+            Self::Sealed { name, path } => {
+                let opened = Program::new("systemd-creds").arg("decrypt").arg(format!("--name={name}")).arg(path).arg("-");
+                opened.run().map(Secret::new).map_err(|e| {
+                    Error::new(CANNOT_OPEN, format!("{} cannot be unsealed on this machine", path.display())).because(e)
+                })
+            }
+        }
+    }
+}
+
+/// Seals to the TPM and the host's key where there is a TPM, to the host's key otherwise; to no PCRs, which change with
+/// every firmware update and would lock the signer out.
+fn seal(name: &str, secret: Secret) -> Result<Vec<u8>> {
+    let has_tpm = Program::new("systemd-creds").args(["has-tpm2", "--quiet"]).output()?.status.success();
+    let mut sealer = Program::new("systemd-creds").arg("encrypt").arg(format!("--name={name}"));
+    sealer = if has_tpm { sealer.args(["--with-key=host+tpm2", "--tpm2-pcrs="]) } else { sealer.arg("--with-key=host") };
+    sealer.args(["-", "-"]).input(secret).run().map_err(|e| Error::new(CANNOT_SEAL, format!("cannot seal {name}")).because(e))
+}

@@ -1,0 +1,12 @@
+//! The one way in which the machine is changed: a Plan of Steps, applied by one interpreter, journalled around each.
+
+pub mod apply;
+pub mod journal;
+mod perform;
+pub mod planner;
+pub mod step;
+
+pub use apply::{Machine, apply};
+pub use journal::Journal;
+pub use planner::{Plan, make_plan};
+pub use step::{Access, Door, Runner, SeedSink, Step};

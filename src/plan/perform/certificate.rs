@@ -1,0 +1,48 @@
+//! The signer's certificate: self-signed, pinned by the watch-only side, valid for exactly what that side dials.
+
+use crate::error::{Code, Error, Result};
+use crate::host::credential::Keep;
+use crate::host::file::{self, Access};
+use crate::secret::Secret;
+use crate::spec::San;
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType};
+use std::path::Path;
+use time::{Duration, OffsetDateTime};
+
+const CANNOT_MAKE: Code = Code::refused("E-PLAN-020");
+
+/// How long it is valid. Long enough that a renewal is a planned act: every watch-only node pins it.
+const VALID_DAYS: i64 = 730;
+
+/// Makes key and certificate; the key is stored first, so that a certificate that is there has its key.
+pub(super) fn make(path: &Path, key: &Keep, names: &[San]) -> Result<()> {
+    let pair = KeyPair::generate().map_err(cannot)?;
+    let certificate = profile(names, OffsetDateTime::now_utc())?.self_signed(&pair).map_err(cannot)?;
+    file::remove(key.path())?;
+    key.store(Secret::new(pair.serialize_pem().into_bytes()))?;
+    file::replace(path, certificate.pem().as_bytes(), Access::mode(0o644))
+}
+
+fn profile(names: &[San], now: OffsetDateTime) -> Result<CertificateParams> {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = names.iter().map(to_san).collect::<Result<_>>()?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "lightning signer");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    // An hour back: the clocks of two machines differ.
+    params.not_before = now - Duration::hours(1);
+    params.not_after = now + Duration::days(VALID_DAYS);
+    Ok(params)
+}
+
+fn to_san(name: &San) -> Result<SanType> {
+    Ok(match name {
+        San::Address(address) => SanType::IpAddress(*address),
+        San::Name(name) => SanType::DnsName(name.as_str().try_into().map_err(cannot)?),
+    })
+}
+
+fn cannot(e: rcgen::Error) -> Error {
+    Error::new(CANNOT_MAKE, "the certificate cannot be made").because(e)
+}

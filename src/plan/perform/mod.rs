@@ -1,0 +1,123 @@
+//! How each step is performed. Every one can be done again without harm.
+
+mod certificate;
+mod service;
+mod wallet;
+
+use crate::bundle;
+use crate::error::{Code, Error, Result};
+use crate::host::credential::Keep;
+use crate::host::file::{self, Access as FileAccess};
+use crate::host::program::Program;
+use crate::host::user;
+use crate::plan::apply::Machine;
+use crate::plan::journal::Journal;
+use crate::plan::step::{Access, Door, Step};
+use crate::release::Durable;
+use crate::secret::Secret;
+use crate::signer::certificate::Certificate;
+use crate::signer::channel::Endpoint;
+use crate::signer::macaroon::Macaroon;
+use crate::signer::{Node, wallet::State};
+use crate::ui::progress::Progress;
+use std::path::Path;
+use std::time::Duration;
+
+pub use wallet::{Receipt, read_receipt};
+
+const NO_USER: Code = Code::lacking("E-PLAN-010");
+const NO_ARCHIVE: Code = Code::refused("E-PLAN-011");
+const BAD_PASSWORD: Code = Code::usage("E-PLAN-012");
+
+/// lnd's shortest wallet password, in bytes (walletunlocker/service.go, `ValidatePassword`).
+const SHORTEST_PASSWORD: usize = 8;
+
+/// How long lnd may take until it serves: its key derivation and database on a slow disk.
+const ACTIVE_DEADLINE: Duration = Duration::from_secs(180);
+
+pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>, shown: &Progress) -> Result<()> {
+    match step {
+        Step::Folder { path, access } => file::make_folder(path, resolve(access)?),
+        Step::Text { path, access, text } => file::replace(path, text.as_bytes(), resolve(access)?),
+        Step::Lsm { path, .. } => file::copy(Path::new("/proc/self/exe"), path, FileAccess::mode(0o755)),
+        Step::Release { folder, .. } => unpack(folder, machine),
+        Step::Users { file, .. } => Program::new("systemd-sysusers").arg(file).run().map(drop),
+        Step::RuntimeFolders { file, .. } => Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop),
+        Step::Password { keep, from } => keep_password(keep, from.as_deref()),
+        Step::Certificate { path, key, names } => certificate::make(path, key, names),
+        Step::ReloadUnits { .. } => service::reload_units(),
+        Step::Firewall { unit, .. } => service::load(unit),
+        Step::Service { unit, .. } => service::run(unit),
+        Step::Start { process, door } => {
+            service::start(process)?;
+            open(door)?.wait_for(|state| state == State::Active, ACTIVE_DEADLINE).map(drop)
+        }
+        Step::Wallet { runner, door, password, seed, database, receipt, network } => {
+            let work = wallet::Work { runner, door, password, seed, database, receipt, network: *network };
+            wallet::create(&work, journal, shown)
+        }
+        Step::Bundle { folder, door, receipt, hosts, taproot_channels, .. } => {
+            let node = open_as_admin(door)?;
+            node.wait_for(|state| state == State::Active, ACTIVE_DEADLINE)?;
+            let receipt = read_receipt(receipt)?;
+            let made = bundle::export(&node, &read_certificate(&door.certificate)?, &bundle::Terms {
+                network: receipt.network,
+                birthday: receipt.birthday,
+                hosts: hosts.clone(),
+                taproot_channels: *taproot_channels,
+            })?;
+            made.write(folder)
+        }
+    }
+}
+
+/// lnd at its unix socket, with the pinned certificate and no macaroon.
+pub fn open(door: &Door) -> Result<Node> {
+    Ok(Node::new(Endpoint::Unix(door.socket.clone()), &read_certificate(&door.certificate)?))
+}
+
+/// The same with the macaroon that lnd wrote when it was unlocked.
+pub fn open_as_admin(door: &Door) -> Result<Node> {
+    let macaroon = Macaroon::parse(file::read(&door.macaroon, 1 << 16)?)?;
+    Ok(open(door)?.with_macaroon(&macaroon))
+}
+
+fn read_certificate(path: &Path) -> Result<Certificate> {
+    Certificate::parse_pem(&file::read(path, 1 << 16)?)
+}
+
+fn resolve(access: &Access) -> Result<FileAccess> {
+    let Some(name) = &access.owner else { return Ok(FileAccess::mode(access.mode)) };
+    let owner = user::find(name)?.ok_or_else(|| Error::new(NO_USER, format!("there is no user {name}")))?;
+    Ok(FileAccess::owned(access.mode, owner))
+}
+
+fn unpack(folder: &Path, machine: &Machine<'_>) -> Result<()> {
+    let archive = machine.archive.ok_or_else(|| Error::new(NO_ARCHIVE, "there is no verified lnd to unpack"))?;
+    file::make_folder(folder, FileAccess::mode(0o755))?;
+    archive.unpack(folder, Durable::Yes)?;
+    let provenance = serde_json::to_vec_pretty(archive).unwrap_or_default();
+    file::replace(&folder.join("provenance.json"), &provenance, FileAccess::mode(0o644))
+}
+
+fn keep_password(keep: &Keep, from: Option<&Path>) -> Result<()> {
+    let password = match from {
+        None => Secret::generate_password(),
+        Some(path) => read_password(path)?,
+    };
+    keep.store(password)
+}
+
+/// Reads the operator's own password: one line, its end not counted.
+///
+/// # Errors
+/// Where it cannot be read or lnd would refuse it.
+pub fn read_password(path: &Path) -> Result<Secret> {
+    let bytes = Secret::new(file::read(path, 4096)?);
+    let line = bytes.expose().strip_suffix(b"\n").unwrap_or(bytes.expose());
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() < SHORTEST_PASSWORD || line.contains(&b'\n') {
+        return Err(Error::new(BAD_PASSWORD, format!("the password in {} is not one line of 8 bytes or more", path.display())));
+    }
+    Ok(Secret::new(line.to_vec()))
+}

@@ -1,0 +1,177 @@
+//! Making the wallet: the seed is safe with the operator before lnd is told to use it.
+
+use super::{ACTIVE_DEADLINE, open, open_as_admin, service};
+use crate::error::{Code, Error, Result};
+use crate::host::credential::Keep;
+use crate::host::file::{self, Access};
+use crate::plan::journal::{Event, Journal};
+use crate::plan::step::{Door, Runner, SeedSink};
+use crate::secret::Secret;
+use crate::signer::Node;
+use crate::signer::wallet::{Seed, State};
+use crate::spec::Network;
+use crate::ui::progress::Progress;
+use crate::ui::terminal;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const EXISTS: Code = Code::refused("E-WALLET-010");
+const BAD_RECEIPT: Code = Code::refused("E-WALLET-011");
+const NOT_OURS: Code = Code::refused("E-WALLET-012");
+
+/// What is known of a wallet and is no secret; kept beside the signer's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// The network that it is for.
+    pub network: Network,
+    /// When its seed was made, in unix seconds.
+    pub birthday: u64,
+    /// The node's identity that follows from the seed.
+    pub identity_pubkey: String,
+}
+
+/// Reads a wallet's receipt.
+///
+/// # Errors
+/// Where it is not there or is no receipt.
+pub fn read_receipt(path: &Path) -> Result<Receipt> {
+    toml::from_str(&file::read_text(path)?)
+        .map_err(|e| Error::new(BAD_RECEIPT, format!("{} is no wallet's receipt", path.display())).because(e))
+}
+
+/// A wallet step's parts.
+pub(super) struct Work<'a> {
+    pub(super) runner: &'a Runner,
+    pub(super) door: &'a Door,
+    pub(super) password: &'a Keep,
+    pub(super) seed: &'a SeedSink,
+    pub(super) database: &'a Path,
+    pub(super) receipt: &'a Path,
+    pub(super) network: Network,
+}
+
+/// Makes the wallet, or goes on with one that this journal began: generated, kept, journalled, initialised, in this
+/// order. A wallet that is there and is not this journal's is left alone.
+pub(super) fn create(work: &Work<'_>, journal: &mut Journal, shown: &Progress) -> Result<()> {
+    let began = journal.kept_seed().is_some();
+    if work.database.exists() && !began {
+        return Err(Error::new(EXISTS, format!("there is a wallet already: {}", work.database.display()))
+            .hint("it is kept as it is; move its folder away, or install under another --instance"));
+    }
+    let running = Running::begin(work.runner)?;
+    let node = open(work.door)?;
+    shown.say("waiting for lnd");
+    let state = node.wait_for(|state| matches!(state, State::Absent | State::Locked), ACTIVE_DEADLINE)?;
+    let password = work.password.load()?;
+    shown.say("making the wallet");
+    let (node, birthday) = match state {
+        State::Locked => (unlock(work, &node, &password)?, journal.seed_kept_at().unwrap_or_default()),
+        _ => init(work, node, &password, journal, shown)?,
+    };
+    node.wait_for(|state| state == State::Active, ACTIVE_DEADLINE)?;
+    let identity_pubkey = node.accounts()?.identity_pubkey().to_owned();
+    write_receipt(work.receipt, &Receipt { network: work.network, birthday, identity_pubkey })?;
+    running.end()
+}
+
+fn init(work: &Work<'_>, node: Node, password: &Secret, journal: &mut Journal, shown: &Progress) -> Result<(Node, u64)> {
+    let seed = node.gen_seed()?;
+    let file = keep(&seed, work.seed, journal, shown)?;
+    journal.write(Event::SeedKept { file })?;
+    // Stateless: no macaroon touches the disk; the one in the answer is for the few calls that follow.
+    let macaroon = node.init_wallet(password, &seed, true)?;
+    Ok((node.with_macaroon(&macaroon), now()))
+}
+
+/// A wallet that an earlier run began: the password that was sealed for it has to open it.
+fn unlock(work: &Work<'_>, node: &Node, password: &Secret) -> Result<Node> {
+    node.unlock(password).map_err(|e| {
+        Error::new(NOT_OURS, format!("the wallet {} does not open with its sealed password", work.database.display()))
+            .hint("it is kept as it is; an earlier run was cut off while lnd was writing it")
+            .because(e)
+    })?;
+    node.wait_for(|state| state >= State::RpcActive, ACTIVE_DEADLINE)?;
+    open_as_admin(work.door)
+}
+
+fn keep(seed: &Seed, sink: &SeedSink, journal: &Journal, shown: &Progress) -> Result<Option<std::path::PathBuf>> {
+    match sink {
+        SeedSink::Nowhere => Ok(None),
+        SeedSink::Terminal => shown.suspend(|| terminal::show_seed(seed)).map(|()| None),
+        SeedSink::File(path) => {
+            let access = Access::mode(0o600);
+            // A seed that this journal wrote belongs to no wallet yet: only then may a new one take its place.
+            if journal.made(path) && is_seed(path) {
+                file::replace(path, seed.expose(), access)?;
+            } else {
+                file::create(path, seed.expose(), access)?;
+            }
+            Ok(Some(path.clone()))
+        }
+    }
+}
+
+fn is_seed(path: &Path) -> bool {
+    file::read(path, 4096).is_ok_and(|bytes| Seed::parse(&Secret::new(bytes)).is_ok())
+}
+
+fn write_receipt(path: &Path, receipt: &Receipt) -> Result<()> {
+    let text = toml::to_string(receipt).map_err(|e| Error::new(BAD_RECEIPT, "the receipt cannot be written").because(e))?;
+    file::replace(path, text.as_bytes(), Access::mode(0o644))
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// lnd while its wallet is made. Whatever happens, it does not stay.
+struct Running<'a>(Option<&'a Runner>);
+
+impl<'a> Running<'a> {
+    fn begin(runner: &'a Runner) -> Result<Self> {
+        let running = Self(Some(runner));
+        match runner {
+            Runner::Process(process) => service::start(process)?,
+            Runner::Unit { unit, files } => {
+                for (path, text) in files {
+                    file::make_folders(path.parent().unwrap_or(Path::new("/")), Access::mode(0o755))?;
+                    file::replace(path, text.as_bytes(), Access::mode(0o644))?;
+                }
+                service::reload_units()?;
+                service::systemctl("start", unit)?;
+            }
+        }
+        Ok(running)
+    }
+
+    fn end(mut self) -> Result<()> {
+        self.0.take().map_or(Ok(()), stop)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(runner) = self.0.take() {
+            // The error that brought us here is the one worth telling.
+            let _ = stop(runner);
+        }
+    }
+}
+
+fn stop(runner: &Runner) -> Result<()> {
+    match runner {
+        Runner::Process(process) => service::stop(process),
+        Runner::Unit { unit, files } => {
+            service::systemctl("stop", unit)?;
+            for (path, _) in files {
+                file::remove(path)?;
+                if let Some(folder) = path.parent().filter(|f| f.extension().is_some_and(|e| e == "d")) {
+                    file::remove_tree(folder)?;
+                }
+            }
+            service::reload_units()
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! From the steps that a backend wants and the facts to those that are still to be done. Pure: it changes nothing.
+
+use crate::facts::{Facts, Seen};
+use crate::plan::step::{Access, Step, hash_text};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// The steps that are to be done, in order; none where the machine is as wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// True where nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// Keeps of `wanted` what `facts` do not show to be done.
+///
+/// `unfinished` says that an earlier plan was cut off: then everything that follows from a changed file is done again,
+/// since the change may have been the last thing that happened.
+pub fn make_plan(wanted: Vec<Step>, facts: &Facts, unfinished: bool) -> Plan {
+    let judge = Judge { facts, unfinished, finished: is_finished(&wanted, facts) };
+    let mut steps: Vec<Step> = Vec::new();
+    for step in wanted {
+        let changed: Vec<PathBuf> = steps.iter().flat_map(Step::paths).collect();
+        if !judge.is_done(&step, &changed) {
+            steps.push(step);
+        }
+    }
+    Plan { steps }
+}
+
+/// The last service is enabled after everything else: where its link is, the rest was done.
+fn is_finished(wanted: &[Step], facts: &Facts) -> bool {
+    let last = wanted.iter().rev().find_map(|step| match step {
+        Step::Service { link, .. } => Some(link),
+        _ => None,
+    });
+    last.is_some_and(|link| *facts.at(link) == Seen::Other)
+}
+
+struct Judge<'a> {
+    facts: &'a Facts,
+    unfinished: bool,
+    finished: bool,
+}
+
+impl Judge<'_> {
+    fn is_done(&self, step: &Step, changed: &[PathBuf]) -> bool {
+        match step {
+            Step::Folder { path, access } => self.is_folder(path, access),
+            Step::Text { path, access, text } => self.is_file(path, access, &hash_text(text)),
+            Step::Lsm { path, sha256 } => self.is_file(path, &Access::mode(0o755), sha256),
+            Step::Release { folder, lnd_sha256, lncli_sha256, .. } => {
+                let access = Access::mode(0o755);
+                self.is_file(&folder.join("lnd"), &access, lnd_sha256)
+                    && self.is_file(&folder.join("lncli"), &access, lncli_sha256)
+            }
+            Step::Users { names, .. } => names.iter().all(|name| self.facts.users.contains_key(name)),
+            Step::RuntimeFolders { folders, .. } => folders.iter().all(|path| self.is_there(path)),
+            Step::Password { keep, .. } => self.is_there(keep.path()),
+            Step::Certificate { path, key, names } => {
+                self.is_there(key.path()) && self.facts.certificates.get(path).is_some_and(|there| there == names)
+            }
+            Step::ReloadUnits { after } => !self.follows(after, changed),
+            Step::Firewall { unit, link, after } | Step::Service { unit, link, after } => {
+                *self.facts.at(link) == Seen::Other && self.facts.active.contains(unit) && !self.follows(after, changed)
+            }
+            Step::Wallet { receipt, .. } => self.is_there(receipt),
+            Step::Start { .. } => false,
+            Step::Bundle { folder, after, .. } => self.is_there(&folder.join("bundle.json")) && !self.follows(after, changed),
+        }
+    }
+
+    fn is_there(&self, path: &Path) -> bool {
+        match self.facts.at(path) {
+            Seen::Absent => false,
+            Seen::Hidden => self.finished,
+            _ => true,
+        }
+    }
+
+    fn is_file(&self, path: &Path, access: &Access, wanted: &str) -> bool {
+        match self.facts.at(path) {
+            Seen::File { mode, uid, gid, sha256 } => {
+                let same = sha256.as_ref().map_or(self.finished, |there| there == wanted);
+                same && self.is_access(access, *mode, *uid, *gid)
+            }
+            Seen::Hidden => self.finished,
+            _ => false,
+        }
+    }
+
+    fn is_folder(&self, path: &Path, access: &Access) -> bool {
+        match self.facts.at(path) {
+            Seen::Folder { mode, uid, gid } => self.is_access(access, *mode, *uid, *gid),
+            Seen::Hidden => self.finished,
+            _ => false,
+        }
+    }
+
+    fn is_access(&self, access: &Access, mode: u32, uid: u32, gid: u32) -> bool {
+        let is_owner = match &access.owner {
+            None => self.facts.owner == uid,
+            Some(name) => self.facts.users.get(name) == Some(&uid) && self.facts.groups.get(name) == Some(&gid),
+        };
+        is_owner && mode == access.mode
+    }
+
+    fn follows(&self, after: &[PathBuf], changed: &[PathBuf]) -> bool {
+        self.unfinished || after.iter().any(|path| changed.contains(path))
+    }
+}

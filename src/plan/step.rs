@@ -1,0 +1,315 @@
+//! What a plan is made of. A step's description, its dry run and its effect come from the same value.
+
+use crate::host::credential::Keep;
+use crate::spec::{Network, San};
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// Permission bits, and the owner by name: the user may not exist yet when the plan is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Access {
+    /// Permission bits, as in chmod(2).
+    #[serde(serialize_with = "octal")]
+    pub mode: u32,
+    /// The user whose file it is, with the group of the same name; without one it is of the user who runs lsm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+}
+
+impl Access {
+    /// Bits alone.
+    pub const fn mode(mode: u32) -> Self {
+        Self { mode, owner: None }
+    }
+
+    /// Bits and an owner.
+    pub fn owned(mode: u32, owner: impl Into<String>) -> Self {
+        Self { mode, owner: Some(owner.into()) }
+    }
+}
+
+/// How lsm itself reaches the signer's lnd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Door {
+    /// lnd's unix socket.
+    pub socket: PathBuf,
+    /// The certificate that lnd shows.
+    pub certificate: PathBuf,
+    /// The macaroon that lnd writes at every unlock.
+    pub macaroon: PathBuf,
+}
+
+/// Where the seed's words go before the wallet is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeedSink {
+    /// Shown once on the terminal, three words asked back.
+    Terminal,
+    /// Written to a file that is not there yet.
+    File(PathBuf),
+    /// Nowhere: a wallet that nobody will ever put money into.
+    Nowhere,
+}
+
+/// What runs lnd while its wallet is made: the unix socket alone, nothing to unlock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Runner {
+    /// A unit that exists in /run for that long.
+    Unit {
+        /// Its name.
+        unit: String,
+        /// Its files, gone afterwards.
+        #[serde(skip)]
+        files: Vec<(PathBuf, String)>,
+    },
+    /// A process of this user.
+    Process(Process),
+}
+
+/// One lnd as a process of the user who runs lsm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Where its output goes.
+    pub log: PathBuf,
+    /// Where its process number is kept.
+    pub pid_file: PathBuf,
+}
+
+/// One change of the machine. A closed set: who adds one says how it is described, seen to be done, and performed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Step {
+    /// A folder.
+    Folder {
+        /// Where.
+        path: PathBuf,
+        /// For whom.
+        access: Access,
+    },
+    /// A text file without secrets.
+    Text {
+        /// Where.
+        path: PathBuf,
+        /// For whom.
+        access: Access,
+        /// What it says; plans and journals show its hash.
+        #[serde(rename = "sha256", serialize_with = "text_hash")]
+        text: String,
+    },
+    /// The running lsm, copied to where units find it.
+    Lsm {
+        /// Where.
+        path: PathBuf,
+        /// The hash of the running lsm.
+        sha256: String,
+    },
+    /// A verified lnd, unpacked into the folder of its version.
+    Release {
+        /// The version.
+        version: String,
+        /// The folder.
+        folder: PathBuf,
+        /// The pinned hash of lnd itself.
+        lnd_sha256: String,
+        /// The pinned hash of lncli.
+        lncli_sha256: String,
+    },
+    /// Users by sysusers.d(5).
+    Users {
+        /// The file that names them.
+        file: PathBuf,
+        /// The users.
+        names: Vec<String>,
+    },
+    /// Folders by tmpfiles.d(5).
+    RuntimeFolders {
+        /// The file that names them.
+        file: PathBuf,
+        /// The folders.
+        folders: Vec<PathBuf>,
+    },
+    /// The wallet's password, made here or taken from a file.
+    Password {
+        /// Where it is kept.
+        keep: Keep,
+        /// The operator's own password.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<PathBuf>,
+    },
+    /// The signer's certificate and its key.
+    Certificate {
+        /// The certificate.
+        path: PathBuf,
+        /// Where its key is kept.
+        key: Keep,
+        /// What it is valid for.
+        names: Vec<San>,
+    },
+    /// systemd reads its unit files again.
+    ReloadUnits {
+        /// The files whose change asks for it.
+        after: Vec<PathBuf>,
+    },
+    /// The packet filter is loaded, now and at every boot.
+    Firewall {
+        /// The unit that loads it.
+        unit: String,
+        /// The link that enables the unit.
+        link: PathBuf,
+        /// The files whose change asks for it.
+        after: Vec<PathBuf>,
+    },
+    /// The wallet.
+    Wallet {
+        /// What runs lnd meanwhile.
+        runner: Runner,
+        /// How it is reached.
+        door: Door,
+        /// The password.
+        password: Keep,
+        /// Where the words go.
+        seed: SeedSink,
+        /// lnd's wallet database.
+        database: PathBuf,
+        /// The receipt: birthday and identity.
+        receipt: PathBuf,
+        /// The network, which the receipt names.
+        network: Network,
+    },
+    /// A unit is enabled and runs, with what the files in `after` now say.
+    Service {
+        /// The unit.
+        unit: String,
+        /// The link that enables it.
+        link: PathBuf,
+        /// The files whose change asks for a restart.
+        after: Vec<PathBuf>,
+    },
+    /// lnd as a process.
+    Start {
+        /// The process.
+        process: Process,
+        /// How it is reached.
+        door: Door,
+    },
+    /// The credentials bundle.
+    Bundle {
+        /// Its folder.
+        folder: PathBuf,
+        /// How the signer is reached.
+        door: Door,
+        /// The wallet's receipt.
+        receipt: PathBuf,
+        /// Where the watch-only side dials.
+        hosts: Vec<String>,
+        /// With MuSig2.
+        taproot_channels: bool,
+        /// The files whose change asks for another bundle.
+        after: Vec<PathBuf>,
+    },
+}
+
+impl Step {
+    /// What it does, in the words of the dry run and of the progress line.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Folder { path, access } => format!("make the folder {} ({})", path.display(), shown(access)),
+            Self::Text { path, access, .. } => format!("write {} ({})", path.display(), shown(access)),
+            Self::Lsm { path, .. } => format!("copy lsm to {}", path.display()),
+            Self::Release { version, folder, .. } => format!("unpack the verified lnd {version} to {}", folder.display()),
+            Self::Users { names, .. } => format!("make the users {}", names.join(", ")),
+            Self::RuntimeFolders { folders, .. } => format!("make the folders {}", list(folders)),
+            Self::Password { keep, from } => {
+                let what = if from.is_some() { "take over" } else { "make" };
+                let how = if keep.is_sealed() { "sealed to this machine" } else { "0600" };
+                format!("{what} the wallet's password, {how}, in {}", keep.path().display())
+            }
+            Self::Certificate { path, names, .. } => {
+                let names = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                format!("make the certificate {} for {names}", path.display())
+            }
+            Self::ReloadUnits { .. } => "let systemd read its units again".to_owned(),
+            Self::Firewall { .. } => "load the packet filter, now and at every boot".to_owned(),
+            Self::Wallet { seed, .. } => format!("create the wallet; its seed {}", shown_sink(seed)),
+            Self::Service { unit, .. } => format!("enable and start {unit}"),
+            Self::Start { process, .. } => format!("start {}", process.program.display()),
+            Self::Bundle { folder, taproot_channels, .. } => {
+                let macaroon = if *taproot_channels { "signs, MuSig2 too" } else { "signs and no more" };
+                format!("export the bundle to {} (its macaroon {macaroon})", folder.display())
+            }
+        }
+    }
+
+    /// Every path that says whether the step is done, and that it may change.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Folder { path, .. } | Self::Text { path, .. } | Self::Lsm { path, .. } => vec![path.clone()],
+            Self::Release { folder, .. } => vec![folder.join("lnd"), folder.join("lncli")],
+            Self::RuntimeFolders { folders, .. } => folders.clone(),
+            Self::Password { keep, .. } => vec![keep.path().to_owned()],
+            Self::Certificate { path, key, .. } => vec![path.clone(), key.path().to_owned()],
+            Self::Wallet { database, receipt, seed, .. } => {
+                let seed = if let SeedSink::File(path) = seed { Some(path.clone()) } else { None };
+                [database.clone(), receipt.clone()].into_iter().chain(seed).collect()
+            }
+            Self::Firewall { link, .. } | Self::Service { link, .. } => vec![link.clone()],
+            Self::Start { process, .. } => vec![process.pid_file.clone()],
+            Self::Bundle { folder, .. } => vec![folder.join("bundle.json")],
+            Self::Users { .. } | Self::ReloadUnits { .. } => vec![],
+        }
+    }
+
+    /// The users that it speaks of.
+    pub fn users(&self) -> Vec<&str> {
+        match self {
+            Self::Folder { access, .. } | Self::Text { access, .. } => access.owner.as_deref().into_iter().collect(),
+            Self::Users { names, .. } => names.iter().map(String::as_str).collect(),
+            _ => vec![],
+        }
+    }
+
+    /// The unit that it starts.
+    pub fn unit(&self) -> Option<&str> {
+        match self {
+            Self::Firewall { unit, .. } | Self::Service { unit, .. } => Some(unit),
+            _ => None,
+        }
+    }
+}
+
+fn shown(access: &Access) -> String {
+    let owner = access.owner.as_ref().map(|o| format!(", {o}")).unwrap_or_default();
+    format!("{:04o}{owner}", access.mode)
+}
+
+fn shown_sink(sink: &SeedSink) -> String {
+    match sink {
+        SeedSink::Terminal => "is shown once on this terminal".to_owned(),
+        SeedSink::File(path) => format!("is written to {} (0600)", path.display()),
+        SeedSink::Nowhere => "is kept nowhere".to_owned(),
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The hash under which a text stands in plans and journals.
+pub fn hash_text(text: &str) -> String {
+    hex::encode(Sha256::digest(text.as_bytes()))
+}
+
+fn text_hash<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hash_text(text))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn octal<S: Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format!("{mode:04o}"))
+}

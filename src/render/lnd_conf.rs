@@ -1,0 +1,33 @@
+//! lnd's settings for a signer, every option with its reason.
+
+use crate::error::Result;
+use crate::spec::{Instance, Network};
+use askama::Template;
+
+/// Where a signer's parts are, as lnd sees them. Paths may use `$CREDENTIALS_DIRECTORY`, which lnd expands.
+#[derive(Debug, Template)]
+#[template(path = "signer-lnd.conf", escape = "none")]
+pub struct LndConf<'a> {
+    /// Which signer.
+    pub instance: &'a Instance,
+    /// The bitcoin network.
+    pub network: Network,
+    /// lnd's own folder.
+    pub lnddir: &'a str,
+    /// The unix socket.
+    pub socket: &'a str,
+    /// The certificate.
+    pub certificate: &'a str,
+    /// The certificate's key.
+    pub key: &'a str,
+    /// The folder for the macaroons that lnd writes.
+    pub macaroons: &'a str,
+}
+
+/// The text of `signer-lnd.conf`.
+///
+/// # Errors
+/// Where the template cannot be rendered.
+pub fn render_lnd_conf(conf: &LndConf<'_>) -> Result<String> {
+    super::render(conf)
+}

@@ -1,0 +1,101 @@
+//! The packet filter: one table for all signers of this host.
+
+use crate::error::Result;
+use crate::spec::{Mode, Spec};
+use askama::Template;
+
+/// Connections that one source may hold at a time.
+pub const CONNECTIONS_EACH: u32 = 16;
+/// Connections in all; the proxy's `--connections-max` is the same.
+pub const CONNECTIONS_ALL: u32 = 64;
+
+#[derive(Template)]
+#[template(path = "firewall.nft", escape = "none")]
+struct Firewall {
+    signers: Vec<Signer>,
+}
+
+struct Signer {
+    instance: String,
+    port: u16,
+    allow4: Vec<String>,
+    allow6: Vec<String>,
+    users: Vec<String>,
+    gate: bool,
+    each: u32,
+    all: u32,
+}
+
+impl Signer {
+    fn new(spec: &Spec) -> Self {
+        let of = |v4: bool| {
+            let (mut nets, v6): (Vec<_>, Vec<_>) = spec.allow.iter().partition(|net| net.addr().is_ipv4());
+            if !v4 {
+                nets = v6;
+            }
+            nets
+        };
+        let (allow4, allow6) = (aggregate(&of(true)), aggregate(&of(false)));
+        let mut users = vec![format!("\"lsm-{}\"", spec.instance)];
+        if spec.mode == Mode::Isolated {
+            users.push(format!("\"lsm-proxy-{}\"", spec.instance));
+        }
+        Self {
+            instance: spec.instance.to_string(),
+            port: spec.listen.port(),
+            allow4,
+            allow6,
+            users,
+            gate: spec.mode == Mode::Host,
+            each: CONNECTIONS_EACH,
+            all: CONNECTIONS_ALL,
+        }
+    }
+}
+
+/// An interval set refuses overlapping elements: fold them together.
+fn aggregate(nets: &[&ipnet::IpNet]) -> Vec<String> {
+    let nets: Vec<_> = nets.iter().map(|net| **net).collect();
+    ipnet::IpNet::aggregate(&nets).iter().map(ToString::to_string).collect()
+}
+
+/// The text of `/etc/lsm/firewall.nft` for these signers.
+///
+/// # Errors
+/// Where the template cannot be rendered.
+pub fn render_nft(specs: &[&Spec]) -> Result<String> {
+    super::render(&Firewall { signers: specs.iter().map(|spec| Signer::new(spec)).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::parse_cidr;
+
+    fn spec(mode: Mode, allow: &[&str]) -> Spec {
+        Spec {
+            instance: "signer".parse().unwrap(),
+            network: "regtest".parse().unwrap(),
+            release: "v0.21.3-beta".into(),
+            listen: "10.0.0.1:10012".parse().unwrap(),
+            mode,
+            allow: allow.iter().map(|a| parse_cidr(a).unwrap()).collect(),
+            san: vec![],
+            taproot_channels: false,
+        }
+    }
+
+    #[test]
+    fn overlapping_entries_are_folded_by_family() {
+        let text = render_nft(&[&spec(Mode::Isolated, &["10.0.0.0/24", "10.0.0.7", "fd00::1"])]).unwrap();
+        assert!(text.contains("elements = { 10.0.0.0/24 }"), "{text}");
+        assert!(text.contains("elements = { fd00::1/128 }"), "{text}");
+    }
+
+    #[test]
+    fn nobody_allowed_is_an_empty_set_and_no_gate_without_host_mode() {
+        let text = render_nft(&[&spec(Mode::Isolated, &[])]).unwrap();
+        assert!(!text.contains("elements") && !text.contains("signer_open"), "{text}");
+        assert!(render_nft(&[&spec(Mode::Host, &[])]).unwrap().contains("@signer_open"));
+    }
+}

@@ -1,0 +1,128 @@
+//! Talking with the person at the terminal: consent, and the one moment in which a seed is shown.
+
+use crate::error::{Code, Error, Result};
+use crate::secret::Secret;
+use crate::signer::wallet::Seed;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+
+const NO_TERMINAL: Code = Code::usage("E-UI-001");
+const NOT_CONFIRMED: Code = Code::refused("E-UI-002");
+
+/// How many words are asked back.
+const ASKED: usize = 3;
+/// How often a wrong answer is forgiven.
+const TRIES: usize = 3;
+
+/// True where a person can be asked: standard input and standard error are terminals.
+pub fn is_there() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks whether to go on; anything but y or yes is no.
+///
+/// # Errors
+/// Where there is no terminal, or the answer is no.
+pub fn confirm(question: &str) -> Result<()> {
+    let mut terminal = open()?;
+    write(&mut terminal, &format!("{question} [y/N] "))?;
+    let answer = read_line(&terminal)?;
+    match std::str::from_utf8(answer.expose()).map(|a| a.trim().to_ascii_lowercase()).as_deref() {
+        Ok("y" | "yes") => Ok(()),
+        _ => Err(Error::new(NOT_CONFIRMED, "not confirmed; nothing was changed")),
+    }
+}
+
+/// Shows the words once and asks three of them back; then clears them from the screen and its scroll-back.
+///
+/// # Errors
+/// Where there is no terminal, or the words are not given back.
+pub fn show_seed(seed: &Seed) -> Result<()> {
+    let mut terminal = open()?;
+    write(&mut terminal, "\nThe seed of the new wallet. Write it down on paper: it is shown once and kept nowhere.\n\n")?;
+    for (place, word) in seed.words().enumerate() {
+        let end = if place % 4 == 3 { "\n" } else { "" };
+        write(&mut terminal, &format!("{:>4}. {word:<10}{end}", place + 1))?;
+    }
+    write(&mut terminal, "\nPress Enter when you have it.")?;
+    read_line(&terminal)?;
+    // ED 2 and 3 (ECMA-48, xterm): the screen and what was scrolled off it.
+    write(&mut terminal, "\x1b[2J\x1b[3J\x1b[H")?;
+    let silent = Silent::begin(&terminal)?;
+    let asked = choose_places().into_iter().try_for_each(|place| ask_word(&mut terminal, seed, place));
+    drop(silent);
+    asked
+}
+
+fn ask_word(terminal: &mut File, seed: &Seed, place: usize) -> Result<()> {
+    for _ in 0..TRIES {
+        write(terminal, &format!("Word {} (not shown): ", place + 1))?;
+        let answer = read_line(terminal)?;
+        write(terminal, "\n")?;
+        if seed.words().nth(place).is_some_and(|word| word.as_bytes() == answer.expose().trim_ascii()) {
+            return Ok(());
+        }
+        write(terminal, "That is another word.\n")?;
+    }
+    Err(Error::new(NOT_CONFIRMED, "the words were not given back; no wallet was made")
+        .hint("run it again: it goes on where it stopped, with a new seed"))
+}
+
+/// Three places of the seed, different and in order.
+fn choose_places() -> Vec<usize> {
+    let mut places = Vec::with_capacity(ASKED);
+    while places.len() < ASKED {
+        let mut byte = [0_u8];
+        getrandom::fill(&mut byte).expect("the kernel's random generator answers");
+        let place = usize::from(byte[0]) % crate::signer::wallet::SEED_WORDS;
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places.sort_unstable();
+    places
+}
+
+/// The terminal itself, not standard output: that may go into a file.
+fn open() -> Result<File> {
+    OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| {
+        Error::new(NO_TERMINAL, "there is no terminal to ask on").hint("give --yes, and --seed-out FILE for a new wallet")
+    })
+}
+
+fn write(terminal: &mut File, text: &str) -> Result<()> {
+    terminal.write_all(text.as_bytes()).map_err(|e| Error::new(NO_TERMINAL, format!("cannot write to the terminal: {e}")))
+}
+
+fn read_line(terminal: &File) -> Result<Secret> {
+    let cannot = |e: std::io::Error| Error::new(NO_TERMINAL, format!("cannot read from the terminal: {e}"));
+    let mut line = Vec::with_capacity(256);
+    BufReader::with_capacity(256, terminal).read_until(b'\n', &mut line).map_err(cannot)?;
+    Ok(Secret::new(line))
+}
+
+/// No echo while it lives.
+struct Silent {
+    terminal: File,
+    before: Termios,
+}
+
+impl Silent {
+    fn begin(terminal: &File) -> Result<Self> {
+        let cannot = |e: std::io::Error| Error::new(NO_TERMINAL, format!("cannot silence the terminal: {e}"));
+        let terminal = terminal.try_clone().map_err(cannot)?;
+        let before = tcgetattr(&terminal).map_err(|e| cannot(e.into()))?;
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(&terminal, SetArg::TCSAFLUSH, &silent).map_err(|e| cannot(e.into()))?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        // Nothing better can be done where the terminal went away.
+        let _ = tcsetattr(&self.terminal, SetArg::TCSAFLUSH, &self.before);
+    }
+}
