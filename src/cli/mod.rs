@@ -1,5 +1,7 @@
 //! The command line: one file a verb turns arguments into a Spec or a call, and a result into text or JSON.
 
+mod release;
+
 use crate::error::Result;
 use crate::spec::Instance;
 use crate::ui;
@@ -36,7 +38,11 @@ pub struct Common {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Verb {}
+pub enum Verb {
+    /// Known versions of lnd: list, fetch, build from source, verify
+    #[command(subcommand)]
+    Release(release::Verb),
+}
 
 /// Runs what the command line asks for.
 ///
@@ -44,5 +50,7 @@ pub enum Verb {}
 /// Whatever the verb ends with.
 pub fn run(cli: Cli) -> Result<()> {
     ui::set_voice(ui::Voice { json: cli.common.json, quiet: cli.common.quiet });
-    match cli.verb {}
+    match cli.verb {
+        Verb::Release(verb) => release::run(verb),
+    }
 }

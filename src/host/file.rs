@@ -98,16 +98,27 @@ pub fn make_folder(path: &Path, access: Access) -> Result<()> {
     sync_folder_of(path)
 }
 
-/// Makes the folder `path` and the missing ones above it, each with `access`; those that are there stay as they are.
+/// Makes the folder `path` and its parents where they are missing: 0755, less the umask.
 ///
 /// # Errors
-/// As [`make_folder`].
-pub fn make_folders(path: &Path, access: Access) -> Result<()> {
-    if path.is_dir() {
-        return Ok(());
+/// Where one cannot be made.
+pub fn make_folders(path: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.map_err(|e| cannot_write(path, &e))
+}
+
+/// Opens a plain file that somebody else may have made: never through a link, never a device or a pipe.
+///
+/// # Errors
+/// Where it is something else, or cannot be opened.
+pub fn open_plain(path: &Path) -> Result<File> {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = open.map_err(|e| cannot_read(path, &e))?;
+    if file.metadata().map_err(|e| cannot_read(path, &e))?.is_file() {
+        return Ok(file);
     }
-    make_folders(parent_of(path), access)?;
-    make_folder(path, access)
+    Err(Error::new(CANNOT_READ, format!("{} is no plain file", path.display())))
 }
 
 /// Opens a log (0600) to append to.
@@ -195,7 +206,7 @@ fn settle(path: &Path, renamed: std::io::Result<()>, aside: &Path) -> Result<()>
     sync_folder_of(path)
 }
 
-fn aside_name(path: &Path) -> PathBuf {
+pub(super) fn aside_name(path: &Path) -> PathBuf {
     let mut random = [0_u8; 8];
     getrandom::fill(&mut random).expect("the kernel's random generator answers");
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -209,11 +220,11 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-fn cannot_read(path: &Path, e: &std::io::Error) -> Error {
+pub(super) fn cannot_read(path: &Path, e: &std::io::Error) -> Error {
     Error::new(CANNOT_READ, format!("cannot read {}: {e}", path.display()))
 }
 
-fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
+pub(super) fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
     let error = Error::new(CANNOT_WRITE, format!("cannot write {}: {e}", path.display()));
     match e.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {

@@ -1,7 +1,10 @@
 //! The only place that writes files, changes owners or starts programs.
 
 pub mod credential;
+pub mod draft;
 pub mod file;
+pub mod lock;
 pub mod process;
 pub mod program;
+pub mod tree;
 pub mod user;

@@ -1,8 +1,13 @@
 //! Programs, started with an empty environment, no shell, and secrets only through standard input.
 
 use crate::error::{Code, Error, Result};
+use crate::host::user::Owner;
 use crate::secret::Secret;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -77,6 +82,26 @@ impl Program {
         self
     }
 
+    /// Runs it as `owner` with no further group; only root can ask for that.
+    #[must_use]
+    pub fn as_user(mut self, owner: Owner) -> Self {
+        // With a uid set and root calling, the standard library empties the supplementary groups before it changes over.
+        self.command.gid(owner.gid).uid(owner.uid);
+        self
+    }
+
+    /// Lets it leave no core dump, and end when lsm ends, however lsm ends.
+    #[must_use]
+    pub fn tethered(self) -> Self {
+        let prepare = || {
+            setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+            set_pdeathsig(Signal::SIGKILL)?;
+            Ok(())
+        };
+        // SAFETY: setrlimit(2) and prctl(2) are plain system calls; nothing is allocated.
+        unsafe { self.before_exec(prepare) }
+    }
+
     /// Runs `prepare` in the child between fork and exec: to drop rights there.
     ///
     /// # Safety
@@ -124,6 +149,22 @@ impl Program {
             return Ok(output.stdout);
         }
         Err(failure(&shown, output.status, &output.stderr))
+    }
+
+    /// Runs it with its standard output going into `file`.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn run_into(mut self, file: File) -> Result<()> {
+        tracing::debug!(command = %self.shown(), "run");
+        let shown = self.shown();
+        self.command.stdout(file).stderr(Stdio::piped());
+        let child = self.spawn_child()?;
+        let output = child.wait_with_output().map_err(|e| self.failed(&e.to_string()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(failure(&shown, output.status, &String::from_utf8_lossy(&output.stderr)))
     }
 
     /// Runs it, handing each line of its standard error to `line` as it comes, and returns its standard output.
@@ -233,6 +274,26 @@ mod tests {
         assert_eq!(Program::new("cat").input(Secret::new(b"abc".to_vec())).run().unwrap(), b"abc");
         let error = Program::new("sh").args(["-c", "echo one >&2; echo two >&2; exit 3"]).run().unwrap_err();
         assert!(error.cause().ends_with("two"), "{error}");
+    }
+
+    #[test]
+    fn output_goes_into_a_file_and_no_core_is_left() {
+        let mut file = tempfile::tempfile().unwrap();
+        let program = Program::new("sh").args(["-c", "ulimit -c"]).tethered();
+        program.run_into(file.try_clone().unwrap()).unwrap();
+        let mut written = String::new();
+        std::io::Seek::rewind(&mut file).unwrap();
+        file.read_to_string(&mut written).unwrap();
+        assert_eq!(written, "0\n");
+    }
+
+    #[test]
+    fn another_user_has_no_group_but_its_own() {
+        if !crate::host::user::is_root() {
+            return; // Only root can become somebody else.
+        }
+        let seen = Program::new("id").as_user(Owner { uid: 61184, gid: 61185 }).run().unwrap();
+        assert_eq!(String::from_utf8(seen).unwrap().trim(), "uid=61184 gid=61185 groups=61185");
     }
 
     #[test]

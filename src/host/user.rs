@@ -43,3 +43,14 @@ pub fn find_group(name: &str) -> Result<Option<u32>> {
         .map_err(|e| Error::new(UNKNOWN, format!("cannot look up the group {name}: {e}")))?;
     Ok(group.map(|g| g.gid.as_raw()))
 }
+
+/// True where a user or a group has the number `id`.
+///
+/// # Errors
+/// Where the databases cannot be read.
+pub fn is_taken(id: u32) -> Result<bool> {
+    let cannot = |e| Error::new(UNKNOWN, format!("cannot look up the number {id}: {e}"));
+    let user = nix::unistd::User::from_uid(id.into()).map_err(cannot)?;
+    let group = nix::unistd::Group::from_gid(id.into()).map_err(cannot)?;
+    Ok(user.is_some() || group.is_some())
+}

@@ -1,1 +1,3 @@
-//! (to come)
+//! Fences around a program that lsm starts.
+
+pub mod seccomp;

@@ -136,7 +136,7 @@ impl<'a> Running<'a> {
             Runner::Process(process) => service::start(process)?,
             Runner::Unit { unit, files } => {
                 for (path, text) in files {
-                    file::make_folders(path.parent().unwrap_or(Path::new("/")), Access::mode(0o755))?;
+                    file::make_folders(path.parent().unwrap_or(Path::new("/")))?;
                     file::replace(path, text.as_bytes(), Access::mode(0o644))?;
                 }
                 service::reload_units()?;

@@ -1,0 +1,55 @@
+//! One at a time: a lock file that the kernel frees when its holder ends, however it ends.
+
+use crate::error::Result;
+use crate::host::file::cannot_write;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// A held lock; dropped, it is free again. The file stays.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock at `path`, waiting where somebody holds it; `waiting` is called once before the wait.
+    ///
+    /// # Errors
+    /// Where the file cannot be made or locked.
+    pub fn take(path: &Path, waiting: impl FnOnce()) -> Result<Self> {
+        let cannot = |e: &std::io::Error| cannot_write(path, e);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let file = options.open(path).map_err(|e| cannot(&e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                waiting();
+                file.lock().map_err(|e| cannot(&e))?;
+            }
+            Err(TryLockError::Error(e)) => return Err(cannot(&e)),
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_taker_waits_for_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = Lock::take(&path, || panic!("nobody holds it")).unwrap();
+        let (said, heard) = std::sync::mpsc::channel();
+        std::thread::scope(|s| {
+            let second = s.spawn(|| Lock::take(&path, || said.send(()).unwrap()).unwrap());
+            heard.recv().unwrap();
+            assert!(!second.is_finished());
+            drop(held);
+            second.join().unwrap();
+        });
+    }
+}

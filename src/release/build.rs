@@ -1,0 +1,197 @@
+//! lnd from source, equal to the official archive bit for bit: fetched first, then built without network or privilege.
+
+use crate::archive::{self, Member};
+use crate::error::{Code, Error, Result};
+use crate::host::draft::Draft;
+use crate::host::file::{self, Access};
+use crate::host::program::{self, Program};
+use crate::release::gomodule::{self, Module, Proxies};
+use crate::release::pins::{self, Arch, Release, Source};
+use crate::release::stamp;
+use crate::release::verified::{Archive, Provenance, Verified};
+use crate::release::workshop::Workshop;
+use crate::sandbox::seccomp::Filter;
+use crate::ui;
+use crate::ui::progress::Progress;
+use std::path::Path;
+
+const NO_SOURCE: Code = Code::usage("E-RELEASE-060");
+const NO_TOOLCHAIN: Code = Code::lacking("E-RELEASE-061");
+const NO_TAGS: Code = Code::unverified("E-RELEASE-062");
+const NOT_FETCHED: Code = Code::lacking("E-RELEASE-063");
+const CHANGED_MODULE: Code = Code::unverified("E-RELEASE-064");
+const NOT_BUILT: Code = Code::lacking("E-RELEASE-065");
+
+const LND: &str = "github.com/lightningnetwork/lnd";
+
+/// What the release build builds.
+const PROGRAMS: [&str; 2] = ["lnd", "lncli"];
+
+/// What decides which certificates and which proxies the go command uses while it fetches.
+const NETWORK_SETTINGS: [&str; 8] =
+    ["SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"];
+
+/// Builds `release` for `arch` in `cache` and leaves the official archive in the folder `out`.
+///
+/// # Errors
+/// Where the machine lacks something (exit 3), or a module, the toolchain or the result is not what is pinned (exit 4):
+/// then nothing is left in `out`.
+pub fn build(release: &Release, arch: Arch, cache: &Path, out: &Path) -> Result<Verified<Archive>> {
+    release.pin(arch)?;
+    let no_source = || Error::new(NO_SOURCE, format!("lsm has no pinned source of lnd {}", release.version));
+    let source = release.source.as_ref().ok_or_else(no_source)?;
+    let toolchain = toolchain_for(source)?;
+    program::find("gzip").ok_or_else(|| program::missing("gzip"))?;
+    let proxies = Proxies::from_environment()?;
+    file::make_folders(out)?;
+
+    let shop = Workshop::open(cache)?;
+    bring_sources(release, source, toolchain, &shop, &proxies)?;
+    stamp::write(&shop.bin(), &shop.source(), source, &release.version)?;
+    let tags = release_tags(&file::read_text(&shop.source().join("make/release_flags.mk"))?)?;
+    let packages = fetch_modules(&shop, arch, &tags, &proxies)?;
+    compile(&shop, arch, &tags, &release.version, packages)?;
+    let built = assemble(&shop, release, arch, out)?;
+    Ok(built.because_of(Provenance::SourceBuild {
+        lnd_module: source.module.clone(),
+        toolchain: toolchain.to_owned(),
+        go: source.go.clone(),
+    }))
+}
+
+fn toolchain_for(source: &Source) -> Result<&'static str> {
+    let host = Arch::of_this_machine()?;
+    pins::toolchain(&source.go, host).ok_or_else(|| {
+        Error::new(NO_TOOLCHAIN, format!("lsm has no pinned Go {} that runs on {host}", source.go))
+            .hint("build it on another machine, and verify the archive here")
+    })
+}
+
+fn bring_sources(
+    release: &Release,
+    source: &Source,
+    toolchain: &str,
+    shop: &Workshop,
+    proxies: &Proxies,
+) -> Result<()> {
+    let host = Arch::of_this_machine()?;
+    let version = format!("v0.0.1-go{}.linux-{host}", source.go);
+    let go = Module { path: "golang.org/toolchain", version: &version, hash: toolchain };
+    gomodule::bring(go, &shop.zips(), &shop.toolchain(), proxies)?;
+    let lnd = Module { path: LND, version: &release.version, hash: &source.module };
+    gomodule::bring(lnd, &shop.zips(), &shop.source(), proxies)
+}
+
+/// The build tags of lnd's official builds: `RELEASE_TAGS = a b c` in make/release_flags.mk.
+fn release_tags(flags: &str) -> Result<String> {
+    let values = flags.lines().filter_map(|l| l.strip_prefix("RELEASE_TAGS = "));
+    let is_tag = |t: &str| t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let tags: Vec<_> = values.take(1).flat_map(str::split_whitespace).collect();
+    if tags.is_empty() || !tags.iter().all(|t| is_tag(t)) {
+        return Err(Error::new(NO_TAGS, "lnd's make/release_flags.mk names no build tags that lsm can read"));
+    }
+    Ok(tags.join(" "))
+}
+
+/// Has go fetch every module that the build needs, held against lnd's go.sum, and returns the number of packages.
+fn fetch_modules(shop: &Workshop, arch: Arch, tags: &str, proxies: &Proxies) -> Result<u64> {
+    let progress = Progress::new("fetching lnd's modules", None);
+    let go = shop.go(arch).env("GOPROXY", proxies.for_go()).env("GOFLAGS", "-mod=readonly -buildvcs=false");
+    let settings = NETWORK_SETTINGS.iter().filter_map(|name| std::env::var_os(name).map(|value| (*name, value)));
+    let go = settings.fold(go, |go, (name, value)| go.env(name, value));
+    let mut said = Vec::new();
+    let listed = go.args(["list", "-deps", "-tags", tags, "./cmd/lnd", "./cmd/lncli"]).run_with_lines(|line| {
+        progress.say(line.strip_prefix("go: downloading ").unwrap_or_default());
+        said.push(line.to_owned());
+    });
+    let listed = listed.map_err(|e| explain_fetch(&said, e))?;
+    Ok(listed.split(|b| *b == b'\n').filter(|l| !l.is_empty()).count() as u64)
+}
+
+/// Tells a module that was changed on its way from a proxy that cannot be reached.
+fn explain_fetch(said: &[String], error: Error) -> Error {
+    // "verifying MODULE@VERSION: checksum mismatch", or a zip that cannot even be read: "MODULE@VERSION: ... zip: ...".
+    let changed = said.iter().find(|l| l.contains("checksum mismatch"));
+    if let Some(line) = changed.or_else(|| said.iter().find(|l| l.contains("zip: ") || l.contains("flate: "))) {
+        let line = line.trim();
+        return Error::new(CHANGED_MODULE, format!("a module of lnd is not what its go.sum names: {line}"))
+            .hint("the proxy or the way to it changed it; nothing was built")
+            .because(said.join("\n"));
+    }
+    let first = said.iter().find(|l| !l.starts_with("go: downloading ")).map_or(error.cause(), |l| l.trim());
+    Error::new(NOT_FETCHED, format!("cannot fetch lnd's modules: {first}"))
+        .hint("GOPROXY names the module proxy that is asked")
+        .because(said.join("\n"))
+}
+
+/// Builds both programs with what is on the disk; no socket can be opened.
+fn compile(shop: &Workshop, arch: Arch, tags: &str, version: &str, packages: u64) -> Result<()> {
+    let progress = Progress::new(&format!("building lnd {version}"), Some(packages));
+    // lnd's own release flags: scripts/release.sh and make/release_flags.mk.
+    let flags = format!("-s -w -buildid= -X {LND}/build.Commit={version}");
+    let go = shop.go(arch).env("GOPROXY", "off").env("GOFLAGS", "-mod=readonly -buildvcs=true");
+    let go = go.args(["build", "-v", "-trimpath", "-ldflags", &flags, "-tags", tags, "-o"]).arg(shop.output());
+    let (mut done, mut said) = (0, Vec::new());
+    let built = Filter::no_network()?.confine(go.args(["./cmd/lnd", "./cmd/lncli"])).run_with_lines(|line| {
+        // -v names each package on a line of its own; a message has spaces in it.
+        if line.contains(' ') {
+            said.push(line.to_owned());
+        } else {
+            done += 1;
+            progress.set(done);
+            progress.say(line);
+        }
+    });
+    built.map(|_| ()).map_err(|e| {
+        let first = said.first().map_or_else(|| e.cause().to_owned(), |l| l.trim().to_owned());
+        Error::new(NOT_BUILT, format!("cannot build lnd {version}: {first}")).because(said.join("\n"))
+    })
+}
+
+/// Packs the programs as lnd's release script does and keeps the archive if it is the pinned one.
+fn assemble(shop: &Workshop, release: &Release, arch: Arch, out: &Path) -> Result<Verified<Archive>> {
+    let name = release.archive_name(arch);
+    let progress = Progress::new("packing", None);
+    let mut programs =
+        PROGRAMS.map(|name| file::open_plain(&shop.output().join(name))).into_iter().collect::<Result<Vec<_>>>()?;
+    let mut members = Vec::new();
+    for (name, from) in PROGRAMS.into_iter().zip(&mut programs) {
+        let size = from.metadata().map_err(|e| Error::new(NOT_BUILT, format!("cannot read {name}: {e}")))?.len();
+        members.push(Member { name, size, from });
+    }
+    let mut tar = Draft::begin(&shop.work().join("lnd.tar"), Access::mode(0o600))?;
+    archive::pack(&name, members, &mut tar)?;
+    let packed = shop.work().join("lnd.tar");
+    tar.keep(crate::host::draft::Durable::No)?;
+    // The published hash is that of GNU gzip's output, which no other deflate gives byte for byte.
+    let draft = Draft::begin(&out.join(format!("{name}.tar.gz")), Access::mode(0o644))?;
+    Program::new("gzip").arg("-9nc").arg(packed).run_into(draft.handle()?)?;
+    progress.say("checking");
+    let archive = Verified::hold(draft, release, arch)?;
+    ui::note(&format!("{name}.tar.gz has the pinned sha256"));
+    Ok(archive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_read_or_refused() {
+        assert_eq!(release_tags("A = x\nRELEASE_TAGS = a b_c\nRELEASE_TAGS = d\n").unwrap(), "a b_c");
+        for bad in ["", "RELEASE_TAGS = \n", "RELEASE_TAGS = a $(shell id)\n"] {
+            assert_eq!(release_tags(bad).unwrap_err().code(), NO_TAGS, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_module_is_told_from_a_missing_network() {
+        let lines = |l: &str| vec!["go: downloading a v1".to_owned(), l.to_owned()];
+        let error = || Error::new(NOT_FETCHED, "x");
+        let changed = explain_fetch(&lines("verifying example.org/a@v1: checksum mismatch"), error());
+        assert_eq!(changed.code(), CHANGED_MODULE);
+        assert!(changed.cause().contains("example.org/a@v1"));
+        let missing = explain_fetch(&lines("dial tcp: connection refused"), error());
+        assert_eq!(missing.code(), NOT_FETCHED);
+    }
+}

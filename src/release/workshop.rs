@@ -1,0 +1,165 @@
+//! The folders that a source build works in, and the identity and environment that its programs get.
+//!
+//! Below the cache: `zip/` (module zips, hashed again at each use), `go/` (Go's own module and build caches) and `work/`
+//! (unpacked afresh each time, removed afterwards). Only who owns `go/` can poison it; what came out of a poisoned
+//! cache would not have the pinned hash, and is thrown away.
+
+use crate::error::{Code, Error, Result};
+use crate::host::file::{self, Access};
+use crate::host::lock::Lock;
+use crate::host::program::Program;
+use crate::host::user::{self, Owner};
+use crate::release::pins::Arch;
+use crate::ui;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+const NO_BUILDER: Code = Code::lacking("E-RELEASE-050");
+const CLOSED_FOLDER: Code = Code::lacking("E-RELEASE-051");
+
+/// The numbers that systemd keeps for users that exist only while something runs (systemd.exec(5), DynamicUser=).
+const DYNAMIC: RangeInclusive<u32> = 61184..=65519;
+
+/// An open workshop; dropped, its work folder is removed.
+pub(super) struct Workshop {
+    cache: PathBuf,
+    builder: Option<Owner>,
+    _lock: Lock,
+}
+
+impl Workshop {
+    /// Opens the workshop in `cache`, waiting where another build is under way there.
+    ///
+    /// # Errors
+    /// Where a folder cannot be made, or, for root, the unprivileged builder could not enter it.
+    pub(super) fn open(cache: &Path) -> Result<Self> {
+        file::make_folders(cache)?;
+        let cache = &std::fs::canonicalize(cache).unwrap_or_else(|_| cache.to_owned());
+        let waiting = || ui::note("another build is under way; waiting for it to end");
+        let lock = Lock::take(&cache.join("build.lock"), waiting)?;
+        let builder = builder_for(cache)?;
+        let shop = Self { cache: cache.clone(), builder, _lock: lock };
+        file::remove_tree(&shop.work())?;
+        let (open, own) = (Access::mode(0o755), Access { mode: 0o700, owner: builder });
+        file::make_folder(&shop.work(), open)?;
+        file::make_folder(&shop.bin(), open)?;
+        file::make_folder(&shop.zips(), open)?;
+        for folder in [shop.caches(), shop.home(), shop.scratch(), shop.output()] {
+            file::make_folder(&folder, own)?;
+        }
+        Ok(shop)
+    }
+
+    /// Where module zips are kept.
+    pub(super) fn zips(&self) -> PathBuf {
+        self.cache.join("zip")
+    }
+
+    /// Where the Go toolchain is unpacked.
+    pub(super) fn toolchain(&self) -> PathBuf {
+        self.work().join("go")
+    }
+
+    /// Where lnd's source is unpacked.
+    pub(super) fn source(&self) -> PathBuf {
+        self.work().join("lnd")
+    }
+
+    /// The one folder of the build's search path.
+    pub(super) fn bin(&self) -> PathBuf {
+        self.work().join("bin")
+    }
+
+    /// Where the built programs are put.
+    pub(super) fn output(&self) -> PathBuf {
+        self.work().join("out")
+    }
+
+    /// The folder that goes away.
+    pub(super) fn work(&self) -> PathBuf {
+        self.cache.join("work")
+    }
+
+    fn caches(&self) -> PathBuf {
+        self.cache.join("go")
+    }
+
+    fn home(&self) -> PathBuf {
+        self.work().join("home")
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.work().join("tmp")
+    }
+
+    /// The go command in lnd's source, building for `arch`: an environment of its own and no more, never as root.
+    pub(super) fn go(&self, arch: Arch) -> Program {
+        let program = Program::new(self.toolchain().join("bin/go"))
+            .folder(&self.source())
+            .env("PATH", self.bin())
+            .env("HOME", self.home())
+            .env("TMPDIR", self.scratch())
+            .env("GOPATH", self.caches())
+            .env("GOCACHE", self.caches().join("build"))
+            .env("GOENV", "off")
+            .env("GOWORK", "off")
+            .env("GOTOOLCHAIN", "local")
+            .env("GOOS", "linux")
+            .env("GOARCH", arch.name())
+            .env("CGO_ENABLED", "0")
+            // go.sum lies in lnd's verified zip and -mod=readonly keeps it from growing: every module that comes is held
+            // against a hash that is pinned through that zip, so the checksum database has nothing to add.
+            .env("GOSUMDB", "off")
+            .tethered();
+        match self.builder {
+            Some(owner) => program.as_user(owner),
+            None => program,
+        }
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        // It costs space only, and the next build removes it too.
+        let _ = file::remove_tree(&self.work());
+    }
+}
+
+/// Who builds: for root somebody who is nobody else, kept from build to build since Go's caches belong to him.
+fn builder_for(cache: &Path) -> Result<Option<Owner>> {
+    if !user::is_root() {
+        return Ok(None);
+    }
+    file::make_folder(cache, Access::mode(0o755))?;
+    if let Some(closed) =
+        cache.ancestors().find(|f| std::fs::metadata(f).is_ok_and(|m| m.permissions().mode() & 1 == 0))
+    {
+        let cause = format!("lnd is never built as root, and nobody else can enter {}", closed.display());
+        return Err(
+            Error::new(CLOSED_FOLDER, cause).hint("name another folder with LSM_CACHE, for example /var/cache/lsm")
+        );
+    }
+    let caches = cache.join("go");
+    if let Ok(there) = std::fs::symlink_metadata(&caches) {
+        if there.is_dir() && there.uid() == there.gid() && is_free(there.uid())? {
+            return Ok(Some(Owner { uid: there.uid(), gid: there.gid() }));
+        }
+        file::remove_tree(&caches)?;
+    }
+    for _ in 0..100 {
+        let mut random = [0; 4];
+        getrandom::fill(&mut random).expect("the kernel's random generator answers");
+        let id = DYNAMIC.start() + u32::from_le_bytes(random) % (DYNAMIC.end() - DYNAMIC.start() + 1);
+        if is_free(id)? {
+            return Ok(Some(Owner { uid: id, gid: id }));
+        }
+    }
+    Err(Error::new(NO_BUILDER, "every number for a passing user is taken"))
+}
+
+fn is_free(id: u32) -> Result<bool> {
+    // systemd notes there whom it gave a number for the time being.
+    let lent = Path::new("/run/systemd/dynamic-uid").join(id.to_string()).exists();
+    Ok(DYNAMIC.contains(&id) && !lent && !user::is_taken(id)?)
+}
