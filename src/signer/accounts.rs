@@ -1,0 +1,180 @@
+//! The account list of `lncli wallet accounts list`: written in lncli's bytes, read with every key checked.
+
+use crate::error::{Code, Error, Result};
+use crate::signer::wire::{lnrpc, walletrpc};
+use bip32::{ChildNumber, XPub};
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::str::FromStr;
+
+const BAD: Code = Code::usage("E-ACCT-001");
+
+/// The purpose of lnd's own keys (lnd's keychain.BIP0043Purpose).
+const LND_PURPOSE: u32 = 1017;
+/// The key family of a node's identity (lnd's keychain.KeyFamilyNodeKey).
+const NODE_FAMILY: u32 = 6;
+/// lnd derives 256 families at the first start; a watch-only wallet needs at least those that lnd uses, 0 to 9.
+const LEAST_FAMILIES: u32 = 10;
+
+/// The accounts of one wallet, checked: every path and public key reads, the node's own account is there once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accounts {
+    list: Vec<Account>,
+    coin_type: u32,
+    identity: String,
+}
+
+// Field names and order are lncli's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Account {
+    name: String,
+    address_type: String,
+    extended_public_key: String,
+    #[serde(default)]
+    master_key_fingerprint: String,
+    derivation_path: String,
+    #[serde(default)]
+    external_key_count: u32,
+    #[serde(default)]
+    internal_key_count: u32,
+    #[serde(default)]
+    watch_only: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    accounts: Vec<Account>,
+}
+
+impl Accounts {
+    /// Reads the JSON of `lncli wallet accounts list`.
+    ///
+    /// # Errors
+    /// Where it is anything else, a path or key does not read, or an account that lnd needs is not there.
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        let file: File = serde_json::from_slice(json)
+            .map_err(|e| bad(format!("accounts.json is not what `lncli wallet accounts list` prints: {e}")))?;
+        Self::check(file.accounts)
+    }
+
+    /// Takes over lnd's answer.
+    pub(crate) fn from_wire(answer: walletrpc::ListAccountsResponse) -> Result<Self> {
+        let list = answer.accounts.into_iter().map(|a| Account {
+            address_type: a.address_type().as_str_name().to_owned(),
+            name: a.name,
+            extended_public_key: a.extended_public_key,
+            master_key_fingerprint: hex::encode(a.master_key_fingerprint),
+            derivation_path: a.derivation_path,
+            external_key_count: a.external_key_count,
+            internal_key_count: a.internal_key_count,
+            watch_only: a.watch_only,
+        });
+        Self::check(list.collect())
+    }
+
+    /// The JSON as lncli prints it: four spaces, every key present, a final newline.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = Vec::new();
+        let style = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        let mut writer = serde_json::Serializer::with_formatter(&mut json, style);
+        File { accounts: self.list.clone() }.serialize(&mut writer).expect("strings and numbers serialise");
+        json.push(b'\n');
+        json
+    }
+
+    /// How many accounts there are.
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The coin type of lnd's own keys: 0 on mainnet, 1 elsewhere.
+    pub fn coin_type(&self) -> u32 {
+        self.coin_type
+    }
+
+    /// The node's public key (m/1017'/COIN'/6'/0/0), 33 bytes in hex, derived from its account's.
+    pub fn identity_pubkey(&self) -> &str {
+        &self.identity
+    }
+
+    /// What a watch-only wallet is made from: every account with private keys on the signer.
+    pub(crate) fn to_watch_only(&self) -> Vec<lnrpc::WatchOnlyAccount> {
+        let own = self.list.iter().filter(|a| !a.watch_only);
+        own.filter_map(|a| {
+            let (purpose, coin_type, account) = read_path(&a.derivation_path)?;
+            Some(lnrpc::WatchOnlyAccount { purpose, coin_type, account, xpub: a.extended_public_key.clone() })
+        })
+        .collect()
+    }
+
+    fn check(list: Vec<Account>) -> Result<Self> {
+        let mut paths = HashSet::new();
+        for account in list.iter().filter(|a| !a.watch_only) {
+            let path = &account.derivation_path;
+            let read = read_path(path).ok_or_else(|| bad(format!("{path:?} is no account's path")))?;
+            read_key(&account.extended_public_key)
+                .ok_or_else(|| bad(format!("the public key of {path} does not read")))?;
+            if !paths.insert(read) {
+                return Err(bad(format!("{path} is there twice")));
+            }
+        }
+        let coin_types: HashSet<u32> = paths.iter().filter(|p| p.0 == LND_PURPOSE).map(|p| p.1).collect();
+        let [coin_type] = coin_types.into_iter().collect::<Vec<_>>()[..] else {
+            return Err(bad("there are not lnd's keys of exactly one network"));
+        };
+        let families = (0..LEAST_FAMILIES).map(|family| (LND_PURPOSE, coin_type, family));
+        if let Some((p, c, a)) = [(49, 0, 0), (84, 0, 0)].into_iter().chain(families).find(|p| !paths.contains(p)) {
+            return Err(bad(format!("m/{p}'/{c}'/{a}' is absent, which lnd needs")));
+        }
+        let identity = derive_identity(&list, coin_type).ok_or_else(|| bad("the node's key does not derive"))?;
+        Ok(Self { list, coin_type, identity })
+    }
+}
+
+fn bad(why: impl Into<String>) -> Error {
+    Error::new(BAD, why)
+}
+
+/// `m/PURPOSE'/COIN'/ACCOUNT'`, all hardened.
+fn read_path(path: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = path.strip_prefix("m/")?.split('/').map(|part| {
+        let digits = part.strip_suffix('\'')?;
+        let plain = digits.bytes().all(|b| b.is_ascii_digit());
+        digits.parse::<u32>().ok().filter(|n| plain && *n < ChildNumber::HARDENED_FLAG)
+    });
+    let read = (parts.next()??, parts.next()??, parts.next()??);
+    parts.next().is_none().then_some(read)
+}
+
+fn read_key(text: &str) -> Option<XPub> {
+    XPub::from_str(text).ok().filter(|key| key.attrs().depth == 3)
+}
+
+fn derive_identity(list: &[Account], coin_type: u32) -> Option<String> {
+    let path = (LND_PURPOSE, coin_type, NODE_FAMILY);
+    let account = list.iter().find(|a| !a.watch_only && read_path(&a.derivation_path) == Some(path))?;
+    let first = ChildNumber::new(0, false).ok()?;
+    let key = read_key(&account.extended_public_key)?.derive_child(first).ok()?.derive_child(first).ok()?;
+    Some(hex::encode(key.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hardened_three_part_paths_are_accounts() {
+        assert_eq!(read_path("m/1017'/1'/255'"), Some((1017, 1, 255)));
+        for bad in ["", "m", "m/49'", "m/49'/0'/0", "m/49'/0'/0'/0'", "49'/0'/0'", "m/+9'/0'/0'", "m/2147483648'/0'/0'"]
+        {
+            assert_eq!(read_path(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_account_list_is_refused() {
+        for bad in ["", "{}", "[]", r#"{"accounts":[]}"#, r#"{"accounts":[{"name":"default"}]}"#] {
+            assert_eq!(Accounts::parse(bad.as_bytes()).unwrap_err().code(), BAD, "{bad}");
+        }
+    }
+}
