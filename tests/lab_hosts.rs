@@ -1,0 +1,96 @@
+//! The lab itself: its hosts are real enough to test on, its network tells friend from stranger, and it cleans up.
+
+mod lab;
+
+use lab::host::Host;
+use lab::net::{Met, Net};
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_host_boots_meets_its_peers_and_keeps_its_files_over_a_reboot() {
+    let Some(mut host) = Host::boot("reboot") else { return };
+    for (to, peer) in [("10.77.0.2", host.allowed()), ("fd77::2", host.allowed()), ("10.77.0.2", host.stranger())] {
+        assert_eq!(peer.knock(to, 10012, SOON), Met::Refused, "{to}");
+    }
+    host.sh("nft add table inet t && echo kept >/root/kept && touch /run/gone").ok();
+    let listener = host.inside(|| std::net::TcpListener::bind(("10.77.0.2", 10012)).unwrap());
+    assert_eq!(host.allowed().knock("10.77.0.2", 10012, SOON), Met::Open);
+    drop(listener);
+
+    host.reboot();
+    assert_eq!(host.run(["nft", "list", "tables"]).ok(), "", "the kernel's tables are those of a new boot");
+    assert_eq!(host.run(["cat", "/root/kept"]).ok(), "kept\n");
+    assert_ne!(host.run(["test", "-e", "/run/gone"]).code, 0);
+    assert_eq!(host.allowed().knock("fd77::2", 10012, SOON), Met::Refused, "its addresses are there again");
+
+    host.crash();
+    assert_eq!(host.allowed().knock("10.77.0.2", 10012, Duration::from_millis(300)), Met::Silence);
+    host.start();
+    assert_eq!(host.run(["cat", "/root/kept"]).ok(), "kept\n");
+    assert_eq!(host.run_as_nobody(["id", "-u"]).ok(), "65534\n");
+}
+
+#[test]
+fn a_unit_is_held_to_its_sandbox_in_a_host() {
+    let Some(host) = Host::boot("sandbox") else { return };
+    let unit = |property: &str, script: &str| {
+        host.run(["systemd-run", "--quiet", "--wait", "--pipe", "-p", property, "sh", "-c", script]).code
+    };
+    assert_eq!(unit("ProtectSystem=no", "touch /usr/x"), 0);
+    assert_ne!(unit("ProtectSystem=strict", "touch /usr/x"), 0);
+    assert_ne!(unit("SystemCallFilter=~uname", "uname"), 0);
+    let _listener = host.inside(|| std::net::TcpListener::bind("127.0.0.1:7777").unwrap());
+    let connect = "timeout 2 bash -c 'exec 3<>/dev/tcp/127.0.0.1/7777'";
+    assert_eq!(unit("ProtectSystem=no", connect), 0);
+    assert_ne!(unit("IPAddressDeny=any", connect), 0, "a filter that does not hold here would prove nothing");
+}
+
+#[test]
+fn a_full_disk_is_full() {
+    let Some(host) = Host::boot_with("full", Some(48)) else { return };
+    assert_ne!(host.sh("head -c 60000000 /dev/zero >/root/large").code, 0);
+}
+
+/// What is there of the lab of process `pid`: mounts, network namespaces, control groups.
+fn remains(pid: u32) -> Vec<String> {
+    let ours = format!("lsmlab-{pid}-");
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let mut found: Vec<_> = mounts.lines().filter(|l| l.contains(&ours)).map(str::to_owned).collect();
+    for folder in
+        ["/run/netns", "/var/tmp/lsm-lab", "/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"]
+    {
+        let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        found.extend(names.map(|e| e.path().display().to_string()).filter(|p| p.contains(&ours)));
+    }
+    found
+}
+
+#[test]
+fn a_killed_test_leaves_nothing_that_the_next_does_not_sweep() {
+    if std::env::var_os("LSM_LAB_HOLD").is_some() {
+        let Some(_host) = Host::boot("held") else { return };
+        println!("\nheld");
+        std::thread::sleep(Duration::from_secs(600));
+    }
+    let Some(net) = Net::build() else { return };
+    let mut held = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_killed_test_leaves_nothing_that_the_next_does_not_sweep", "--nocapture"])
+        .env("LSM_LAB_HOLD", "1")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(held.stdout.take().unwrap()).lines().map_while(Result::ok).find(|l| l == "held");
+    let before = remains(held.id());
+    held.kill().unwrap();
+    held.wait().unwrap();
+    if said.is_none() {
+        return lab::skip("no host boots here");
+    }
+    assert!(before.len() > 4, "{before:?}");
+    drop(Net::build());
+    assert_eq!(remains(held.id()), Vec::<String>::new());
+    drop(net);
+}
