@@ -74,6 +74,12 @@ impl Error {
         self
     }
 
+    /// Adds a hint where there is none yet.
+    #[must_use]
+    pub fn hint_if_none(self, hint: &str) -> Self {
+        if self.0.hint.is_none() { self.hint(hint) } else { self }
+    }
+
     /// Adds the underlying error, which only the verbose log shows.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

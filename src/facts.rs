@@ -162,7 +162,8 @@ fn systemd_version() -> Option<u32> {
     text.split_whitespace().nth(1)?.split('.').next()?.parse().ok()
 }
 
-fn is_active(unit: &str) -> bool {
+/// True where systemd says that `unit` is active.
+pub fn is_active(unit: &str) -> bool {
     let asked = program::Program::new("systemctl").args(["is-active", "--quiet", unit]).output();
     asked.is_ok_and(|o| o.status.success())
 }

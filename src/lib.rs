@@ -8,9 +8,14 @@
 //! 4. Only [`host`] writes files, changes owners or starts programs; `unsafe` lives there and in [`sandbox`] alone.
 
 pub mod archive;
+pub mod backend;
+pub mod bundle;
 pub mod error;
+pub mod facts;
 pub mod host;
+pub mod plan;
 pub mod release;
+pub mod render;
 pub mod sandbox;
 pub mod secret;
 pub mod signer;

@@ -2,9 +2,10 @@
 
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
+use crate::host::file;
 use crate::host::credential::Keep;
 use crate::plan::step::{Access, Door, Runner, SeedSink, Step};
-use crate::release::{Arch, Release};
+use crate::release::pins::{Arch, Release};
 use crate::render::lnd_conf::{LndConf, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
@@ -76,6 +77,19 @@ impl Layout {
         format!("lsm-{}", self.instance)
     }
 
+    /// The user of the proxy, who may connect to lnd's socket.
+    pub fn proxy_user(&self) -> String {
+        format!("lsm-proxy-{}", self.instance)
+    }
+
+    /// The unit that holds the public port.
+    pub fn public_unit(&self, spec: &Spec) -> String {
+        match spec.mode {
+            Mode::Isolated => self.socket(),
+            Mode::Host => self.service(),
+        }
+    }
+
     /// lnd's unit.
     pub fn service(&self) -> String {
         format!("lsm@{}.service", self.instance)
@@ -107,6 +121,25 @@ impl Layout {
         }
         Keep::Plain { path: format!("/etc/credstore/lsm-{}.{what}", self.instance).into() }
     }
+}
+
+/// The spec of an installed signer.
+///
+/// # Errors
+/// Where it cannot be read or is no spec.
+pub fn read_spec(path: &Path) -> Result<Spec> {
+    toml::from_str(&file::read_text(path)?)
+        .map_err(|e| Error::new(NO_SPEC, format!("{} is no signer's spec", path.display())).because(e))
+}
+
+/// The specs of every signer on this host.
+///
+/// # Errors
+/// Where one cannot be read: the packet filter must not lose a signer.
+pub fn read_specs() -> Result<Vec<Spec>> {
+    let Ok(folder) = std::fs::read_dir("/etc/lsm") else { return Ok(Vec::new()) };
+    let is_spec = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "toml");
+    folder.filter_map(|entry| Some(entry.ok()?.path())).filter(is_spec).map(|path| read_spec(&path)).collect()
 }
 
 /// What an install wants besides the spec.
@@ -159,7 +192,7 @@ impl Build<'_> {
     /// Users and folders.
     fn ground(&self) -> Result<Vec<Step>> {
         let user = self.layout.user();
-        let proxy = format!("lsm-proxy-{}", self.spec.instance);
+        let proxy = self.layout.proxy_user();
         let users: PathBuf = format!("/etc/sysusers.d/lsm-{}.conf", self.spec.instance).into();
         let folders: PathBuf = format!("/etc/tmpfiles.d/lsm-{}.conf", self.spec.instance).into();
         let run = |name: &str| PathBuf::from(format!("/run/lsm/{}{name}", self.spec.instance));
@@ -188,7 +221,7 @@ impl Build<'_> {
         let conf = LndConf {
             instance: &self.spec.instance,
             network: self.spec.network,
-            lnddir: &self.layout.data().display().to_string(),
+            folder: &self.layout.data().display().to_string(),
             socket: &door.socket.display().to_string(),
             certificate: &door.certificate.display().to_string(),
             key: secret,

@@ -1,5 +1,7 @@
 //! The command line: one file a verb turns arguments into a Spec or a call, and a result into text or JSON.
 
+mod install;
+mod ready;
 mod release;
 
 use crate::error::Result;
@@ -42,6 +44,22 @@ pub enum Verb {
     /// Known versions of lnd: list, fetch, build from source, verify
     #[command(subcommand)]
     Release(release::Verb),
+    /// Turn this host into a signer; run again, bring it back to what is wanted
+    Install(Box<install::Options>),
+    /// Wait until the signer can sign
+    #[command(hide = true)]
+    Ready,
+}
+
+/// What every verb understands that changes the machine.
+#[derive(Debug, Clone, Args)]
+pub struct MachineArgs {
+    /// Show what would be done and change nothing; needs no root
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do it without asking
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Runs what the command line asks for.
@@ -52,5 +70,7 @@ pub fn run(cli: Cli) -> Result<()> {
     ui::set_voice(ui::Voice { json: cli.common.json, quiet: cli.common.quiet });
     match cli.verb {
         Verb::Release(verb) => release::run(verb),
+        Verb::Install(options) => install::run(&options, &cli.common),
+        Verb::Ready => ready::run(&cli.common),
     }
 }

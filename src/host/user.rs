@@ -54,3 +54,15 @@ pub fn is_taken(id: u32) -> Result<bool> {
     let group = nix::unistd::Group::from_gid(id.into()).map_err(cannot)?;
     Ok(user.is_some() || group.is_some())
 }
+
+/// Turns this process, which is root's, into user `name` for good: groups, group, user, in this order.
+///
+/// # Errors
+/// Where there is no such user or the kernel refuses.
+pub fn become_user(name: &str) -> Result<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let owner = find(name)?.ok_or_else(|| Error::new(UNKNOWN, format!("there is no user {name}")))?;
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    let change = setgroups(&[]).and_then(|()| setresgid(gid, gid, gid)).and_then(|()| setresuid(uid, uid, uid));
+    change.map_err(|e| Error::new(UNKNOWN, format!("cannot become {name}: {e}")))
+}

@@ -8,5 +8,6 @@ pub mod step;
 
 pub use apply::{Machine, apply};
 pub use journal::Journal;
-pub use planner::{Plan, make_plan};
+pub use perform::{Receipt, open, open_as_admin, read_password, read_receipt};
+pub use planner::{Plan, make_plan, observe};
 pub use step::{Access, Door, Runner, SeedSink, Step};

@@ -19,6 +19,12 @@ impl Plan {
     }
 }
 
+/// Adds to `facts` all that `steps` speak of.
+pub fn observe(facts: Facts, steps: &[Step]) -> Facts {
+    let paths: Vec<PathBuf> = steps.iter().flat_map(Step::paths).collect();
+    facts.observe(&paths, steps.iter().flat_map(Step::users), steps.iter().filter_map(Step::unit))
+}
+
 /// Keeps of `wanted` what `facts` do not show to be done.
 ///
 /// `unfinished` says that an earlier plan was cut off: then everything that follows from a changed file is done again,
@@ -57,9 +63,11 @@ impl Judge<'_> {
             Step::Text { path, access, text } => self.is_file(path, access, &hash_text(text)),
             Step::Lsm { path, sha256 } => self.is_file(path, &Access::mode(0o755), sha256),
             Step::Release { folder, lnd_sha256, lncli_sha256, .. } => {
-                let access = Access::mode(0o755);
-                self.is_file(&folder.join("lnd"), &access, lnd_sha256)
-                    && self.is_file(&folder.join("lncli"), &access, lncli_sha256)
+                [("lnd", lnd_sha256), ("lncli", lncli_sha256)].into_iter().all(|(name, pinned)| {
+                    let path = folder.join(name);
+                    let is_pinned = |pin: &String| self.is_file(&path, &Access::mode(0o755), pin);
+                    pinned.as_ref().map_or_else(|| self.is_there(&path), is_pinned)
+                })
             }
             Step::Users { names, .. } => names.iter().all(|name| self.facts.users.contains_key(name)),
             Step::RuntimeFolders { folders, .. } => folders.iter().all(|path| self.is_there(path)),

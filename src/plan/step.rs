@@ -4,7 +4,7 @@ use crate::host::credential::Keep;
 use crate::spec::{Network, San};
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Permission bits, and the owner by name: the user may not exist yet when the plan is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -115,10 +115,10 @@ pub enum Step {
         version: String,
         /// The folder.
         folder: PathBuf,
-        /// The pinned hash of lnd itself.
-        lnd_sha256: String,
-        /// The pinned hash of lncli.
-        lncli_sha256: String,
+        /// The pinned hash of lnd itself, where one is known.
+        lnd_sha256: Option<String>,
+        /// The pinned hash of lncli, where one is known.
+        lncli_sha256: Option<String>,
     },
     /// Users by sysusers.d(5).
     Users {

@@ -44,6 +44,14 @@ pub fn default_cache() -> Result<PathBuf> {
     })
 }
 
+/// Verifies `path` and demands that it is the archive of `release` for `arch`.
+///
+/// # Errors
+/// As [`verify`], and where it is another release's.
+pub fn verify_as(path: &Path, release: &Release, arch: Arch) -> Result<Verified<Archive>> {
+    Verified::expect(path, release, arch)
+}
+
 /// Downloads the official archive of `release` for `arch` into the folder `out`.
 ///
 /// # Errors

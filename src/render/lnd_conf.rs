@@ -12,8 +12,8 @@ pub struct LndConf<'a> {
     pub instance: &'a Instance,
     /// The bitcoin network.
     pub network: Network,
-    /// lnd's own folder.
-    pub lnddir: &'a str,
+    /// lnd's own folder; its home too, or else lnd makes `~/.lnd`.
+    pub folder: &'a str,
     /// The unix socket.
     pub socket: &'a str,
     /// The certificate.

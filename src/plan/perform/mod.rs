@@ -1,10 +1,10 @@
 //! How each step is performed. Every one can be done again without harm.
 
+mod bundle;
 mod certificate;
 mod service;
 mod wallet;
 
-use crate::bundle;
 use crate::error::{Code, Error, Result};
 use crate::host::credential::Keep;
 use crate::host::file::{self, Access as FileAccess};
@@ -13,13 +13,14 @@ use crate::host::user;
 use crate::plan::apply::Machine;
 use crate::plan::journal::Journal;
 use crate::plan::step::{Access, Door, Step};
-use crate::release::Durable;
+use crate::host::draft::{Draft, Durable};
 use crate::secret::Secret;
 use crate::signer::certificate::Certificate;
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::Macaroon;
 use crate::signer::{Node, wallet::State};
 use crate::ui::progress::Progress;
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub use wallet::{Receipt, read_receipt};
 
 const NO_USER: Code = Code::lacking("E-PLAN-010");
 const NO_ARCHIVE: Code = Code::refused("E-PLAN-011");
+const NO_SELF: Code = Code::lacking("E-PLAN-013");
 const BAD_PASSWORD: Code = Code::usage("E-PLAN-012");
 
 /// lnd's shortest wallet password, in bytes (walletunlocker/service.go, `ValidatePassword`).
@@ -39,7 +41,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
     match step {
         Step::Folder { path, access } => file::make_folder(path, resolve(access)?),
         Step::Text { path, access, text } => file::replace(path, text.as_bytes(), resolve(access)?),
-        Step::Lsm { path, .. } => file::copy(Path::new("/proc/self/exe"), path, FileAccess::mode(0o755)),
+        Step::Lsm { path, .. } => copy_self(path),
         Step::Release { folder, .. } => unpack(folder, machine),
         Step::Users { file, .. } => Program::new("systemd-sysusers").arg(file).run().map(drop),
         Step::RuntimeFolders { file, .. } => Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop),
@@ -57,16 +59,11 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             wallet::create(&work, journal, shown)
         }
         Step::Bundle { folder, door, receipt, hosts, taproot_channels, .. } => {
-            let node = open_as_admin(door)?;
-            node.wait_for(|state| state == State::Active, ACTIVE_DEADLINE)?;
+            let admin = open_as_admin(door)?;
+            admin.wait_for(|state| state == State::Active, ACTIVE_DEADLINE)?;
             let receipt = read_receipt(receipt)?;
-            let made = bundle::export(&node, &read_certificate(&door.certificate)?, &bundle::Terms {
-                network: receipt.network,
-                birthday: receipt.birthday,
-                hosts: hosts.clone(),
-                taproot_channels: *taproot_channels,
-            })?;
-            made.write(folder)
+            let terms = bundle::Terms { receipt: &receipt, hosts, taproot_channels: *taproot_channels };
+            bundle::export(&admin, open(door)?, read_certificate(&door.certificate)?, &terms)?.write(folder)
         }
     }
 }
@@ -96,8 +93,18 @@ fn unpack(folder: &Path, machine: &Machine<'_>) -> Result<()> {
     let archive = machine.archive.ok_or_else(|| Error::new(NO_ARCHIVE, "there is no verified lnd to unpack"))?;
     file::make_folder(folder, FileAccess::mode(0o755))?;
     archive.unpack(folder, Durable::Yes)?;
-    let provenance = serde_json::to_vec_pretty(archive).unwrap_or_default();
+    let provenance = serde_json::to_vec_pretty(&**archive)
+        .map_err(|e| Error::new(NO_ARCHIVE, "the archive's provenance cannot be written").because(e))?;
     file::replace(&folder.join("provenance.json"), &provenance, FileAccess::mode(0o644))
+}
+
+/// The running program, not the file of its name: that may have been replaced since.
+fn copy_self(path: &Path) -> Result<()> {
+    let cannot = |e: std::io::Error| Error::new(NO_SELF, format!("cannot copy lsm: {e}"));
+    let mut draft = Draft::begin(path, FileAccess::mode(0o755))?;
+    let mut running = File::open("/proc/self/exe").map_err(cannot)?;
+    std::io::copy(&mut running, &mut draft).map_err(cannot)?;
+    draft.keep(Durable::Yes)
 }
 
 fn keep_password(keep: &Keep, from: Option<&Path>) -> Result<()> {
