@@ -8,6 +8,7 @@
 //! 4. Only [`host`] writes files, changes owners or starts programs; `unsafe` lives there and in [`sandbox`] alone.
 
 pub mod archive;
+pub mod bundle;
 pub mod error;
 pub mod host;
 pub mod release;

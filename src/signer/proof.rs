@@ -65,7 +65,7 @@ mod tests {
         let key = SigningKey::from_slice(&[7; 32]).unwrap();
         let digest = Sha256::digest(Sha256::digest([NODE_PREFIX, message].concat()));
         let (signature, id) = key.sign_prehash_recoverable(&digest).unwrap();
-        let compact = [&[31 + id.to_byte()], &signature.to_bytes()].concat();
+        let compact = [&[31 + id.to_byte()][..], &signature.to_bytes()[..]].concat();
         let public = hex::encode(key.verifying_key().to_encoded_point(true).as_bytes());
         (ZBASE32.encode(&compact), public)
     }
