@@ -149,14 +149,21 @@ impl Bundle {
     /// # Errors
     /// Where the network is unknown, or a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
+        self.write_members(folder)?;
+        file::replace(&folder.join(ARCHIVE), self.to_base64()?.expose(), PRIVATE_FILE)
+    }
+
+    /// Writes the members alone, as [`Bundle::write`] does; [`Bundle::read`] reads them again.
+    ///
+    /// # Errors
+    /// As [`Bundle::write`].
+    pub fn write_members(&self, folder: &Path) -> Result<()> {
         let about = self.render_about()?;
-        let members = self.members(&about);
-        let archive = archive::pack_base64(&members)?;
         file::make_folder(folder, PRIVATE_FOLDER)?;
-        for (name, bytes) in members {
+        for (name, bytes) in self.members(&about) {
             file::replace(&folder.join(name), bytes, PRIVATE_FILE)?;
         }
-        file::replace(&folder.join(ARCHIVE), archive.expose(), PRIVATE_FILE)
+        Ok(())
     }
 
     /// The archive in base64, in lines of 76, as [`ARCHIVE`] holds it. A secret: it holds the macaroon.

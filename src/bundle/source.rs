@@ -5,6 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::file;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::io::Read;
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -18,6 +19,9 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 const GZIP_BASE64: &[u8] = b"H4sI";
 
 pub(super) fn read(source: &str) -> Result<Members> {
+    if source == "-" {
+        return read_archive(&read_input()?, "standard input");
+    }
     let path = Path::new(source);
     // A pasted bundle is longer than any file name may be: the system then says so, and it is no path.
     match std::fs::metadata(path) {
@@ -30,6 +34,16 @@ pub(super) fn read(source: &str) -> Result<Members> {
         Err(e) => Err(Error::new(NOT_THERE, format!("there is no bundle at {source:?}: {e}"))
             .hint("name its folder, its archive, or paste the whole base64 text")),
     }
+}
+
+/// Standard input: the way in for a pasted bundle, since other users can read a command line.
+fn read_input() -> Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    std::io::stdin()
+        .take(LARGEST_ARCHIVE)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::new(NOT_THERE, format!("cannot read standard input: {e}")))?;
+    Ok(bytes)
 }
 
 fn read_folder(folder: &Path) -> Result<Members> {

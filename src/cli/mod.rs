@@ -1,5 +1,8 @@
 //! The command line: one file a verb turns arguments into a Spec or a call, and a result into text or JSON.
 
+mod bundle;
+mod watch_only;
+
 use crate::error::Result;
 use crate::spec::Instance;
 use crate::ui;
@@ -36,7 +39,14 @@ pub struct Common {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Verb {}
+pub enum Verb {
+    /// Show or import a signer's credentials bundle
+    #[command(subcommand)]
+    Bundle(bundle::BundleVerb),
+    /// The agent machine's side: a watch-only lnd whose signer signs
+    #[command(subcommand)]
+    WatchOnly(watch_only::WatchOnlyVerb),
+}
 
 /// Runs what the command line asks for.
 ///
@@ -44,5 +54,8 @@ pub enum Verb {}
 /// Whatever the verb ends with.
 pub fn run(cli: Cli) -> Result<()> {
     ui::set_voice(ui::Voice { json: cli.common.json, quiet: cli.common.quiet });
-    match cli.verb {}
+    match cli.verb {
+        Verb::Bundle(verb) => bundle::run(verb),
+        Verb::WatchOnly(verb) => watch_only::run(verb),
+    }
 }

@@ -98,6 +98,26 @@ pub fn make_folder(path: &Path, access: Access) -> Result<()> {
     sync_folder_of(path)
 }
 
+/// Opens `path` to append to, as a log for a program; a new one is born with `mode`.
+///
+/// # Errors
+/// Where it cannot be opened.
+pub fn append(path: &Path, mode: u32) -> Result<File> {
+    OpenOptions::new().append(true).create(true).mode(mode).open(path).map_err(|e| cannot_write(path, &e))
+}
+
+/// The access of what is at `path`, to give a new version of it the same; `None` where nothing is there.
+///
+/// # Errors
+/// Where it cannot be looked at.
+pub fn access_of(path: &Path) -> Result<Option<Access>> {
+    match std::fs::metadata(path) {
+        Ok(m) => Ok(Some(Access::owned(m.mode() & 0o7777, Owner { uid: m.uid(), gid: m.gid() }))),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(cannot_read(path, &e)),
+    }
+}
+
 /// Removes one file; true where there was one.
 ///
 /// # Errors

@@ -23,6 +23,11 @@ pub fn verify_node_signature(message: &[u8], zbase32: &str, identity_pubkey: &st
     verify_compact(&[NODE_PREFIX, message].concat(), &signature, identity_pubkey)
 }
 
+/// A compact signature as `lncli signmessage` gives it.
+pub fn encode(signature: &[u8]) -> String {
+    ZBASE32.encode(signature)
+}
+
 /// Checks a compact signature (a header byte, r, s) over the double sha256 of `message`.
 ///
 /// # Errors
