@@ -21,5 +21,6 @@ pub mod secret;
 pub mod signer;
 pub mod spec;
 pub mod ui;
+pub mod watch_only;
 
 pub mod cli;

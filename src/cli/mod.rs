@@ -1,8 +1,10 @@
 //! The command line: one file a verb turns arguments into a Spec or a call, and a result into text or JSON.
 
+mod bundle;
 mod install;
 mod ready;
 mod release;
+mod watch_only;
 
 use crate::error::Result;
 use crate::spec::Instance;
@@ -46,6 +48,12 @@ pub enum Verb {
     Release(release::Verb),
     /// Turn this host into a signer; run again, bring it back to what is wanted
     Install(Box<install::Options>),
+    /// Show or import a signer's credentials bundle
+    #[command(subcommand)]
+    Bundle(bundle::BundleVerb),
+    /// The agent machine's side: a watch-only lnd whose signer signs
+    #[command(subcommand)]
+    WatchOnly(watch_only::WatchOnlyVerb),
     /// Wait until the signer can sign
     #[command(hide = true)]
     Ready,
@@ -72,5 +80,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Verb::Release(verb) => release::run(verb),
         Verb::Install(options) => install::run(&options, &cli.common),
         Verb::Ready => ready::run(&cli.common),
+        Verb::Bundle(verb) => bundle::run(verb),
+        Verb::WatchOnly(verb) => watch_only::run(verb),
     }
 }

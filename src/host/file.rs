@@ -121,14 +121,24 @@ pub fn open_plain(path: &Path) -> Result<File> {
     Err(Error::new(CANNOT_READ, format!("{} is no plain file", path.display())))
 }
 
-/// Opens a log (0600) to append to.
+/// Opens `path` to append to, as a log for a program; a new one is born with `mode`.
 ///
 /// # Errors
 /// Where it cannot be opened.
-pub fn open_log(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-    options.open(path).map_err(|e| cannot_write(path, &e))
+pub fn append(path: &Path, mode: u32) -> Result<File> {
+    OpenOptions::new().append(true).create(true).mode(mode).open(path).map_err(|e| cannot_write(path, &e))
+}
+
+/// The access of what is at `path`, to give a new version of it the same; `None` where nothing is there.
+///
+/// # Errors
+/// Where it cannot be looked at.
+pub fn access_of(path: &Path) -> Result<Option<Access>> {
+    match std::fs::metadata(path) {
+        Ok(m) => Ok(Some(Access::owned(m.mode() & 0o7777, Owner { uid: m.uid(), gid: m.gid() }))),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(cannot_read(path, &e)),
+    }
 }
 
 /// Removes one file; true where there was one.

@@ -220,6 +220,26 @@ impl Program {
     }
 }
 
+/// Asks a started program to end (SIGTERM), waits up to `patience`, then kills it.
+///
+/// # Errors
+/// Where it can neither be asked nor waited for.
+pub fn stop(child: &mut Child, patience: std::time::Duration) -> Result<ExitStatus> {
+    let failed = |e: std::io::Error| Error::new(FAILED, format!("cannot stop process {}: {e}", child.id()));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    // Not yet waited for, so the number is still this child's.
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).map_err(|e| failed(e.into()))?;
+    let end = std::time::Instant::now() + patience;
+    while std::time::Instant::now() < end {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) => std::thread::sleep(std::time::Duration::from_millis(20)),
+            Err(e) => return Err(Error::new(FAILED, format!("cannot wait for process {pid}: {e}"))),
+        }
+    }
+    child.kill().and_then(|()| child.wait()).map_err(|e| Error::new(FAILED, format!("cannot kill process {pid}: {e}")))
+}
+
 const LAST_LINES: usize = 20;
 
 /// The path of program `name` in [`SYSTEM_PATH`], where it is there; a name with a slash is its own path.

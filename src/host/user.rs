@@ -24,6 +24,11 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// The number of the user that this process runs as.
+pub fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// The uid and primary gid of user `name`, or `None` where there is none.
 ///
 /// # Errors

@@ -63,7 +63,10 @@ pub fn signer_permissions(taproot_channels: bool, known: &BTreeSet<String>) -> R
             .hint("it must be built with signrpc and walletrpc; lnd's own releases are"));
     }
     let taproot = TAPROOT_URIS.iter().filter(|uri| taproot_channels && known.contains(**uri));
-    Ok(SIGNER_URIS.iter().chain(taproot).map(|uri| Permission::uri(uri)).collect())
+    let mut permissions: Vec<_> = SIGNER_URIS.iter().chain(taproot).map(|uri| Permission::uri(uri)).collect();
+    // lnd keeps them sorted: so do we, that what is asked for and what is read back compare.
+    permissions.sort();
+    Ok(permissions)
 }
 
 /// A macaroon in the binary format v2, as lnd writes and takes it. Its bytes are a secret.

@@ -23,6 +23,11 @@ pub fn verify_node_signature(message: &[u8], zbase32: &str, identity_pubkey: &st
     verify_compact(&[NODE_PREFIX, message].concat(), &signature, identity_pubkey)
 }
 
+/// A compact signature as `lncli signmessage` gives it.
+pub fn encode(signature: &[u8]) -> String {
+    ZBASE32.encode(signature)
+}
+
 /// Checks a compact signature (a header byte, r, s) over the double sha256 of `message`.
 ///
 /// # Errors
@@ -65,7 +70,7 @@ mod tests {
         let key = SigningKey::from_slice(&[7; 32]).unwrap();
         let digest = Sha256::digest(Sha256::digest([NODE_PREFIX, message].concat()));
         let (signature, id) = key.sign_prehash_recoverable(&digest).unwrap();
-        let compact = [&[31 + id.to_byte()], &signature.to_bytes()].concat();
+        let compact = [&[31 + id.to_byte()][..], &signature.to_bytes()[..]].concat();
         let public = hex::encode(key.verifying_key().to_encoded_point(true).as_bytes());
         (ZBASE32.encode(&compact), public)
     }

@@ -34,7 +34,7 @@ pub(super) fn systemctl(verb: &str, unit: &str) -> Result<()> {
 
 /// Starts lnd as a process and keeps its number.
 pub(super) fn start(process: &Process) -> Result<()> {
-    let log = file::open_log(&process.log)?;
+    let log = file::append(&process.log, 0o600)?;
     let child = Program::new(&process.program).args(&process.args).start(log)?;
     file::replace(&process.pid_file, format!("{}\n", child.id()).as_bytes(), Access::mode(0o600))
 }

@@ -1,0 +1,294 @@
+//! The credentials bundle: what a watch-only machine needs of its signer, written whole and read with every byte doubted.
+
+mod archive;
+mod source;
+
+use crate::error::{Code, Error, Result};
+use crate::host::file::{self, Access};
+use crate::secret::Secret;
+use crate::signer::accounts::Accounts;
+use crate::signer::certificate::Certificate;
+use crate::signer::channel::Endpoint;
+use crate::signer::macaroon::Macaroon;
+use crate::spec::Network;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+const INCOMPLETE: Code = Code::usage("E-BUNDLE-001");
+const BAD_ABOUT: Code = Code::usage("E-BUNDLE-002");
+const ALTERED: Code = Code::unverified("E-BUNDLE-003");
+const NEWER: Code = Code::usage("E-BUNDLE-004");
+const NETWORKS_DIFFER: Code = Code::usage("E-BUNDLE-005");
+
+/// The archive beside the files, in base64.
+pub const ARCHIVE: &str = "credentials-bundle.tar.gz.b64";
+
+const ACCOUNTS: &str = "accounts.json";
+const CERTIFICATE: &str = "tls.cert";
+const MACAROON: &str = "admin.macaroon";
+const ABOUT: &str = "bundle.json";
+/// The members in their order; the first three are those of the original system, whose importers take the rest along.
+const MEMBERS: [&str; 4] = [ACCOUNTS, CERTIFICATE, MACAROON, ABOUT];
+/// The largest member that is read: 259 accounts are 120 KB.
+const LARGEST_MEMBER: u64 = 8 << 20;
+
+const FORMAT: u32 = 1;
+const PRIVATE_FOLDER: Access = Access::mode(0o700);
+const PRIVATE_FILE: Access = Access::mode(0o600);
+
+/// What a bundle says of the signer besides its credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// The signer's lnd version, such as `v0.21.3-beta`; unknown in an original bundle.
+    pub lnd_version: Option<String>,
+    /// The bitcoin network. An original bundle only tells mainnet from the rest: then `None`.
+    pub network: Option<Network>,
+    /// When the seed was made, in unix seconds; 0: unknown, which costs the watch-only node a rescan of the whole chain.
+    pub birthday: u64,
+    /// Where the signer answers, as `HOST:PORT`, the first one first.
+    pub rpchost: Vec<Endpoint>,
+}
+
+/// A checked bundle. The macaroon and the accounts are confidential: the key that encrypts `channel.backup` derives from
+/// an account's key.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The accounts.
+    pub accounts: Accounts,
+    /// The certificate that the signer presents.
+    pub certificate: Certificate,
+    /// The macaroon. The file is called `admin.macaroon`, as the original's importers expect, whatever it permits.
+    pub macaroon: Macaroon,
+    /// What else there is to know.
+    pub about: About,
+    /// The accounts as they were read, byte for byte: the hash in bundle.json is of these.
+    accounts_json: Vec<u8>,
+}
+
+// bundle.json, the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct AboutFile {
+    format: u32,
+    lnd_version: String,
+    network: Network,
+    birthday: u64,
+    identity_pubkey: String,
+    rpchost: Vec<String>,
+    sha256: Hashes,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hashes {
+    #[serde(rename = "accounts.json")]
+    accounts: String,
+    #[serde(rename = "tls.cert")]
+    certificate: String,
+    #[serde(rename = "admin.macaroon")]
+    macaroon: String,
+}
+
+/// The members' bytes, before they are believed.
+#[derive(Default)]
+struct Members {
+    accounts: Option<Vec<u8>>,
+    certificate: Option<Vec<u8>>,
+    macaroon: Option<Vec<u8>>,
+    about: Option<Vec<u8>>,
+}
+
+impl Members {
+    /// The place of member `name`; `None` where a bundle has no such member.
+    fn place(&mut self, name: &str) -> Option<&mut Option<Vec<u8>>> {
+        match name {
+            ACCOUNTS => Some(&mut self.accounts),
+            CERTIFICATE => Some(&mut self.certificate),
+            MACAROON => Some(&mut self.macaroon),
+            ABOUT => Some(&mut self.about),
+            _ => None,
+        }
+    }
+}
+
+impl Bundle {
+    /// Puts a bundle together from what a signer gave.
+    ///
+    /// # Errors
+    /// Where the accounts are not those of the network.
+    pub fn new(accounts: Accounts, certificate: Certificate, macaroon: Macaroon, about: About) -> Result<Self> {
+        let accounts_json = accounts.to_json();
+        let bundle = Self { accounts, certificate, macaroon, about, accounts_json };
+        bundle.check_network()?;
+        Ok(bundle)
+    }
+
+    /// Reads a bundle from a folder, an archive (gzip or base64), or the base64 text itself.
+    ///
+    /// # Errors
+    /// Where it is none of these, a member is absent or strange, a hash differs, or the identity does not follow from
+    /// the accounts. Nothing is ever unpacked to disk.
+    pub fn read(source: &str) -> Result<Self> {
+        Self::believe(source::read(source)?)
+    }
+
+    /// The node's public key, derived from the accounts: what every proof is held against.
+    pub fn identity_pubkey(&self) -> &str {
+        self.accounts.identity_pubkey()
+    }
+
+    /// The hash of the certificate, the accounts and the macaroon, each in hex, by file name.
+    pub fn hashes(&self) -> [(&'static str, String); 3] {
+        let of = hash_members(&self.accounts_json, self.certificate.pem(), self.macaroon.expose());
+        [(ACCOUNTS, of.accounts), (CERTIFICATE, of.certificate), (MACAROON, of.macaroon)]
+    }
+
+    /// Writes the bundle into `folder` (made, or given mode 0700): the members and their archive, each 0600. The archive
+    /// comes last, so that a broken run never leaves one that does not match.
+    ///
+    /// # Errors
+    /// Where the network is unknown, or a file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        self.write_members(folder)?;
+        file::replace(&folder.join(ARCHIVE), self.to_base64()?.expose(), PRIVATE_FILE)
+    }
+
+    /// Writes the members alone, as [`Bundle::write`] does; [`Bundle::read`] reads them again.
+    ///
+    /// # Errors
+    /// As [`Bundle::write`].
+    pub fn write_members(&self, folder: &Path) -> Result<()> {
+        let about = self.render_about()?;
+        file::make_folder(folder, PRIVATE_FOLDER)?;
+        for (name, bytes) in self.members(&about) {
+            file::replace(&folder.join(name), bytes, PRIVATE_FILE)?;
+        }
+        Ok(())
+    }
+
+    /// The archive in base64, in lines of 76, as [`ARCHIVE`] holds it. A secret: it holds the macaroon.
+    ///
+    /// # Errors
+    /// Where the network is unknown.
+    pub fn to_base64(&self) -> Result<Secret> {
+        archive::pack_base64(&self.members(&self.render_about()?))
+    }
+
+    /// Says which network it is for, where the bundle itself does not.
+    ///
+    /// # Errors
+    /// Where the bundle says another one, or the accounts are not that network's.
+    pub fn settle_network(&mut self, wanted: Option<Network>) -> Result<Network> {
+        let network = match (self.about.network, wanted) {
+            (Some(is), Some(wanted)) if is != wanted => {
+                return Err(Error::new(NETWORKS_DIFFER, format!("the bundle is for {is}, not for {wanted}")));
+            }
+            (Some(network), _) | (None, Some(network)) => network,
+            (None, None) => {
+                return Err(Error::new(NETWORKS_DIFFER, "the bundle does not say which test network it is for")
+                    .hint("name it with --network"));
+            }
+        };
+        self.about.network = Some(network);
+        self.check_network()?;
+        Ok(network)
+    }
+
+    fn members<'a>(&'a self, about: &'a [u8]) -> [(&'static str, &'a [u8]); 4] {
+        let contents = [&self.accounts_json, self.certificate.pem(), self.macaroon.expose(), about];
+        [0, 1, 2, 3].map(|i| (MEMBERS[i], contents[i]))
+    }
+
+    fn render_about(&self) -> Result<Vec<u8>> {
+        let network =
+            self.about.network.ok_or_else(|| Error::new(NETWORKS_DIFFER, "the bundle's network is unknown"))?;
+        let about = AboutFile {
+            format: FORMAT,
+            lnd_version: self.about.lnd_version.clone().unwrap_or_default(),
+            network,
+            birthday: self.about.birthday,
+            identity_pubkey: self.identity_pubkey().to_owned(),
+            rpchost: self.about.rpchost.iter().map(ToString::to_string).collect(),
+            sha256: hash_members(&self.accounts_json, self.certificate.pem(), self.macaroon.expose()),
+        };
+        let mut json = serde_json::to_vec_pretty(&about).expect("strings and numbers serialise");
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    fn believe(members: Members) -> Result<Self> {
+        let absent = |name: &str| {
+            Error::new(INCOMPLETE, format!("the bundle has no {name}"))
+                .hint("export it again on the signer: lsm bundle export")
+        };
+        let accounts_json = members.accounts.ok_or_else(|| absent(ACCOUNTS))?;
+        let pem = members.certificate.ok_or_else(|| absent(CERTIFICATE))?;
+        let raw_macaroon = members.macaroon.ok_or_else(|| absent(MACAROON))?;
+        let hashes = hash_members(&accounts_json, &pem, &raw_macaroon);
+        let accounts = Accounts::parse(&accounts_json)?;
+        let certificate = Certificate::parse_pem(&pem)?;
+        let macaroon = Macaroon::parse(raw_macaroon)?;
+        let about = match members.about {
+            Some(json) => parse_about(&json, &hashes, &accounts)?,
+            None => guess_about(&accounts),
+        };
+        let bundle = Self { accounts, certificate, macaroon, about, accounts_json };
+        bundle.check_network()?;
+        Ok(bundle)
+    }
+
+    fn check_network(&self) -> Result<()> {
+        let coin = self.accounts.coin_type();
+        match self.about.network {
+            Some(network) if network.coin_type() != coin => Err(Error::new(
+                NETWORKS_DIFFER,
+                format!("the bundle's accounts (coin type {coin}) are not those of {network}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn parse_about(json: &[u8], hashes: &Hashes, accounts: &Accounts) -> Result<About> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let bad = |e: serde_json::Error| Error::new(BAD_ABOUT, format!("{ABOUT} does not read: {e}"));
+    let Format { format } = serde_json::from_slice(json).map_err(bad)?;
+    if format != FORMAT {
+        return Err(Error::new(NEWER, format!("the bundle has format {format}; this lsm reads format {FORMAT}"))
+            .hint("use the lsm that wrote it, or a newer one"));
+    }
+    let file: AboutFile = serde_json::from_slice(json).map_err(bad)?;
+    let altered = |what: &str| {
+        Error::new(ALTERED, format!("{what} is not what {ABOUT} says: the bundle was damaged or altered"))
+            .hint("export it again on the signer: lsm bundle export")
+    };
+    for (name, is, said) in [
+        (ACCOUNTS, &hashes.accounts, &file.sha256.accounts),
+        (CERTIFICATE, &hashes.certificate, &file.sha256.certificate),
+        (MACAROON, &hashes.macaroon, &file.sha256.macaroon),
+    ] {
+        if is != said {
+            return Err(altered(name));
+        }
+    }
+    if file.identity_pubkey != accounts.identity_pubkey() {
+        return Err(altered("the node's key that follows from accounts.json"));
+    }
+    let rpchost = file.rpchost.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+    let lnd_version = Some(file.lnd_version).filter(|v| !v.is_empty());
+    Ok(About { lnd_version, network: Some(file.network), birthday: file.birthday, rpchost })
+}
+
+fn guess_about(accounts: &Accounts) -> About {
+    // Coin type 0 is mainnet's alone; every test network shares 1 and its prefixes.
+    let network = (accounts.coin_type() == Network::Mainnet.coin_type()).then_some(Network::Mainnet);
+    About { lnd_version: None, network, birthday: 0, rpchost: Vec::new() }
+}
+
+fn hash_members(accounts: &[u8], certificate: &[u8], macaroon: &[u8]) -> Hashes {
+    let of = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+    Hashes { accounts: of(accounts), certificate: of(certificate), macaroon: of(macaroon) }
+}

@@ -1,0 +1,162 @@
+//! The bundle's tar.gz in memory: written in one fixed layout, read with bounds and without trust.
+// To be joined with crate::archive, which does the same for files on disk.
+
+use super::{LARGEST_MEMBER, Members};
+use crate::error::{Code, Error, Result};
+use crate::secret::Secret;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::{Compression, GzBuilder, read::GzDecoder};
+use std::io::{Read, Write};
+use zeroize::Zeroizing;
+
+const BAD: Code = Code::usage("E-BUNDLE-010");
+const HOSTILE: Code = Code::unverified("E-BUNDLE-011");
+
+/// The width of base64 lines, as GNU base64 wraps them.
+const LINE: usize = 76;
+/// GNU tar fills its archive up to whole records of this size.
+const RECORD: usize = 10_240;
+
+/// The members as gzipped GNU tar in base64: plain files, bare names, mode 0600, owner 0, no owner names, time 0.
+pub(super) fn pack_base64(members: &[(&str, &[u8])]) -> Result<Secret> {
+    let packed = pack(members).map_err(|e| Error::new(BAD, format!("the bundle cannot be packed: {e}")))?;
+    let encoded = Zeroizing::new(STANDARD.encode(&*packed));
+    let mut text = Vec::with_capacity(encoded.len() + encoded.len() / LINE + 1);
+    for line in encoded.as_bytes().chunks(LINE) {
+        text.extend_from_slice(line);
+        text.push(b'\n');
+    }
+    Ok(Secret::new(text))
+}
+
+/// Reads a gzipped tar: at most one of each known member, plain files alone.
+pub(super) fn unpack(bytes: &[u8]) -> Result<Members> {
+    let bad = |e: std::io::Error| {
+        Error::new(BAD, format!("the bundle's archive is damaged: {e}")).hint("was it cut short while it was copied?")
+    };
+    // Room for every member and tar's own blocks: what unpacks to more is no bundle.
+    let bounded = GzDecoder::new(bytes).take(4 * (LARGEST_MEMBER + 1024) + RECORD as u64);
+    let mut archive = tar::Archive::new(bounded);
+    let mut members = Members::default();
+    for entry in archive.entries().map_err(bad)? {
+        let mut entry = entry.map_err(bad)?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let hostile = |why: &str| Error::new(HOSTILE, format!("the bundle holds {name:?}, {why}"));
+        if entry.header().entry_type() != tar::EntryType::Regular {
+            return Err(hostile("which is no plain file"));
+        }
+        let place = members.place(&name).ok_or_else(|| hostile("which does not belong into a bundle"))?;
+        if place.is_some() {
+            return Err(hostile("more than once"));
+        }
+        if entry.size() > LARGEST_MEMBER {
+            return Err(hostile("which is too large"));
+        }
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).map_err(bad)?;
+        *place = Some(content);
+    }
+    // To the end, so that gzip's checksum is checked too.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(bad)?;
+    Ok(members)
+}
+
+fn pack(members: &[(&str, &[u8])]) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, name, *content)?;
+    }
+    let mut tar = Zeroizing::new(builder.into_inner()?);
+    let whole = tar.len().next_multiple_of(RECORD);
+    tar.resize(whole, 0);
+    // As GNU tar's -z: no name, no time, "Unix".
+    let mut gzip = GzBuilder::new().operating_system(3).write(Vec::new(), Compression::default());
+    gzip.write_all(&tar)?;
+    gzip.finish().map(Zeroizing::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unpacked(text: &Secret) -> Vec<u8> {
+        let text: Vec<u8> = text.expose().iter().copied().filter(|b| *b != b'\n').collect();
+        STANDARD.decode(text).unwrap()
+    }
+
+    #[test]
+    fn the_archive_has_the_original_systems_layout() {
+        let text = pack_base64(&[("accounts.json", b"a"), ("tls.cert", &[b'x'; 900])]).unwrap();
+        let lines: Vec<&[u8]> = text.expose().split(|b| *b == b'\n').collect();
+        let (last, full) = lines.split_last().unwrap();
+        assert!(last.is_empty(), "a final newline");
+        assert!(full[..full.len() - 1].iter().all(|l| l.len() == 76));
+        let gzip = unpacked(&text);
+        assert_eq!(gzip[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
+        let mut tar = Vec::new();
+        GzDecoder::new(gzip.as_slice()).read_to_end(&mut tar).unwrap();
+        assert_eq!(tar.len() % RECORD, 0);
+        assert_eq!(&tar[257..265], b"ustar  \0");
+        assert_eq!(&tar[..14], b"accounts.json\0");
+        assert_eq!(&tar[265..297], &[0; 32], "no owner's name");
+    }
+
+    #[test]
+    fn links_strangers_repeats_and_escapes_are_refused() {
+        let packed = |name: &str, kind: tar::EntryType, times: usize| {
+            let mut builder = tar::Builder::new(Vec::new());
+            for _ in 0..times {
+                let mut header = tar::Header::new_gnu();
+                header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+                header.set_entry_type(kind);
+                header.set_mode(0o4777);
+                header.set_size(0);
+                if kind.is_symlink() {
+                    header.set_link_name("/etc/passwd").unwrap();
+                }
+                header.set_cksum();
+                builder.append(&header, std::io::empty()).unwrap();
+            }
+            let mut gzip = GzBuilder::new().write(Vec::new(), Compression::fast());
+            gzip.write_all(&builder.into_inner().unwrap()).unwrap();
+            gzip.finish().unwrap()
+        };
+        use tar::EntryType as T;
+        for (name, kind, times) in [
+            ("tls.cert", T::Symlink, 1),
+            ("tls.cert", T::Link, 1),
+            ("tls.cert", T::Char, 1),
+            ("tls.cert", T::Directory, 1),
+            ("tls.cert", T::Regular, 2),
+            ("../tls.cert", T::Regular, 1),
+            ("/tls.cert", T::Regular, 1),
+            ("run.sh", T::Regular, 1),
+        ] {
+            let refused = unpack(&packed(name, kind, times)).err().map(|e| e.code());
+            assert_eq!(refused, Some(HOSTILE), "{name} {kind:?} {times}");
+        }
+        assert!(unpack(&packed("tls.cert", T::Regular, 1)).is_ok());
+    }
+
+    #[test]
+    fn a_cut_or_altered_archive_and_a_bomb_are_refused() {
+        let whole = unpacked(&pack_base64(&[("tls.cert", &[b'x'; 9000])]).unwrap());
+        assert!(unpack(&whole).is_ok());
+        assert_eq!(unpack(&whole[..whole.len() - 9]).err().unwrap().code(), BAD);
+        let mut altered = whole.clone();
+        let checksum = altered.len() - 8;
+        altered[checksum] ^= 1;
+        assert_eq!(unpack(&altered).err().unwrap().code(), BAD);
+        let bomb = vec![0_u8; usize::try_from(LARGEST_MEMBER).unwrap() + 1];
+        let bomb = unpacked(&pack_base64(&[("tls.cert", &bomb)]).unwrap());
+        assert_eq!(unpack(&bomb).err().unwrap().code(), HOSTILE);
+    }
+}

@@ -1,0 +1,85 @@
+//! Where a bundle comes from: a folder, an archive's file, or its base64 as it was pasted.
+
+use super::{LARGEST_MEMBER, MEMBERS, Members, archive};
+use crate::error::{Code, Error, Result};
+use crate::host::file;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::io::Read;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+const NOT_THERE: Code = Code::usage("E-BUNDLE-020");
+const NO_BUNDLE: Code = Code::usage("E-BUNDLE-021");
+
+/// The largest archive that is read, base64 included.
+const LARGEST_ARCHIVE: u64 = 16 << 20;
+/// The first bytes of gzip, and the same in base64.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const GZIP_BASE64: &[u8] = b"H4sI";
+
+pub(super) fn read(source: &str) -> Result<Members> {
+    if source == "-" {
+        return read_archive(&read_input()?, "standard input");
+    }
+    let path = Path::new(source);
+    // A pasted bundle is longer than any file name may be: the system then says so, and it is no path.
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => read_folder(path),
+        Ok(_) => read_archive(&Zeroizing::new(file::read(path, LARGEST_ARCHIVE)?), source),
+        Err(_) if squeeze(source.as_bytes()).starts_with(GZIP_BASE64) => read_archive(source.as_bytes(), "the text"),
+        Err(e) if source.len() > 4096 || source.contains('\n') => {
+            Err(Error::new(NO_BUNDLE, "the text is no bundle in base64: such a one begins with H4sI").because(e))
+        }
+        Err(e) => Err(Error::new(NOT_THERE, format!("there is no bundle at {source:?}: {e}"))
+            .hint("name its folder, its archive, or paste the whole base64 text")),
+    }
+}
+
+/// Standard input: the way in for a pasted bundle, since other users can read a command line.
+fn read_input() -> Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    std::io::stdin()
+        .take(LARGEST_ARCHIVE)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::new(NOT_THERE, format!("cannot read standard input: {e}")))?;
+    Ok(bytes)
+}
+
+fn read_folder(folder: &Path) -> Result<Members> {
+    let mut members = Members::default();
+    for name in MEMBERS {
+        let path = folder.join(name);
+        let found = match std::fs::symlink_metadata(&path) {
+            Ok(found) => found,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::new(NOT_THERE, format!("cannot look at {}: {e}", path.display()))),
+        };
+        if !found.is_file() {
+            return Err(Error::new(NO_BUNDLE, format!("{} is no plain file", path.display())));
+        }
+        *members.place(name).expect("a member's own name") = Some(file::read(&path, LARGEST_MEMBER)?);
+    }
+    Ok(members)
+}
+
+fn read_archive(bytes: &[u8], shown: &str) -> Result<Members> {
+    if bytes.starts_with(&GZIP) {
+        return archive::unpack(bytes);
+    }
+    let text = squeeze(bytes);
+    let decoded = STANDARD.decode(&*text).map_err(|e| {
+        Error::new(NO_BUNDLE, format!("{shown} is no bundle: neither gzip nor base64 ({e})"))
+            .hint("was it cut short while it was copied?")
+    })?;
+    let decoded = Zeroizing::new(decoded);
+    if !decoded.starts_with(&GZIP) {
+        return Err(Error::new(NO_BUNDLE, format!("{shown} is base64, but of no archive")));
+    }
+    archive::unpack(&decoded)
+}
+
+/// Without white space: wrapped lines, CRLF and the spaces of a paste all read alike.
+fn squeeze(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(bytes.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect())
+}

@@ -1,0 +1,141 @@
+//! `lsm bundle`: show what a bundle holds, or put it where a watch-only lnd finds it.
+
+use crate::bundle::Bundle;
+use crate::error::Result;
+use crate::spec::Network;
+use crate::ui;
+use crate::watch_only::CREDENTIALS;
+use clap::{Args, Subcommand};
+use std::io::Write;
+use std::path::PathBuf;
+use time::OffsetDateTime;
+
+/// What to do with a bundle.
+#[derive(Debug, Subcommand)]
+pub enum BundleVerb {
+    /// Show what a bundle holds and permits; no secret is shown
+    Show(ShowArgs),
+    /// Check a bundle and put it into a watch-only lnd's folder
+    Import(ImportArgs),
+}
+
+/// `bundle show`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lsm bundle show --bundle credentials-bundle\n  lsm bundle show --bundle - < pasted.txt"
+)]
+pub struct ShowArgs {
+    /// Its folder, its archive, its base64 text, or - for standard input
+    #[arg(long, value_name = "DIR|FILE|BASE64|-", default_value = "credentials-bundle")]
+    bundle: String,
+    /// Print the archive in base64, for copying. This is a secret: whoever has it can ask for signatures
+    #[arg(long, conflicts_with = "json")]
+    base64: bool,
+    /// The network, where the bundle does not say
+    #[arg(long)]
+    network: Option<Network>,
+}
+
+/// `bundle import`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  lsm bundle import --bundle credentials-bundle.tar.gz.b64 --lnddir ~/.lnd")]
+pub struct ImportArgs {
+    /// Its folder, its archive, its base64 text, or - for standard input
+    #[arg(long, value_name = "DIR|FILE|BASE64|-")]
+    bundle: String,
+    /// lnd's folder; the bundle goes into signer-credentials in it
+    #[arg(long, value_name = "DIR")]
+    lnddir: PathBuf,
+    /// The network, where the bundle does not say
+    #[arg(long)]
+    network: Option<Network>,
+}
+
+/// Runs `lsm bundle`.
+pub(super) fn run(verb: BundleVerb) -> Result<()> {
+    match verb {
+        BundleVerb::Show(args) => show(&args),
+        BundleVerb::Import(args) => import(&args),
+    }
+}
+
+fn show(args: &ShowArgs) -> Result<()> {
+    let mut bundle = Bundle::read(&args.bundle)?;
+    if args.network.is_some() || args.base64 {
+        bundle.settle_network(args.network)?;
+    }
+    if args.base64 {
+        let text = bundle.to_base64()?;
+        // A closed pipe is the reader's choice.
+        let _ = std::io::stdout().write_all(text.expose());
+    } else if ui::voice().json {
+        println!("{}", to_json(&bundle));
+    } else {
+        print(&bundle);
+    }
+    Ok(())
+}
+
+fn import(args: &ImportArgs) -> Result<()> {
+    let mut bundle = Bundle::read(&args.bundle)?;
+    bundle.settle_network(args.network)?;
+    let folder = args.lnddir.join(CREDENTIALS);
+    bundle.write_members(&folder)?;
+    if ui::voice().json {
+        println!("{}", serde_json::json!({"folder": folder, "identity_pubkey": bundle.identity_pubkey()}));
+    } else {
+        println!("imported into {}", folder.display());
+        println!("next: lsm watch-only init --bundle {} --lnddir {}", folder.display(), args.lnddir.display());
+    }
+    Ok(())
+}
+
+fn to_json(bundle: &Bundle) -> serde_json::Value {
+    let strings = |list: &mut dyn Iterator<Item = String>| list.collect::<Vec<_>>();
+    let (from, to) = bundle.certificate.validity();
+    let hashes: serde_json::Map<_, _> = bundle.hashes().into_iter().map(|(n, h)| (n.to_owned(), h.into())).collect();
+    serde_json::json!({
+        "network": bundle.about.network,
+        "lnd_version": bundle.about.lnd_version,
+        "birthday": bundle.about.birthday,
+        "identity_pubkey": bundle.identity_pubkey(),
+        "rpchost": strings(&mut bundle.about.rpchost.iter().map(ToString::to_string)),
+        "accounts": bundle.accounts.count(),
+        "certificate": {
+            "sha256": bundle.certificate.fingerprint(),
+            "names": strings(&mut bundle.certificate.names().iter().map(ToString::to_string)),
+            "not_before": from.unix_timestamp(),
+            "not_after": to.unix_timestamp(),
+        },
+        "macaroon": {
+            "root_key_id": bundle.macaroon.root_key_id(),
+            "permissions": strings(&mut bundle.macaroon.permissions().iter().map(ToString::to_string)),
+            "caveats": bundle.macaroon.caveats(),
+        },
+        "sha256": hashes,
+    })
+}
+
+fn print(bundle: &Bundle) {
+    let about = &bundle.about;
+    let list = |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(", ") };
+    let day = |at: OffsetDateTime| at.date().to_string();
+    let birthday = match OffsetDateTime::from_unix_timestamp(about.birthday.try_into().unwrap_or(0)) {
+        Ok(at) if about.birthday > 0 => day(at),
+        _ => "unknown: a watch-only node will scan the whole chain".to_owned(),
+    };
+    let (from, to) = bundle.certificate.validity();
+    let network = about.network.map_or_else(|| "some test network (not said)".to_owned(), |n| n.to_string());
+    println!("network      {network}");
+    println!("lnd          {}", about.lnd_version.as_deref().unwrap_or("unknown"));
+    println!("identity     {}", bundle.identity_pubkey());
+    println!("birthday     {birthday}");
+    println!("answers at   {}", list(about.rpchost.iter().map(ToString::to_string).collect()));
+    println!("accounts     {}", bundle.accounts.count());
+    println!("certificate  {}", bundle.certificate.fingerprint());
+    println!("  valid for  {}", list(bundle.certificate.names().iter().map(ToString::to_string).collect()));
+    println!("  valid      {} to {}", day(from), day(to));
+    println!("macaroon     root key {}", bundle.macaroon.root_key_id());
+    println!("  permits    {}", list(bundle.macaroon.permissions().iter().map(ToString::to_string).collect()));
+    println!("  if         {}", list(bundle.macaroon.caveats().to_vec()));
+}

@@ -1,0 +1,151 @@
+//! `lsm watch-only`: set up the agent machine's lnd from a bundle, or find out why its signer does not sign.
+
+use crate::bundle::Bundle;
+use crate::error::Result;
+use crate::signer::channel::Endpoint;
+use crate::spec::Network;
+use crate::ui;
+use crate::watch_only::conf::Flavour;
+use crate::watch_only::{self, CheckRequest, Checked, InitRequest, Ready};
+use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
+
+/// What to do on the agent machine.
+#[derive(Debug, Subcommand)]
+pub enum WatchOnlyVerb {
+    /// Write lnd's settings, create its watch-only wallet, prove a signature; run again it finds everything done
+    Init(InitArgs),
+    /// Name the first layer at fault between here and the signer, or prove a signature
+    Check(CheckArgs),
+}
+
+/// `watch-only init`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lsm watch-only init --bundle credentials-bundle --lnddir ~/.lnd\n  lsm watch-only init --bundle - --lnddir ~/.lnd --signer-host 10.0.0.7:10012 --lnd /usr/local/bin/lnd < pasted.txt"
+)]
+pub struct InitArgs {
+    /// The signer's bundle: its folder, its archive, its base64 text, or - for standard input
+    #[arg(long, value_name = "DIR|FILE|BASE64|-")]
+    bundle: String,
+    /// lnd's folder; made where it is not there
+    #[arg(long, value_name = "DIR")]
+    lnddir: PathBuf,
+    /// Where the signer answers, where not as the bundle says
+    #[arg(long, value_name = "HOST:PORT")]
+    signer_host: Option<Endpoint>,
+    /// Who reads the settings: lnd or litd
+    #[arg(long = "for", value_name = "lnd|litd", default_value = "lnd")]
+    flavour: Flavour,
+    /// Start this lnd and leave it running; without it a running one is waited for
+    #[arg(long, value_name = "PATH")]
+    lnd: Option<PathBuf>,
+    /// The settings file; in lnd's folder unless named
+    #[arg(long, value_name = "FILE")]
+    conf: Option<PathBuf>,
+    /// The network, where the bundle does not say
+    #[arg(long)]
+    network: Option<Network>,
+}
+
+/// `watch-only check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lsm watch-only check --lnddir ~/.lnd\n  lsm watch-only check --bundle credentials-bundle"
+)]
+pub struct CheckArgs {
+    /// The signer's bundle; else the one that init put into lnd's folder
+    #[arg(long, value_name = "DIR|FILE|BASE64|-", required_unless_present = "lnddir")]
+    bundle: Option<String>,
+    /// lnd's folder, to prove a signature through the watch-only node too
+    #[arg(long, value_name = "DIR")]
+    lnddir: Option<PathBuf>,
+    /// Where the signer answers, where not as the settings or the bundle say
+    #[arg(long, value_name = "HOST:PORT")]
+    signer_host: Option<Endpoint>,
+    /// Who reads the settings: lnd or litd
+    #[arg(long = "for", value_name = "lnd|litd", default_value = "lnd")]
+    flavour: Flavour,
+    /// The settings file; in lnd's folder unless named
+    #[arg(long, value_name = "FILE")]
+    conf: Option<PathBuf>,
+    /// The network, where the bundle does not say
+    #[arg(long)]
+    network: Option<Network>,
+}
+
+/// Runs `lsm watch-only`.
+pub(super) fn run(verb: WatchOnlyVerb) -> Result<()> {
+    match verb {
+        WatchOnlyVerb::Init(args) => {
+            let lnddir = args.lnddir.clone();
+            let ready = watch_only::init(InitRequest {
+                bundle: Bundle::read(&args.bundle)?,
+                lnddir: args.lnddir,
+                signer_host: args.signer_host,
+                flavour: args.flavour,
+                lnd: args.lnd,
+                conf: args.conf,
+                network: args.network,
+            })?;
+            print_ready(&ready, &lnddir);
+        }
+        WatchOnlyVerb::Check(args) => {
+            print_checked(&watch_only::check(CheckRequest {
+                bundle: args.bundle.as_deref().map(Bundle::read).transpose()?,
+                lnddir: args.lnddir,
+                conf: args.conf,
+                flavour: args.flavour,
+                signer_host: args.signer_host,
+                network: args.network,
+            })?);
+        }
+    }
+    Ok(())
+}
+
+fn print_ready(ready: &Ready, lnddir: &Path) {
+    let pid = ready.lnd.as_ref().map(std::process::Child::id);
+    if ui::voice().json {
+        let object = serde_json::json!({
+            "network": ready.network,
+            "signer": ready.signer.to_string(),
+            "endpoint": ready.endpoint.to_string(),
+            "conf": ready.conf,
+            "created": ready.created,
+            "proof": ready.proof,
+            "pid": pid,
+        });
+        println!("{object}");
+        return;
+    }
+    let wallet = if ready.created { "created from the bundle" } else { "was there, and is the bundle's" };
+    println!("settings   {}", ready.conf.display());
+    println!("wallet     {wallet} ({})", ready.network);
+    println!("signature  proved: {} signed through {}", ready.signer, ready.endpoint);
+    println!("identity   {}", ready.proof.identity_pubkey);
+    if let Some(pid) = pid {
+        println!("lnd        runs as process {pid}; stop it with: kill {pid}");
+        println!("           its log is {}", lnddir.join("logs").display());
+    }
+}
+
+fn print_checked(checked: &Checked) {
+    if let Some(warning) = &checked.warning {
+        ui::note(&format!("note: {warning}"));
+    }
+    if ui::voice().json {
+        let object = serde_json::json!({
+            "signer": checked.signer.to_string(),
+            "at_signer": checked.at_signer,
+            "through_node": checked.through_node,
+            "warning": checked.warning,
+        });
+        println!("{object}");
+        return;
+    }
+    println!("signer     {} signs; identity {}", checked.signer, checked.at_signer.identity_pubkey);
+    if checked.through_node.is_some() {
+        println!("this node  signs through it");
+    }
+}

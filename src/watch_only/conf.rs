@@ -1,0 +1,307 @@
+//! lnd's settings file: what the operator wrote is read and kept, lsm's part is one marked block, replaced at every run.
+
+use crate::error::{Code, Error, Result};
+use crate::signer::channel::Endpoint;
+use crate::spec::Network;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+const OTHER_NETWORK: Code = Code::usage("E-WATCH-010");
+const BROKEN_BLOCK: Code = Code::usage("E-WATCH-011");
+const BAD_FLAVOUR: Code = Code::usage("E-WATCH-012");
+const BAD_PATH: Code = Code::usage("E-WATCH-013");
+
+const BEGIN: &str = "# >>> lsm watch-only: replaced at every run; keep your own settings outside of it";
+const END: &str = "# <<< lsm watch-only";
+
+/// The port of lnd's gRPC unless its settings say otherwise.
+const LND_RPC_PORT: u16 = 10009;
+
+/// Which program reads the settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Flavour {
+    /// lnd itself.
+    #[default]
+    Lnd,
+    /// litd, which runs lnd inside and wants `lnd.` before its options.
+    Litd,
+}
+
+impl Flavour {
+    /// Its settings file's usual name.
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::Lnd => "lnd.conf",
+            Self::Litd => "lit.conf",
+        }
+    }
+}
+
+impl FromStr for Flavour {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "lnd" => Ok(Self::Lnd),
+            "litd" => Ok(Self::Litd),
+            _ => Err(Error::new(BAD_FLAVOUR, format!("{text:?} is neither lnd nor litd"))),
+        }
+    }
+}
+
+/// The operator's own settings: the file without lsm's block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conf {
+    own: String,
+    flavour: Flavour,
+}
+
+/// What lsm's block says.
+#[derive(Debug)]
+pub struct Settings<'a> {
+    /// Where the signer answers.
+    pub signer: &'a Endpoint,
+    /// The folder that holds its certificate and macaroon.
+    pub credentials: &'a Path,
+    /// The file with the wallet's password, where lsm keeps one.
+    pub password_file: Option<&'a Path>,
+    /// The bitcoin network.
+    pub network: Network,
+}
+
+impl Conf {
+    /// Takes `text` apart into the operator's lines and lsm's block.
+    ///
+    /// # Errors
+    /// Where the block has lost its end: nobody can tell then whose the lines after it are.
+    pub fn parse(text: &str, flavour: Flavour) -> Result<Self> {
+        let mut own = String::new();
+        let mut inside = false;
+        for line in text.lines() {
+            match (line.trim_end(), inside) {
+                (BEGIN, false) => inside = true,
+                (END, true) => inside = false,
+                (_, true) => {}
+                (_, false) => {
+                    own.push_str(line);
+                    own.push('\n');
+                }
+            }
+        }
+        if inside {
+            return Err(Error::new(BROKEN_BLOCK, "lsm's block in the settings has no end")
+                .hint(format!("put the line {END:?} where it should end")));
+        }
+        Ok(Self { own, flavour })
+    }
+
+    /// The last value that the operator gives `option` (lnd's name for it).
+    pub fn get(&self, option: &str) -> Option<&str> {
+        let prefix = if self.flavour == Flavour::Litd { "lnd." } else { "" };
+        self.get_raw(&format!("{prefix}{option}"))
+    }
+
+    /// The last value of `option` as a path.
+    pub(super) fn path(&self, option: &str) -> Option<PathBuf> {
+        self.get(option).filter(|v| !v.is_empty()).map(expand)
+    }
+
+    /// Where this lnd's gRPC is dialled from its own machine.
+    pub fn rpc_endpoint(&self) -> Endpoint {
+        let default = Endpoint::Tcp { host: "localhost".into(), port: LND_RPC_PORT };
+        let Some(text) = self.get("rpclisten") else { return default };
+        if let Some(path) = text.strip_prefix("unix://") {
+            return Endpoint::Unix(path.into());
+        }
+        // lnd takes HOST:PORT, HOST, :PORT and PORT.
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok()),
+            None => text.parse().map_or((text, None), |port| ("", Some(port))),
+        };
+        let host = match host.trim_matches(['[', ']']) {
+            "" | "0.0.0.0" | "::" => "localhost",
+            host => host,
+        };
+        Endpoint::Tcp { host: host.to_owned(), port: port.unwrap_or(LND_RPC_PORT) }
+    }
+
+    /// The network that the operator chose, where they did.
+    pub fn network(&self) -> Option<Network> {
+        let on = |n: &Network| matches!(self.get(&format!("bitcoin.{n}")), Some("true" | "1"));
+        let litd = if self.flavour == Flavour::Litd { self.get_raw("network") } else { None };
+        litd.and_then(|n| n.parse().ok()).or_else(|| Network::ALL.into_iter().find(on))
+    }
+
+    /// The whole file: the operator's lines, then lsm's block.
+    ///
+    /// # Errors
+    /// Where the operator's lines are for another network, or a path cannot stand in the file.
+    pub fn render(&self, settings: &Settings<'_>) -> Result<String> {
+        let mut text = self.own.trim_end().to_owned();
+        if !text.is_empty() {
+            text.push_str("\n\n");
+        }
+        text.push_str(BEGIN);
+        for line in self.block(settings)? {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        text.push('\n');
+        text.push_str(END);
+        text.push('\n');
+        Ok(text)
+    }
+
+    fn block(&self, settings: &Settings<'_>) -> Result<Vec<String>> {
+        let network = settings.network;
+        if let Some(own) = self.network()
+            && own != network
+        {
+            return Err(Error::new(OTHER_NETWORK, format!("the settings are for {own}, the bundle is for {network}"))
+                .hint("a node has one network: give it another --lnddir, or another --conf"));
+        }
+        let mut lines = Vec::new();
+        let mut section = |name: &str, options: Vec<(String, String)>| {
+            // litd's file is flat; lnd's refuses an option under another option group's heading.
+            if self.flavour == Flavour::Lnd {
+                lines.push(format!("[{name}]"));
+            }
+            let prefix = if self.flavour == Flavour::Litd { "lnd." } else { "" };
+            lines.extend(options.into_iter().map(|(option, value)| format!("{prefix}{option}={value}")));
+        };
+        let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let chain = self.chain_options(network);
+        if !chain.is_empty() {
+            section("Bitcoin", chain);
+        }
+        section(
+            "remotesigner",
+            vec![
+                option("remotesigner.enable", "true"),
+                option("remotesigner.rpchost", &settings.signer.to_string()),
+                option("remotesigner.tlscertpath", plain(&settings.credentials.join("tls.cert"))?.as_str()),
+                option("remotesigner.macaroonpath", plain(&settings.credentials.join("admin.macaroon"))?.as_str()),
+                // lnd's own patience is 5 s, and one missed health check stops it: a restarting signer needs longer.
+                option("remotesigner.timeout", "10s"),
+            ],
+        );
+        section(
+            "healthcheck",
+            vec![option("healthcheck.remotesigner.attempts", "3"), option("healthcheck.remotesigner.timeout", "10s")],
+        );
+        // Last, so that what is appended to the file later stands under the heading that most options need.
+        let password = match settings.password_file {
+            Some(path) => {
+                vec![option("wallet-unlock-password-file", &plain(path)?), option("wallet-unlock-allow-create", "true")]
+            }
+            None => Vec::new(),
+        };
+        section("Application Options", password);
+        Ok(lines)
+    }
+
+    /// The network, and on regtest a chain that is not there: a signature can be proved without one. Elsewhere the
+    /// operator chooses the chain; lsm cannot know where it is.
+    fn chain_options(&self, network: Network) -> Vec<(String, String)> {
+        let mut options = Vec::new();
+        if self.network().is_none() && self.flavour == Flavour::Lnd {
+            options.push((format!("bitcoin.{network}"), "true".to_owned()));
+        }
+        if self.lacks_chain() && network == Network::Regtest {
+            options.push(("bitcoin.node".to_owned(), "nochainbackend".to_owned()));
+        }
+        options
+    }
+
+    /// True where the operator has not chosen the chain's source.
+    pub fn lacks_chain(&self) -> bool {
+        self.get("bitcoin.node").is_none()
+    }
+
+    fn get_raw(&self, option: &str) -> Option<&str> {
+        let mut lines = self.own.lines().rev().map(str::trim).filter(|l| !l.starts_with(['#', ';']));
+        lines.find_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            (name.trim() == option).then(|| value.trim().trim_matches('"'))
+        })
+    }
+}
+
+/// A path as lnd reads it in its settings: `~` is the home folder.
+fn expand(text: &str) -> PathBuf {
+    match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => text.into(),
+    }
+}
+
+/// A path as text for the file. lnd expands `$`, and go-flags reads quotes, line ends and trailing comments.
+fn plain(path: &Path) -> Result<String> {
+    let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '"' | '$' | '\\' | '#' | ';' | '~');
+    path.to_str().filter(|text| !text.contains(odd)).map(str::to_owned).ok_or_else(|| {
+        Error::new(BAD_PATH, format!("{} cannot stand in lnd's settings", path.display()))
+            .hint("choose a folder whose name has no spaces, quotes, $, #, ; or ~")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(signer: &Endpoint) -> Settings<'_> {
+        Settings {
+            signer,
+            credentials: Path::new("/x/signer-credentials"),
+            password_file: Some(Path::new("/x/wallet-password.txt")),
+            network: Network::Regtest,
+        }
+    }
+
+    fn signer() -> Endpoint {
+        "10.0.0.7:10012".parse().unwrap()
+    }
+
+    #[test]
+    fn the_block_is_replaced_and_the_operators_lines_stay() {
+        let own = "alias=mine\n[Bitcoin]\nbitcoin.node=bitcoind\n# a note\n";
+        let once = Conf::parse(own, Flavour::Lnd).unwrap().render(&settings(&signer())).unwrap();
+        let appended = format!("{once}color=#001122\n");
+        let twice = Conf::parse(&appended, Flavour::Lnd).unwrap().render(&settings(&signer())).unwrap();
+        assert_eq!(twice.matches(BEGIN).count(), 1);
+        assert!(twice.starts_with(own) && twice.contains("\ncolor=#001122\n"), "{twice}");
+        assert!(!twice.contains("nochainbackend"), "the operator's chain stays");
+        let again = Conf::parse(&twice, Flavour::Lnd).unwrap().render(&settings(&signer())).unwrap();
+        assert_eq!(again, twice);
+    }
+
+    #[test]
+    fn litd_gets_its_prefix_and_no_headings() {
+        let text = Conf::parse("network=regtest\n", Flavour::Litd).unwrap().render(&settings(&signer())).unwrap();
+        assert!(text.contains("\nlnd.remotesigner.rpchost=10.0.0.7:10012\n"), "{text}");
+        assert!(!text.contains('['), "{text}");
+    }
+
+    #[test]
+    fn another_network_a_lost_end_and_an_odd_path_are_refused() {
+        let conf = Conf::parse("bitcoin.mainnet=true\n", Flavour::Lnd).unwrap();
+        assert_eq!(conf.render(&settings(&signer())).unwrap_err().code(), OTHER_NETWORK);
+        assert_eq!(Conf::parse(&format!("a=1\n{BEGIN}\nb=2\n"), Flavour::Lnd).unwrap_err().code(), BROKEN_BLOCK);
+        assert_eq!(plain(Path::new("/a b")).unwrap_err().code(), BAD_PATH);
+        assert_eq!(plain(Path::new("/a\nb=1")).unwrap_err().code(), BAD_PATH);
+    }
+
+    #[test]
+    fn the_local_endpoint_is_read_as_lnd_reads_it() {
+        for (own, dialled) in [
+            ("", "localhost:10009"),
+            ("rpclisten=127.0.0.1:1234", "127.0.0.1:1234"),
+            ("rpclisten=0.0.0.0:1234", "localhost:1234"),
+            ("rpclisten = :1234", "localhost:1234"),
+            ("rpclisten=1234", "localhost:1234"),
+            ("rpclisten=[::1]:1234", "[::1]:1234"),
+            ("rpclisten=unix:///run/lnd.sock", "unix:///run/lnd.sock"),
+        ] {
+            assert_eq!(Conf::parse(own, Flavour::Lnd).unwrap().rpc_endpoint().to_string(), dialled, "{own}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `watch-only init`: credentials, settings, wallet, proof; run again it finds everything done.
+
+use super::conf::{Conf, Flavour, Settings};
+use super::{CREDENTIALS, Local, Proof, check, choose_host, prove};
+use crate::bundle::Bundle;
+use crate::error::{Code, Error, Result};
+use crate::host::file::{self, Access};
+use crate::host::program::{self, Program};
+use crate::host::user;
+use crate::secret::Secret;
+use crate::signer::channel::Endpoint;
+use crate::signer::wallet::State;
+use crate::signer::{self, Node};
+use crate::spec::Network;
+use crate::ui::{self, progress::Progress};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+const OTHER_WALLET: Code = Code::refused("E-WATCH-020");
+const LND_DIED: Code = Code::refused("E-WATCH-021");
+const NO_FOLDER: Code = Code::usage("E-WATCH-022");
+const LITD: Code = Code::usage("E-WATCH-023");
+const SYNCING: Code = Code::refused("E-WATCH-024");
+const NOT_MINE: Code = Code::refused("E-WATCH-025");
+
+const PASSWORD_FILE: &str = "wallet-password.txt";
+const LOG: &str = "lsm-lnd.log";
+
+/// How long a running lnd is waited for: the operator may have to start it by hand.
+const START_PATIENCE: Duration = Duration::from_secs(120);
+/// How long lnd may take from an open wallet to serving; with a chain to catch up with it takes longer, and says so.
+const SERVE_PATIENCE: Duration = Duration::from_secs(90);
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(50);
+
+/// What to make of which machine.
+#[derive(Debug)]
+pub struct InitRequest {
+    /// The signer's bundle.
+    pub bundle: Bundle,
+    /// lnd's folder; made where it is not there.
+    pub lnddir: PathBuf,
+    /// Where the signer answers, where not as the bundle says.
+    pub signer_host: Option<Endpoint>,
+    /// Who reads the settings.
+    pub flavour: Flavour,
+    /// The lnd to start; without one, a running lnd is waited for.
+    pub lnd: Option<PathBuf>,
+    /// The settings file, where it is not in the folder.
+    pub conf: Option<PathBuf>,
+    /// The network, where the bundle does not say.
+    pub network: Option<Network>,
+}
+
+/// A watch-only node whose signer signs.
+#[derive(Debug)]
+pub struct Ready {
+    /// The network.
+    pub network: Network,
+    /// Where the signer answers.
+    pub signer: Endpoint,
+    /// Where the watch-only node answers.
+    pub endpoint: Endpoint,
+    /// The settings file.
+    pub conf: PathBuf,
+    /// The wallet is new; otherwise it was there and is the bundle's.
+    pub created: bool,
+    /// The signature that was proved.
+    pub proof: Proof,
+    /// The lnd that was started, still running. Dropping it does not stop it.
+    pub lnd: Option<Child>,
+}
+
+/// Makes the lnd of a folder the watch-only node of the bundle's signer, and proves a signature.
+///
+/// # Errors
+/// Where the signer does not sign (then nothing is changed), the settings are another network's, the folder holds
+/// another wallet, or lnd does not come up. An lnd that this call started is stopped again.
+pub fn init(mut request: InitRequest) -> Result<Ready> {
+    let network = request.bundle.settle_network(request.network)?;
+    request.lnddir = std::path::absolute(&request.lnddir)
+        .map_err(|e| Error::new(NO_FOLDER, format!("{:?} is no folder's name: {e}", request.lnddir)))?;
+    let signer = choose_host(request.signer_host.as_ref(), &request.bundle)?;
+    if request.flavour == Flavour::Litd && request.lnd.is_some() {
+        return Err(Error::new(LITD, "--lnd starts lnd, not litd").hint("leave --lnd out and start litd yourself"));
+    }
+    // First of all: with a signer that does not sign, lnd would not even start.
+    check::check_signer(&request.bundle, &signer)?;
+    let place = prepare(&request, &signer, network)?;
+    let local = Local::new(&request.lnddir, &place.conf, network);
+    let mut lnd = match &request.lnd {
+        Some(program) if local.node().and_then(|n| n.state()).is_err() => {
+            Some(start(program, &request.lnddir, &place)?)
+        }
+        _ => None,
+    };
+    match raise(&request, &local, &place, lnd.as_mut()) {
+        Ok((created, proof)) => {
+            Ok(Ready { network, signer, endpoint: local.endpoint, conf: place.path, created, proof, lnd })
+        }
+        Err(fault) => {
+            if let Some(child) = &mut lnd {
+                // The first fault is the one worth telling.
+                let _ = program::stop(child, STOP_PATIENCE);
+            }
+            Err(fault)
+        }
+    }
+}
+
+struct Place {
+    conf: Conf,
+    path: PathBuf,
+    password: Option<PathBuf>,
+}
+
+/// Writes credentials, password and settings.
+fn prepare(request: &InitRequest, signer: &Endpoint, network: Network) -> Result<Place> {
+    let lnddir = &request.lnddir;
+    let path = request.conf.clone().unwrap_or_else(|| lnddir.join(request.flavour.file_name()));
+    let (text, access) = match file::access_of(&path)? {
+        Some(access) => (file::read_text(&path)?, access),
+        None => (String::new(), Access::mode(0o600)),
+    };
+    let conf = Conf::parse(&text, request.flavour)?;
+    let own_password = conf.path("wallet-unlock-password-file");
+    let made_password = own_password.is_none().then(|| lnddir.join(PASSWORD_FILE));
+    let credentials = lnddir.join(CREDENTIALS);
+    let settings = Settings { signer, credentials: &credentials, password_file: made_password.as_deref(), network };
+    let rendered = conf.render(&settings)?;
+    match file::access_of(lnddir)?.and_then(|a| a.owner) {
+        None => file::make_folder(lnddir, Access::mode(0o700))?,
+        Some(owner) if owner.uid != user::own_uid() => {
+            return Err(Error::new(NOT_MINE, format!("{} belongs to another user", lnddir.display()))
+                .hint("run it as lnd's own user (sudo -u USER lsm ...), so that lnd can read what it writes"));
+        }
+        Some(_) => {}
+    }
+    request.bundle.write_members(&credentials)?;
+    if let Some(path) = made_password.as_deref().filter(|p| !p.exists()) {
+        file::create(path, Secret::generate_password().expose(), Access::mode(0o600))?;
+    }
+    if rendered != text {
+        file::replace(&path, rendered.as_bytes(), access)?;
+    }
+    if conf.lacks_chain() && network != Network::Regtest {
+        ui::note(&format!("note: {} does not choose bitcoin.node; lnd takes btcd then", path.display()));
+    }
+    Ok(Place { conf, path, password: own_password.or(made_password) })
+}
+
+fn start(lnd: &Path, lnddir: &Path, place: &Place) -> Result<Child> {
+    let log = file::append(&lnddir.join(LOG), 0o600)?;
+    Program::new(lnd)
+        .arg(format!("--lnddir={}", lnddir.display()))
+        .arg(format!("--configfile={}", place.path.display()))
+        .env("HOME", lnddir)
+        .start(log)
+}
+
+/// Waits for lnd, gives it the wallet where it has none, and proves a signature.
+fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut Child>) -> Result<(bool, Proof)> {
+    let progress = Progress::new("watch-only node", None);
+    let (node, state) = await_lnd(request, local, lnd)?;
+    progress.say("wallet");
+    let created = state == State::Absent;
+    if created {
+        let (accounts, birthday) = (&request.bundle.accounts, request.bundle.about.birthday);
+        node.init_watch_only(&read_password(place)?, accounts, birthday)?;
+    } else if state == State::Locked {
+        node.unlock(&read_password(place)?)?;
+    }
+    progress.say("start");
+    node.wait_for(|s| s == State::Active, SERVE_PATIENCE).map_err(|e| {
+        if e.code() != signer::NOT_READY {
+            return e;
+        }
+        Error::new(SYNCING, format!("the wallet is made, but {}", e.cause()))
+            .hint("once lnd has caught up with its chain: lsm watch-only check --lnddir ...")
+    })?;
+    let node = local.node_with_macaroon()?;
+    let identity = node.info()?.identity_pubkey;
+    if identity != request.bundle.identity_pubkey() {
+        let theirs = request.bundle.identity_pubkey();
+        return Err(Error::new(
+            OTHER_WALLET,
+            format!("this lnd's wallet is {identity}, the bundle's signer is {theirs}"),
+        )
+        .hint("it is left as it is; give the bundle another --lnddir"));
+    }
+    progress.say("proof");
+    Ok((created, prove(&node, request.bundle.identity_pubkey())?))
+}
+
+/// Waits until lnd serves its wallet's state, whatever that is.
+fn await_lnd(request: &InitRequest, local: &Local, mut lnd: Option<&mut Child>) -> Result<(Node, State)> {
+    let end = Instant::now() + START_PATIENCE;
+    let mut told = false;
+    loop {
+        if let Some(status) = lnd.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            let log = request.lnddir.join(LOG);
+            return Err(Error::new(LND_DIED, format!("lnd ended ({status}): {}", last_line(&log)))
+                .hint(format!("its log is {}", log.display())));
+        }
+        let fault = match local.node().and_then(|node| node.state().map(|state| (node, state))) {
+            Ok((node, state)) if state != State::Starting => return Ok((node, state)),
+            Ok(_) => Error::new(signer::NOT_READY, format!("lnd at {} is still starting", local.endpoint)),
+            Err(fault) => fault,
+        };
+        if lnd.is_none() && !told {
+            ui::note(&format!("waiting for lnd at {}: start it now", local.endpoint));
+            told = true;
+        }
+        if Instant::now() >= end {
+            return Err(fault);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn read_password(place: &Place) -> Result<Secret> {
+    let path = place.password.as_deref().unwrap_or(Path::new(PASSWORD_FILE));
+    let mut bytes = zeroize::Zeroizing::new(file::read(path, 4096)?);
+    // As lnd reads its file: without the line's end.
+    while bytes.last().is_some_and(|b| matches!(b, b'\r' | b'\n')) {
+        bytes.pop();
+    }
+    Ok(Secret::new(bytes.to_vec()))
+}
+
+/// The last line of lnd's log that tells an error, else the last one.
+fn last_line(log: &Path) -> String {
+    let text = file::read_text(log).unwrap_or_default();
+    let lines = || text.lines().rev().map(str::trim).filter(|l| !l.is_empty());
+    let found = lines().find(|l| l.contains("[ERR]") || l.contains("[CRT]")).or_else(|| lines().next());
+    found.unwrap_or("it printed no reason").to_owned()
+}

@@ -1,0 +1,140 @@
+//! A real signer lnd through lsm's own client: the wire, the wallet, the accounts, macaroons, and each fault told apart.
+
+mod node;
+
+use lsm::error::Result;
+use lsm::secret::Secret;
+use lsm::signer::accounts::Accounts;
+use lsm::signer::channel::{self, Endpoint};
+use lsm::signer::macaroon::{self, Macaroon};
+use lsm::signer::wallet::{Seed, State};
+use lsm::signer::{self, Node, proof};
+use node::{Lnd, Pair, make_certificate, versions};
+use std::path::Path;
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn pair() -> Pair {
+    make_certificate(&["127.0.0.1", "signer.example"], (-1, 30))
+}
+
+fn with_wallet(lnd: &Path, folder: &Path, pair: &Pair) -> (Lnd, Macaroon, Seed, Secret) {
+    let signer = Lnd::start_signer(lnd, folder, pair, &[]);
+    let node = signer.unix();
+    node.wait_for(|s| s == State::Absent, DEADLINE).unwrap();
+    let seed = node.gen_seed().unwrap();
+    let password = Secret::generate_password();
+    let admin = node.init_wallet(&password, &seed, true).unwrap();
+    node.wait_for(|s| s == State::Active, DEADLINE).unwrap();
+    (signer, admin, seed, password)
+}
+
+fn code<T>(result: Result<T>) -> &'static str {
+    result.err().expect("a fault").code().id
+}
+
+/// protojson puts one or two spaces after a key, by a hash of the program that prints: bytes that no reader may count on.
+fn one_space(json: &[u8]) -> String {
+    String::from_utf8(json.to_vec()).unwrap().replace("\":  ", "\": ")
+}
+
+#[test]
+fn a_wallet_is_made_unlocked_and_its_accounts_are_lnclis() {
+    for (version, lnd) in versions("a_wallet_is_made_unlocked_and_its_accounts_are_lnclis") {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = pair();
+        let (signer, admin, seed, password) = with_wallet(&lnd, folder.path(), &pair);
+        assert!(!signer.macaroon_path().exists(), "stateless: no macaroon on disk");
+        let node = signer.tcp().with_macaroon(&admin);
+        let info = node.info().unwrap();
+        assert_eq!((info.version.as_str(), info.network.as_str()), (version.as_str(), "regtest"));
+
+        let accounts = node.accounts().unwrap();
+        assert_eq!((accounts.count(), accounts.coin_type()), (259, 1));
+        assert_eq!(accounts.identity_pubkey(), info.identity_pubkey);
+        let path = folder.path().join("for-lncli.macaroon");
+        std::fs::write(&path, admin.expose()).unwrap();
+        let printed = signer.lncli(&[&format!("--macaroonpath={}", path.display()), "wallet", "accounts", "list"]);
+        assert_eq!(String::from_utf8(accounts.to_json()).unwrap(), one_space(&printed), "{version}");
+        assert_eq!(Accounts::parse(&printed).unwrap(), accounts);
+
+        // The same words give the same keys in another wallet, and the password opens this one again.
+        drop((node, signer));
+        let again = Lnd::start_signer(&lnd, folder.path(), &pair, &[]);
+        again.wait(State::Locked);
+        assert_eq!(code(again.tcp().with_macaroon(&admin).accounts()), signer::LOCKED.id);
+        assert_eq!(code(again.unix().unlock(&Secret::new(b"wrong password".to_vec()))), signer::FAILED.id);
+        again.unix().unlock(&password).unwrap();
+        again.wait(State::Active);
+        assert_eq!(again.tcp().with_macaroon(&admin).accounts().unwrap(), accounts);
+
+        let other = tempfile::tempdir().unwrap();
+        let restored = Lnd::start_signer(&lnd, other.path(), &pair, &[]);
+        restored.wait(State::Absent);
+        let words = Seed::parse(&Secret::new(seed.expose().to_vec())).unwrap();
+        let admin = restored.unix().init_wallet(&Secret::generate_password(), &words, false).unwrap();
+        restored.wait(State::Active);
+        assert_eq!(restored.tcp().with_macaroon(&admin).accounts().unwrap(), accounts);
+    }
+}
+
+#[test]
+fn the_least_macaroon_signs_and_musig2_needs_to_be_asked_for() {
+    for (version, lnd) in versions("the_least_macaroon_signs_and_musig2_needs_to_be_asked_for") {
+        let folder = tempfile::tempdir().unwrap();
+        let (signer, admin, ..) = with_wallet(&lnd, folder.path(), &pair());
+        let owner = signer.unix().with_macaroon(&admin);
+        let known = owner.known_uris().unwrap();
+        let identity = owner.info().unwrap().identity_pubkey;
+        let keys = vec![hex::decode(&identity).unwrap(), hex::decode(GENERATOR).unwrap()];
+
+        let permissions = macaroon::signer_permissions(false, &known).unwrap();
+        let least = owner.bake(&permissions, 7).unwrap();
+        assert_eq!((least.root_key_id(), least.permissions()), ("7", permissions.as_slice()));
+        let client = signer.tcp().with_macaroon(&least);
+        let signature = client.sign_with_key(6, 0, b"a message").unwrap();
+        proof::verify_compact(b"a message", &signature, &identity).unwrap();
+        assert_eq!(code(client.try_musig2(6, 0, &keys)), signer::NOT_PERMITTED.id, "{version}");
+        assert_eq!(code(client.info()), signer::NOT_PERMITTED.id);
+        assert_eq!(code(client.bake(&permissions, 8)), signer::NOT_PERMITTED.id);
+
+        let permissions = macaroon::signer_permissions(true, &known).unwrap();
+        assert_eq!(permissions.len(), if version.starts_with("v0.20") { 8 } else { 10 });
+        let taproot = owner.bake(&permissions, 9).unwrap();
+        signer.tcp().with_macaroon(&taproot).try_musig2(6, 0, &keys).unwrap();
+
+        // Deleting the root key revokes this macaroon and no other.
+        assert!(owner.delete_root_key(7).unwrap());
+        assert!(!owner.root_key_ids().unwrap().contains(&7));
+        assert_eq!(code(client.sign_with_key(6, 0, b"a message")), signer::MACAROON_REFUSED.id);
+        signer.tcp().with_macaroon(&taproot).sign_with_key(6, 0, b"a message").unwrap();
+        assert_eq!(code(signer.tcp().info()), signer::MACAROON_REFUSED.id, "no macaroon at all");
+    }
+}
+
+/// The generator point of secp256k1: some other party's valid key.
+const GENERATOR: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+
+#[test]
+fn each_fault_of_the_channel_has_its_own_code() {
+    let Some((_, lnd)) = versions("each_fault_of_the_channel_has_its_own_code").pop() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let pair = pair();
+    let signer = Lnd::start_signer(&lnd, folder.path(), &pair, &[]);
+    signer.wait(State::Absent);
+    signer.tcp().probe().unwrap();
+
+    let at = |host: &str, port| Endpoint::Tcp { host: host.to_owned(), port };
+    let pin = &signer.certificate;
+    assert_eq!(code(Node::new(at("127.0.0.1", node::free_port()), pin).probe()), channel::REFUSED.id);
+    assert_eq!(code(Node::new(at("127.0.0.1", node::free_port()), pin).state()), channel::REFUSED.id);
+    assert_eq!(code(Node::new(at("no-such-host.invalid", 1), pin).state()), channel::NO_ROUTE.id);
+    assert_eq!(code(Node::new(at("127.0.0.2", signer.port), pin).state()), channel::REFUSED.id);
+    assert_eq!(code(Node::new(at("localhost", signer.port), pin).state()), channel::NOT_ITS_NAME.id);
+    let other = lsm::signer::certificate::Certificate::parse_pem(
+        make_certificate(&["127.0.0.1"], (-1, 30)).certificate.as_bytes(),
+    );
+    assert_eq!(code(Node::new(signer.endpoint(), &other.unwrap()).state()), channel::OTHER_CERTIFICATE.id);
+    assert_eq!(code(signer.unix().accounts()), signer::NO_WALLET.id);
+}
