@@ -16,7 +16,9 @@ pub enum Verb {
     /// Name the versions of lnd that lsm knows, newest first
     List,
     /// Download the official archive and verify it
-    #[command(after_help = "Example:\n  lsm release fetch v0.21.3-beta --out .")]
+    #[command(after_help = "Example:\n  lsm release fetch v0.21.3-beta --out .\n\n\
+        Environment:\n  LSM_RELEASE_BASE  another place with lnd's release files [default: lnd's on GitHub]\n  \
+        SSL_CERT_FILE     the root certificates to trust instead of the system's")]
     Fetch {
         /// The version, as lnd's tag names it
         version: String,

@@ -96,7 +96,7 @@ fn release_tags(flags: &str) -> Result<String> {
 /// Has go fetch every module that the build needs, held against lnd's go.sum, and returns the number of packages.
 fn fetch_modules(shop: &Workshop, arch: Arch, tags: &str, proxies: &Proxies) -> Result<u64> {
     let progress = Progress::new("fetching lnd's modules", None);
-    let go = shop.go(arch).env("GOPROXY", proxies.for_go()).env("GOFLAGS", "-mod=readonly -buildvcs=false");
+    let go = shop.go(arch).env("GOPROXY", proxies.for_go()).env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=false");
     let settings = NETWORK_SETTINGS.iter().filter_map(|name| std::env::var_os(name).map(|value| (*name, value)));
     let go = settings.fold(go, |go, (name, value)| go.env(name, value));
     let mut said = Vec::new();
@@ -129,7 +129,7 @@ fn compile(shop: &Workshop, arch: Arch, tags: &str, version: &str, packages: u64
     let progress = Progress::new(&format!("building lnd {version}"), Some(packages));
     // lnd's own release flags: scripts/release.sh and make/release_flags.mk.
     let flags = format!("-s -w -buildid= -X {LND}/build.Commit={version}");
-    let go = shop.go(arch).env("GOPROXY", "off").env("GOFLAGS", "-mod=readonly -buildvcs=true");
+    let go = shop.go(arch).env("GOPROXY", "off").env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=true");
     let go = go.args(["build", "-v", "-trimpath", "-ldflags", &flags, "-tags", tags, "-o"]).arg(shop.output());
     let (mut done, mut said) = (0, Vec::new());
     let built = Filter::no_network()?.confine(go.args(["./cmd/lnd", "./cmd/lncli"])).run_with_lines(|line| {

@@ -1,6 +1,6 @@
 //! Go modules over the module proxy protocol: fetched as zip, held against a pinned module hash, unpacked.
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
 use crate::host::tree::Tree;
@@ -177,7 +177,9 @@ fn unpack_and_hash(zip: File, module: Module<'_>, to: &Path) -> Result<String> {
         // A line break in a name would let two different zips have one hash.
         let inside = name.strip_prefix(&prefix).filter(|n| !n.contains('\n'));
         let inside = inside.ok_or_else(|| damaged(&format!("it holds {name:?}")))?;
-        let hash = tree.put(inside, mode_of(inside), &mut entry).map_err(|e| damaged(&e))?;
+        let put = tree.put(inside, mode_of(inside), &mut entry);
+        // A full disk is no damage.
+        let hash = put.map_err(|e| if e.code().exit == Exit::Unverified { damaged(&e) } else { e })?;
         hashes.push((name, hash));
         progress.set(index as u64);
     }
