@@ -99,7 +99,8 @@ impl Facts {
     ) -> Self {
         for path in paths {
             if path.extension().is_some_and(|ending| ending == "cert")
-                && let Some(certificate) = file::read(path, 1 << 16).ok().and_then(|pem| Certificate::parse_pem(&pem).ok())
+                && let Some(certificate) =
+                    file::read(path, 1 << 16).ok().and_then(|pem| Certificate::parse_pem(&pem).ok())
             {
                 self.certificates.insert(path.to_owned(), certificate.names().to_vec());
             }

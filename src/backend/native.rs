@@ -2,8 +2,8 @@
 
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
-use crate::host::file;
 use crate::host::credential::Keep;
+use crate::host::file;
 use crate::plan::step::{Access, Door, Runner, SeedSink, Step};
 use crate::release::pins::{Arch, Release};
 use crate::render::lnd_conf::{LndConf, render_lnd_conf};
@@ -201,11 +201,10 @@ impl Build<'_> {
             folder(self.layout.folder(), 0o755),
             folder("/etc/sysusers.d", 0o755),
             text(&users, render_users(&self.spec.instance)?),
-            Step::Users { file: users, names: vec![user.clone(), proxy] },
+            Step::Users { file: users, names: vec![user, proxy] },
             folder("/etc/tmpfiles.d", 0o755),
             text(&folders, render_folders(&self.spec.instance)?),
-            Step::RuntimeFolders { file: folders, folders: vec![run(""), run("-admin")] },
-            Step::Folder { path: self.layout.data(), access: Access::owned(0o700, user) },
+            Step::Folders { file: folders, folders: vec![self.layout.data(), run(""), run("-admin")] },
         ];
         let store = self.layout.keep("wallet-password", self.facts);
         steps.push(folder(store.path().parent().unwrap_or(Path::new("/etc/credstore")), 0o700));
@@ -227,7 +226,8 @@ impl Build<'_> {
             key: secret,
             macaroons: &door.macaroon.parent().unwrap_or(Path::new("/run")).display().to_string(),
         };
-        let spec = toml::to_string(self.spec).map_err(|e| Error::new(NO_SPEC, "the spec cannot be written").because(e))?;
+        let spec =
+            toml::to_string(self.spec).map_err(|e| Error::new(NO_SPEC, "the spec cannot be written").because(e))?;
         Ok(vec![
             folder("/usr/local/lib/lsm", 0o755),
             Step::Lsm { path: "/usr/local/lib/lsm/lsm".into(), sha256: self.wishes.lsm_sha256.clone() },
@@ -239,7 +239,10 @@ impl Build<'_> {
                 lnd_sha256: pin.lnd.clone(),
                 lncli_sha256: pin.lncli.clone(),
             },
-            text(&self.layout.spec(), format!("# What this signer is to be; `lsm install` reads and writes it.\n{spec}")),
+            text(
+                &self.layout.spec(),
+                format!("# What this signer is to be; `lsm install` reads and writes it.\n{spec}"),
+            ),
             text(&self.layout.conf(), render_lnd_conf(&conf)?),
             Step::Certificate {
                 path: door.certificate,
@@ -258,11 +261,16 @@ impl Build<'_> {
         let mut specs: Vec<&Spec> = self.wishes.others.iter().filter(|s| s.instance != self.spec.instance).collect();
         specs.push(self.spec);
         specs.sort_by(|a, b| a.instance.cmp(&b.instance));
-        let mut steps: Vec<Step> = UNITS.iter().map(|(name, body)| text(&unit_path(name), (*body).to_owned())).collect();
+        let mut steps: Vec<Step> =
+            UNITS.iter().map(|(name, body)| text(&unit_path(name), (*body).to_owned())).collect();
         let service = drop_in(&self.layout.service());
         steps.push(folder(parent(&service), 0o755));
-        let drop_in_text =
-            render_service_drop_in(self.spec, &self.lnd(), &self.conf(), &self.credentials(&["wallet-password", "tls-key"]))?;
+        let drop_in_text = render_service_drop_in(
+            self.spec,
+            &self.lnd(),
+            &self.conf(),
+            &self.credentials(&["wallet-password", "tls-key"]),
+        )?;
         steps.push(text(&service, drop_in_text));
         if self.spec.mode == Mode::Isolated {
             let socket = drop_in(&self.layout.socket());

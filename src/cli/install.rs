@@ -175,14 +175,21 @@ impl Options {
 /// What the machine has to have, each named with what gets it.
 fn check_machine(facts: &Facts) -> Result<()> {
     if !facts.root {
-        return Err(Error::new(NOT_ROOT, "installing needs root").hint("run it with sudo, or look first with --dry-run"));
+        return Err(
+            Error::new(NOT_ROOT, "installing needs root").hint("run it with sudo, or look first with --dry-run")
+        );
     }
     match facts.systemd {
-        None => return Err(Error::new(NO_SYSTEMD, "systemd does not run this machine")
-            .hint("on a machine without systemd try: lsm trial")),
+        None => {
+            return Err(Error::new(NO_SYSTEMD, "systemd does not run this machine")
+                .hint("on a machine without systemd try: lsm trial"));
+        }
         Some(version) if version < OLDEST_SYSTEMD => {
-            return Err(Error::new(OLD_SYSTEMD, format!("systemd {version} is too old; it has to be {OLDEST_SYSTEMD} or newer"))
-                .hint("Debian 12 and Ubuntu 24.04 have it"));
+            return Err(Error::new(
+                OLD_SYSTEMD,
+                format!("systemd {version} is too old; it has to be {OLDEST_SYSTEMD} or newer"),
+            )
+            .hint("Debian 12 and Ubuntu 24.04 have it"));
         }
         Some(_) => {}
     }
@@ -196,8 +203,11 @@ fn check_machine(facts: &Facts) -> Result<()> {
             .hint("add a line to /etc/hosts: 127.0.0.1 localhost"));
     }
     if facts.space < SPACE {
-        return Err(Error::new(NO_SPACE, format!("/var/lib has {} MiB free; it takes {} MiB", facts.space >> 20, SPACE >> 20))
-            .hint("free some space and run it again"));
+        return Err(Error::new(
+            NO_SPACE,
+            format!("/var/lib has {} MiB free; it takes {} MiB", facts.space >> 20, SPACE >> 20),
+        )
+        .hint("free some space and run it again"));
     }
     Ok(())
 }
@@ -222,23 +232,30 @@ fn check_input(options: &Options, spec: &Spec, layout: &Layout, plan: &Plan) -> 
     }
     let unfinished = journal::is_unfinished(&layout.journal());
     if layout.database(spec).exists() && !unfinished {
-        return Err(Error::new(WALLET_EXISTS, format!("there is a wallet already: {}", layout.database(spec).display()))
-            .hint("it is kept as it is; move its folder away, or install under another --instance"));
+        return Err(Error::new(
+            WALLET_EXISTS,
+            format!("there is a wallet already: {}", layout.database(spec).display()),
+        )
+        .hint("it is kept as it is; move its folder away, or install under another --instance"));
     }
     match &options.seed_out {
         Some(path) if facts::look(path) != Seen::Absent && !unfinished => {
             Err(Error::new(SEED_FILE_EXISTS, format!("{} is there already", path.display()))
                 .hint("it is left as it is; name another file for the seed"))
         }
-        None if !terminal::is_there() => Err(Error::new(NO_SEED_SINK, "there is no terminal to show the new wallet's seed on")
-            .hint("have it written to a file with --seed-out FILE")),
+        None if !terminal::is_there() => {
+            Err(Error::new(NO_SEED_SINK, "there is no terminal to show the new wallet's seed on")
+                .hint("have it written to a file with --seed-out FILE"))
+        }
         _ => Ok(()),
     }
 }
 
 fn consent(options: &Options, plan: &Plan) -> Result<()> {
     if options.taproot_channels {
-        ui::note("warning: with --taproot-channels whoever holds the bundle can compute private keys of the signer (MuSig2); see SECURITY.md");
+        ui::note(
+            "warning: with --taproot-channels whoever holds the bundle can compute private keys of the signer (MuSig2); see SECURITY.md",
+        );
     }
     if options.machine.yes {
         return Ok(());
@@ -292,7 +309,9 @@ fn finish(spec: &Spec, wishes: &Wishes, changed: bool) -> Result<()> {
     println!("answers    {}, allowed: {}", spec.listen, allowed(spec));
     println!("identity   {identity}");
     println!("bundle     {}", wishes.bundle.display());
-    println!("next       copy the bundle to the watch-only machine, and there: lsm watch-only init --bundle DIR --lnddir DIR");
+    println!(
+        "next       copy the bundle to the watch-only machine, and there: lsm watch-only init --bundle DIR --lnddir DIR"
+    );
     Ok(())
 }
 

@@ -64,7 +64,8 @@ impl Keep {
         match self {
             Self::Plain { path } => file::read(path, LIMIT).map(Secret::new),
             Self::Sealed { name, path } => {
-                let opened = Program::new("systemd-creds").arg("decrypt").arg(format!("--name={name}")).arg(path).arg("-");
+                let opened =
+                    Program::new("systemd-creds").arg("decrypt").arg(format!("--name={name}")).arg(path).arg("-");
                 opened.run().map(Secret::new).map_err(|e| {
                     Error::new(CANNOT_OPEN, format!("{} cannot be unsealed on this machine", path.display())).because(e)
                 })
@@ -78,6 +79,11 @@ impl Keep {
 fn seal(name: &str, secret: Secret) -> Result<Vec<u8>> {
     let has_tpm = Program::new("systemd-creds").args(["has-tpm2", "--quiet"]).output()?.status.success();
     let mut sealer = Program::new("systemd-creds").arg("encrypt").arg(format!("--name={name}"));
-    sealer = if has_tpm { sealer.args(["--with-key=host+tpm2", "--tpm2-pcrs="]) } else { sealer.arg("--with-key=host") };
-    sealer.args(["-", "-"]).input(secret).run().map_err(|e| Error::new(CANNOT_SEAL, format!("cannot seal {name}")).because(e))
+    sealer =
+        if has_tpm { sealer.args(["--with-key=host+tpm2", "--tpm2-pcrs="]) } else { sealer.arg("--with-key=host") };
+    sealer
+        .args(["-", "-"])
+        .input(secret)
+        .run()
+        .map_err(|e| Error::new(CANNOT_SEAL, format!("cannot seal {name}")).because(e))
 }

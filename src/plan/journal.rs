@@ -189,7 +189,8 @@ impl Journal {
     /// Where it cannot be written or synced.
     pub fn write(&mut self, event: Event) -> Result<()> {
         let line = Line { v: SCHEMA, at: now(), event };
-        let mut text = serde_json::to_vec(&line).map_err(|e| Error::new(CANNOT_WRITE, "a step cannot be journalled").because(e))?;
+        let mut text = serde_json::to_vec(&line)
+            .map_err(|e| Error::new(CANNOT_WRITE, "a step cannot be journalled").because(e))?;
         text.push(b'\n');
         self.file.write_all(&text).and_then(|()| self.file.sync_data()).map_err(|e| cannot_write(&self.path, &e))?;
         self.lines.push(line);

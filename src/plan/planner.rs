@@ -70,7 +70,9 @@ impl Judge<'_> {
                 })
             }
             Step::Users { names, .. } => names.iter().all(|name| self.facts.users.contains_key(name)),
-            Step::RuntimeFolders { folders, .. } => folders.iter().all(|path| self.is_there(path)),
+            Step::Folders { file, folders } => {
+                folders.iter().all(|path| self.is_there(path)) && !self.follows(std::slice::from_ref(file), changed)
+            }
             Step::Password { keep, .. } => self.is_there(keep.path()),
             Step::Certificate { path, key, names } => {
                 self.is_there(key.path()) && self.facts.certificates.get(path).is_some_and(|there| there == names)
@@ -81,7 +83,9 @@ impl Judge<'_> {
             }
             Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Start { .. } => false,
-            Step::Bundle { folder, after, .. } => self.is_there(&folder.join("bundle.json")) && !self.follows(after, changed),
+            Step::Bundle { folder, after, .. } => {
+                self.is_there(&folder.join("bundle.json")) && !self.follows(after, changed)
+            }
         }
     }
 

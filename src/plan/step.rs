@@ -127,8 +127,8 @@ pub enum Step {
         /// The users.
         names: Vec<String>,
     },
-    /// Folders by tmpfiles.d(5).
-    RuntimeFolders {
+    /// Folders by tmpfiles.d(5), with what a plain folder step cannot give: default ACLs, and again at every boot.
+    Folders {
         /// The file that names them.
         file: PathBuf,
         /// The folders.
@@ -222,9 +222,11 @@ impl Step {
             Self::Folder { path, access } => format!("make the folder {} ({})", path.display(), shown(access)),
             Self::Text { path, access, .. } => format!("write {} ({})", path.display(), shown(access)),
             Self::Lsm { path, .. } => format!("copy lsm to {}", path.display()),
-            Self::Release { version, folder, .. } => format!("unpack the verified lnd {version} to {}", folder.display()),
+            Self::Release { version, folder, .. } => {
+                format!("unpack the verified lnd {version} to {}", folder.display())
+            }
             Self::Users { names, .. } => format!("make the users {}", names.join(", ")),
-            Self::RuntimeFolders { folders, .. } => format!("make the folders {}", list(folders)),
+            Self::Folders { folders, .. } => format!("make the folders {}", list(folders)),
             Self::Password { keep, from } => {
                 let what = if from.is_some() { "take over" } else { "make" };
                 let how = if keep.is_sealed() { "sealed to this machine" } else { "0600" };
@@ -251,7 +253,7 @@ impl Step {
         match self {
             Self::Folder { path, .. } | Self::Text { path, .. } | Self::Lsm { path, .. } => vec![path.clone()],
             Self::Release { folder, .. } => vec![folder.join("lnd"), folder.join("lncli")],
-            Self::RuntimeFolders { folders, .. } => folders.clone(),
+            Self::Folders { folders, .. } => folders.clone(),
             Self::Password { keep, .. } => vec![keep.path().to_owned()],
             Self::Certificate { path, key, .. } => vec![path.clone(), key.path().to_owned()],
             Self::Wallet { database, receipt, seed, .. } => {

@@ -40,7 +40,10 @@ pub fn confirm(question: &str) -> Result<()> {
 /// Where there is no terminal, or the words are not given back.
 pub fn show_seed(seed: &Seed) -> Result<()> {
     let mut terminal = open()?;
-    write(&mut terminal, "\nThe seed of the new wallet. Write it down on paper: it is shown once and kept nowhere.\n\n")?;
+    write(
+        &mut terminal,
+        "\nThe seed of the new wallet. Write it down on paper: it is shown once and kept nowhere.\n\n",
+    )?;
     for (place, word) in seed.words().enumerate() {
         let end = if place % 4 == 3 { "\n" } else { "" };
         write(&mut terminal, &format!("{:>4}. {word:<10}{end}", place + 1))?;
@@ -87,12 +90,15 @@ fn choose_places() -> Vec<usize> {
 /// The terminal itself, not standard output: that may go into a file.
 fn open() -> Result<File> {
     OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| {
-        Error::new(NO_TERMINAL, "there is no terminal to ask on").hint("give --yes, and --seed-out FILE for a new wallet")
+        Error::new(NO_TERMINAL, "there is no terminal to ask on")
+            .hint("give --yes, and --seed-out FILE for a new wallet")
     })
 }
 
 fn write(terminal: &mut File, text: &str) -> Result<()> {
-    terminal.write_all(text.as_bytes()).map_err(|e| Error::new(NO_TERMINAL, format!("cannot write to the terminal: {e}")))
+    terminal
+        .write_all(text.as_bytes())
+        .map_err(|e| Error::new(NO_TERMINAL, format!("cannot write to the terminal: {e}")))
 }
 
 fn read_line(terminal: &File) -> Result<Secret> {

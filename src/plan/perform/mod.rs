@@ -7,13 +7,13 @@ mod wallet;
 
 use crate::error::{Code, Error, Result};
 use crate::host::credential::Keep;
+use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
 use crate::host::program::Program;
 use crate::host::user;
 use crate::plan::apply::Machine;
 use crate::plan::journal::Journal;
 use crate::plan::step::{Access, Door, Step};
-use crate::host::draft::{Draft, Durable};
 use crate::secret::Secret;
 use crate::signer::certificate::Certificate;
 use crate::signer::channel::Endpoint;
@@ -44,7 +44,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Lsm { path, .. } => copy_self(path),
         Step::Release { folder, .. } => unpack(folder, machine),
         Step::Users { file, .. } => Program::new("systemd-sysusers").arg(file).run().map(drop),
-        Step::RuntimeFolders { file, .. } => Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop),
+        Step::Folders { file, .. } => Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop),
         Step::Password { keep, from } => keep_password(keep, from.as_deref()),
         Step::Certificate { path, key, names } => certificate::make(path, key, names),
         Step::ReloadUnits { .. } => service::reload_units(),
@@ -124,7 +124,10 @@ pub fn read_password(path: &Path) -> Result<Secret> {
     let line = bytes.expose().strip_suffix(b"\n").unwrap_or(bytes.expose());
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() < SHORTEST_PASSWORD || line.contains(&b'\n') {
-        return Err(Error::new(BAD_PASSWORD, format!("the password in {} is not one line of 8 bytes or more", path.display())));
+        return Err(Error::new(
+            BAD_PASSWORD,
+            format!("the password in {} is not one line of 8 bytes or more", path.display()),
+        ));
     }
     Ok(Secret::new(line.to_vec()))
 }

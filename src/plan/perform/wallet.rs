@@ -76,7 +76,13 @@ pub(super) fn create(work: &Work<'_>, journal: &mut Journal, shown: &Progress) -
     running.end()
 }
 
-fn init(work: &Work<'_>, node: Node, password: &Secret, journal: &mut Journal, shown: &Progress) -> Result<(Node, u64)> {
+fn init(
+    work: &Work<'_>,
+    node: Node,
+    password: &Secret,
+    journal: &mut Journal,
+    shown: &Progress,
+) -> Result<(Node, u64)> {
     let seed = node.gen_seed()?;
     let file = keep(&seed, work.seed, journal, shown)?;
     journal.write(Event::SeedKept { file })?;
@@ -118,7 +124,8 @@ fn is_seed(path: &Path) -> bool {
 }
 
 fn write_receipt(path: &Path, receipt: &Receipt) -> Result<()> {
-    let text = toml::to_string(receipt).map_err(|e| Error::new(BAD_RECEIPT, "the receipt cannot be written").because(e))?;
+    let text =
+        toml::to_string(receipt).map_err(|e| Error::new(BAD_RECEIPT, "the receipt cannot be written").because(e))?;
     file::replace(path, text.as_bytes(), Access::mode(0o644))
 }
 
