@@ -4,6 +4,7 @@ mod bundle;
 mod install;
 mod ready;
 mod release;
+mod trial;
 mod watch_only;
 
 use crate::error::Result;
@@ -43,6 +44,8 @@ pub struct Common {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Show it all in a minute: a signer and a watch-only node on regtest; no root, nothing installed
+    Trial(trial::Options),
     /// Known versions of lnd: list, fetch, build from source, verify
     #[command(subcommand)]
     Release(release::Verb),
@@ -77,6 +80,7 @@ pub struct MachineArgs {
 pub fn run(cli: Cli) -> Result<()> {
     ui::set_voice(ui::Voice { json: cli.common.json, quiet: cli.common.quiet });
     match cli.verb {
+        Verb::Trial(options) => trial::run(&options),
         Verb::Release(verb) => release::run(verb),
         Verb::Install(options) => install::run(&options, &cli.common),
         Verb::Ready => ready::run(&cli.common),
