@@ -221,7 +221,10 @@ impl Build<'_> {
             network: self.spec.network,
             folder: &self.layout.data().display().to_string(),
             socket: &door.socket.display().to_string(),
-            tls: Some(Tls { certificate: &door.certificate.display().to_string(), key: "$CREDENTIALS_DIRECTORY/tls-key" }),
+            tls: Some(Tls {
+                certificate: &door.certificate.display().to_string(),
+                key: "$CREDENTIALS_DIRECTORY/tls-key",
+            }),
             macaroons: &door.macaroon.parent().unwrap_or(Path::new("/run")).display().to_string(),
         };
         let spec =

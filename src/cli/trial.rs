@@ -27,8 +27,10 @@ const LONGEST_SOCKET: usize = 107;
 
 /// The options of `lsm trial`.
 #[derive(Debug, Args)]
-#[command(after_help = "Everything is below ~/.lnget/trial; nothing outside it is touched, but the cache that keeps the\n\
-    verified lnd for the next time.\n\nExamples:\n  lsm trial\n  lsm trial --keep")]
+#[command(
+    after_help = "Everything is below ~/.lnget/trial; nothing outside it is touched, but the cache that keeps the\n\
+    verified lnd for the next time.\n\nExamples:\n  lsm trial\n  lsm trial --keep"
+)]
 pub struct Options {
     /// Where the signer runs
     #[arg(long, value_name = "BACKEND", default_value = "foreground", value_parser = ["foreground"])]
@@ -115,8 +117,16 @@ fn spec(release: &Release) -> Result<Spec> {
     })
 }
 
-fn show(layout: &Layout, release: &Release, archive: Option<&Verified<Archive>>, bundle: &Path, ready: &Ready, keep: bool) {
-    let pids: Vec<u32> = [layout.signer_pid(), layout.watch_only_pid()].iter().filter_map(|p| running(p, layout, release)).collect();
+fn show(
+    layout: &Layout,
+    release: &Release,
+    archive: Option<&Verified<Archive>>,
+    bundle: &Path,
+    ready: &Ready,
+    keep: bool,
+) {
+    let pids: Vec<u32> =
+        [layout.signer_pid(), layout.watch_only_pid()].iter().filter_map(|p| running(p, layout, release)).collect();
     if ui::voice().json {
         let object = json!({
             "release": release.version, "archive": archive.map(|a| &**a), "network": "regtest",
