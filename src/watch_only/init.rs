@@ -31,6 +31,8 @@ const LOG: &str = "lsm-lnd.log";
 const START_PATIENCE: Duration = Duration::from_secs(120);
 /// How long lnd may take from an open wallet to serving; with a chain to catch up with it takes longer, and says so.
 const SERVE_PATIENCE: Duration = Duration::from_secs(90);
+/// How long lnd may take to unlock its wallet by itself.
+const UNLOCK_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -162,14 +164,19 @@ fn start(lnd: &Path, lnddir: &Path, place: &Place) -> Result<Child> {
 /// Waits for lnd, gives it the wallet where it has none, and proves a signature.
 fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut Child>) -> Result<(bool, Proof)> {
     let progress = Progress::new("watch-only node", None);
+    let unlocks_itself = lnd.is_some();
     let (node, state) = await_lnd(request, local, lnd)?;
     progress.say("wallet");
     let created = state == State::Absent;
     if created {
         let (accounts, birthday) = (&request.bundle.accounts, request.bundle.about.birthday);
         node.init_watch_only(&read_password(place)?, accounts, birthday)?;
-    } else if state == State::Locked {
-        node.unlock(&read_password(place)?)?;
+    } else if state == State::Locked && !unlocks_itself {
+        // With the settings in place lnd is unlocking by itself, and two at once fail on the database's lock; but an lnd
+        // that was started before they were written waits for somebody.
+        if node.wait_for(|s| s != State::Locked, UNLOCK_PATIENCE).is_err() {
+            node.unlock(&read_password(place)?)?;
+        }
     }
     progress.say("start");
     node.wait_for(|s| s == State::Active, SERVE_PATIENCE).map_err(|e| {
