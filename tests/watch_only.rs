@@ -167,7 +167,9 @@ fn a_bundle_becomes_a_watch_only_node_whose_signer_signs() {
 
         // Another signer's bundle does not get this wallet.
         let other = start_signer(&version, &lnd, &folder.path().join("other"), &pair());
-        assert_eq!(code(init(&other, &lnddir, Some(&lnd))), "E-WATCH-021", "lnd refuses the other signer at its start");
+        assert_eq!(code(init(&other, &lnddir, Some(&lnd))), "E-WATCH-020");
+        assert_eq!(std::fs::read_to_string(lnddir.join("lnd.conf")).unwrap(), settings);
+        assert!(check(&lnddir).is_ok(), "the folder's own credentials are still there");
     }
 }
 
