@@ -103,7 +103,8 @@ fn pay(from: &Node, to: &Node) {
 }
 
 fn close_together(alice: &Node, chain: &Chain, channel: &str) {
-    alice.cli(["closechannel", "--chan_point", channel]).ok();
+    // Named, since lnd's own estimate can fall some satoshi short of what btcd passes on.
+    alice.cli(["closechannel", "--sat_per_vbyte=10", "--chan_point", channel]).ok();
     mine_until_closed(alice, chain, channel, "COOPERATIVE_CLOSE");
 }
 
