@@ -3,6 +3,7 @@
 //! The real build needs the network once; its caches stay in `LSM_TEST_CACHE` (else below the target folder).
 
 use lsm::host::program::{Output, Program};
+use lsm::release::pins::Arch;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
@@ -276,6 +277,23 @@ fn what_cannot_be_had_is_told_before_anything_is_done() {
     let (code, cause) = build(VERSION, "http://127.0.0.1:1");
     assert_eq!(code, 3, "{cause}");
     assert!(cause.contains("127.0.0.1:1"), "{cause}");
+}
+
+#[test]
+fn a_kept_archive_is_used_again_and_a_damaged_one_is_had_anew() {
+    let release = lsm::release::pins::find(VERSION).unwrap();
+    let obtain = |cache: &Path| lsm::release::obtain(release, Arch::Amd64, cache).unwrap();
+    let (dir, name) = (open_tempdir(), format!("archive/lnd-linux-amd64-{VERSION}.tar.gz"));
+    std::fs::create_dir(dir.path().join("archive")).unwrap();
+    std::fs::copy(built().archive(), dir.path().join(&name)).unwrap();
+    let kept = obtain(dir.path());
+    assert_eq!((kept.sha256(), kept.provenance().len()), (PUBLISHED, 1));
+    // From the download where the official server can be reached, else from a build: the hash is the same.
+    std::fs::create_dir_all(cache().join("archive")).unwrap();
+    std::fs::write(cache().join(&name), b"damaged").unwrap();
+    let anew = obtain(&cache());
+    assert_eq!((anew.sha256(), anew.provenance().len()), (PUBLISHED, 2));
+    assert_eq!(hex::encode(Sha256::digest(std::fs::read(anew.path()).unwrap())), PUBLISHED);
 }
 
 /// Serves `archive` at the official path over TLS; gives the base address and the certificate to trust.
