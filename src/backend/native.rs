@@ -9,7 +9,7 @@ use crate::release::pins::{Arch, Release};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
-    Credential, NFTABLES_DROP_IN, UNITS, render_create_drop_in, render_folders, render_service_drop_in,
+    Credential, Lnd, NFTABLES_DROP_IN, UNITS, render_create_drop_in, render_folders, render_service_drop_in,
     render_socket_drop_in, render_users,
 };
 use crate::spec::{Instance, Mode, Spec};
@@ -266,12 +266,8 @@ impl Build<'_> {
             UNITS.iter().map(|(name, body)| text(&unit_path(name), (*body).to_owned())).collect();
         let service = drop_in(&self.layout.service());
         steps.push(folder(parent(&service), 0o755));
-        let drop_in_text = render_service_drop_in(
-            self.spec,
-            &self.lnd(),
-            &self.conf(),
-            &self.credentials(&["wallet-password", "tls-key"]),
-        )?;
+        let drop_in_text =
+            render_service_drop_in(self.spec, &self.lnd(), &self.credentials(&["wallet-password", "tls-key"]))?;
         steps.push(text(&service, drop_in_text));
         if self.spec.mode == Mode::Isolated {
             let socket = drop_in(&self.layout.socket());
@@ -297,7 +293,7 @@ impl Build<'_> {
         // The same sandbox under another name: it exists in /run while the wallet is made, and never has a port.
         let unit = format!("lsm-create@{}.service", self.spec.instance);
         let (_, sandbox) = UNITS[1];
-        let drop_in_text = render_create_drop_in(&self.lnd(), &self.conf(), &self.credentials(&["tls-key"]))?;
+        let drop_in_text = render_create_drop_in(&self.lnd(), &self.credentials(&["tls-key"]))?;
         let files = vec![
             (Path::new(RUNTIME_UNIT_FOLDER).join(&unit), sandbox.to_owned()),
             (Path::new(RUNTIME_UNIT_FOLDER).join(format!("{unit}.d/lsm.conf")), drop_in_text),
@@ -351,12 +347,12 @@ impl Build<'_> {
         Path::new("/usr/local/lib/lsm/lnd").join(&self.release.version)
     }
 
-    fn lnd(&self) -> String {
-        self.lnd_folder().join("lnd").display().to_string()
-    }
-
-    fn conf(&self) -> String {
-        self.layout.conf().display().to_string()
+    fn lnd(&self) -> Lnd {
+        Lnd {
+            program: self.lnd_folder().join("lnd").display().to_string(),
+            conf: self.layout.conf().display().to_string(),
+            socket: self.layout.door().socket.display().to_string(),
+        }
     }
 
     fn credentials(&self, names: &[&str]) -> Vec<Credential> {
