@@ -3,14 +3,16 @@
 use clap::Parser;
 use lsm::cli::{self, Cli};
 use lsm::error::Error;
+use lsm::sandbox::memory;
 use std::error::Error as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    memory::seal();
     let (json, verbose) = (cli.common.json, cli.common.verbose);
     match cli::run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tell(&error, json, verbose);
             ExitCode::from(error.code().exit as u8)

@@ -50,12 +50,11 @@ impl Network {
         }
     }
 
-    /// The coin type in derivation paths: SLIP-44, as lnd's `keychain.CoinTypeBitcoin` and its per-network settings
-    /// (chainreg/chainparams.go): 0 on mainnet, 115 on simnet, 1 elsewhere.
+    /// The coin type in the paths of lnd's own keys: 0 on mainnet, 1 elsewhere, simnet too (lnd's
+    /// chainreg/chainparams.go; btcd's own parameters say 115 there).
     pub const fn coin_type(self) -> u32 {
         match self {
             Self::Mainnet => 0,
-            Self::Simnet => 115,
             _ => 1,
         }
     }

@@ -3,6 +3,7 @@
 //! The real build needs the network once; its caches stay in `LSM_TEST_CACHE` (else below the target folder).
 
 use lsm::host::program::{Output, Program};
+use lsm::release::pins::Arch;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
@@ -148,13 +149,12 @@ fn with_one_byte_more(zip: Vec<u8>, name_ends: &str) -> Vec<u8> {
     new.finish().unwrap().into_inner()
 }
 
-/// Builds in a new cache with a proxy that answers `path` with `bytes`; gives the exit code, the cause and what `out` holds.
-fn build_with(path: &str, bytes: Vec<u8>, prepare: impl Fn(&Path)) -> (i32, String, usize) {
+/// Builds in `cache` with a proxy that answers `path` with `bytes`; gives the exit code, the cause and what `out` holds.
+fn build_with(path: &str, bytes: Vec<u8>, cache: &Path) -> (i32, String, usize) {
     let proxy = Proxy::serve(HashMap::from([(path.to_owned(), bytes)]));
-    let (cache, out) = (open_tempdir(), open_tempdir());
-    prepare(cache.path());
+    let out = open_tempdir();
     let args = ["release", "build", VERSION, "--arch", "amd64", "--out", out.path().to_str().unwrap()];
-    let output = lsm(cache.path(), &[("GOPROXY", &proxy.url), ("NO_PROXY", "127.0.0.1")], &args);
+    let output = lsm(cache, &[("GOPROXY", &proxy.url), ("NO_PROXY", "127.0.0.1")], &args);
     let (code, cause) = failure(&output);
     (code, cause, std::fs::read_dir(out.path()).unwrap().count())
 }
@@ -209,16 +209,12 @@ fn an_archive_cut_short_or_with_a_flipped_bit_is_refused_and_not_unpacked() {
 fn a_changed_toolchain_is_refused_by_name() {
     built();
     let changed = with_one_byte_more(genuine(TOOLCHAIN_ZIP).unwrap(), "/src/fmt/print.go");
-    let (code, cause, left) = build_with(TOOLCHAIN_ZIP, changed, |_| {});
+    let (code, cause, left) = build_with(TOOLCHAIN_ZIP, changed, open_tempdir().path());
     assert_eq!((code, left), (4, 0), "{cause}");
     assert!(cause.contains("golang.org/toolchain@v0.0.1-go1.25.3.linux-amd64 is not what is pinned"), "{cause}");
 }
 
-/// Keeps the genuine toolchain in a new cache, so that a build gets past it.
-fn keep_toolchain(cache: &Path) {
-    keep(cache, TOOLCHAIN_ZIP);
-}
-
+/// Keeps the genuine zip of `path` in `cache`, so that a build gets past it.
 fn keep(cache: &Path, path: &str) {
     let kept = path[1..].replace("/@v/", "@").replace('/', "!");
     std::fs::create_dir_all(cache.join("zip")).unwrap();
@@ -232,8 +228,10 @@ fn a_changed_or_broken_lnd_source_is_refused_by_name() {
     let mut flipped = zip.clone();
     flipped[zip.len() / 2] ^= 1;
     let cut = zip[..zip.len() - 100].to_vec();
+    let cache = open_tempdir();
+    keep(cache.path(), TOOLCHAIN_ZIP);
     for bytes in [with_one_byte_more(zip, "/config.go"), flipped, cut] {
-        let (code, cause, left) = build_with(LND_ZIP, bytes, keep_toolchain);
+        let (code, cause, left) = build_with(LND_ZIP, bytes, cache.path());
         assert_eq!((code, left), (4, 0), "{cause}");
         assert!(cause.contains("github.com/lightningnetwork/lnd@v0.20.0-beta"), "{cause}");
     }
@@ -245,17 +243,16 @@ fn a_changed_or_broken_dependency_is_refused_by_name() {
     let zip = genuine(DEPENDENCY_ZIP).unwrap();
     let mut flipped = zip.clone();
     flipped[zip.len() / 2] ^= 1;
-    let keep_both = |cache: &Path| {
-        keep(cache, TOOLCHAIN_ZIP);
-        // The kept copy is damaged; the proxy's is taken instead, and the build goes on to the dependency.
-        keep(cache, LND_ZIP);
-        let kept = cache.join("zip/github.com!lightningnetwork!lnd@v0.20.0-beta.zip");
-        File::options().write(true).open(kept).unwrap().set_len(1000).unwrap();
-    };
+    let cache = open_tempdir();
+    keep(cache.path(), TOOLCHAIN_ZIP);
+    // The kept copy is damaged; the proxy's is taken instead, and the build goes on to the dependency.
+    keep(cache.path(), LND_ZIP);
+    let kept = cache.path().join("zip/github.com!lightningnetwork!lnd@v0.20.0-beta.zip");
+    File::options().write(true).open(kept).unwrap().set_len(1000).unwrap();
     for bytes in [with_one_byte_more(zip, ".go"), flipped] {
-        let (code, cause, left) = build_with(DEPENDENCY_ZIP, bytes, keep_both);
+        let (code, cause, left) = build_with(DEPENDENCY_ZIP, bytes, cache.path());
         assert_eq!((code, left), (4, 0), "{cause}");
-        assert!(cause.contains("github.com/btcsuite/btclog/v2@"), "{cause}");
+        assert!(cause.contains("github.com/btcsuite/btclog/v2"), "{cause}");
     }
 }
 
@@ -280,6 +277,23 @@ fn what_cannot_be_had_is_told_before_anything_is_done() {
     let (code, cause) = build(VERSION, "http://127.0.0.1:1");
     assert_eq!(code, 3, "{cause}");
     assert!(cause.contains("127.0.0.1:1"), "{cause}");
+}
+
+#[test]
+fn a_kept_archive_is_used_again_and_a_damaged_one_is_had_anew() {
+    let release = lsm::release::pins::find(VERSION).unwrap();
+    let obtain = |cache: &Path| lsm::release::obtain(release, Arch::Amd64, cache).unwrap();
+    let (dir, name) = (open_tempdir(), format!("archive/lnd-linux-amd64-{VERSION}.tar.gz"));
+    std::fs::create_dir(dir.path().join("archive")).unwrap();
+    std::fs::copy(built().archive(), dir.path().join(&name)).unwrap();
+    let kept = obtain(dir.path());
+    assert_eq!((kept.sha256(), kept.provenance().len()), (PUBLISHED, 1));
+    // From the download where the official server can be reached, else from a build: the hash is the same.
+    std::fs::create_dir_all(cache().join("archive")).unwrap();
+    std::fs::write(cache().join(&name), b"damaged").unwrap();
+    let anew = obtain(&cache());
+    assert_eq!((anew.sha256(), anew.provenance().len()), (PUBLISHED, 2));
+    assert_eq!(hex::encode(Sha256::digest(std::fs::read(anew.path()).unwrap())), PUBLISHED);
 }
 
 /// Serves `archive` at the official path over TLS; gives the base address and the certificate to trust.

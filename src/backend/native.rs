@@ -6,7 +6,7 @@ use crate::host::credential::Keep;
 use crate::host::file;
 use crate::plan::step::{Access, Door, Runner, SeedSink, Step};
 use crate::release::pins::{Arch, Release};
-use crate::render::lnd_conf::{LndConf, render_lnd_conf};
+use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
     Credential, NFTABLES_DROP_IN, UNITS, render_create_drop_in, render_folders, render_service_drop_in,
@@ -215,15 +215,16 @@ impl Build<'_> {
     fn program(&self) -> Result<Vec<Step>> {
         let pin = self.release.pin(self.arch)?;
         let lnd = self.lnd_folder();
-        let secret = "$CREDENTIALS_DIRECTORY/tls-key";
         let door = self.layout.door();
         let conf = LndConf {
             instance: &self.spec.instance,
             network: self.spec.network,
             folder: &self.layout.data().display().to_string(),
             socket: &door.socket.display().to_string(),
-            certificate: &door.certificate.display().to_string(),
-            key: secret,
+            tls: Some(Tls {
+                certificate: &door.certificate.display().to_string(),
+                key: "$CREDENTIALS_DIRECTORY/tls-key",
+            }),
             macaroons: &door.macaroon.parent().unwrap_or(Path::new("/run")).display().to_string(),
         };
         let spec =

@@ -2,14 +2,18 @@
 
 mod bundle;
 mod install;
+mod man;
 mod ready;
 mod release;
+mod status;
+mod trial;
 mod watch_only;
 
 use crate::error::Result;
 use crate::spec::Instance;
 use crate::ui;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::process::ExitCode;
 
 /// Turns a bare Linux host into a Lightning remote signer, and keeps it one.
 #[derive(Debug, Parser)]
@@ -43,6 +47,8 @@ pub struct Common {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Show it all in a minute: a signer and a watch-only node on regtest; no root, nothing installed
+    Trial(trial::Options),
     /// Known versions of lnd: list, fetch, build from source, verify
     #[command(subcommand)]
     Release(release::Verb),
@@ -54,6 +60,15 @@ pub enum Verb {
     /// The agent machine's side: a watch-only lnd whose signer signs
     #[command(subcommand)]
     WatchOnly(watch_only::WatchOnlyVerb),
+    /// Tell what is true of the running signer; exits 0 only where it can sign
+    Status,
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
     /// Wait until the signer can sign
     #[command(hide = true)]
     Ready,
@@ -70,17 +85,25 @@ pub struct MachineArgs {
     pub yes: bool,
 }
 
-/// Runs what the command line asks for.
+/// Runs what the command line asks for, and says how the process ends.
 ///
 /// # Errors
 /// Whatever the verb ends with.
-pub fn run(cli: Cli) -> Result<()> {
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    ui::log::begin(cli.common.verbose);
     ui::set_voice(ui::Voice { json: cli.common.json, quiet: cli.common.quiet });
     match cli.verb {
-        Verb::Release(verb) => release::run(verb),
-        Verb::Install(options) => install::run(&options, &cli.common),
-        Verb::Ready => ready::run(&cli.common),
-        Verb::Bundle(verb) => bundle::run(verb),
-        Verb::WatchOnly(verb) => watch_only::run(verb),
+        Verb::Status => return status::run(&cli.common),
+        Verb::Trial(options) => trial::run(&options)?,
+        Verb::Release(verb) => release::run(verb)?,
+        Verb::Install(options) => install::run(&options, &cli.common)?,
+        Verb::Bundle(verb) => bundle::run(verb)?,
+        Verb::WatchOnly(verb) => watch_only::run(verb)?,
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "lsm", &mut std::io::stdout())
+        }
+        Verb::Man => man::run()?,
+        Verb::Ready => ready::run(&cli.common)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::path::Path;
@@ -19,6 +19,25 @@ pub fn find(pid_file: &Path, program: &Path) -> Option<u32> {
     let pid: u32 = file::read_text(pid_file).ok()?.trim().parse().ok()?;
     let runs = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     (runs == program.canonicalize().ok()?).then_some(pid)
+}
+
+/// Has `clean` run, and this process end, when the user or the system asks for the end (SIGINT, SIGTERM, SIGHUP).
+///
+/// Call it before any thread or child is started: they get the same signal mask; std gives children an empty one.
+///
+/// # Errors
+/// Where the kernel refuses the signal mask.
+pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
+    let asked = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    asked.thread_block().map_err(|e| Error::new(CANNOT_STOP, format!("cannot wait for signals: {e}")))?;
+    std::thread::spawn(move || {
+        if let Ok(signal) = asked.wait() {
+            clean();
+            // As a shell shows a death by signal.
+            std::process::exit(128 + signal as i32);
+        }
+    });
+    Ok(())
 }
 
 /// Ends the process kept in `pid_file`, if it runs and is `program`: asks, waits, and insists after ten seconds.

@@ -100,17 +100,25 @@ fn fetch_modules(shop: &Workshop, arch: Arch, tags: &str, proxies: &Proxies) -> 
     let settings = NETWORK_SETTINGS.iter().filter_map(|name| std::env::var_os(name).map(|value| (*name, value)));
     let go = settings.fold(go, |go, (name, value)| go.env(name, value));
     let mut said = Vec::new();
-    let listed = go.args(["list", "-deps", "-tags", tags, "./cmd/lnd", "./cmd/lncli"]).run_with_lines(|line| {
+    // With -e a package that cannot be loaded is named with its error; without, a broken zip goes unnamed.
+    let form = "{{.ImportPath}}{{with .Error}}\t{{printf \"%.300q\" .Err}}{{end}}";
+    let go = go.args(["list", "-e", "-deps", "-f", form, "-tags", tags, "./cmd/lnd", "./cmd/lncli"]);
+    let listed = go.run_with_lines(|line| {
         progress.say(line.strip_prefix("go: downloading ").unwrap_or_default());
         said.push(line.to_owned());
     });
-    let listed = listed.map_err(|e| explain_fetch(&said, e))?;
-    Ok(listed.split(|b| *b == b'\n').filter(|l| !l.is_empty()).count() as u64)
+    let listed = listed.map_err(|e| explain_fetch(&said, e.cause()))?;
+    let listed = String::from_utf8_lossy(&listed);
+    let failed: Vec<_> = listed.lines().filter(|l| l.contains('\t')).map(|l| l.replace('\t', ": ")).collect();
+    match failed.first() {
+        Some(first) => Err(explain_fetch(&failed, first)),
+        None => Ok(listed.lines().count() as u64),
+    }
 }
 
 /// Tells a module that was changed on its way from a proxy that cannot be reached.
-fn explain_fetch(said: &[String], error: Error) -> Error {
-    // "verifying MODULE@VERSION: checksum mismatch", or a zip that cannot even be read: "MODULE@VERSION: ... zip: ...".
+fn explain_fetch(said: &[String], otherwise: &str) -> Error {
+    // "verifying MODULE@VERSION: checksum mismatch", or a zip that cannot even be read: "PACKAGE: zip: ...".
     let changed = said.iter().find(|l| l.contains("checksum mismatch"));
     if let Some(line) = changed.or_else(|| said.iter().find(|l| l.contains("zip: ") || l.contains("flate: "))) {
         let line = line.trim();
@@ -118,7 +126,7 @@ fn explain_fetch(said: &[String], error: Error) -> Error {
             .hint("the proxy or the way to it changed it; nothing was built")
             .because(said.join("\n"));
     }
-    let first = said.iter().find(|l| !l.starts_with("go: downloading ")).map_or(error.cause(), |l| l.trim());
+    let first = said.iter().find(|l| !l.starts_with("go: downloading ")).map_or(otherwise, |l| l.trim());
     Error::new(NOT_FETCHED, format!("cannot fetch lnd's modules: {first}"))
         .hint("GOPROXY names the module proxy that is asked")
         .because(said.join("\n"))
@@ -187,11 +195,10 @@ mod tests {
     #[test]
     fn a_changed_module_is_told_from_a_missing_network() {
         let lines = |l: &str| vec!["go: downloading a v1".to_owned(), l.to_owned()];
-        let error = || Error::new(NOT_FETCHED, "x");
-        let changed = explain_fetch(&lines("verifying example.org/a@v1: checksum mismatch"), error());
+        let changed = explain_fetch(&lines("verifying example.org/a@v1: checksum mismatch"), "x");
         assert_eq!(changed.code(), CHANGED_MODULE);
         assert!(changed.cause().contains("example.org/a@v1"));
-        let missing = explain_fetch(&lines("dial tcp: connection refused"), error());
+        let missing = explain_fetch(&lines("dial tcp: connection refused"), "x");
         assert_eq!(missing.code(), NOT_FETCHED);
     }
 }

@@ -16,12 +16,19 @@ pub struct LndConf<'a> {
     pub folder: &'a str,
     /// The unix socket.
     pub socket: &'a str,
-    /// The certificate.
-    pub certificate: &'a str,
-    /// The certificate's key.
-    pub key: &'a str,
+    /// Certificate and key, where they are not `tls.cert` and `tls.key` in lnd's own folder.
+    pub tls: Option<Tls<'a>>,
     /// The folder for the macaroons that lnd writes.
     pub macaroons: &'a str,
+}
+
+/// A certificate that is not in lnd's folder.
+#[derive(Debug)]
+pub struct Tls<'a> {
+    /// The certificate.
+    pub certificate: &'a str,
+    /// Its key.
+    pub key: &'a str,
 }
 
 /// The text of `signer-lnd.conf`.

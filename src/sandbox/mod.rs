@@ -1,3 +1,4 @@
 //! Fences around a program that lsm starts.
 
+pub mod memory;
 pub mod seccomp;

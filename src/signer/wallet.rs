@@ -38,7 +38,8 @@ pub enum State {
 }
 
 impl State {
-    const fn words(self) -> &'static str {
+    /// What it is doing, as a sentence says it.
+    pub const fn words(self) -> &'static str {
         match self {
             Self::Starting => "still starting",
             Self::Absent => "without a wallet",

@@ -1,5 +1,6 @@
 //! What the user sees: progress and tables on standard error, results on standard output, JSON where asked.
 
+pub mod log;
 pub mod progress;
 pub mod terminal;
 

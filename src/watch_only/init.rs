@@ -31,6 +31,8 @@ const LOG: &str = "lsm-lnd.log";
 const START_PATIENCE: Duration = Duration::from_secs(120);
 /// How long lnd may take from an open wallet to serving; with a chain to catch up with it takes longer, and says so.
 const SERVE_PATIENCE: Duration = Duration::from_secs(90);
+/// How long lnd may take to unlock its wallet by itself.
+const UNLOCK_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -85,7 +87,8 @@ pub fn init(mut request: InitRequest) -> Result<Ready> {
     if request.flavour == Flavour::Litd && request.lnd.is_some() {
         return Err(Error::new(LITD, "--lnd starts lnd, not litd").hint("leave --lnd out and start litd yourself"));
     }
-    // First of all: with a signer that does not sign, lnd would not even start.
+    refuse_other_wallet(&request, network)?;
+    // Before anything is written: with a signer that does not sign, lnd would not even start.
     check::check_signer(&request.bundle, &signer)?;
     let place = prepare(&request, &signer, network)?;
     let local = Local::new(&request.lnddir, &place.conf, network);
@@ -109,6 +112,34 @@ pub fn init(mut request: InitRequest) -> Result<Ready> {
     }
 }
 
+/// Refuses a folder that is another signer's, as far as can be told before anything is written.
+fn refuse_other_wallet(request: &InitRequest, network: Network) -> Result<()> {
+    if let Ok(earlier) = Bundle::read(&request.lnddir.join(CREDENTIALS).to_string_lossy()) {
+        compare_identity(earlier.identity_pubkey(), &request.bundle)?;
+    }
+    let path = conf_path(request);
+    let text = if path.exists() { file::read_text(&path)? } else { String::new() };
+    let local = Local::new(&request.lnddir, &Conf::parse(&text, request.flavour)?, network);
+    match local.node_with_macaroon().and_then(|node| node.info()) {
+        Ok(info) => compare_identity(&info.identity_pubkey, &request.bundle),
+        // Not running, or without a wallet: it is compared again once it runs.
+        Err(_) => Ok(()),
+    }
+}
+
+fn compare_identity(identity: &str, bundle: &Bundle) -> Result<()> {
+    let theirs = bundle.identity_pubkey();
+    if identity == theirs {
+        return Ok(());
+    }
+    Err(Error::new(OTHER_WALLET, format!("this folder's wallet is {identity}, the bundle's signer is {theirs}"))
+        .hint("the wallet is left as it is; give the bundle another --lnddir"))
+}
+
+fn conf_path(request: &InitRequest) -> PathBuf {
+    request.conf.clone().unwrap_or_else(|| request.lnddir.join(request.flavour.file_name()))
+}
+
 struct Place {
     conf: Conf,
     path: PathBuf,
@@ -118,7 +149,7 @@ struct Place {
 /// Writes credentials, password and settings.
 fn prepare(request: &InitRequest, signer: &Endpoint, network: Network) -> Result<Place> {
     let lnddir = &request.lnddir;
-    let path = request.conf.clone().unwrap_or_else(|| lnddir.join(request.flavour.file_name()));
+    let path = conf_path(request);
     let (text, access) = match file::access_of(&path)? {
         Some(access) => (file::read_text(&path)?, access),
         None => (String::new(), Access::mode(0o600)),
@@ -162,14 +193,19 @@ fn start(lnd: &Path, lnddir: &Path, place: &Place) -> Result<Child> {
 /// Waits for lnd, gives it the wallet where it has none, and proves a signature.
 fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut Child>) -> Result<(bool, Proof)> {
     let progress = Progress::new("watch-only node", None);
+    let unlocks_itself = lnd.is_some();
     let (node, state) = await_lnd(request, local, lnd)?;
     progress.say("wallet");
     let created = state == State::Absent;
     if created {
         let (accounts, birthday) = (&request.bundle.accounts, request.bundle.about.birthday);
         node.init_watch_only(&read_password(place)?, accounts, birthday)?;
-    } else if state == State::Locked {
-        node.unlock(&read_password(place)?)?;
+    } else if state == State::Locked && !unlocks_itself {
+        // With the settings in place lnd is unlocking by itself, and two at once fail on the database's lock; but an lnd
+        // that was started before they were written waits for somebody.
+        if node.wait_for(|s| s != State::Locked, UNLOCK_PATIENCE).is_err() {
+            node.unlock(&read_password(place)?)?;
+        }
     }
     progress.say("start");
     node.wait_for(|s| s == State::Active, SERVE_PATIENCE).map_err(|e| {
@@ -180,15 +216,7 @@ fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut C
             .hint("once lnd has caught up with its chain: lsm watch-only check --lnddir ...")
     })?;
     let node = local.node_with_macaroon()?;
-    let identity = node.info()?.identity_pubkey;
-    if identity != request.bundle.identity_pubkey() {
-        let theirs = request.bundle.identity_pubkey();
-        return Err(Error::new(
-            OTHER_WALLET,
-            format!("this lnd's wallet is {identity}, the bundle's signer is {theirs}"),
-        )
-        .hint("it is left as it is; give the bundle another --lnddir"));
-    }
+    compare_identity(&node.info()?.identity_pubkey, &request.bundle)?;
     progress.say("proof");
     Ok((created, prove(&node, request.bundle.identity_pubkey())?))
 }

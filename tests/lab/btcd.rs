@@ -35,6 +35,8 @@ impl<'a> Chain<'a> {
         std::fs::create_dir(folder).expect("a new folder for the chain");
         let mut command = seat.command(programs.join("btcd"));
         let at = |name: &str| folder.join(name).display().to_string();
+        // lnd's estimates fall a few satoshi short of btcd's relay fee, and a new chain's coins have no age to make up for it.
+        command.args(["--norelaypriority", "--minrelaytxfee=0.000005"]);
         command.args(["--regtest", "--txindex", "--rpcuser=lab", "--rpcpass=lab", "--nolisten", "--nodnsseed"]);
         command.arg(format!("--configfile={}", at("btcd.conf")));
         command.arg(format!("--datadir={}", at("data"))).arg(format!("--logdir={}", at("logs")));

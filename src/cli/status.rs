@@ -1,0 +1,55 @@
+//! `lsm status`: what is true of the running signer; it succeeds only where lnd can sign.
+
+use crate::backend::native::{self, Layout};
+use crate::cli::Common;
+use crate::error::{Code, Error, Exit, Result};
+use crate::facts;
+use crate::plan;
+use crate::signer::wallet::State;
+use crate::ui;
+use serde_json::json;
+use std::process::ExitCode;
+
+const NOT_INSTALLED: Code = Code::refused("E-STATUS-001");
+
+/// Runs it. Needs root, or the proxy's group: nobody else may enter the socket's folder.
+///
+/// # Errors
+/// Where there is no such signer.
+pub fn run(common: &Common) -> Result<ExitCode> {
+    let layout = Layout::new(&common.instance);
+    let spec = native::read_spec(&layout.spec()).map_err(|e| {
+        Error::new(NOT_INSTALLED, format!("there is no signer {} on this host", common.instance))
+            .hint("make one with: lsm install --network NETWORK")
+            .because(e)
+    })?;
+    let state = plan::open(&layout.door()).and_then(|node| node.state());
+    let signs = matches!(state, Ok(State::Active));
+    let why = match &state {
+        Ok(State::Active) => None,
+        Ok(state) => Some(format!("lnd is {}", state.words())),
+        Err(e) => Some(e.to_string()),
+    };
+    let port_is_open = facts::is_active(&layout.public_unit(&spec));
+    let filtered = facts::is_active("lsm-firewall.service");
+    let receipt = plan::read_receipt(&layout.receipt()).ok();
+    if ui::voice().json {
+        let object = json!({
+            "instance": spec.instance, "network": spec.network, "release": spec.release, "signs": signs,
+            "listen": spec.listen, "allow": spec.allow, "port_open": port_is_open, "filtered": filtered,
+            "identity_pubkey": receipt.map(|r| r.identity_pubkey),
+            "why": why,
+        });
+        println!("{object}");
+    } else {
+        let yes = |is: bool| if is { "yes" } else { "NO" };
+        println!("signer     {} on {}, lnd {}", spec.instance, spec.network, spec.release);
+        println!("can sign   {}{}", yes(signs), why.map(|why| format!(": {why}")).unwrap_or_default());
+        println!("port open  {} ({})", yes(port_is_open), spec.listen);
+        println!("filtered   {}", yes(filtered));
+        if let Some(receipt) = receipt {
+            println!("identity   {}", receipt.identity_pubkey);
+        }
+    }
+    Ok(if signs { ExitCode::SUCCESS } else { ExitCode::from(Exit::Refused as u8) })
+}

@@ -1,0 +1,19 @@
+//! What this process holds stays in its memory: no core dump, no debugger, no swap.
+
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::prctl::set_dumpable;
+use nix::sys::resource::{Resource, setrlimit};
+
+/// Forbids core dumps and tracing by the same user (prctl(2), PR_SET_DUMPABLE), and keeps root's lsm out of swap
+/// (mlockall(2)); another user's lsm may not lock that much.
+///
+/// Best effort: a kernel that refuses one of these gives no reason to refuse the user's work.
+pub fn seal() {
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = set_dumpable(false);
+    if crate::host::user::is_root() {
+        // Pages are locked when they are first touched, so that a large mapping costs nothing.
+        let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE;
+        let _ = mlockall(flags | MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT));
+    }
+}

@@ -1,0 +1,97 @@
+//! A whole channel life on a real chain, every signature of one side coming from the signer.
+
+mod lab;
+#[path = "channel_life/life.rs"]
+mod life;
+#[path = "channel_life/signer.rs"]
+mod signer;
+
+use lab::btcd::{self, Chain};
+use lab::lnd::{Node, RELEASES, Release, Seat};
+use lab::net::Net;
+use signer::Made;
+
+/// Lives it with `version` of lnd on all sides, the watch-only node and its signer made by `make`.
+fn live(version: &str, taproot: bool, make: impl for<'a> FnOnce(&Plan<'a>) -> Option<Made<'a>>) {
+    let (Some(release), Some(programs)) = (Release::find(version), btcd::programs()) else { return };
+    let Some(net) = Net::build() else { return };
+    let folder = tempfile::tempdir().expect("a folder for the nodes");
+    let (path, seat) = (folder.path(), Seat::At(net.allowed()));
+
+    // The counterparty first, without a chain: the chain pays for its blocks to an address of his.
+    let alone = "noseedbackup=true\nbitcoin.node=nochainbackend\n";
+    let mut bob = Node::lay(&release, seat, &path.join("bob"), 11011, alone);
+    bob.start("SERVER_ACTIVE");
+    let miner = bob.json(["newaddress", "p2wkh"])["address"].as_str().expect("an address").to_owned();
+    bob.stop();
+    let chain = Chain::start(&programs, seat, &path.join("chain"), &miner);
+    // Segwit and taproot are active after about 450 blocks.
+    chain.mine(450);
+
+    let settings = format!("{}{}", chain.settings(), if taproot { life::TAPROOT } else { "" });
+    let mut bob = Node::lay(&release, seat, &path.join("bob"), 11011, &format!("noseedbackup=true\n{settings}"));
+    bob.start_synced();
+    let plan = Plan { release: &release, net: &net, folder: path, settings: &settings, taproot };
+    let Some(made) = make(&plan) else { return };
+    let mut alice = made.watch_only;
+    alice.wait_synced();
+    life::live(&alice, &bob, &chain, taproot);
+    assert!(alice.alive(), "the watch-only node ended: {}", alice.log_end());
+}
+
+/// What the watch-only node and its signer are made for.
+struct Plan<'a> {
+    release: &'a Release,
+    net: &'a std::sync::Arc<Net>,
+    folder: &'a std::path::Path,
+    /// What the watch-only node's settings say of the chain and of channels.
+    settings: &'a str,
+    taproot: bool,
+}
+
+#[test]
+fn a_channel_lives_through_a_plain_signer() {
+    live(RELEASES[0], false, signer::by_hand);
+}
+
+#[test]
+#[ignore = "long: the rest of the matrix, without lsm"]
+fn a_taproot_channel_lives_through_a_plain_signer() {
+    live(RELEASES[0], true, signer::by_hand);
+}
+
+#[test]
+#[ignore = "long: the rest of the matrix, without lsm"]
+fn a_channel_lives_through_a_plain_signer_of_the_original_version() {
+    live(RELEASES[1], false, signer::by_hand);
+}
+
+#[test]
+#[ignore = "long: the rest of the matrix, without lsm"]
+fn a_taproot_channel_lives_through_a_plain_signer_of_the_original_version() {
+    live(RELEASES[1], true, signer::by_hand);
+}
+
+#[test]
+#[ignore = "long: the rest of the matrix"]
+fn a_channel_lives_through_an_installed_signer() {
+    live(RELEASES[0], false, signer::installed);
+}
+
+#[test]
+#[ignore = "long: the rest of the matrix"]
+fn a_taproot_channel_lives_through_an_installed_signer() {
+    live(RELEASES[0], true, signer::installed);
+}
+
+#[test]
+#[ignore = "long: the rest of the matrix"]
+fn a_channel_lives_through_an_installed_signer_of_the_original_version() {
+    live(RELEASES[1], false, signer::installed);
+}
+
+#[test]
+#[ignore = "long: the rest of the matrix"]
+fn a_taproot_channel_lives_through_an_installed_signer_of_the_original_version() {
+    live(RELEASES[1], true, signer::installed);
+}
