@@ -179,6 +179,22 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     Ok(steps)
 }
 
+/// The steps that export the bundle of an installed signer to `out`.
+pub fn bundle_steps(spec: &Spec, out: &Path) -> Vec<Step> {
+    let layout = Layout::new(&spec.instance);
+    let door = layout.door();
+    let own = (out == layout.bundle()).then(|| folder("/var/lib/lsm/bundle", 0o700));
+    let bundle = Step::Bundle {
+        folder: out.to_owned(),
+        receipt: layout.receipt(),
+        hosts: spec.certificate_names().iter().map(|name| dial(name, spec.listen.port())).collect(),
+        taproot_channels: spec.taproot_channels,
+        after: vec![door.certificate.clone(), layout.spec()],
+        door,
+    };
+    own.into_iter().chain([bundle]).collect()
+}
+
 struct Build<'a> {
     spec: &'a Spec,
     wishes: &'a Wishes,
@@ -318,21 +334,15 @@ impl Build<'_> {
             unit_path("lsm@.service"),
             drop_in(&service),
             self.layout.conf(),
-            door.certificate.clone(),
+            door.certificate,
             self.lnd_folder().join("lnd"),
         ];
-        let mut steps = vec![
-            Step::Service { link: wants("multi-user.target", &service), unit: service.clone(), after },
-            folder("/var/lib/lsm/bundle", 0o700),
-            Step::Bundle {
-                folder: self.wishes.bundle.clone(),
-                receipt: self.layout.receipt(),
-                hosts: self.spec.certificate_names().iter().map(|name| dial(name, self.spec.listen.port())).collect(),
-                taproot_channels: self.spec.taproot_channels,
-                after: vec![door.certificate.clone(), self.layout.spec()],
-                door,
-            },
-        ];
+        let mut steps = Vec::new();
+        if self.spec.mode == Mode::Host {
+            steps.push(Step::Retire { link: wants(&service, &socket), unit: socket.clone() });
+        }
+        steps.push(Step::Service { link: wants("multi-user.target", &service), unit: service.clone(), after });
+        steps.extend(bundle_steps(self.spec, &self.wishes.bundle));
         if self.spec.mode == Mode::Isolated {
             steps.push(Step::Service {
                 link: wants(&service, &socket),

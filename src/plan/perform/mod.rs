@@ -46,6 +46,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::ReloadUnits { .. } => service::reload_units(),
         Step::Firewall { unit, .. } => service::load(unit),
         Step::Service { unit, .. } => service::run(unit),
+        Step::Retire { unit, .. } => service::retire(unit),
         Step::Start { process, door } => {
             service::start(process)?;
             let runner = Runner::Process(process.clone());

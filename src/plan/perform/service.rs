@@ -33,6 +33,11 @@ pub(super) fn run(unit: &str) -> Result<()> {
     systemctl("restart", unit)
 }
 
+/// Stops a unit and disables it.
+pub(super) fn retire(unit: &str) -> Result<()> {
+    Program::new("systemctl").args(["disable", "--quiet", "--now", unit]).run().map(drop)
+}
+
 /// One verb of systemctl(1) on one unit; where it fails, the hint names the command that shows why.
 pub(super) fn systemctl(verb: &str, unit: &str) -> Result<()> {
     Program::new("systemctl").args([verb, unit]).run().map(drop).map_err(|e| {

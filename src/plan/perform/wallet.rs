@@ -105,7 +105,7 @@ fn unlock(work: &Work<'_>, node: &Node, password: &Secret) -> Result<Node> {
 fn keep(seed: &Seed, sink: &SeedSink, journal: &Journal, shown: &Progress) -> Result<Option<std::path::PathBuf>> {
     match sink {
         SeedSink::Nowhere => Ok(None),
-        SeedSink::Terminal => shown.suspend(|| terminal::show_seed(seed)).map(|()| None),
+        SeedSink::Terminal => shown.suspend(|| terminal::show_seed(&seed.words().collect::<Vec<_>>())).map(|()| None),
         SeedSink::File(path) => {
             let access = Access::mode(0o600);
             // A seed that this journal wrote belongs to no wallet yet: only then may a new one take its place.
