@@ -2,7 +2,7 @@
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl::set_dumpable;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 /// Forbids core dumps and tracing by the same user (prctl(2), PR_SET_DUMPABLE), and keeps root's lsm out of swap
 /// (mlockall(2)); another user's lsm may not lock that much.
@@ -11,7 +11,9 @@ use nix::sys::resource::{Resource, setrlimit};
 pub fn seal() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = set_dumpable(false);
-    if crate::host::user::is_root() {
+    // Once memory is locked, an allocation beyond this limit fails: at once where root's rights are partial, and later
+    // in a process that gives them up. So without the limit, or not at all.
+    if setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_ok() {
         // Pages are locked when they are first touched, so that a large mapping costs nothing.
         let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE;
         let _ = mlockall(flags | MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT));

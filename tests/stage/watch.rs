@@ -1,0 +1,80 @@
+//! Watchers from outside a host: what its processes were started with, and with which modes its secret files were seen.
+
+use crate::lab::host::Host;
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Scope, ScopedJoinHandle};
+
+/// A watcher's thread; [`Watch::end`] gives what it saw.
+pub struct Watch<'scope, T> {
+    thread: ScopedJoinHandle<'scope, T>,
+    over: &'scope AtomicBool,
+}
+
+impl<T> Watch<'_, T> {
+    /// Ends the watch.
+    ///
+    /// # Panics
+    /// Where the watcher did.
+    pub fn end(self) -> T {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// Command lines and environments, each once, of every process seen in `host` until the end.
+pub fn processes<'scope>(
+    threads: &'scope Scope<'scope, '_>,
+    host: &'scope Host,
+    over: &'scope AtomicBool,
+) -> Watch<'scope, HashSet<Vec<u8>>> {
+    let proc = host.path("/proc");
+    let thread = threads.spawn(move || {
+        let mut seen = HashSet::new();
+        while !over.load(Ordering::Relaxed) {
+            for process in fs::read_dir(&proc).into_iter().flatten().flatten() {
+                if process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
+                    seen.extend(["cmdline", "environ"].iter().filter_map(|f| fs::read(process.path().join(f)).ok()));
+                }
+            }
+        }
+        seen
+    });
+    Watch { thread, over }
+}
+
+/// Every regular file ever seen below `folders` of `host` until the end, with every mode that it was seen with.
+pub fn modes<'scope>(
+    threads: &'scope Scope<'scope, '_>,
+    host: &'scope Host,
+    folders: &'static [&'static str],
+    over: &'scope AtomicBool,
+) -> Watch<'scope, BTreeMap<PathBuf, HashSet<u32>>> {
+    let root = host.path("/");
+    let thread = threads.spawn(move || {
+        let mut seen: BTreeMap<PathBuf, HashSet<u32>> = BTreeMap::new();
+        while !over.load(Ordering::Relaxed) {
+            for folder in folders {
+                look(&root, &root.join(folder.trim_start_matches('/')), &mut seen);
+            }
+        }
+        seen
+    });
+    Watch { thread, over }
+}
+
+fn look(root: &Path, folder: &Path, seen: &mut BTreeMap<PathBuf, HashSet<u32>>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        if meta.is_dir() {
+            look(root, &path, seen);
+        } else if meta.is_file() {
+            let inside = path.strip_prefix(root).expect("below the root").to_owned();
+            seen.entry(inside).or_default().insert(meta.mode() & 0o7777);
+        }
+    }
+}
