@@ -68,8 +68,6 @@ pub fn become_user(name: &str) -> Result<()> {
     use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
     let owner = find(name)?.ok_or_else(|| Error::new(UNKNOWN, format!("there is no user {name}")))?;
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-    // What root has locked in memory counts against the new user's small limit: allocations would fail.
-    let _ = nix::sys::mman::munlockall();
     let change = setgroups(&[]).and_then(|()| setresgid(gid, gid, gid)).and_then(|()| setresuid(uid, uid, uid));
     change.map_err(|e| Error::new(UNKNOWN, format!("cannot become {name}: {e}")))
 }
