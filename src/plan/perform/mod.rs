@@ -11,9 +11,9 @@ use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
 use crate::host::program::Program;
 use crate::host::user;
-use crate::plan::apply::Machine;
 use crate::plan::journal::Journal;
 use crate::plan::step::{Access, Door, Runner, Step};
+use crate::release::{Archive, Verified};
 use crate::secret::Secret;
 use crate::signer::certificate::Certificate;
 use crate::signer::channel::Endpoint;
@@ -32,6 +32,12 @@ const BAD_PASSWORD: Code = Code::usage("E-PLAN-012");
 
 /// lnd's shortest wallet password, in bytes (walletunlocker/service.go, `ValidatePassword`).
 const SHORTEST_PASSWORD: usize = 8;
+
+/// What steps need besides themselves.
+pub struct Machine<'a> {
+    /// The verified lnd that a plan with a release step unpacks.
+    pub archive: Option<&'a Verified<Archive>>,
+}
 
 pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>, shown: &Progress) -> Result<()> {
     match step {
