@@ -34,11 +34,10 @@ struct ServiceDropIn<'a> {
     conf: &'a str,
     credentials: &'a [Credential],
     create: bool,
-    host: Option<HostMode<'a>>,
+    host: Option<HostMode>,
 }
 
-struct HostMode<'a> {
-    instance: &'a Instance,
+struct HostMode {
     listen: SocketAddr,
     allow: String,
 }
@@ -67,11 +66,7 @@ struct Folders<'a> {
 /// # Errors
 /// Where the template cannot be rendered.
 pub fn render_service_drop_in(spec: &Spec, lnd: &str, conf: &str, credentials: &[Credential]) -> Result<String> {
-    let host = (spec.mode == Mode::Host).then(|| HostMode {
-        instance: &spec.instance,
-        listen: spec.listen,
-        allow: addresses(spec),
-    });
+    let host = (spec.mode == Mode::Host).then(|| HostMode { listen: spec.listen, allow: addresses(spec) });
     super::render(&ServiceDropIn { lnd, conf, credentials, create: false, host })
 }
 
