@@ -220,7 +220,7 @@ impl Build<'_> {
             Step::Users { file: users, names: vec![user, proxy] },
             folder("/etc/tmpfiles.d", 0o755),
             text(&folders, render_folders(&self.spec.instance)?),
-            Step::Folders { file: folders, folders: vec![self.layout.data(), run(""), run("-admin")] },
+            Step::Folders { file: folders, folders: vec![self.layout.data(), run(""), run("-admin"), run("-gate")] },
         ];
         let store = self.layout.keep("wallet-password", self.facts);
         steps.push(folder(store.path().parent().unwrap_or(Path::new("/etc/credstore")), 0o700));

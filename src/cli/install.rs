@@ -126,6 +126,9 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     if plan.is_empty() {
         return finish(&spec, &wishes, false);
     }
+    if !options.machine.yes {
+        terminal::require()?;
+    }
     let archive = options.archive(&plan, release)?;
     consent(options, &plan)?;
     let mut journal = open_journal(&layout)?;

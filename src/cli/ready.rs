@@ -6,19 +6,38 @@ use crate::error::Result;
 use crate::host::user;
 use crate::plan;
 use crate::signer::wallet::State;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// As long as the unit's TimeoutStartSec, less a little, so that the reason is lsm's and not a kill.
 const DEADLINE: Duration = Duration::from_secs(170);
 
+/// How often it looks whether lnd still runs.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Runs it. Started by root, it talks to lnd as the proxy's user: what it reads comes from the program it waits for.
 ///
 /// # Errors
-/// Where lnd does not get there in time: why.
+/// Where lnd ends, or does not get there in time: why.
 pub fn run(common: &Common) -> Result<()> {
     let layout = Layout::new(&common.instance);
     if user::is_root() {
         user::become_user(&layout.proxy_user())?;
     }
-    plan::open(&layout.door())?.wait_for(|state| state == State::Active, DEADLINE).map(drop)
+    let node = plan::open(&layout.door())?;
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let began = Instant::now();
+        match node.wait_for(|state| state == State::Active, LOOK) {
+            // Before its time: waiting cannot help.
+            Err(fault) if began.elapsed() < LOOK || Instant::now() >= end || main_process_ended() => return Err(fault),
+            Err(_) => {}
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
+/// True where systemd named the unit's main process (systemd.exec(5), `$MAINPID`) and it is gone.
+fn main_process_ended() -> bool {
+    std::env::var("MAINPID").is_ok_and(|pid| !Path::new("/proc").join(pid).exists())
 }

@@ -44,11 +44,10 @@ struct ServiceDropIn<'a> {
     lnd: &'a Lnd,
     credentials: &'a [Credential],
     create: bool,
-    host: Option<HostMode<'a>>,
+    host: Option<HostMode>,
 }
 
-struct HostMode<'a> {
-    instance: &'a Instance,
+struct HostMode {
     listen: SocketAddr,
     allow: String,
 }
@@ -77,11 +76,7 @@ struct Folders<'a> {
 /// # Errors
 /// Where the template cannot be rendered.
 pub fn render_service_drop_in(spec: &Spec, lnd: &Lnd, credentials: &[Credential]) -> Result<String> {
-    let host = (spec.mode == Mode::Host).then(|| HostMode {
-        instance: &spec.instance,
-        listen: spec.listen,
-        allow: addresses(spec),
-    });
+    let host = (spec.mode == Mode::Host).then(|| HostMode { listen: spec.listen, allow: addresses(spec) });
     super::render(&ServiceDropIn { lnd, credentials, create: false, host })
 }
 

@@ -19,6 +19,14 @@ pub fn is_there() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
+/// Holds that a person can be asked, before any work that would be in vain.
+///
+/// # Errors
+/// Where there is no terminal.
+pub fn require() -> Result<()> {
+    if is_there() { open().map(drop) } else { Err(none()) }
+}
+
 /// Asks whether to go on; anything but y or yes is no.
 ///
 /// # Errors
@@ -88,10 +96,11 @@ fn choose_places(count: usize) -> Vec<usize> {
 
 /// The terminal itself, not standard output: that may go into a file.
 fn open() -> Result<File> {
-    OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| {
-        Error::new(NO_TERMINAL, "there is no terminal to ask on")
-            .hint("give --yes, and --seed-out FILE for a new wallet")
-    })
+    OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| none())
+}
+
+fn none() -> Error {
+    Error::new(NO_TERMINAL, "there is no terminal to ask on").hint("give --yes, and --seed-out FILE for a new wallet")
 }
 
 fn write(terminal: &mut File, text: &str) -> Result<()> {

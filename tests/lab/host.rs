@@ -109,7 +109,7 @@ impl Host {
     /// A command that will run inside as root: arguments and environment can still be added.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.net.site.command(&self.shells(), "nsenter");
-        command.args(["-t", &self.leader().to_string(), "-a", "--wd=/", "--"]).arg(program);
+        command.args(["-t", &self.leader().to_string(), "-a", "--wd", "--"]).arg(program);
         command
     }
 
