@@ -242,6 +242,20 @@ impl Spec {
     /// Where a signer answers unless it is told otherwise: loopback alone.
     pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
 
+    /// A signer with every default.
+    pub fn new(instance: &Instance, network: Network, release: &str) -> Self {
+        Self {
+            instance: instance.clone(),
+            network,
+            release: release.to_owned(),
+            listen: Self::DEFAULT_LISTEN,
+            mode: Mode::default(),
+            allow: Vec::new(),
+            san: Vec::new(),
+            taproot_channels: false,
+        }
+    }
+
     /// Everything that the certificate has to be valid for, without repeats, in a steady order:
     /// the listening address unless it is the wildcard, then what the operator named.
     pub fn certificate_names(&self) -> Vec<San> {

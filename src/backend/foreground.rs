@@ -90,7 +90,9 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
     let (signer, door, lnd) = (layout.signer(), layout.door(), layout.lnd(release));
     let conf = signer.join("lnd.conf");
     let password = Keep::Plain { path: signer.join("wallet-password.txt") };
+    // Addresses of the command line are taken instead of those in the settings, so the socket is named again.
     let outside = [
+        format!("--rpclisten=unix://{}", door.socket.display()),
         format!("--rpclisten={}", spec.listen),
         format!("--wallet-unlock-password-file={}", password.path().display()),
     ];

@@ -9,7 +9,7 @@ use crate::release::pins::{Arch, Release};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
-    Credential, NFTABLES_DROP_IN, UNITS, render_create_drop_in, render_folders, render_service_drop_in,
+    Credential, Lnd, NFTABLES_DROP_IN, UNITS, render_create_drop_in, render_folders, render_service_drop_in,
     render_socket_drop_in, render_users,
 };
 use crate::spec::{Instance, Mode, Spec};
@@ -179,6 +179,22 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     Ok(steps)
 }
 
+/// The steps that export the bundle of an installed signer to `out`.
+pub fn bundle_steps(spec: &Spec, out: &Path) -> Vec<Step> {
+    let layout = Layout::new(&spec.instance);
+    let door = layout.door();
+    let own = (out == layout.bundle()).then(|| folder("/var/lib/lsm/bundle", 0o700));
+    let bundle = Step::Bundle {
+        folder: out.to_owned(),
+        receipt: layout.receipt(),
+        hosts: spec.certificate_names().iter().map(|name| dial(name, spec.listen.port())).collect(),
+        taproot_channels: spec.taproot_channels,
+        after: vec![door.certificate.clone(), layout.spec()],
+        door,
+    };
+    own.into_iter().chain([bundle]).collect()
+}
+
 struct Build<'a> {
     spec: &'a Spec,
     wishes: &'a Wishes,
@@ -266,12 +282,8 @@ impl Build<'_> {
             UNITS.iter().map(|(name, body)| text(&unit_path(name), (*body).to_owned())).collect();
         let service = drop_in(&self.layout.service());
         steps.push(folder(parent(&service), 0o755));
-        let drop_in_text = render_service_drop_in(
-            self.spec,
-            &self.lnd(),
-            &self.conf(),
-            &self.credentials(&["wallet-password", "tls-key"]),
-        )?;
+        let drop_in_text =
+            render_service_drop_in(self.spec, &self.lnd(), &self.credentials(&["wallet-password", "tls-key"]))?;
         steps.push(text(&service, drop_in_text));
         if self.spec.mode == Mode::Isolated {
             let socket = drop_in(&self.layout.socket());
@@ -297,7 +309,7 @@ impl Build<'_> {
         // The same sandbox under another name: it exists in /run while the wallet is made, and never has a port.
         let unit = format!("lsm-create@{}.service", self.spec.instance);
         let (_, sandbox) = UNITS[1];
-        let drop_in_text = render_create_drop_in(&self.lnd(), &self.conf(), &self.credentials(&["tls-key"]))?;
+        let drop_in_text = render_create_drop_in(&self.lnd(), &self.credentials(&["tls-key"]))?;
         let files = vec![
             (Path::new(RUNTIME_UNIT_FOLDER).join(&unit), sandbox.to_owned()),
             (Path::new(RUNTIME_UNIT_FOLDER).join(format!("{unit}.d/lsm.conf")), drop_in_text),
@@ -322,21 +334,15 @@ impl Build<'_> {
             unit_path("lsm@.service"),
             drop_in(&service),
             self.layout.conf(),
-            door.certificate.clone(),
+            door.certificate,
             self.lnd_folder().join("lnd"),
         ];
-        let mut steps = vec![
-            Step::Service { link: wants("multi-user.target", &service), unit: service.clone(), after },
-            folder("/var/lib/lsm/bundle", 0o700),
-            Step::Bundle {
-                folder: self.wishes.bundle.clone(),
-                receipt: self.layout.receipt(),
-                hosts: self.spec.certificate_names().iter().map(|name| dial(name, self.spec.listen.port())).collect(),
-                taproot_channels: self.spec.taproot_channels,
-                after: vec![door.certificate.clone(), self.layout.spec()],
-                door,
-            },
-        ];
+        let mut steps = Vec::new();
+        if self.spec.mode == Mode::Host {
+            steps.push(Step::Retire { link: wants(&service, &socket), unit: socket.clone() });
+        }
+        steps.push(Step::Service { link: wants("multi-user.target", &service), unit: service.clone(), after });
+        steps.extend(bundle_steps(self.spec, &self.wishes.bundle));
         if self.spec.mode == Mode::Isolated {
             steps.push(Step::Service {
                 link: wants(&service, &socket),
@@ -351,12 +357,12 @@ impl Build<'_> {
         Path::new("/usr/local/lib/lsm/lnd").join(&self.release.version)
     }
 
-    fn lnd(&self) -> String {
-        self.lnd_folder().join("lnd").display().to_string()
-    }
-
-    fn conf(&self) -> String {
-        self.layout.conf().display().to_string()
+    fn lnd(&self) -> Lnd {
+        Lnd {
+            program: self.lnd_folder().join("lnd").display().to_string(),
+            conf: self.layout.conf().display().to_string(),
+            socket: self.layout.door().socket.display().to_string(),
+        }
     }
 
     fn credentials(&self, names: &[&str]) -> Vec<Credential> {

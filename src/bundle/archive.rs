@@ -1,5 +1,5 @@
 //! The bundle's tar.gz in memory: written in one fixed layout, read with bounds and without trust.
-// To be joined with crate::archive, which does the same for files on disk.
+// crate::archive is the release's: another layout, on disk, and what does not fit it is a forgery and no bundle.
 
 use super::{LARGEST_MEMBER, Members};
 use crate::error::{Code, Error, Result};

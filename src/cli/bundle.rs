@@ -1,7 +1,10 @@
 //! `lsm bundle`: show what a bundle holds, or put it where a watch-only lnd finds it.
 
+use crate::backend::native::{self, Layout};
 use crate::bundle::Bundle;
+use crate::cli::{Common, install};
 use crate::error::Result;
+use crate::plan::{self, Machine, Plan};
 use crate::spec::Network;
 use crate::ui;
 use crate::watch_only::CREDENTIALS;
@@ -13,10 +16,24 @@ use time::OffsetDateTime;
 /// What to do with a bundle.
 #[derive(Debug, Subcommand)]
 pub enum BundleVerb {
+    /// Export the signer's bundle anew, with a new macaroon beside the old ones
+    Export(ExportArgs),
     /// Show what a bundle holds and permits; no secret is shown
     Show(ShowArgs),
     /// Check a bundle and put it into a watch-only lnd's folder
     Import(ImportArgs),
+}
+
+/// `bundle export`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sudo lsm bundle export --out ./bundle")]
+pub struct ExportArgs {
+    /// The folder [default: the signer's own, which install names]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Show what would be done and change nothing; needs no root
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// `bundle show`.
@@ -52,11 +69,31 @@ pub struct ImportArgs {
 }
 
 /// Runs `lsm bundle`.
-pub(super) fn run(verb: BundleVerb) -> Result<()> {
+pub(super) fn run(verb: BundleVerb, common: &Common) -> Result<()> {
     match verb {
+        BundleVerb::Export(args) => export(&args, common),
         BundleVerb::Show(args) => show(&args),
         BundleVerb::Import(args) => import(&args),
     }
+}
+
+fn export(args: &ExportArgs, common: &Common) -> Result<()> {
+    let layout = Layout::new(&common.instance);
+    let spec = native::read_spec(&layout.spec())?;
+    let out = args.out.as_deref().map_or_else(|| Ok(layout.bundle()), install::absolute)?;
+    let plan = Plan { steps: native::bundle_steps(&spec, &out) };
+    if args.dry_run {
+        install::show_plan(&plan);
+        return Ok(());
+    }
+    let mut journal = install::open_journal(&layout)?;
+    plan::apply(&plan, "bundle export", &mut journal, &Machine { archive: None })?;
+    if ui::voice().json {
+        println!("{}", serde_json::json!({"bundle": out}));
+    } else {
+        println!("bundle     {}", out.display());
+    }
+    Ok(())
 }
 
 fn show(args: &ShowArgs) -> Result<()> {

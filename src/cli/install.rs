@@ -41,7 +41,7 @@ pub struct Options {
     /// The bitcoin network
     #[arg(long, value_name = "NETWORK")]
     network: Network,
-    /// The version of lnd [default: the newest pinned one]
+    /// The version of lnd [default: the one that is installed, or the newest pinned one]
     #[arg(long, value_name = "V")]
     release: Option<String>,
     /// An archive of lnd, or a folder that holds one; its hash has to be the pinned one
@@ -50,18 +50,17 @@ pub struct Options {
     /// Build lnd from source, without trying to download it
     #[arg(long)]
     source: bool,
-    /// Where the signer answers
-    #[arg(long, value_name = "IP:PORT", default_value_t = Spec::DEFAULT_LISTEN)]
-    listen: SocketAddr,
+    #[arg(long, value_name = "IP:PORT", help = format!("Where the signer answers [default: {}]", Spec::DEFAULT_LISTEN))]
+    listen: Option<SocketAddr>,
     /// Who may connect: an address or CIDR; may be given more than once [default: nobody]
     #[arg(long, value_name = "CIDR", value_parser = parse_cidr)]
     allow: Vec<IpNet>,
     /// What else the watch-only side dials: a name or address for the certificate
     #[arg(long, value_name = "NAME|IP")]
     san: Vec<San>,
-    /// How lnd meets the network
-    #[arg(long, value_enum, default_value = "isolated")]
-    mode: ModeArg,
+    /// How lnd meets the network: in an empty network of its own behind a proxy, or listening itself [default: isolated]
+    #[arg(long, value_enum)]
+    mode: Option<ModeArg>,
     /// Let the bundle's macaroon use MuSig2, which taproot channels need. Whoever holds it can then take private keys
     #[arg(long)]
     taproot_channels: bool,
@@ -90,15 +89,28 @@ enum ModeArg {
     Host,
 }
 
+impl ModeArg {
+    fn mode(self) -> Mode {
+        match self {
+            Self::Isolated => Mode::Isolated,
+            Self::Host => Mode::Host,
+        }
+    }
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// Bad input, a machine that lacks something, a failed verification: before anything was changed. Later, that of the
 /// step that failed.
 pub fn run(options: &Options, common: &Common) -> Result<()> {
-    let release = options.release.as_deref().map_or_else(|| Ok(pins::newest()), pins::find)?;
-    release.admit(options.accept_risk.as_deref())?;
-    let spec = options.spec(&common.instance, release);
+    let spec = options.spec(&common.instance)?;
+    let release = pins::find(&spec.release)?;
+    let installed =
+        native::read_spec(&Layout::new(&spec.instance).spec()).is_ok_and(|there| there.release == spec.release);
+    if !installed {
+        release.admit(options.accept_risk.as_deref())?;
+    }
     let layout = Layout::new(&spec.instance);
     let facts = Facts::gather();
     let wishes = options.wishes(&layout)?;
@@ -106,7 +118,8 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let facts = plan::observe(facts, &wanted);
     let plan = plan::make_plan(wanted, &facts, journal::is_unfinished(&layout.journal()));
     if options.machine.dry_run {
-        return show_plan(&plan);
+        show_plan(&plan);
+        return Ok(());
     }
     check_machine(&facts)?;
     check_input(options, &spec, &layout, &plan)?;
@@ -127,20 +140,29 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
 }
 
 impl Options {
-    fn spec(&self, instance: &Instance, release: &Release) -> Spec {
-        Spec {
-            instance: instance.clone(),
-            network: self.network,
-            release: release.version.clone(),
-            listen: self.listen,
-            mode: match self.mode {
-                ModeArg::Isolated => Mode::Isolated,
-                ModeArg::Host => Mode::Host,
-            },
-            allow: IpNet::aggregate(&self.allow),
-            san: self.san.clone(),
-            taproot_channels: self.taproot_channels,
+    /// What was wanted before, where there is a signer, with what is given now.
+    fn spec(&self, instance: &Instance) -> Result<Spec> {
+        let path = Layout::new(instance).spec();
+        let mut spec = if path.exists() {
+            native::read_spec(&path)?
+        } else {
+            Spec::new(instance, self.network, &pins::newest().version)
+        };
+        if spec.network != self.network {
+            return Err(Error::new(OTHER_NETWORK, format!("the signer {instance} is for {}", spec.network))
+                .hint("give a second signer a name of its own with --instance"));
         }
+        spec.release = self.release.clone().unwrap_or(spec.release);
+        spec.listen = self.listen.unwrap_or(spec.listen);
+        spec.mode = self.mode.map_or(spec.mode, ModeArg::mode);
+        if !self.allow.is_empty() {
+            spec.allow = IpNet::aggregate(&self.allow);
+        }
+        if !self.san.is_empty() {
+            spec.san.clone_from(&self.san);
+        }
+        spec.taproot_channels |= self.taproot_channels;
+        Ok(spec)
     }
 
     fn wishes(&self, layout: &Layout) -> Result<Wishes> {
@@ -214,13 +236,6 @@ fn check_machine(facts: &Facts) -> Result<()> {
 
 /// What the plan must not run into: found out before it begins.
 fn check_input(options: &Options, spec: &Spec, layout: &Layout, plan: &Plan) -> Result<()> {
-    if let Ok(there) = native::read_spec(&layout.spec())
-        && there.network != spec.network
-        && layout.receipt().exists()
-    {
-        return Err(Error::new(OTHER_NETWORK, format!("the signer {} is for {}", there.instance, there.network))
-            .hint("give a second signer a name of its own with --instance"));
-    }
     let binds = plan.steps.iter().any(|step| step.unit() == Some(layout.public_unit(spec).as_str()));
     let ours = facts::is_active(&layout.public_unit(spec));
     if binds && !ours && facts::is_taken(spec.listen) {
@@ -266,17 +281,17 @@ fn consent(options: &Options, plan: &Plan) -> Result<()> {
     terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))
 }
 
-fn open_journal(layout: &Layout) -> Result<Journal> {
+pub(super) fn open_journal(layout: &Layout) -> Result<Journal> {
     let path = layout.journal();
     file::make_folder(Path::new("/var/lib/lsm"), Access::mode(0o711))?;
     file::make_folder(path.parent().unwrap_or(Path::new("/var/lib/lsm/journal")), Access::mode(0o700))?;
     Journal::open(&path)
 }
 
-fn show_plan(plan: &Plan) -> Result<()> {
+pub(super) fn show_plan(plan: &Plan) {
     if ui::voice().json {
         println!("{}", json!(plan));
-        return Ok(());
+        return;
     }
     if plan.is_empty() {
         println!("nothing to do: the signer is as wanted");
@@ -284,7 +299,6 @@ fn show_plan(plan: &Plan) -> Result<()> {
     for step in &plan.steps {
         println!("{}", step.describe());
     }
-    Ok(())
 }
 
 fn finish(spec: &Spec, wishes: &Wishes, changed: bool) -> Result<()> {
@@ -322,6 +336,6 @@ fn allowed(spec: &Spec) -> String {
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|e| Error::new(NO_SEED_SINK, format!("{} is no path: {e}", path.display())))
 }

@@ -97,7 +97,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Trial(options) => trial::run(&options)?,
         Verb::Release(verb) => release::run(verb)?,
         Verb::Install(options) => install::run(&options, &cli.common)?,
-        Verb::Bundle(verb) => bundle::run(verb)?,
+        Verb::Bundle(verb) => bundle::run(verb, &cli.common)?,
         Verb::WatchOnly(verb) => watch_only::run(verb)?,
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lsm", &mut std::io::stdout())

@@ -105,16 +105,8 @@ fn watch(spec: &Spec, release: &Release, layout: &Layout) -> Result<Ready> {
 }
 
 fn spec(release: &Release) -> Result<Spec> {
-    Ok(Spec {
-        instance: Instance::default(),
-        network: Network::Regtest,
-        release: release.version.clone(),
-        listen: free_port()?,
-        mode: Mode::Host,
-        allow: Vec::new(),
-        san: Vec::new(),
-        taproot_channels: false,
-    })
+    let defaults = Spec::new(&Instance::default(), Network::Regtest, &release.version);
+    Ok(Spec { listen: free_port()?, mode: Mode::Host, ..defaults })
 }
 
 fn show(

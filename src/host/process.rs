@@ -4,7 +4,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::file;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,6 +19,14 @@ pub fn find(pid_file: &Path, program: &Path) -> Option<u32> {
     let pid: u32 = file::read_text(pid_file).ok()?.trim().parse().ok()?;
     let runs = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     (runs == program.canonicalize().ok()?).then_some(pid)
+}
+
+/// True where the process kept in `pid_file` runs and is `program`; one that ended and was ours is laid to rest.
+pub fn is_alive(pid_file: &Path, program: &Path) -> bool {
+    let Some(number) = find(pid_file, program) else { return false };
+    let pid = Pid::from_raw(i32::try_from(number).unwrap_or(i32::MAX));
+    // Its own child has to be waited for; somebody else's is not there to be.
+    !matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
 }
 
 /// Has `clean` run, and this process end, when the user or the system asks for the end (SIGINT, SIGTERM, SIGHUP).
@@ -54,9 +62,7 @@ pub fn stop(pid_file: &Path, program: &Path) -> Result<()> {
         }
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
-            // Its own child has to be waited for; somebody else's is not there to be.
-            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-            if find(pid_file, program).is_none() {
+            if !is_alive(pid_file, program) {
                 return file::remove(pid_file).map(drop);
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -2,16 +2,9 @@
 
 use crate::error::Result;
 use crate::plan::journal::{Event, Journal};
-use crate::plan::perform::perform;
+use crate::plan::perform::{Machine, perform};
 use crate::plan::planner::Plan;
-use crate::release::{Archive, Verified};
 use crate::ui::progress::Progress;
-
-/// What steps need besides themselves.
-pub struct Machine<'a> {
-    /// The verified lnd that a plan with a release step unpacks.
-    pub archive: Option<&'a Verified<Archive>>,
-}
 
 /// Performs `plan`, which `verb` made. Stops at the first step that fails; run again, the verb goes on from there.
 ///

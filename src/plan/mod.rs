@@ -6,8 +6,8 @@ mod perform;
 pub mod planner;
 pub mod step;
 
-pub use apply::{Machine, apply};
+pub use apply::apply;
 pub use journal::Journal;
-pub use perform::{Receipt, open, open_as_admin, read_password, read_receipt};
+pub use perform::{Machine, Receipt, open, open_as_admin, read_password, read_receipt};
 pub use planner::{Plan, make_plan, observe};
 pub use step::{Access, Door, Runner, SeedSink, Step};

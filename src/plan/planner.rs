@@ -82,6 +82,7 @@ impl Judge<'_> {
                 *self.facts.at(link) == Seen::Other && self.facts.active.contains(unit) && !self.follows(after, changed)
             }
             Step::Wallet { receipt, .. } => self.is_there(receipt),
+            Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
             Step::Start { .. } => false,
             Step::Bundle { folder, after, .. } => {
                 self.is_there(&folder.join("bundle.json")) && !self.follows(after, changed)

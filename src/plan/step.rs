@@ -191,6 +191,13 @@ pub enum Step {
         /// The files whose change asks for a restart.
         after: Vec<PathBuf>,
     },
+    /// A unit that is wanted no more: stopped and disabled.
+    Retire {
+        /// The unit.
+        unit: String,
+        /// The link that enables it.
+        link: PathBuf,
+    },
     /// lnd as a process.
     Start {
         /// The process.
@@ -240,6 +247,7 @@ impl Step {
             Self::Firewall { .. } => "load the packet filter, now and at every boot".to_owned(),
             Self::Wallet { seed, .. } => format!("create the wallet; its seed {}", shown_sink(seed)),
             Self::Service { unit, .. } => format!("enable and start {unit}"),
+            Self::Retire { unit, .. } => format!("stop and disable {unit}"),
             Self::Start { process, .. } => format!("start {}", process.program.display()),
             Self::Bundle { folder, taproot_channels, .. } => {
                 let macaroon = if *taproot_channels { "signs, MuSig2 too" } else { "signs and no more" };
@@ -260,7 +268,7 @@ impl Step {
                 let seed = if let SeedSink::File(path) = seed { Some(path.clone()) } else { None };
                 [database.clone(), receipt.clone()].into_iter().chain(seed).collect()
             }
-            Self::Firewall { link, .. } | Self::Service { link, .. } => vec![link.clone()],
+            Self::Firewall { link, .. } | Self::Service { link, .. } | Self::Retire { link, .. } => vec![link.clone()],
             Self::Start { process, .. } => vec![process.pid_file.clone()],
             Self::Bundle { folder, .. } => vec![folder.join("bundle.json")],
             Self::Users { .. } | Self::ReloadUnits { .. } => vec![],

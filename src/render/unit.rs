@@ -27,11 +27,21 @@ pub struct Credential {
     pub sealed: bool,
 }
 
+/// The lnd that a unit runs.
+#[derive(Debug, Clone)]
+pub struct Lnd {
+    /// The program.
+    pub program: String,
+    /// Its settings.
+    pub conf: String,
+    /// Its unix socket.
+    pub socket: String,
+}
+
 #[derive(Template)]
 #[template(path = "lsm-drop-in.conf", escape = "none")]
 struct ServiceDropIn<'a> {
-    lnd: &'a str,
-    conf: &'a str,
+    lnd: &'a Lnd,
     credentials: &'a [Credential],
     create: bool,
     host: Option<HostMode<'a>>,
@@ -66,21 +76,21 @@ struct Folders<'a> {
 ///
 /// # Errors
 /// Where the template cannot be rendered.
-pub fn render_service_drop_in(spec: &Spec, lnd: &str, conf: &str, credentials: &[Credential]) -> Result<String> {
+pub fn render_service_drop_in(spec: &Spec, lnd: &Lnd, credentials: &[Credential]) -> Result<String> {
     let host = (spec.mode == Mode::Host).then(|| HostMode {
         instance: &spec.instance,
         listen: spec.listen,
         allow: addresses(spec),
     });
-    super::render(&ServiceDropIn { lnd, conf, credentials, create: false, host })
+    super::render(&ServiceDropIn { lnd, credentials, create: false, host })
 }
 
 /// The drop-in of the unit that lives while the wallet is made: the same sandbox, no TCP, no unlocking.
 ///
 /// # Errors
 /// Where the template cannot be rendered.
-pub fn render_create_drop_in(lnd: &str, conf: &str, credentials: &[Credential]) -> Result<String> {
-    super::render(&ServiceDropIn { lnd, conf, credentials, create: true, host: None })
+pub fn render_create_drop_in(lnd: &Lnd, credentials: &[Credential]) -> Result<String> {
+    super::render(&ServiceDropIn { lnd, credentials, create: true, host: None })
 }
 
 /// The drop-in of `lsm-proxy@INSTANCE.socket`: the address, and the allowlist once more.

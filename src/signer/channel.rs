@@ -199,7 +199,7 @@ impl Dialler {
             .map_err(|_| {
                 Error::new(SILENT, format!("{} does not answer within {} s", self.endpoint, CONNECT_TIMEOUT.as_secs()))
                     .hint(
-                        "a firewall drops this machine's packets (lsm allow list, on the signer), or the host is down",
+                        "a firewall drops this machine's packets (its allowlist: lsm status, on the signer), or the host is down",
                     )
             })?
             .map_err(|e| self.explain_open(&e))?;
@@ -268,19 +268,19 @@ impl Dialler {
             CertificateError::NotValidForName => {
                 let names: Vec<String> = self.pin.names().iter().map(ToString::to_string).collect();
                 Error::new(NOT_ITS_NAME, format!("the certificate is not for {at}, but for {}", names.join(", "))).hint(
-                    "dial one of its names, or renew it on the signer with this one: lsm cert renew, lsm bundle export",
+                    "dial one of its names, or add this one on the signer: lsm install with --san; then export the bundle again",
                 )
             }
             CertificateError::Expired | CertificateError::NotValidYet => {
                 let (from, to) = self.pin.validity();
                 Error::new(OUT_OF_DATE, format!("the certificate of {at} is valid from {from} to {to}, and not now"))
-                    .hint("check this machine's clock; renew on the signer: lsm cert renew, then lsm bundle export")
+                    .hint("check this machine's clock; on the signer move tls.cert away and run lsm install again")
             }
             CertificateError::Other(OtherError(other)) => Error::new(
                 OTHER_CERTIFICATE,
                 format!("{at} presents {other}, not the pinned {}", self.pin.fingerprint()),
             )
-            .hint("was it renewed? compare with lsm cert show on the signer; then export and import a new bundle"),
+            .hint("was it made anew? then export the bundle on the signer and import it here"),
             other => Error::new(OTHER_CERTIFICATE, format!("{at} does not prove its certificate: {other}")),
         }
     }

@@ -236,14 +236,14 @@ fn explain(at: &Endpoint, status: &tonic::Status) -> Error {
     let words = status.message();
     let says = |text: &str| words.contains(text);
     if says("wallet locked") {
-        Error::new(LOCKED, format!("the wallet of {at} is locked")).hint("unlock it on its host: lsm wallet unlock")
+        Error::new(LOCKED, format!("the wallet of {at} is locked")).hint("unlock it on its host: lncli unlock")
     } else if says("wallet not created") {
-        Error::new(NO_WALLET, format!("{at} has no wallet yet")).hint("on a signer's host: lsm wallet create")
+        Error::new(NO_WALLET, format!("{at} has no wallet yet")).hint("on a signer's host: lsm install")
     } else if says("waiting to start") || says("in the process of starting up") || says("server exiting") {
         Error::new(NOT_READY, format!("lnd at {at} is starting or stopping")).hint("wait, and look into its log")
     } else if says("permission denied") {
         Error::new(NOT_PERMITTED, format!("the macaroon does not permit this call at {at}"))
-            .hint("it is good but too narrow; on the signer: lsm macaroon bake --role signer, lsm bundle export")
+            .hint("it is good but too narrow; on the signer: lsm bundle export")
     } else if ["verification failed", "cannot get macaroon", "expected 1 macaroon", "caveat", "root key", "unmarshal"]
         .into_iter()
         .any(says)

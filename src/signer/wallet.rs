@@ -216,8 +216,8 @@ impl Node {
 
     fn stuck(&self, state: State) -> Error {
         let (code, hint) = match state {
-            State::Locked => (LOCKED, "unlock it on its host: lsm wallet unlock"),
-            State::Absent => (NO_WALLET, "on a signer's host: lsm wallet create"),
+            State::Locked => (LOCKED, "unlock it on its host: lncli unlock"),
+            State::Absent => (NO_WALLET, "on a signer's host: lsm install"),
             _ => (NOT_READY, "look into its log"),
         };
         Error::new(code, format!("lnd at {} is {}", self.endpoint(), state.words())).hint(hint)

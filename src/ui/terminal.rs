@@ -2,7 +2,6 @@
 
 use crate::error::{Code, Error, Result};
 use crate::secret::Secret;
-use crate::signer::wallet::Seed;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
@@ -38,13 +37,13 @@ pub fn confirm(question: &str) -> Result<()> {
 ///
 /// # Errors
 /// Where there is no terminal, or the words are not given back.
-pub fn show_seed(seed: &Seed) -> Result<()> {
+pub fn show_seed(words: &[&str]) -> Result<()> {
     let mut terminal = open()?;
     write(
         &mut terminal,
         "\nThe seed of the new wallet. Write it down on paper: it is shown once and kept nowhere.\n\n",
     )?;
-    for (place, word) in seed.words().enumerate() {
+    for (place, word) in words.iter().enumerate() {
         let end = if place % 4 == 3 { "\n" } else { "" };
         write(&mut terminal, &format!("{:>4}. {word:<10}{end}", place + 1))?;
     }
@@ -53,17 +52,17 @@ pub fn show_seed(seed: &Seed) -> Result<()> {
     // ED 2 and 3 (ECMA-48, xterm): the screen and what was scrolled off it.
     write(&mut terminal, "\x1b[2J\x1b[3J\x1b[H")?;
     let silent = Silent::begin(&terminal)?;
-    let asked = choose_places().into_iter().try_for_each(|place| ask_word(&mut terminal, seed, place));
+    let asked = choose_places(words.len()).into_iter().try_for_each(|place| ask_word(&mut terminal, words, place));
     drop(silent);
     asked
 }
 
-fn ask_word(terminal: &mut File, seed: &Seed, place: usize) -> Result<()> {
+fn ask_word(terminal: &mut File, words: &[&str], place: usize) -> Result<()> {
     for _ in 0..TRIES {
         write(terminal, &format!("Word {} (not shown): ", place + 1))?;
         let answer = read_line(terminal)?;
         write(terminal, "\n")?;
-        if seed.words().nth(place).is_some_and(|word| word.as_bytes() == answer.expose().trim_ascii()) {
+        if words[place].as_bytes() == answer.expose().trim_ascii() {
             return Ok(());
         }
         write(terminal, "That is another word.\n")?;
@@ -72,13 +71,13 @@ fn ask_word(terminal: &mut File, seed: &Seed, place: usize) -> Result<()> {
         .hint("run it again: it goes on where it stopped, with a new seed"))
 }
 
-/// Three places of the seed, different and in order.
-fn choose_places() -> Vec<usize> {
+/// Three of `count` places, different and in order.
+fn choose_places(count: usize) -> Vec<usize> {
     let mut places = Vec::with_capacity(ASKED);
     while places.len() < ASKED {
         let mut byte = [0_u8];
         getrandom::fill(&mut byte).expect("the kernel's random generator answers");
-        let place = usize::from(byte[0]) % crate::signer::wallet::SEED_WORDS;
+        let place = usize::from(byte[0]) % count;
         if !places.contains(&place) {
             places.push(place);
         }

@@ -11,9 +11,9 @@ use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
 use crate::host::program::Program;
 use crate::host::user;
-use crate::plan::apply::Machine;
 use crate::plan::journal::Journal;
-use crate::plan::step::{Access, Door, Step};
+use crate::plan::step::{Access, Door, Runner, Step};
+use crate::release::{Archive, Verified};
 use crate::secret::Secret;
 use crate::signer::certificate::Certificate;
 use crate::signer::channel::Endpoint;
@@ -22,7 +22,6 @@ use crate::signer::{Node, wallet::State};
 use crate::ui::progress::Progress;
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
 
 pub use wallet::{Receipt, read_receipt};
 
@@ -34,8 +33,11 @@ const BAD_PASSWORD: Code = Code::usage("E-PLAN-012");
 /// lnd's shortest wallet password, in bytes (walletunlocker/service.go, `ValidatePassword`).
 const SHORTEST_PASSWORD: usize = 8;
 
-/// How long lnd may take until it serves: its key derivation and database on a slow disk.
-const ACTIVE_DEADLINE: Duration = Duration::from_secs(180);
+/// What steps need besides themselves.
+pub struct Machine<'a> {
+    /// The verified lnd that a plan with a release step unpacks.
+    pub archive: Option<&'a Verified<Archive>>,
+}
 
 pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>, shown: &Progress) -> Result<()> {
     match step {
@@ -50,9 +52,11 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::ReloadUnits { .. } => service::reload_units(),
         Step::Firewall { unit, .. } => service::load(unit),
         Step::Service { unit, .. } => service::run(unit),
+        Step::Retire { unit, .. } => service::retire(unit),
         Step::Start { process, door } => {
             service::start(process)?;
-            open(door)?.wait_for(|state| state == State::Active, ACTIVE_DEADLINE).map(drop)
+            let runner = Runner::Process(process.clone());
+            service::wait(&open(door)?, &runner, |state| state == State::Active).map(drop)
         }
         Step::Wallet { runner, door, password, seed, database, receipt, network } => {
             let work = wallet::Work { runner, door, password, seed, database, receipt, network: *network };
@@ -60,7 +64,6 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         }
         Step::Bundle { folder, door, receipt, hosts, taproot_channels, .. } => {
             let admin = open_as_admin(door)?;
-            admin.wait_for(|state| state == State::Active, ACTIVE_DEADLINE)?;
             let receipt = read_receipt(receipt)?;
             let terms = bundle::Terms { receipt: &receipt, hosts, taproot_channels: *taproot_channels };
             bundle::export(&admin, open(door)?, read_certificate(&door.certificate)?, &terms)?.write(folder)

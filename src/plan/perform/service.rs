@@ -3,9 +3,19 @@
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::program::Program;
-use crate::plan::step::Process;
+use crate::plan::step::{Process, Runner};
+use crate::signer::Node;
+use crate::signer::wallet::State;
+use crate::{facts, host::process};
+use std::time::{Duration, Instant};
 
+const ENDED: Code = Code::refused("E-PLAN-031");
 const NOT_STARTED: Code = Code::refused("E-PLAN-030");
+
+/// How long lnd may take until it serves: its key derivation and database on a slow disk.
+const ACTIVE_DEADLINE: Duration = Duration::from_secs(180);
+/// How often it is looked at whether lnd still runs.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) fn reload_units() -> Result<()> {
     Program::new("systemctl").arg("daemon-reload").run().map(drop)
@@ -21,6 +31,11 @@ pub(super) fn load(unit: &str) -> Result<()> {
 pub(super) fn run(unit: &str) -> Result<()> {
     Program::new("systemctl").args(["enable", "--quiet", unit]).run()?;
     systemctl("restart", unit)
+}
+
+/// Stops a unit and disables it.
+pub(super) fn retire(unit: &str) -> Result<()> {
+    Program::new("systemctl").args(["disable", "--quiet", "--now", unit]).run().map(drop)
 }
 
 /// One verb of systemctl(1) on one unit; where it fails, the hint names the command that shows why.
@@ -39,7 +54,33 @@ pub(super) fn start(process: &Process) -> Result<()> {
     file::replace(&process.pid_file, format!("{}\n", child.id()).as_bytes(), Access::mode(0o600))
 }
 
+/// Waits until `node`, which `runner` runs, is in a state that `wanted` accepts.
+///
+/// # Errors
+/// At once where it has ended; after the deadline, why it did not get there. The hint says where its log is.
+pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool) -> Result<State> {
+    let (runs, log): (Box<dyn Fn() -> bool>, String) = match runner {
+        Runner::Process(p) => (Box::new(|| process::is_alive(&p.pid_file, &p.program)), p.log.display().to_string()),
+        Runner::Unit { unit, .. } => (Box::new(|| facts::is_active(unit)), format!("journalctl -u {unit} -n 50")),
+    };
+    let end = Instant::now() + ACTIVE_DEADLINE;
+    loop {
+        let error = match node.wait_for(&wanted, PATIENCE) {
+            Ok(state) => return Ok(state),
+            Err(error) => error,
+        };
+        if !runs() {
+            return Err(Error::new(ENDED, "lnd ended instead of serving")
+                .hint(format!("see why: {log}"))
+                .because(error));
+        }
+        if Instant::now() >= end {
+            return Err(error.hint_if_none(&format!("see why: {log}")));
+        }
+    }
+}
+
 /// Ends the process whose number is kept there: asks, waits, and insists after ten seconds. Nothing where none runs.
-pub fn stop(process: &Process) -> Result<()> {
-    crate::host::process::stop(&process.pid_file, &process.program)
+pub(super) fn stop(kept: &Process) -> Result<()> {
+    process::stop(&kept.pid_file, &kept.program)
 }

@@ -1,6 +1,6 @@
 //! Making the wallet: the seed is safe with the operator before lnd is told to use it.
 
-use super::{ACTIVE_DEADLINE, open, open_as_admin, service};
+use super::{open, open_as_admin, service};
 use crate::error::{Code, Error, Result};
 use crate::host::credential::Keep;
 use crate::host::file::{self, Access};
@@ -63,14 +63,14 @@ pub(super) fn create(work: &Work<'_>, journal: &mut Journal, shown: &Progress) -
     let running = Running::begin(work.runner)?;
     let node = open(work.door)?;
     shown.say("waiting for lnd");
-    let state = node.wait_for(|state| matches!(state, State::Absent | State::Locked), ACTIVE_DEADLINE)?;
+    let state = service::wait(&node, work.runner, |state| matches!(state, State::Absent | State::Locked))?;
     let password = work.password.load()?;
     shown.say("making the wallet");
     let (node, birthday) = match state {
         State::Locked => (unlock(work, &node, &password)?, journal.seed_kept_at().unwrap_or_default()),
         _ => init(work, node, &password, journal, shown)?,
     };
-    node.wait_for(|state| state == State::Active, ACTIVE_DEADLINE)?;
+    service::wait(&node, work.runner, |state| state == State::Active)?;
     let identity_pubkey = node.accounts()?.identity_pubkey().to_owned();
     write_receipt(work.receipt, &Receipt { network: work.network, birthday, identity_pubkey })?;
     running.end()
@@ -98,14 +98,14 @@ fn unlock(work: &Work<'_>, node: &Node, password: &Secret) -> Result<Node> {
             .hint("it is kept as it is; an earlier run was cut off while lnd was writing it")
             .because(e)
     })?;
-    node.wait_for(|state| state >= State::RpcActive, ACTIVE_DEADLINE)?;
+    service::wait(node, work.runner, |state| state >= State::RpcActive)?;
     open_as_admin(work.door)
 }
 
 fn keep(seed: &Seed, sink: &SeedSink, journal: &Journal, shown: &Progress) -> Result<Option<std::path::PathBuf>> {
     match sink {
         SeedSink::Nowhere => Ok(None),
-        SeedSink::Terminal => shown.suspend(|| terminal::show_seed(seed)).map(|()| None),
+        SeedSink::Terminal => shown.suspend(|| terminal::show_seed(&seed.words().collect::<Vec<_>>())).map(|()| None),
         SeedSink::File(path) => {
             let access = Access::mode(0o600);
             // A seed that this journal wrote belongs to no wallet yet: only then may a new one take its place.
