@@ -5,14 +5,14 @@ mod lab;
 mod life;
 #[path = "channel_life/signer.rs"]
 mod signer;
+mod stage;
 
 use lab::btcd::{self, Chain};
 use lab::lnd::{Node, RELEASES, Release, Seat};
 use lab::net::Net;
-use signer::Made;
 
-/// Lives it with `version` of lnd on all sides, the watch-only node and its signer made by `make`.
-fn live(version: &str, taproot: bool, make: impl for<'a> FnOnce(&Plan<'a>) -> Option<Made<'a>>) {
+/// Lives it with `version` of lnd on all sides.
+fn live(version: &str, taproot: bool) {
     let (Some(release), Some(programs)) = (Release::find(version), btcd::programs()) else { return };
     let Some(net) = Net::build() else { return };
     let folder = tempfile::tempdir().expect("a folder for the nodes");
@@ -32,7 +32,7 @@ fn live(version: &str, taproot: bool, make: impl for<'a> FnOnce(&Plan<'a>) -> Op
     let mut bob = Node::lay(&release, seat, &path.join("bob"), 11011, &format!("noseedbackup=true\n{settings}"));
     bob.start_synced();
     let plan = Plan { release: &release, net: &net, folder: path, settings: &settings, taproot };
-    let Some(made) = make(&plan) else { return };
+    let Some(made) = signer::install(&plan) else { return };
     let mut alice = made.watch_only;
     alice.wait_synced();
     life::live(&alice, &bob, &chain, taproot);
@@ -50,48 +50,24 @@ struct Plan<'a> {
 }
 
 #[test]
-fn a_channel_lives_through_a_plain_signer() {
-    live(RELEASES[0], false, signer::by_hand);
-}
-
-#[test]
-#[ignore = "long: the rest of the matrix, without lsm"]
-fn a_taproot_channel_lives_through_a_plain_signer() {
-    live(RELEASES[0], true, signer::by_hand);
-}
-
-#[test]
-#[ignore = "long: the rest of the matrix, without lsm"]
-fn a_channel_lives_through_a_plain_signer_of_the_original_version() {
-    live(RELEASES[1], false, signer::by_hand);
-}
-
-#[test]
-#[ignore = "long: the rest of the matrix, without lsm"]
-fn a_taproot_channel_lives_through_a_plain_signer_of_the_original_version() {
-    live(RELEASES[1], true, signer::by_hand);
-}
-
-#[test]
-#[ignore = "long: the rest of the matrix"]
 fn a_channel_lives_through_an_installed_signer() {
-    live(RELEASES[0], false, signer::installed);
+    live(RELEASES[0], false);
 }
 
 #[test]
 #[ignore = "long: the rest of the matrix"]
 fn a_taproot_channel_lives_through_an_installed_signer() {
-    live(RELEASES[0], true, signer::installed);
+    live(RELEASES[0], true);
 }
 
 #[test]
 #[ignore = "long: the rest of the matrix"]
 fn a_channel_lives_through_an_installed_signer_of_the_original_version() {
-    live(RELEASES[1], false, signer::installed);
+    live(RELEASES[1], false);
 }
 
 #[test]
 #[ignore = "long: the rest of the matrix"]
 fn a_taproot_channel_lives_through_an_installed_signer_of_the_original_version() {
-    live(RELEASES[1], true, signer::installed);
+    live(RELEASES[1], true);
 }

@@ -61,9 +61,10 @@ pub struct Options {
     /// How lnd meets the network: in an empty network of its own behind a proxy, or listening itself [default: isolated]
     #[arg(long, value_enum)]
     mode: Option<ModeArg>,
-    /// Let the bundle's macaroon use MuSig2, which taproot channels need. Whoever holds it can then take private keys
-    #[arg(long)]
-    taproot_channels: bool,
+    /// Let the bundle's macaroon use MuSig2, which taproot channels need. Whoever holds it can then take private keys;
+    /// =false revokes it
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    taproot_channels: Option<bool>,
     /// Write the new wallet's seed to this file (0600) instead of showing it
     #[arg(long, value_name = "FILE")]
     seed_out: Option<PathBuf>,
@@ -164,7 +165,7 @@ impl Options {
         if !self.san.is_empty() {
             spec.san.clone_from(&self.san);
         }
-        spec.taproot_channels |= self.taproot_channels;
+        spec.taproot_channels = self.taproot_channels.unwrap_or(spec.taproot_channels);
         Ok(spec)
     }
 
@@ -270,7 +271,8 @@ fn check_input(options: &Options, spec: &Spec, layout: &Layout, plan: &Plan) -> 
 }
 
 fn consent(options: &Options, plan: &Plan) -> Result<()> {
-    if options.taproot_channels {
+    // Also where the option was given long ago and the bundle is exported again.
+    if plan.steps.iter().any(|step| matches!(step, Step::Bundle { taproot_channels: true, .. })) {
         ui::note(
             "warning: with --taproot-channels whoever holds the bundle can compute private keys of the signer (MuSig2); see SECURITY.md",
         );

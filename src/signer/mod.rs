@@ -193,15 +193,21 @@ impl Node {
         Ok(answer.signature)
     }
 
-    /// Begins a MuSig2 session with the key at `family`/`index`: only to try whether the macaroon permits it.
+    /// Begins a MuSig2 session with the key at `family`/`index`, as a thief of that key would: with a secret nonce of
+    /// the caller's choice. `keys` are all signers' public keys, that key's own first. Only to try whether the macaroon
+    /// permits it.
     ///
     /// # Errors
     /// [`NOT_PERMITTED`] where it does not, as it should without taproot channels.
-    pub fn try_musig2(&self, family: i32, index: i32, other_keys: &[Vec<u8>]) -> Result<()> {
+    pub fn try_musig2(&self, family: i32, index: i32, keys: &[Vec<u8>]) -> Result<()> {
+        // Two scalars and the public key (lnrpc/signrpc/signer.proto).
+        let own = keys.first().map(Vec::as_slice).unwrap_or_default();
+        let nonce = [&[1; 32][..], &[2; 32], own].concat();
         let request = signrpc::MuSig2SessionRequest {
             key_loc: Some(signrpc::KeyLocator { key_family: family, key_index: index }),
-            all_signer_pubkeys: other_keys.to_vec(),
+            all_signer_pubkeys: keys.to_vec(),
             version: signrpc::MuSig2Version::Musig2VersionV100rc2.into(),
+            pregenerated_local_nonce: nonce,
         };
         self.call(CALL_DEADLINE, request, |channel, request| async {
             SignerClient::new(channel).mu_sig2_create_session(request).await

@@ -1,20 +1,22 @@
-//! The signer and the watch-only node that uses it, made in two ways: by hand, and by lsm on a real host.
+//! The signer that `lsm install` makes on a bare host, and the watch-only node that `lsm watch-only init` makes of its bundle.
 
 use crate::Plan;
-use crate::lab::host::Host;
 use crate::lab::lnd::{Node, Seat};
-use crate::lab::process;
-use serde_json::Value;
+use crate::lab::wait_for;
+use crate::lab::{LSM, process};
+use crate::stage::{BUNDLE, LISTEN, Stage};
+use lsm::bundle::Bundle;
 use std::path::Path;
+use std::time::Duration;
 
 /// The gRPC port of the watch-only node.
 const WATCH_ONLY_PORT: u16 = 11001;
 
-/// What the macaroon of a signer without taproot channels allows.
+/// What the macaroon of a signer without taproot channels permits.
 const THREE: [&str; 3] =
     ["uri:/walletrpc.WalletKit/SignPsbt", "uri:/signrpc.Signer/DeriveSharedKey", "uri:/signrpc.Signer/SignMessage"];
 
-/// What taproot channels need besides, of either version; lnd refuses to bake what it does not know.
+/// What taproot channels need besides; v0.20 knows the first five.
 const TAPROOT: [&str; 7] = [
     "uri:/signrpc.Signer/MuSig2CreateSession",
     "uri:/signrpc.Signer/MuSig2RegisterNonces",
@@ -25,109 +27,57 @@ const TAPROOT: [&str; 7] = [
     "uri:/signrpc.Signer/MuSig2GetCombinedNonce",
 ];
 
-/// A running watch-only node, and what holds its keys.
+/// A running watch-only node, and the host that holds its keys.
 pub struct Made<'a> {
     /// The watch-only node. First, so that it ends before its signer does.
     pub watch_only: Node<'a>,
-    _signer: Keys<'a>,
+    _signer: Stage,
 }
 
-enum Keys<'a> {
-    Plain(#[expect(dead_code, reason = "held to keep it running")] Node<'a>),
-    Installed(#[expect(dead_code, reason = "held to keep it running")] Host),
+/// Installs a signer on a host of the plan's network, and makes the allowed peer its watch-only node.
+pub fn install<'a>(plan: &Plan<'a>) -> Option<Made<'a>> {
+    let stage = Stage::boot_in(plan.net, "signer", plan.release)?;
+    let more: &[&str] = if plan.taproot { &["--taproot-channels"] } else { &[] };
+    stage.install(more).ok();
+    let bundle = plan.folder.join("bundle");
+    stage.host.copy_out(BUNDLE, &bundle);
+    check_permissions(&bundle, plan);
+    Some(Made { watch_only: watch(plan, &bundle), _signer: stage })
 }
 
-/// lnd itself as the signer with a macaroon of three permissions, the wallet made with lncli: what lsm does, without lsm.
-pub fn by_hand<'a>(plan: &Plan<'a>) -> Option<Made<'a>> {
-    let seat = Seat::At(plan.net.allowed());
-    let alone = "bitcoin.node=nochainbackend\nnoseedbackup=true\n";
-    let mut signer = Node::lay(plan.release, seat, &plan.folder.join("signer"), 10012, alone);
-    signer.start("SERVER_ACTIVE");
-    let (accounts, macaroon) = (plan.folder.join("accounts.json"), plan.folder.join("signer.macaroon"));
-    std::fs::write(&accounts, signer.cli(["wallet", "accounts", "list"]).ok()).expect("the accounts are kept");
+/// The bundle's macaroon permits exactly what was asked for.
+fn check_permissions(bundle: &Path, plan: &Plan<'_>) {
     let musig2 = match (plan.taproot, plan.release.version.starts_with("v0.20.")) {
         (false, _) => &[][..],
         (true, true) => &TAPROOT[..5],
         (true, false) => &TAPROOT,
     };
-    signer.cli([&["bakemacaroon", "--save_to", &macaroon.display().to_string()], &THREE[..], musig2].concat()).ok();
-
-    let settings = format!(
-        "{}remotesigner.enable=true\nremotesigner.rpchost=127.0.0.1:10012\nremotesigner.tlscertpath={}\n\
-         remotesigner.macaroonpath={}\n",
-        plan.settings,
-        plan.folder.join("signer/tls.cert").display(),
-        macaroon.display()
-    );
-    let mut node = Node::lay(plan.release, seat, &plan.folder.join("alice"), WATCH_ONLY_PORT, &settings);
-    node.start("NON_EXISTING");
-    create_by_hand(&node, seat, &accounts);
-    Some(Made { watch_only: node, _signer: Keys::Plain(signer) })
+    let mut wanted = [&THREE[..], musig2].concat();
+    wanted.sort_unstable();
+    let bundle = Bundle::read(&bundle.to_string_lossy()).expect("the bundle can be read");
+    let mut found: Vec<_> = bundle.macaroon.permissions().iter().map(ToString::to_string).collect();
+    found.sort_unstable();
+    assert_eq!(found, wanted);
 }
 
-/// Answers what `lncli createwatchonly` asks on a terminal: a password twice, no birthday, the usual look-ahead.
-fn create_by_hand(node: &Node, seat: Seat, accounts: &Path) {
-    let mut command = seat.command("sh");
-    let line = format!(
-        "{} --lnddir={} --network=regtest --rpcserver=127.0.0.1:{} createwatchonly {}",
-        node.release.lncli().display(),
-        node.folder.display(),
-        node.port,
-        accounts.display()
-    );
-    let answers = "for a in password password '' ''; do sleep 1; echo \"$a\"; done";
-    command.args(["-c", &format!("({answers}) | script -qec '{line}' /dev/null")]);
-    process::run(command).ok();
-    node.wait_active();
-}
-
-/// `lsm install` on a bare host, and `lsm watch-only init` on the allowed peer.
-pub fn installed<'a>(plan: &Plan<'a>) -> Option<Made<'a>> {
-    let archive = plan.release.archive()?;
-    let host = Host::boot_in(plan.net, "signer", 2, None)?;
-    let inside = format!("/root/{}", archive.file_name()?.to_string_lossy());
-    host.copy_in(&archive, &inside, 0o644);
-    let version = plan.release.version.as_str();
-    let mut line = vec!["install", "--network", "regtest", "--from", &inside, "--listen", "10.77.0.2:10012"];
-    line.extend(["--allow", "10.77.0.3", "--seed-out", "/root/seed", "--bundle-out", "/root/bundle", "--yes"]);
-    line.extend(["--release", version]);
-    if version.starts_with("v0.20.") {
-        line.extend(["--accept-risk", version]);
-    }
-    if plan.taproot {
-        line.push("--taproot-channels");
-    }
-    host.lsm(line).ok();
-    let bundle = plan.folder.join("bundle");
-    host.copy_out("/root/bundle", &bundle);
-    check_permissions(&bundle, plan.taproot);
-    let node = watch(plan, &bundle);
-    Some(Made { watch_only: node, _signer: Keys::Installed(host) })
-}
-
-/// Makes the watch-only node from the bundle, as an operator would.
+/// Makes the watch-only node from the bundle, and starts it again as an operator's unit would.
 fn watch<'a>(plan: &Plan<'a>, bundle: &Path) -> Node<'a> {
     let seat = Seat::At(plan.net.allowed());
     let folder = plan.folder.join("alice");
     let mut node = Node::lay(plan.release, seat, &folder, WATCH_ONLY_PORT, plan.settings);
-    let mut command = seat.command(crate::lab::LSM);
-    command.args(["watch-only", "init", "--for", "lnd", "--signer-host", "10.77.0.2:10012"]);
-    command.arg("--bundle").arg(bundle).arg("--lnddir").arg(&folder).arg("--conf").arg(folder.join("lnd.conf"));
-    command.arg("--lnd").arg(plan.release.lnd());
-    process::run(command).ok();
+    let mut command = seat.command(LSM);
+    command.args(["watch-only", "init", "--json", "--signer-host", LISTEN]);
+    command.arg("--bundle").arg(bundle).arg("--lnddir").arg(&folder).arg("--lnd").arg(plan.release.lnd());
+    let ready = process::run(command).json();
+    assert_eq!((&ready["created"], &ready["network"]), (&true.into(), &"regtest".into()));
+    // It left its lnd running. Started again, it has to open its wallet by itself.
+    node.cli(["stop"]).ok();
+    let stat = format!("/proc/{}/stat", ready["pid"]);
+    wait_for("the end of the first lnd", Duration::from_secs(30), || {
+        // Where nobody waits for orphans, an ended one stays as a zombie.
+        let gone = std::fs::read_to_string(&stat).map_or(true, |text| text.contains(") Z "));
+        gone.then_some(())
+    });
     node.start("SERVER_ACTIVE");
     node
-}
-
-/// The bundle's macaroon is for what was asked: with MuSig2 or without.
-fn check_permissions(bundle: &Path, taproot: bool) {
-    let text = std::fs::read(bundle.join("admin.macaroon")).expect("the bundle's macaroon");
-    let text = String::from_utf8_lossy(&text).into_owned();
-    for uri in THREE {
-        assert!(text.contains(uri.trim_start_matches("uri:")), "{uri} is missing");
-    }
-    assert_eq!(text.contains("MuSig2"), taproot);
-    let described: Value = serde_json::from_slice(&std::fs::read(bundle.join("bundle.json")).expect("bundle.json"))
-        .expect("bundle.json is JSON");
-    assert_eq!(described["network"], "regtest");
 }

@@ -6,6 +6,7 @@ pub mod watch;
 
 use crate::lab::host::{Host, LSM_INSIDE};
 use crate::lab::lnd::{RELEASES, Release};
+use crate::lab::net::Net;
 use crate::lab::process::Done;
 use lsm::bundle::Bundle;
 use lsm::release::pins::{self, Arch, Status};
@@ -14,6 +15,7 @@ use lsm::signer::certificate::Certificate;
 use lsm::signer::channel::Endpoint;
 use serde_json::Value;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Where the signer listens.
 pub const LISTEN: &str = "10.77.0.2:10012";
@@ -44,13 +46,19 @@ impl Stage {
     #[track_caller]
     pub fn boot(name: &str) -> Option<Self> {
         let release = newest()?;
+        Self::boot_in(&Net::build()?, name, &release)
+    }
+
+    /// As [`Stage::boot`], on `net` and with this release.
+    #[track_caller]
+    pub fn boot_in(net: &Arc<Net>, name: &str, release: &Release) -> Option<Self> {
         let archive = release.archive()?;
-        let host = Host::boot(name)?;
+        let host = Host::boot_in(net, name, 2, None)?;
         let file = archive.file_name().expect("an archive has a name").to_string_lossy().into_owned();
         host.copy_in(&archive, &format!("{ARCHIVES}/{file}"), 0o644);
         // Nobody cannot enter /root: a second name for lsm.
         host.sh(&format!("mkdir -m 700 /root/out && ln {LSM_INSIDE} {LSM_FOR_ALL}")).ok();
-        Some(Self { host, release })
+        Some(Self { host, release: release.clone() })
     }
 
     /// What chooses the release and its archive on the command line.
