@@ -8,20 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
 
-/// A watcher's thread; [`Watch::end`] gives what it saw.
-pub struct Watch<'scope, T> {
-    thread: ScopedJoinHandle<'scope, T>,
-    over: &'scope AtomicBool,
-}
+/// Ends the watchers of its flag when it is dropped, in a panic too: a scope waits for its threads.
+pub struct Until<'a>(pub &'a AtomicBool);
 
-impl<T> Watch<'_, T> {
-    /// Ends the watch.
-    ///
-    /// # Panics
-    /// Where the watcher did.
-    pub fn end(self) -> T {
-        self.over.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -30,9 +22,9 @@ pub fn processes<'scope>(
     threads: &'scope Scope<'scope, '_>,
     host: &'scope Host,
     over: &'scope AtomicBool,
-) -> Watch<'scope, HashSet<Vec<u8>>> {
+) -> ScopedJoinHandle<'scope, HashSet<Vec<u8>>> {
     let proc = host.path("/proc");
-    let thread = threads.spawn(move || {
+    threads.spawn(move || {
         let mut seen = HashSet::new();
         while !over.load(Ordering::Relaxed) {
             for process in fs::read_dir(&proc).into_iter().flatten().flatten() {
@@ -42,8 +34,7 @@ pub fn processes<'scope>(
             }
         }
         seen
-    });
-    Watch { thread, over }
+    })
 }
 
 /// Every regular file ever seen below `folders` of `host` until the end, with every mode that it was seen with.
@@ -52,9 +43,9 @@ pub fn modes<'scope>(
     host: &'scope Host,
     folders: &'static [&'static str],
     over: &'scope AtomicBool,
-) -> Watch<'scope, BTreeMap<PathBuf, HashSet<u32>>> {
+) -> ScopedJoinHandle<'scope, BTreeMap<PathBuf, HashSet<u32>>> {
     let root = host.path("/");
-    let thread = threads.spawn(move || {
+    threads.spawn(move || {
         let mut seen: BTreeMap<PathBuf, HashSet<u32>> = BTreeMap::new();
         while !over.load(Ordering::Relaxed) {
             for folder in folders {
@@ -62,8 +53,7 @@ pub fn modes<'scope>(
             }
         }
         seen
-    });
-    Watch { thread, over }
+    })
 }
 
 fn look(root: &Path, folder: &Path, seen: &mut BTreeMap<PathBuf, HashSet<u32>>) {
