@@ -277,7 +277,11 @@ fn parse_about(json: &[u8], hashes: &Hashes, accounts: &Accounts) -> Result<Abou
     if file.identity_pubkey != accounts.identity_pubkey() {
         return Err(altered("the node's key that follows from accounts.json"));
     }
-    let rpchost = file.rpchost.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+    let rpchost = file.rpchost.iter().map(|text| text.parse()).collect::<Result<Vec<Endpoint>>>()?;
+    // A signer is another machine: a path on this one is not a bundle's to name.
+    if rpchost.iter().any(|host| matches!(host, Endpoint::Unix(_))) {
+        return Err(Error::new(BAD_ABOUT, format!("{ABOUT} names a unix socket as the signer")));
+    }
     let lnd_version = Some(file.lnd_version).filter(|v| !v.is_empty());
     Ok(About { lnd_version, network: Some(file.network), birthday: file.birthday, rpchost })
 }

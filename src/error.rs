@@ -64,13 +64,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error with its one line of cause, written for the user.
     pub fn new(code: Code, cause: impl Into<String>) -> Self {
-        Self(Box::new(Inner { code, cause: cause.into(), hint: None, source: None }))
+        Self(Box::new(Inner { code, cause: plain(&cause.into()), hint: None, source: None }))
     }
 
     /// Adds the one line that says what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(plain(&hint.into()));
         self
     }
 
@@ -103,6 +103,12 @@ impl Error {
     }
 }
 
+/// One line whatever it quotes: control characters, which could steer a terminal, are shown as escapes.
+pub fn plain(text: &str) -> String {
+    let show = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(show).collect()
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} [{}]", self.0.cause, self.0.code.id)
@@ -112,5 +118,45 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|e| e as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    fn what_an_error_quotes_cannot_steer_the_terminal() {
+        let error = Error::new(Code::usage("E-TEST-001"), "said \x1b[2J\nroot#").hint("\x07");
+        assert_eq!((error.cause(), error.advice()), ("said \\u{1b}[2J\\nroot#", Some("\\u{7}")));
+    }
+
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                sources(&entry.path(), found);
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_is_defined_once_and_has_the_shape_of_one() {
+        let mut files = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+        let mut seen = BTreeMap::new();
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let text = text.split("#[cfg(test)]").next().unwrap();
+            for id in text.split("Code::").skip(1).filter_map(|rest| rest.split_once("(\"")?.1.split('"').next()) {
+                let parts: Vec<_> = id.split('-').collect();
+                assert!(matches!(parts[..], ["E", _, number] if number.len() == 3), "{id} in {}", file.display());
+                assert_eq!(seen.insert(id.to_owned(), file.clone()), None, "{id} stands twice");
+            }
+        }
+        assert!(seen.len() > 50, "the sources were read");
     }
 }

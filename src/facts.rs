@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub struct Facts {
     pub groups: BTreeMap<String, u32>,
     /// Who owns what lsm writes without naming an owner: root where a plan is for root.
     pub owner: u32,
-    /// What the certificates among the paths are valid for.
+    /// What the certificates among the paths are valid for, of those that are within their dates.
     pub certificates: BTreeMap<PathBuf, Vec<San>>,
 }
 
@@ -101,6 +102,7 @@ impl Facts {
             if path.extension().is_some_and(|ending| ending == "cert")
                 && let Some(certificate) =
                     file::read(path, 1 << 16).ok().and_then(|pem| Certificate::parse_pem(&pem).ok())
+                && certificate.validity().1 > OffsetDateTime::now_utc()
             {
                 self.certificates.insert(path.to_owned(), certificate.names().to_vec());
             }
@@ -141,10 +143,10 @@ pub fn look(path: &Path) -> Seen {
     }
 }
 
-/// The SHA-256 of a file in hex, where it can be read.
+/// The SHA-256 of a plain file in hex, where it can be read.
 pub fn hash(path: &Path) -> Option<String> {
     let mut hasher = Sha256::new();
-    std::io::copy(&mut std::fs::File::open(path).ok()?, &mut hasher).ok()?;
+    std::io::copy(&mut file::open_plain(path).ok()?, &mut hasher).ok()?;
     Some(hex::encode(hasher.finalize()))
 }
 

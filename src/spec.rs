@@ -1,7 +1,7 @@
 //! What the operator wants: parsed, checked values, and nothing about the machine.
 
 use crate::error::{Code, Error, Result};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,7 +10,11 @@ use std::str::FromStr;
 const BAD_NETWORK: Code = Code::usage("E-SPEC-001");
 const BAD_INSTANCE: Code = Code::usage("E-SPEC-002");
 const BAD_CIDR: Code = Code::usage("E-SPEC-003");
+const BAD_PORT: Code = Code::usage("E-SPEC-005");
 const BAD_NAME: Code = Code::usage("E-SPEC-004");
+
+/// Folders in /var/lib/lsm that are not an instance's.
+const RESERVED: [&str; 2] = ["bundle", "journal"];
 
 /// The port that a signer answers on, as the original system chose it.
 pub const DEFAULT_PORT: u16 = 10012;
@@ -107,6 +111,10 @@ impl FromStr for Instance {
     fn from_str(text: &str) -> Result<Self> {
         let mut letters = text.bytes();
         let starts_well = letters.next().is_some_and(|b| b.is_ascii_lowercase());
+        if RESERVED.contains(&text) {
+            return Err(Error::new(BAD_INSTANCE, format!("{text:?} is the name of a folder of lsm's own"))
+                .hint("choose another name"));
+        }
         if starts_well && text.len() <= 16 && letters.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
             return Ok(Self(text.to_owned()));
         }
@@ -141,10 +149,23 @@ pub fn parse_cidr(text: &str) -> Result<IpNet> {
         Ok(address) => IpNet::from(address),
         Err(_) => text.parse::<IpNet>().map_err(|_| bad("is no address and no CIDR"))?,
     };
+    let net = unmapped(net);
     if net.prefix_len() == 0 {
         return Err(bad("would allow everybody"));
     }
     Ok(net.trunc())
+}
+
+/// `::ffff:a.b.c.d` is IPv4 on the wire (RFC 4291, section 2.5.5.2), and no IPv6 rule would ever match it.
+fn unmapped(net: IpNet) -> IpNet {
+    match net {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => v6
+            .addr()
+            .to_ipv4_mapped()
+            .and_then(|v4| Ipv4Net::new(v4, v6.prefix_len() - 96).ok())
+            .map_or(net, IpNet::from),
+        net => net,
+    }
 }
 
 /// A name or address that the signer's certificate is valid for.
@@ -233,9 +254,16 @@ pub struct Spec {
     /// Names and addresses in the certificate besides the listening address.
     #[serde(default)]
     pub san: Vec<San>,
+    /// Its secrets are sealed to this machine; decided once, by what the machine had when it was installed.
+    #[serde(default = "sealed")]
+    pub sealed: bool,
     /// The bundle's macaroon may use MuSig2, which gives private keys away (SECURITY.md).
     #[serde(default)]
     pub taproot_channels: bool,
+}
+
+const fn sealed() -> bool {
+    true
 }
 
 impl Spec {
@@ -252,8 +280,25 @@ impl Spec {
             mode: Mode::default(),
             allow: Vec::new(),
             san: Vec::new(),
+            sealed: true,
             taproot_channels: false,
         }
+    }
+
+    /// The same with its allowlist folded together, once it is known to make sense as a whole.
+    ///
+    /// # Errors
+    /// Where the entries together allow everybody, or it would listen on no port.
+    pub fn checked(mut self) -> Result<Self> {
+        self.allow = IpNet::aggregate(&self.allow);
+        if self.allow.iter().any(|net| net.prefix_len() == 0) {
+            return Err(Error::new(BAD_CIDR, "the allowlist as a whole allows everybody")
+                .hint("name the machines that are to connect"));
+        }
+        if self.listen.port() == 0 {
+            return Err(Error::new(BAD_PORT, format!("{} has no port", self.listen)).hint("for example 10.0.0.5:10012"));
+        }
+        Ok(self)
     }
 
     /// Everything that the certificate has to be valid for, without repeats, in a steady order:
@@ -289,7 +334,7 @@ mod tests {
         for good in ["signer", "a", "a123456789012345"] {
             assert!(good.parse::<Instance>().is_ok(), "{good}");
         }
-        for bad in ["", "A", "1a", "a-b", "a/b", "a b", "a12345678901234567", "ä"] {
+        for bad in ["journal", "bundle", "", "A", "1a", "a-b", "a/b", "a b", "a12345678901234567", "ä"] {
             assert_eq!(bad.parse::<Instance>().unwrap_err().code(), BAD_INSTANCE, "{bad}");
         }
     }
@@ -302,6 +347,18 @@ mod tests {
         for bad in ["", "10.0.0", "10.0.0.0/33", "0.0.0.0/0", "::/0", "example.org", "10.0.0.1;", "10.0.0.1 accept"] {
             assert_eq!(parse_cidr(bad).unwrap_err().code(), BAD_CIDR, "{bad}");
         }
+    }
+
+    #[test]
+    fn nobody_is_allowed_in_by_halves_or_by_another_name() {
+        let mut spec = Spec::new(&Instance::default(), Network::Regtest, "v0");
+        spec.allow = ["0.0.0.0/1", "128.0.0.0/1"].map(|half| parse_cidr(half).unwrap()).to_vec();
+        assert_eq!(spec.clone().checked().unwrap_err().code(), BAD_CIDR);
+        spec.allow.clear();
+        spec.listen.set_port(0);
+        assert_eq!(spec.checked().unwrap_err().code(), BAD_PORT);
+        assert_eq!(parse_cidr("::ffff:10.0.0.7").unwrap().to_string(), "10.0.0.7/32");
+        assert_eq!(parse_cidr("::ffff:0:0/96").unwrap_err().code(), BAD_CIDR);
     }
 
     #[test]

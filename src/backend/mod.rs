@@ -2,3 +2,4 @@
 
 pub mod foreground;
 pub mod native;
+pub mod preflight;

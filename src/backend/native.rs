@@ -1,7 +1,6 @@
 //! The native backend: systemd units, an own user, the packet filter. Every path is part of the command line's contract.
 
 use crate::error::{Code, Error, Result};
-use crate::facts::Facts;
 use crate::host::credential::Keep;
 use crate::host::file;
 use crate::plan::step::{Access, Door, Runner, SeedSink, Step};
@@ -9,7 +8,7 @@ use crate::release::pins::{Arch, Release};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
-    Credential, Lnd, NFTABLES_DROP_IN, UNITS, render_create_drop_in, render_folders, render_service_drop_in,
+    Credential, Lnd, NFTABLES_DROP_IN, SERVICE, UNITS, render_create_drop_in, render_folders, render_service_drop_in,
     render_socket_drop_in, render_users,
 };
 use crate::spec::{Instance, Mode, Spec};
@@ -114,8 +113,8 @@ impl Layout {
         self.data().join(format!("data/chain/bitcoin/{}/wallet.db", spec.network))
     }
 
-    fn keep(&self, what: &str, facts: &Facts) -> Keep {
-        if facts.programs.contains("systemd-creds") {
+    fn keep(&self, what: &str, sealed: bool) -> Keep {
+        if sealed {
             let path = format!("/etc/credstore.encrypted/lsm-{}.{what}", self.instance).into();
             return Keep::Sealed { name: what.to_owned(), path };
         }
@@ -128,8 +127,9 @@ impl Layout {
 /// # Errors
 /// Where it cannot be read or is no spec.
 pub fn read_spec(path: &Path) -> Result<Spec> {
-    toml::from_str(&file::read_text(path)?)
-        .map_err(|e| Error::new(NO_SPEC, format!("{} is no signer's spec", path.display())).because(e))
+    let spec: Spec = toml::from_str(&file::read_text(path)?)
+        .map_err(|e| Error::new(NO_SPEC, format!("{} is no signer's spec", path.display())).because(e))?;
+    spec.checked()
 }
 
 /// The specs of every signer on this host.
@@ -137,9 +137,20 @@ pub fn read_spec(path: &Path) -> Result<Spec> {
 /// # Errors
 /// Where one cannot be read: the packet filter must not lose a signer.
 pub fn read_specs() -> Result<Vec<Spec>> {
-    let Ok(folder) = std::fs::read_dir("/etc/lsm") else { return Ok(Vec::new()) };
-    let is_spec = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "toml");
-    folder.filter_map(|entry| Some(entry.ok()?.path())).filter(is_spec).map(|path| read_spec(&path)).collect()
+    let cannot = |e: std::io::Error| Error::new(NO_SPEC, format!("cannot read /etc/lsm: {e}"));
+    let folder = match std::fs::read_dir("/etc/lsm") {
+        Ok(folder) => folder,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(cannot(e)),
+    };
+    let mut specs = Vec::new();
+    for entry in folder {
+        let path = entry.map_err(cannot)?.path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            specs.push(read_spec(&path)?);
+        }
+    }
+    Ok(specs)
 }
 
 /// What an install wants besides the spec.
@@ -163,12 +174,12 @@ pub struct Wishes {
 ///
 /// # Errors
 /// Where the spec asks for what cannot be: no name to put into the certificate, say.
-pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Vec<Step>> {
+pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes) -> Result<Vec<Step>> {
     if spec.certificate_names().is_empty() {
         return Err(Error::new(NO_NAMES, format!("{} is no address that a watch-only node can dial", spec.listen))
             .hint("name what it dials with --san NAME or --san ADDRESS"));
     }
-    let build = Build { spec, wishes, facts, layout: Layout::new(&spec.instance), release, arch };
+    let build = Build { spec, wishes, layout: Layout::new(&spec.instance), release, arch };
     let mut steps = build.ground()?;
     steps.extend(build.program()?);
     steps.extend(build.units()?);
@@ -198,7 +209,6 @@ pub fn bundle_steps(spec: &Spec, out: &Path) -> Vec<Step> {
 struct Build<'a> {
     spec: &'a Spec,
     wishes: &'a Wishes,
-    facts: &'a Facts,
     layout: Layout,
     release: &'a Release,
     arch: Arch,
@@ -222,7 +232,7 @@ impl Build<'_> {
             text(&folders, render_folders(&self.spec.instance)?),
             Step::Folders { file: folders, folders: vec![self.layout.data(), run(""), run("-admin"), run("-gate")] },
         ];
-        let store = self.layout.keep("wallet-password", self.facts);
+        let store = self.layout.keep("wallet-password", self.spec.sealed);
         steps.push(folder(store.path().parent().unwrap_or(Path::new("/etc/credstore")), 0o700));
         Ok(steps)
     }
@@ -263,11 +273,11 @@ impl Build<'_> {
             text(&self.layout.conf(), render_lnd_conf(&conf)?),
             Step::Certificate {
                 path: door.certificate,
-                key: self.layout.keep("tls-key", self.facts),
+                key: self.layout.keep("tls-key", self.spec.sealed),
                 names: self.spec.certificate_names(),
             },
             Step::Password {
-                keep: self.layout.keep("wallet-password", self.facts),
+                keep: self.layout.keep("wallet-password", self.spec.sealed),
                 from: self.wishes.password.clone(),
             },
         ])
@@ -293,14 +303,14 @@ impl Build<'_> {
         let nftables = drop_in("nftables.service");
         steps.push(folder(parent(&nftables), 0o755));
         steps.push(text(&nftables, NFTABLES_DROP_IN.to_owned()));
-        let firewall = PathBuf::from(FIREWALL);
-        steps.push(text(&firewall, render_nft(&specs)?));
-        let files = steps.iter().flat_map(Step::paths).filter(|path| *path != firewall).collect();
+        let files = steps.iter().flat_map(Step::paths).collect();
         steps.push(Step::ReloadUnits { after: files });
         steps.push(Step::Firewall {
             unit: "lsm-firewall.service".into(),
             link: unit_path("sysinit.target.wants/lsm-firewall.service"),
-            after: vec![firewall, unit_path("lsm-firewall.service")],
+            file: FIREWALL.into(),
+            text: render_nft(&specs)?,
+            after: vec![unit_path("lsm-firewall.service")],
         });
         Ok(steps)
     }
@@ -308,7 +318,7 @@ impl Build<'_> {
     fn wallet(&self) -> Result<Vec<Step>> {
         // The same sandbox under another name: it exists in /run while the wallet is made, and never has a port.
         let unit = format!("lsm-create@{}.service", self.spec.instance);
-        let (_, sandbox) = UNITS[1];
+        let sandbox = SERVICE;
         let drop_in_text = render_create_drop_in(&self.lnd(), &self.credentials(&["tls-key"]))?;
         let files = vec![
             (Path::new(RUNTIME_UNIT_FOLDER).join(&unit), sandbox.to_owned()),
@@ -317,7 +327,7 @@ impl Build<'_> {
         Ok(vec![Step::Wallet {
             runner: Runner::Unit { unit, files },
             door: self.layout.door(),
-            password: self.layout.keep("wallet-password", self.facts),
+            password: self.layout.keep("wallet-password", self.spec.sealed),
             seed: self.wishes.seed.clone(),
             database: self.layout.database(self.spec),
             receipt: self.layout.receipt(),
@@ -367,7 +377,7 @@ impl Build<'_> {
 
     fn credentials(&self, names: &[&str]) -> Vec<Credential> {
         let credential = |name: &&str| {
-            let keep = self.layout.keep(name, self.facts);
+            let keep = self.layout.keep(name, self.spec.sealed);
             Credential { name: (*name).to_owned(), path: keep.path().display().to_string(), sealed: keep.is_sealed() }
         };
         names.iter().map(credential).collect()

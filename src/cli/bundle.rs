@@ -2,7 +2,7 @@
 
 use crate::backend::native::{self, Layout};
 use crate::bundle::Bundle;
-use crate::cli::{Common, install};
+use crate::cli::{Common, MachineArgs, install};
 use crate::error::Result;
 use crate::plan::{self, Machine, Plan};
 use crate::spec::Network;
@@ -26,14 +26,13 @@ pub enum BundleVerb {
 
 /// `bundle export`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sudo lsm bundle export --out ./bundle")]
+#[command(after_help = "Example:\n  sudo lsm bundle export --out ./bundle --yes")]
 pub struct ExportArgs {
     /// The folder [default: the signer's own, which install names]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Show what would be done and change nothing; needs no root
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
 /// `bundle show`.
@@ -82,10 +81,11 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     let spec = native::read_spec(&layout.spec())?;
     let out = args.out.as_deref().map_or_else(|| Ok(layout.bundle()), install::absolute)?;
     let plan = Plan { steps: native::bundle_steps(&spec, &out) };
-    if args.dry_run {
+    if args.machine.dry_run {
         install::show_plan(&plan);
         return Ok(());
     }
+    install::consent(&args.machine, &plan)?;
     let mut journal = install::open_journal(&layout)?;
     plan::apply(&plan, "bundle export", &mut journal, &Machine { archive: None })?;
     if ui::voice().json {

@@ -1,11 +1,15 @@
 //! `lsm install`: from a bare host to a running signer with its bundle; run again it converges.
 
 use crate::backend::native::{self, Layout, Wishes};
+use crate::backend::preflight;
 use crate::cli::{Common, MachineArgs};
 use crate::error::{Code, Error, Result};
-use crate::facts::{self, Facts, Seen};
+use crate::facts::{self, Facts};
 use crate::host::file::{self, Access};
-use crate::plan::{self, Journal, Machine, Plan, SeedSink, Step, journal};
+use crate::host::process;
+use crate::host::user::Owner;
+use crate::plan::journal::History;
+use crate::plan::{self, Journal, Machine, Plan, SeedSink, Step};
 use crate::release::pins::{self, Arch, Release};
 use crate::release::{self, Archive, Verified};
 use crate::spec::{Instance, Mode, Network, San, Spec, parse_cidr};
@@ -15,22 +19,11 @@ use ipnet::IpNet;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-const NOT_ROOT: Code = Code::lacking("E-INSTALL-001");
-const NO_SYSTEMD: Code = Code::lacking("E-INSTALL-002");
-const NO_LOCALHOST: Code = Code::lacking("E-INSTALL-003");
-const NO_SPACE: Code = Code::lacking("E-INSTALL-004");
-const PORT_TAKEN: Code = Code::lacking("E-INSTALL-005");
 const NO_SEED_SINK: Code = Code::usage("E-INSTALL-006");
-const WALLET_EXISTS: Code = Code::refused("E-INSTALL-007");
-const SEED_FILE_EXISTS: Code = Code::refused("E-INSTALL-008");
 const OTHER_NETWORK: Code = Code::refused("E-INSTALL-009");
-const OLD_SYSTEMD: Code = Code::lacking("E-INSTALL-010");
-
-/// The oldest systemd whose units these are: Debian 12's.
-const OLDEST_SYSTEMD: u32 = 252;
-/// What lnd, its archive and its first years of logs and database take, in bytes.
-const SPACE: u64 = 600 << 20;
+const BAD_PATH: Code = Code::usage("E-INSTALL-013");
 
 /// The options of `lsm install`.
 #[derive(Debug, Args)]
@@ -52,9 +45,9 @@ pub struct Options {
     source: bool,
     #[arg(long, value_name = "IP:PORT", help = format!("Where the signer answers [default: {}]", Spec::DEFAULT_LISTEN))]
     listen: Option<SocketAddr>,
-    /// Who may connect: an address or CIDR; may be given more than once [default: nobody]
-    #[arg(long, value_name = "CIDR", value_parser = parse_cidr)]
-    allow: Vec<IpNet>,
+    /// Who may connect: an address or CIDR, more than once if need be, or none [default: who was allowed before; nobody]
+    #[arg(long, value_name = "CIDR")]
+    allow: Vec<Allow>,
     /// What else the watch-only side dials: a name or address for the certificate
     #[arg(long, value_name = "NAME|IP")]
     san: Vec<San>,
@@ -84,6 +77,18 @@ pub struct Options {
     machine: MachineArgs,
 }
 
+/// One `--allow`: an entry of the list, or `none`.
+#[derive(Debug, Clone, Copy)]
+struct Allow(Option<IpNet>);
+
+impl FromStr for Allow {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "none" { Ok(Self(None)) } else { parse_cidr(text).map(|net| Self(Some(net))) }
+    }
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ModeArg {
     Isolated,
@@ -105,52 +110,97 @@ impl ModeArg {
 /// Bad input, a machine that lacks something, a failed verification: before anything was changed. Later, that of the
 /// step that failed.
 pub fn run(options: &Options, common: &Common) -> Result<()> {
-    let spec = options.spec(&common.instance)?;
-    let release = pins::find(&spec.release)?;
-    let installed =
-        native::read_spec(&Layout::new(&spec.instance).spec()).is_ok_and(|there| there.release == spec.release);
-    if !installed {
-        release.admit(options.accept_risk.as_deref())?;
-    }
-    let layout = Layout::new(&spec.instance);
-    let facts = Facts::gather();
-    let wishes = options.wishes(&layout)?;
-    let wanted = native::steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts)?;
-    let facts = plan::observe(facts, &wanted);
-    let plan = plan::make_plan(wanted, &facts, journal::is_unfinished(&layout.journal()));
+    let look = Look::take(options, &common.instance)?;
     if options.machine.dry_run {
-        show_plan(&plan);
+        show_plan(&look.plan);
         return Ok(());
     }
-    check_machine(&facts)?;
-    check_input(options, &spec, &layout, &plan)?;
-    if plan.is_empty() {
-        return finish(&spec, &wishes, false);
+    look.check(options)?;
+    if look.plan.is_empty() {
+        return finish(&look, false);
     }
     if !options.machine.yes {
         terminal::require()?;
     }
-    let archive = options.archive(&plan, release)?;
-    consent(options, &plan)?;
-    let mut journal = open_journal(&layout)?;
-    // Between the first look and the lock another lsm may have been at work: look again.
-    let wanted = native::steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts)?;
-    let facts = plan::observe(Facts::gather(), &wanted);
-    let plan = plan::make_plan(wanted, &facts, journal.is_unfinished());
-    check_input(options, &spec, &layout, &plan)?;
-    plan::apply(&plan, "install", &mut journal, &Machine { archive: archive.as_ref() })
+    let archive = options.archive(&look)?;
+    consent(&options.machine, &look.plan)?;
+    clean_up_when_interrupted(&look.plan)?;
+    let mut journal = open_journal(&look.layout)?;
+    // Until the lock was taken another lsm may have been at work, on this signer or on one that shares its filter.
+    let look = Look::take(options, &common.instance)?;
+    look.check(options)?;
+    plan::apply(&look.plan, VERB, &mut journal, &Machine { archive: archive.as_ref() })
         .map_err(|e| e.hint_if_none("mend it and run the same command again: it goes on where it stopped"))?;
-    finish(&spec, &wishes, true)
+    finish(&look, true)
+}
+
+/// Under which name the journal has these plans.
+const VERB: &str = "install";
+
+/// What is wanted, what is there, and what follows.
+struct Look {
+    spec: Spec,
+    release: &'static Release,
+    layout: Layout,
+    wishes: Wishes,
+    facts: Facts,
+    history: History,
+    plan: Plan,
+}
+
+impl Look {
+    fn take(options: &Options, instance: &Instance) -> Result<Self> {
+        let facts = Facts::gather();
+        let spec = options.spec(instance, &facts)?;
+        let release = pins::find(&spec.release)?;
+        let layout = Layout::new(instance);
+        if !native::read_spec(&layout.spec()).is_ok_and(|there| there.release == spec.release) {
+            release.admit(options.accept_risk.as_deref())?;
+        }
+        let wishes = options.wishes(&layout)?;
+        let wanted = native::steps(&spec, release, Arch::of_this_machine()?, &wishes)?;
+        let facts = plan::observe(facts, &wanted);
+        let history = History::read(&layout.journal())?;
+        let plan = plan::make_plan(wanted, &facts, history.is_unfinished(VERB));
+        Ok(Self { spec, release, layout, wishes, facts, history, plan })
+    }
+
+    fn check(&self, options: &Options) -> Result<()> {
+        preflight::check_machine(&self.facts)?;
+        preflight::check_plan(&self.plan, &self.spec, &self.wishes, &self.history)?;
+        let makes_wallet = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
+        if makes_wallet && options.seed_out.is_none() && !terminal::is_there() {
+            return Err(Error::new(NO_SEED_SINK, "there is no terminal to show the new wallet's seed on")
+                .hint("have it written to a file with --seed-out FILE"));
+        }
+        Ok(())
+    }
+}
+
+/// An lnd whose wallet is being made must not go on running when the person at the terminal ends lsm.
+fn clean_up_when_interrupted(plan: &Plan) -> Result<()> {
+    let runner = plan.steps.iter().find_map(|step| match step {
+        Step::Wallet { runner, .. } => Some(runner.clone()),
+        _ => None,
+    });
+    process::on_interrupt(move || {
+        terminal::restore();
+        if let Some(runner) = &runner {
+            // The next run stops it too.
+            let _ = plan::stop(runner);
+        }
+    })
 }
 
 impl Options {
     /// What was wanted before, where there is a signer, with what is given now.
-    fn spec(&self, instance: &Instance) -> Result<Spec> {
+    fn spec(&self, instance: &Instance, facts: &Facts) -> Result<Spec> {
         let path = Layout::new(instance).spec();
         let mut spec = if path.exists() {
             native::read_spec(&path)?
         } else {
-            Spec::new(instance, self.network, &pins::newest().version)
+            let sealed = facts.programs.contains("systemd-creds");
+            Spec { sealed, ..Spec::new(instance, self.network, &pins::newest().version) }
         };
         if spec.network != self.network {
             return Err(Error::new(OTHER_NETWORK, format!("the signer {instance} is for {}", spec.network))
@@ -160,13 +210,13 @@ impl Options {
         spec.listen = self.listen.unwrap_or(spec.listen);
         spec.mode = self.mode.map_or(spec.mode, ModeArg::mode);
         if !self.allow.is_empty() {
-            spec.allow = IpNet::aggregate(&self.allow);
+            spec.allow = self.allow.iter().filter_map(|entry| entry.0).collect();
         }
         if !self.san.is_empty() {
             spec.san.clone_from(&self.san);
         }
         spec.taproot_channels = self.taproot_channels.unwrap_or(spec.taproot_channels);
-        Ok(spec)
+        spec.checked()
     }
 
     fn wishes(&self, layout: &Layout) -> Result<Wishes> {
@@ -184,8 +234,9 @@ impl Options {
     }
 
     /// The verified lnd, where the plan unpacks one. Before any step: a bad archive changes nothing.
-    fn archive(&self, plan: &Plan, release: &'static Release) -> Result<Option<Verified<Archive>>> {
-        if !plan.steps.iter().any(|step| matches!(step, Step::Release { .. })) {
+    fn archive(&self, look: &Look) -> Result<Option<Verified<Archive>>> {
+        let release = look.release;
+        if !look.plan.steps.iter().any(|step| matches!(step, Step::Release { .. })) {
             return Ok(None);
         }
         let (arch, cache) = (Arch::of_this_machine()?, release::default_cache()?);
@@ -198,86 +249,14 @@ impl Options {
     }
 }
 
-/// What the machine has to have, each named with what gets it.
-fn check_machine(facts: &Facts) -> Result<()> {
-    if !facts.root {
-        return Err(
-            Error::new(NOT_ROOT, "installing needs root").hint("run it with sudo, or look first with --dry-run")
-        );
-    }
-    match facts.systemd {
-        None => {
-            return Err(Error::new(NO_SYSTEMD, "systemd does not run this machine")
-                .hint("on a machine without systemd try: lsm trial"));
-        }
-        Some(version) if version < OLDEST_SYSTEMD => {
-            return Err(Error::new(
-                OLD_SYSTEMD,
-                format!("systemd {version} is too old; it has to be {OLDEST_SYSTEMD} or newer"),
-            )
-            .hint("Debian 12 and Ubuntu 24.04 have it"));
-        }
-        Some(_) => {}
-    }
-    for program in ["nft", "systemctl", "systemd-sysusers", "systemd-tmpfiles"] {
-        if !facts.programs.contains(program) {
-            return Err(crate::host::program::missing(program));
-        }
-    }
-    if !facts.localhost {
-        return Err(Error::new(NO_LOCALHOST, "/etc/hosts does not name localhost, and lnd does not start without it")
-            .hint("add a line to /etc/hosts: 127.0.0.1 localhost"));
-    }
-    if facts.space < SPACE {
-        return Err(Error::new(
-            NO_SPACE,
-            format!("/var/lib has {} MiB free; it takes {} MiB", facts.space >> 20, SPACE >> 20),
-        )
-        .hint("free some space and run it again"));
-    }
-    Ok(())
-}
-
-/// What the plan must not run into: found out before it begins.
-fn check_input(options: &Options, spec: &Spec, layout: &Layout, plan: &Plan) -> Result<()> {
-    let binds = plan.steps.iter().any(|step| step.unit() == Some(layout.public_unit(spec).as_str()));
-    let ours = facts::is_active(&layout.public_unit(spec));
-    if binds && !ours && facts::is_taken(spec.listen) {
-        return Err(Error::new(PORT_TAKEN, format!("something listens on {} already", spec.listen))
-            .hint("find it with: ss -ltnp, or choose another with --listen"));
-    }
-    if !plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. })) {
-        return Ok(());
-    }
-    let unfinished = journal::is_unfinished(&layout.journal());
-    if layout.database(spec).exists() && !unfinished {
-        return Err(Error::new(
-            WALLET_EXISTS,
-            format!("there is a wallet already: {}", layout.database(spec).display()),
-        )
-        .hint("it is kept as it is; move its folder away, or install under another --instance"));
-    }
-    match &options.seed_out {
-        Some(path) if facts::look(path) != Seen::Absent && !unfinished => {
-            Err(Error::new(SEED_FILE_EXISTS, format!("{} is there already", path.display()))
-                .hint("it is left as it is; name another file for the seed"))
-        }
-        None if !terminal::is_there() => {
-            Err(Error::new(NO_SEED_SINK, "there is no terminal to show the new wallet's seed on")
-                .hint("have it written to a file with --seed-out FILE"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn consent(options: &Options, plan: &Plan) -> Result<()> {
+pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
     // Also where the option was given long ago and the bundle is exported again.
     if plan.steps.iter().any(|step| matches!(step, Step::Bundle { taproot_channels: true, .. })) {
         ui::note(
             "warning: with --taproot-channels whoever holds the bundle can compute private keys of the signer (MuSig2); see SECURITY.md",
         );
     }
-    if options.machine.yes {
+    if machine.yes {
         return Ok(());
     }
     for step in &plan.steps {
@@ -288,8 +267,10 @@ fn consent(options: &Options, plan: &Plan) -> Result<()> {
 
 pub(super) fn open_journal(layout: &Layout) -> Result<Journal> {
     let path = layout.journal();
-    file::make_folder(Path::new("/var/lib/lsm"), Access::mode(0o711))?;
-    file::make_folder(path.parent().unwrap_or(Path::new("/var/lib/lsm/journal")), Access::mode(0o700))?;
+    file::make_folder(Path::new("/var/lib/lsm"), Access::owned(0o711, Owner::ROOT))?;
+    // Root's, whoever it was made for: who can write here can tell lsm what it did.
+    let folder = path.parent().unwrap_or(Path::new("/var/lib/lsm/journal"));
+    file::make_folder(folder, Access::owned(0o700, Owner::ROOT))?;
     Journal::open(&path)
 }
 
@@ -306,8 +287,8 @@ pub(super) fn show_plan(plan: &Plan) {
     }
 }
 
-fn finish(spec: &Spec, wishes: &Wishes, changed: bool) -> Result<()> {
-    let layout = Layout::new(&spec.instance);
+fn finish(look: &Look, changed: bool) -> Result<()> {
+    let (spec, wishes, layout) = (&look.spec, &look.wishes, &look.layout);
     let identity = if wishes.no_wallet { None } else { Some(plan::read_receipt(&layout.receipt())?.identity_pubkey) };
     if ui::voice().json {
         let object = json!({
@@ -342,5 +323,5 @@ fn allowed(spec: &Spec) -> String {
 }
 
 pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|e| Error::new(NO_SEED_SINK, format!("{} is no path: {e}", path.display())))
+    std::path::absolute(path).map_err(|e| Error::new(BAD_PATH, format!("{} is no path: {e}", path.display())))
 }

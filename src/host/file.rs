@@ -41,8 +41,22 @@ impl Access {
 /// # Errors
 /// Where it cannot be read or is larger.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|e| cannot_read(path, &e))?;
-    let mut bytes = Vec::new();
+    read_from(File::open(path).map_err(|e| cannot_read(path, &e))?, path, limit)
+}
+
+/// Reads a whole plain file of at most `limit` bytes in a folder of somebody who is not trusted: through no link, and
+/// never waiting on a pipe.
+///
+/// # Errors
+/// As [`read`], and where it is anything but a plain file.
+pub fn read_plain(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    read_from(open_plain(path)?, path, limit)
+}
+
+fn read_from(file: File, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let size = file.metadata().map_or(0, |m| m.len()).min(limit);
+    // Room for all of it: a buffer that grows leaves copies of a secret behind.
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| cannot_read(path, &e))?;
     if bytes.len() as u64 > limit {
         return Err(Error::new(TOO_LARGE, format!("{} is larger than {limit} bytes", path.display())));

@@ -18,20 +18,33 @@ impl Lock {
     /// # Errors
     /// Where the file cannot be made or locked.
     pub fn take(path: &Path, waiting: impl FnOnce()) -> Result<Self> {
-        let cannot = |e: &std::io::Error| cannot_write(path, e);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-        let file = options.open(path).map_err(|e| cannot(&e))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                waiting();
-                file.lock().map_err(|e| cannot(&e))?;
-            }
-            Err(TryLockError::Error(e)) => return Err(cannot(&e)),
+        if let Some(lock) = Self::try_take(path)? {
+            return Ok(lock);
         }
+        waiting();
+        let file = open(path)?;
+        file.lock().map_err(|e| cannot_write(path, &e))?;
         Ok(Self { _file: file })
     }
+
+    /// Takes the lock at `path`; `None` where somebody holds it.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub fn try_take(path: &Path) -> Result<Option<Self>> {
+        let file = open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(cannot_write(path, &e)),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    options.open(path).map_err(|e| cannot_write(path, &e))
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-const BAD_NAME: Code = Code::unverified("E-HOST-030");
-const TOO_MUCH: Code = Code::unverified("E-HOST-031");
-const UNREADABLE: Code = Code::unverified("E-HOST-032");
+const BAD_NAME: Code = Code::unverified("E-HOST-050");
+const TOO_MUCH: Code = Code::unverified("E-HOST-051");
+const UNREADABLE: Code = Code::unverified("E-HOST-052");
 
 /// A folder being filled. Its folders are 0755, nothing is fsynced, no link is ever made or followed below it.
 pub struct Tree {

@@ -8,6 +8,6 @@ pub mod step;
 
 pub use apply::apply;
 pub use journal::Journal;
-pub use perform::{Machine, Receipt, open, open_as_admin, read_password, read_receipt};
+pub use perform::{Machine, Receipt, open, open_as_admin, read_password, read_receipt, stop};
 pub use planner::{Plan, make_plan, observe};
 pub use step::{Access, Door, Runner, SeedSink, Step};

@@ -78,9 +78,10 @@ impl Judge<'_> {
                 self.is_there(key.path()) && self.facts.certificates.get(path).is_some_and(|there| there == names)
             }
             Step::ReloadUnits { after } => !self.follows(after, changed),
-            Step::Firewall { unit, link, after } | Step::Service { unit, link, after } => {
-                *self.facts.at(link) == Seen::Other && self.facts.active.contains(unit) && !self.follows(after, changed)
+            Step::Firewall { unit, link, file, text, after } => {
+                self.is_file(file, &Access::mode(0o644), &hash_text(text)) && self.runs(unit, link, after, changed)
             }
+            Step::Service { unit, link, after } => self.runs(unit, link, after, changed),
             Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
             Step::Start { .. } => false,
@@ -88,6 +89,10 @@ impl Judge<'_> {
                 self.is_there(&folder.join("bundle.json")) && !self.follows(after, changed)
             }
         }
+    }
+
+    fn runs(&self, unit: &str, link: &Path, after: &[PathBuf], changed: &[PathBuf]) -> bool {
+        *self.facts.at(link) == Seen::Other && self.facts.active.contains(unit) && !self.follows(after, changed)
     }
 
     fn is_there(&self, path: &Path) -> bool {

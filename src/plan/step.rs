@@ -162,7 +162,12 @@ pub enum Step {
         unit: String,
         /// The link that enables the unit.
         link: PathBuf,
-        /// The files whose change asks for it.
+        /// The file that it loads.
+        file: PathBuf,
+        /// What the file says.
+        #[serde(rename = "sha256", serialize_with = "text_hash")]
+        text: String,
+        /// The files whose change asks for it too.
         after: Vec<PathBuf>,
     },
     /// The wallet.
@@ -244,7 +249,7 @@ impl Step {
                 format!("make the certificate {} for {names}", path.display())
             }
             Self::ReloadUnits { .. } => "let systemd read its units again".to_owned(),
-            Self::Firewall { .. } => "load the packet filter, now and at every boot".to_owned(),
+            Self::Firewall { file, .. } => format!("write {} and load it, now and at every boot", file.display()),
             Self::Wallet { seed, .. } => format!("create the wallet; its seed {}", shown_sink(seed)),
             Self::Service { unit, .. } => format!("enable and start {unit}"),
             Self::Retire { unit, .. } => format!("stop and disable {unit}"),
@@ -268,7 +273,8 @@ impl Step {
                 let seed = if let SeedSink::File(path) = seed { Some(path.clone()) } else { None };
                 [database.clone(), receipt.clone()].into_iter().chain(seed).collect()
             }
-            Self::Firewall { link, .. } | Self::Service { link, .. } | Self::Retire { link, .. } => vec![link.clone()],
+            Self::Firewall { link, file, .. } => vec![link.clone(), file.clone()],
+            Self::Service { link, .. } | Self::Retire { link, .. } => vec![link.clone()],
             Self::Start { process, .. } => vec![process.pid_file.clone()],
             Self::Bundle { folder, .. } => vec![folder.join("bundle.json")],
             Self::Users { .. } | Self::ReloadUnits { .. } => vec![],

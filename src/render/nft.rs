@@ -70,19 +70,11 @@ pub fn render_nft(specs: &[&Spec]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::parse_cidr;
+    use crate::spec::{Network, parse_cidr};
 
     fn spec(mode: Mode, allow: &[&str]) -> Spec {
-        Spec {
-            instance: "signer".parse().unwrap(),
-            network: "regtest".parse().unwrap(),
-            release: "v0.21.3-beta".into(),
-            listen: "10.0.0.1:10012".parse().unwrap(),
-            mode,
-            allow: allow.iter().map(|a| parse_cidr(a).unwrap()).collect(),
-            san: vec![],
-            taproot_channels: false,
-        }
+        let allow = allow.iter().map(|a| parse_cidr(a).unwrap()).collect();
+        Spec { mode, allow, ..Spec::new(&"signer".parse().unwrap(), Network::Regtest, "v0.21.3-beta") }
     }
 
     #[test]

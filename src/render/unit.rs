@@ -5,10 +5,13 @@ use crate::spec::{Instance, Mode, Spec};
 use askama::Template;
 use std::net::SocketAddr;
 
+/// lnd's unit; also the sandbox in which the wallet is made.
+pub const SERVICE: &str = include_str!("../../units/lsm@.service");
+
 /// The units that are installed byte for byte, with their file names.
 pub const UNITS: [(&str, &str); 4] = [
     ("lsm-firewall.service", include_str!("../../units/lsm-firewall.service")),
-    ("lsm@.service", include_str!("../../units/lsm@.service")),
+    ("lsm@.service", SERVICE),
     ("lsm-proxy@.socket", include_str!("../../units/lsm-proxy@.socket")),
     ("lsm-proxy@.service", include_str!("../../units/lsm-proxy@.service")),
 ];

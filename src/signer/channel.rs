@@ -75,7 +75,8 @@ impl FromStr for Endpoint {
                 .hint("for example 10.0.0.7:10012, [fd00::7]:10012, signer.example:10012 or unix:///run/lnd.sock")
         };
         if let Some(path) = text.strip_prefix("unix://") {
-            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(bad()) };
+            let is_path = path.starts_with('/') && !path.contains(char::is_control);
+            return if is_path { Ok(Self::Unix(path.into())) } else { Err(bad()) };
         }
         let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
         let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));

@@ -5,6 +5,7 @@ use crate::secret::Secret;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
 const NO_TERMINAL: Code = Code::usage("E-UI-001");
 const NOT_CONFIRMED: Code = Code::refused("E-UI-002");
@@ -116,27 +117,35 @@ fn read_line(terminal: &File) -> Result<Secret> {
     Ok(Secret::new(line))
 }
 
-/// No echo while it lives.
-struct Silent {
-    terminal: File,
-    before: Termios,
+/// The terminal's settings while it is silenced, for whoever ends the process meanwhile.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Lets the terminal echo again, if lsm silenced it: for the end of the process by a signal, which runs no destructors.
+pub fn restore() {
+    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let (Some(before), Ok(terminal)) = (before, open()) {
+        // Nothing better can be done where the terminal went away.
+        let _ = tcsetattr(&terminal, SetArg::TCSAFLUSH, &before);
+    }
 }
+
+/// No echo while it lives.
+struct Silent;
 
 impl Silent {
     fn begin(terminal: &File) -> Result<Self> {
-        let cannot = |e: std::io::Error| Error::new(NO_TERMINAL, format!("cannot silence the terminal: {e}"));
-        let terminal = terminal.try_clone().map_err(cannot)?;
-        let before = tcgetattr(&terminal).map_err(|e| cannot(e.into()))?;
+        let cannot = |e| Error::new(NO_TERMINAL, format!("cannot silence the terminal: {e}"));
+        let before = tcgetattr(terminal).map_err(cannot)?;
         let mut silent = before.clone();
         silent.local_flags.remove(LocalFlags::ECHO);
-        tcsetattr(&terminal, SetArg::TCSAFLUSH, &silent).map_err(|e| cannot(e.into()))?;
-        Ok(Self { terminal, before })
+        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+        tcsetattr(terminal, SetArg::TCSAFLUSH, &silent).map_err(cannot)?;
+        Ok(Self)
     }
 }
 
 impl Drop for Silent {
     fn drop(&mut self) {
-        // Nothing better can be done where the terminal went away.
-        let _ = tcsetattr(&self.terminal, SetArg::TCSAFLUSH, &self.before);
+        restore();
     }
 }

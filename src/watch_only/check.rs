@@ -118,8 +118,6 @@ fn series(version: &str) -> Option<(u32, u32)> {
 /// The operator's settings, and the signer's address that lsm's block or they themselves name.
 fn read_conf(path: &std::path::Path, flavour: Flavour) -> Result<(Conf, Option<Endpoint>)> {
     let text = file::read_text(path)?;
-    let rpchost =
-        text.lines().rev().find_map(|l| l.trim().trim_start_matches("lnd.").strip_prefix("remotesigner.rpchost="));
-    let signer = rpchost.map(str::trim).and_then(|t| t.parse().ok());
+    let signer = Conf::last(&text, flavour, "remotesigner.rpchost").and_then(|host| host.parse().ok());
     Ok((Conf::parse(&text, flavour)?, signer))
 }

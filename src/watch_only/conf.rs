@@ -218,13 +218,23 @@ impl Conf {
         self.get("bitcoin.node").is_none()
     }
 
-    fn get_raw(&self, option: &str) -> Option<&str> {
-        let mut lines = self.own.lines().rev().map(str::trim).filter(|l| !l.starts_with(['#', ';']));
-        lines.find_map(|line| {
-            let (name, value) = line.split_once('=')?;
-            (name.trim() == option).then(|| value.trim().trim_matches('"'))
-        })
+    /// The last value of `option` (lnd's name for it) in the whole of `text`, lsm's block too.
+    pub(super) fn last<'t>(text: &'t str, flavour: Flavour, option: &str) -> Option<&'t str> {
+        let prefix = if flavour == Flavour::Litd { "lnd." } else { "" };
+        find_option(text, &format!("{prefix}{option}"))
     }
+
+    fn get_raw(&self, option: &str) -> Option<&str> {
+        find_option(&self.own, option)
+    }
+}
+
+fn find_option<'t>(text: &'t str, option: &str) -> Option<&'t str> {
+    let mut lines = text.lines().rev().map(str::trim).filter(|l| !l.starts_with(['#', ';']));
+    lines.find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        (name.trim() == option).then(|| value.trim().trim_matches('"'))
+    })
 }
 
 /// A path as lnd reads it in its settings: `~` is the home folder.

@@ -157,6 +157,8 @@ fn prepare(request: &InitRequest, signer: &Endpoint, network: Network) -> Result
     let conf = Conf::parse(&text, request.flavour)?;
     let own_password = conf.path("wallet-unlock-password-file");
     let made_password = own_password.is_none().then(|| lnddir.join(PASSWORD_FILE));
+    // A wallet that somebody unlocks by hand has a password that lsm does not know: another one would lock it out.
+    let made_password = made_password.filter(|path| path.exists() || !has_wallet(&conf, lnddir, network));
     let credentials = lnddir.join(CREDENTIALS);
     let settings = Settings { signer, credentials: &credentials, password_file: made_password.as_deref(), network };
     let rendered = conf.render(&settings)?;
@@ -181,6 +183,13 @@ fn prepare(request: &InitRequest, signer: &Endpoint, network: Network) -> Result
     Ok(Place { conf, path, password: own_password.or(made_password) })
 }
 
+/// True where lnd has a wallet there: `wallet.db`, or with sqlite `chain.sqlite` (lnd's config_builder.go).
+fn has_wallet(conf: &Conf, lnddir: &Path, network: Network) -> bool {
+    let data = conf.path("datadir").unwrap_or_else(|| lnddir.join("data"));
+    let folder = data.join("chain/bitcoin").join(network.name());
+    ["wallet.db", "chain.sqlite"].iter().any(|name| folder.join(name).exists())
+}
+
 fn start(lnd: &Path, lnddir: &Path, place: &Place) -> Result<Child> {
     let log = file::append(&lnddir.join(LOG), 0o600)?;
     Program::new(lnd)
@@ -200,6 +209,12 @@ fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut C
     if created {
         let (accounts, birthday) = (&request.bundle.accounts, request.bundle.about.birthday);
         node.init_watch_only(&read_password(place)?, accounts, birthday)?;
+    } else if state == State::Locked && place.password.is_none() {
+        return Err(Error::new(
+            signer::LOCKED,
+            format!("the wallet of {} is locked, and lsm has no password for it", local.endpoint),
+        )
+        .hint("unlock it with lncli unlock, and run this again"));
     } else if state == State::Locked && !unlocks_itself {
         // With the settings in place lnd is unlocking by itself, and two at once fail on the database's lock; but an lnd
         // that was started before they were written waits for somebody.

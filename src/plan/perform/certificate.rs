@@ -14,10 +14,12 @@ const CANNOT_MAKE: Code = Code::refused("E-PLAN-020");
 /// How long it is valid. Long enough that a renewal is a planned act: every watch-only node pins it.
 const VALID_DAYS: i64 = 730;
 
-/// Makes key and certificate; the key is stored first, so that a certificate that is there has its key.
+/// Makes key and certificate; a certificate that is there has its key.
 pub(super) fn make(path: &Path, key: &Keep, names: &[San]) -> Result<()> {
     let pair = KeyPair::generate().map_err(cannot)?;
     let certificate = profile(names, OffsetDateTime::now_utc())?.self_signed(&pair).map_err(cannot)?;
+    // A certificate beside another key keeps lnd from starting, and looks done: with the old one gone it never does.
+    file::remove(path)?;
     file::remove(key.path())?;
     key.store(Secret::new(pair.serialize_pem().into_bytes()))?;
     file::replace(path, certificate.pem().as_bytes(), Access::mode(0o644))

@@ -23,7 +23,7 @@ use crate::ui::progress::Progress;
 use std::fs::File;
 use std::path::Path;
 
-pub use wallet::{Receipt, read_receipt};
+pub use wallet::{Receipt, read_receipt, stop};
 
 const NO_USER: Code = Code::lacking("E-PLAN-010");
 const NO_ARCHIVE: Code = Code::refused("E-PLAN-011");
@@ -50,7 +50,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Password { keep, from } => keep_password(keep, from.as_deref()),
         Step::Certificate { path, key, names } => certificate::make(path, key, names),
         Step::ReloadUnits { .. } => service::reload_units(),
-        Step::Firewall { unit, .. } => service::load(unit),
+        Step::Firewall { unit, file, text, .. } => service::load(unit, file, text),
         Step::Service { unit, .. } => service::run(unit),
         Step::Retire { unit, .. } => service::retire(unit),
         Step::Start { process, door } => {
@@ -78,7 +78,7 @@ pub fn open(door: &Door) -> Result<Node> {
 
 /// The same with the macaroon that lnd wrote when it was unlocked.
 pub fn open_as_admin(door: &Door) -> Result<Node> {
-    let macaroon = Macaroon::parse(file::read(&door.macaroon, 1 << 16)?)?;
+    let macaroon = Macaroon::parse(file::read_plain(&door.macaroon, 1 << 16)?)?;
     Ok(open(door)?.with_macaroon(&macaroon))
 }
 

@@ -4,9 +4,11 @@ use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::program::Program;
 use crate::plan::step::{Process, Runner};
+use crate::secret::Secret;
 use crate::signer::Node;
 use crate::signer::wallet::State;
 use crate::{facts, host::process};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const ENDED: Code = Code::refused("E-PLAN-031");
@@ -21,8 +23,11 @@ pub(super) fn reload_units() -> Result<()> {
     Program::new("systemctl").arg("daemon-reload").run().map(drop)
 }
 
-/// Enables a oneshot unit and has it do its work, again where it did it before.
-pub(super) fn load(unit: &str) -> Result<()> {
+/// Writes the packet filter once nft has found no fault in it, and loads it now and at every boot. A filter that does
+/// not load would keep every signer of this host from starting.
+pub(super) fn load(unit: &str, path: &Path, text: &str) -> Result<()> {
+    Program::new("nft").args(["-c", "-f", "-"]).input(Secret::new(text.as_bytes().to_vec())).run()?;
+    file::replace(path, text.as_bytes(), Access::mode(0o644))?;
     Program::new("systemctl").args(["enable", "--quiet", unit]).run()?;
     systemctl("reload-or-restart", unit)
 }

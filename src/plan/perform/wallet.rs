@@ -13,6 +13,7 @@ use crate::spec::Network;
 use crate::ui::progress::Progress;
 use crate::ui::terminal;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -55,7 +56,7 @@ pub(super) struct Work<'a> {
 /// Makes the wallet, or goes on with one that this journal began: generated, kept, journalled, initialised, in this
 /// order. A wallet that is there and is not this journal's is left alone.
 pub(super) fn create(work: &Work<'_>, journal: &mut Journal, shown: &Progress) -> Result<()> {
-    let began = journal.kept_seed().is_some();
+    let began = journal.history().kept_seed();
     if work.database.exists() && !began {
         return Err(Error::new(EXISTS, format!("there is a wallet already: {}", work.database.display()))
             .hint("it is kept as it is; move its folder away, or install under another --instance"));
@@ -67,7 +68,7 @@ pub(super) fn create(work: &Work<'_>, journal: &mut Journal, shown: &Progress) -
     let password = work.password.load()?;
     shown.say("making the wallet");
     let (node, birthday) = match state {
-        State::Locked => (unlock(work, &node, &password)?, journal.seed_kept_at().unwrap_or_default()),
+        State::Locked => (unlock(work, &node, &password)?, journal.history().seed_kept_at().unwrap_or_default()),
         _ => init(work, node, &password, journal, shown)?,
     };
     service::wait(&node, work.runner, |state| state == State::Active)?;
@@ -102,14 +103,17 @@ fn unlock(work: &Work<'_>, node: &Node, password: &Secret) -> Result<Node> {
     open_as_admin(work.door)
 }
 
-fn keep(seed: &Seed, sink: &SeedSink, journal: &Journal, shown: &Progress) -> Result<Option<std::path::PathBuf>> {
+fn keep(seed: &Seed, sink: &SeedSink, journal: &mut Journal, shown: &Progress) -> Result<Option<std::path::PathBuf>> {
     match sink {
         SeedSink::Nowhere => Ok(None),
         SeedSink::Terminal => shown.suspend(|| terminal::show_seed(&seed.words().collect::<Vec<_>>())).map(|()| None),
         SeedSink::File(path) => {
             let access = Access::mode(0o600);
-            // A seed that this journal wrote belongs to no wallet yet: only then may a new one take its place.
-            if journal.made(path) && is_seed(path) {
+            // A seed that this journal wrote belongs to no wallet yet: only such a one may give its place to another.
+            let is_own = journal.history().is_own_seed(path);
+            let sha256 = hex::encode(Sha256::digest(seed.expose()));
+            journal.write(Event::SeedWriting { file: path.clone(), sha256 })?;
+            if is_own {
                 file::replace(path, seed.expose(), access)?;
             } else {
                 file::create(path, seed.expose(), access)?;
@@ -117,10 +121,6 @@ fn keep(seed: &Seed, sink: &SeedSink, journal: &Journal, shown: &Progress) -> Re
             Ok(Some(path.clone()))
         }
     }
-}
-
-fn is_seed(path: &Path) -> bool {
-    file::read(path, 4096).is_ok_and(|bytes| Seed::parse(&Secret::new(bytes)).is_ok())
 }
 
 fn write_receipt(path: &Path, receipt: &Receipt) -> Result<()> {
@@ -147,7 +147,8 @@ impl<'a> Running<'a> {
                     file::replace(path, text.as_bytes(), Access::mode(0o644))?;
                 }
                 service::reload_units()?;
-                service::systemctl("start", unit)?;
+                // Anew: an install that was killed may have left it running, with the wallet open.
+                service::systemctl("restart", unit)?;
             }
         }
         Ok(running)
@@ -167,7 +168,11 @@ impl Drop for Running<'_> {
     }
 }
 
-fn stop(runner: &Runner) -> Result<()> {
+/// Stops what runs lnd while its wallet is made, and takes its files away.
+///
+/// # Errors
+/// Where it cannot be stopped.
+pub fn stop(runner: &Runner) -> Result<()> {
     match runner {
         Runner::Process(process) => service::stop(process),
         Runner::Unit { unit, files } => {

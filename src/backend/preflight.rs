@@ -1,0 +1,121 @@
+//! What a native install must not run into, found out before anything is changed.
+
+use crate::backend::native::{Layout, Wishes, read_spec};
+use crate::error::{Code, Error, Result};
+use crate::facts::{self, Facts, Seen};
+use crate::host::program;
+use crate::plan::journal::History;
+use crate::plan::{Plan, SeedSink, Step};
+use crate::spec::Spec;
+use std::path::Path;
+
+const NOT_ROOT: Code = Code::lacking("E-INSTALL-001");
+const NO_SYSTEMD: Code = Code::lacking("E-INSTALL-002");
+const NO_LOCALHOST: Code = Code::lacking("E-INSTALL-003");
+const NO_SPACE: Code = Code::lacking("E-INSTALL-004");
+const PORT_TAKEN: Code = Code::lacking("E-INSTALL-005");
+const WALLET_EXISTS: Code = Code::refused("E-INSTALL-007");
+const SEED_FILE_EXISTS: Code = Code::refused("E-INSTALL-008");
+const OLD_SYSTEMD: Code = Code::lacking("E-INSTALL-010");
+const PASSWORD_LOST: Code = Code::refused("E-INSTALL-011");
+const NO_FOLDER: Code = Code::usage("E-INSTALL-012");
+
+/// The oldest systemd whose units these are: Debian 12's.
+const OLDEST_SYSTEMD: u32 = 252;
+/// What lnd, its archive and its first years of logs and database take, in bytes.
+const SPACE: u64 = 600 << 20;
+
+/// What the machine has to have, each named with what gets it.
+///
+/// # Errors
+/// The first thing that it lacks.
+pub fn check_machine(facts: &Facts) -> Result<()> {
+    if !facts.root {
+        return Err(
+            Error::new(NOT_ROOT, "installing needs root").hint("run it with sudo, or look first with --dry-run")
+        );
+    }
+    let Some(systemd) = facts.systemd else {
+        return Err(Error::new(NO_SYSTEMD, "systemd does not run this machine")
+            .hint("on a machine without systemd try: lsm trial"));
+    };
+    if systemd < OLDEST_SYSTEMD {
+        let cause = format!("systemd {systemd} is too old; it has to be {OLDEST_SYSTEMD} or newer");
+        return Err(Error::new(OLD_SYSTEMD, cause).hint("Debian 12 and Ubuntu 24.04 have it"));
+    }
+    for name in ["nft", "systemctl", "systemd-sysusers", "systemd-tmpfiles"] {
+        if !facts.programs.contains(name) {
+            return Err(program::missing(name));
+        }
+    }
+    if !facts.localhost {
+        return Err(Error::new(NO_LOCALHOST, "/etc/hosts does not name localhost, and lnd does not start without it")
+            .hint("add a line to /etc/hosts: 127.0.0.1 localhost"));
+    }
+    if facts.space < SPACE {
+        let cause = format!("/var/lib has {} MiB free; it takes {} MiB", facts.space >> 20, SPACE >> 20);
+        return Err(Error::new(NO_SPACE, cause).hint("free some space and run it again"));
+    }
+    Ok(())
+}
+
+/// What `plan` would run into.
+///
+/// # Errors
+/// A taken port, a wallet that is there, a password that is gone, a seed file that is there, a missing folder.
+pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) -> Result<()> {
+    let layout = Layout::new(&spec.instance);
+    check_port(plan, spec, &layout)?;
+    let makes_wallet = plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
+    let has_wallet = layout.database(spec).exists();
+    if plan.steps.iter().any(|step| matches!(step, Step::Password { .. })) && (has_wallet || !makes_wallet) {
+        let receipt = layout.receipt();
+        if has_wallet || receipt.exists() {
+            return Err(Error::new(PASSWORD_LOST, "the sealed password of this signer's wallet is gone")
+                .hint("put it back from a backup; a new password would not open the wallet"));
+        }
+    }
+    if plan.steps.iter().any(|step| matches!(step, Step::Bundle { .. })) {
+        check_parent(&wishes.bundle)?;
+    }
+    if !makes_wallet {
+        return Ok(());
+    }
+    if has_wallet && !history.kept_seed() {
+        let cause = format!("there is a wallet already: {}", layout.database(spec).display());
+        return Err(Error::new(WALLET_EXISTS, cause)
+            .hint("it is kept as it is; move its folder away, or install under another --instance"));
+    }
+    let SeedSink::File(path) = &wishes.seed else { return Ok(()) };
+    check_parent(path)?;
+    // A wallet that an earlier run began has its seed in that file; a new seed takes only a seed's place.
+    if !has_wallet && facts::look(path) != Seen::Absent && !history.is_own_seed(path) {
+        return Err(Error::new(SEED_FILE_EXISTS, format!("{} is there already", path.display()))
+            .hint("it is left as it is; name another file for the seed"));
+    }
+    Ok(())
+}
+
+fn check_port(plan: &Plan, spec: &Spec, layout: &Layout) -> Result<()> {
+    let binds = plan.steps.iter().any(|step| step.unit() == Some(layout.public_unit(spec).as_str()));
+    // This signer's own port: in either mode, one of its units holds it.
+    let was_there = read_spec(&layout.spec()).is_ok_and(|there| there.listen == spec.listen);
+    let ours = was_there && [layout.socket(), layout.service()].iter().any(|unit| facts::is_active(unit));
+    if binds && !ours && facts::is_taken(spec.listen) {
+        return Err(Error::new(PORT_TAKEN, format!("something listens on {} already", spec.listen))
+            .hint("find it with: ss -ltnp, or choose another with --listen"));
+    }
+    Ok(())
+}
+
+/// Holds that the folder for `path` is there; the default place of a bundle is made by the plan itself.
+fn check_parent(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(folder) if folder.is_dir() || folder == Path::new("/var/lib/lsm/bundle") => Ok(()),
+        folder => {
+            let folder = folder.unwrap_or(path).display();
+            Err(Error::new(NO_FOLDER, format!("there is no folder {folder}"))
+                .hint(format!("make it: mkdir -p {folder}")))
+        }
+    }
+}
