@@ -121,15 +121,6 @@ impl<'a> Node<'a> {
         self.daemon = Some(daemon);
     }
 
-    /// Waits until its wallet is open and every service answers.
-    #[track_caller]
-    pub fn wait_active(&self) {
-        wait_for("an active node", Duration::from_secs(90), || {
-            let said = self.cli(["state"]);
-            (said.code == 0 && said.stdout.contains("\"SERVER_ACTIVE\"")).then_some(())
-        });
-    }
-
     /// Starts it and waits until it is synced to the chain.
     #[track_caller]
     pub fn start_synced(&mut self) {
