@@ -4,6 +4,7 @@ use clap::Parser;
 use lsm::cli::{self, Cli};
 use lsm::error::Error;
 use lsm::sandbox::memory;
+use lsm::ui::say;
 use std::error::Error as _;
 use std::process::ExitCode;
 
@@ -25,7 +26,7 @@ fn tell(error: &Error, json: bool, verbose: u8) {
     if json {
         let object =
             serde_json::json!({"error": {"code": error.code().id, "cause": error.cause(), "hint": error.advice()}});
-        println!("{object}");
+        say!("{object}");
         return;
     }
     eprintln!("error: {error}");

@@ -6,7 +6,7 @@ use crate::cli::{Common, MachineArgs, install};
 use crate::error::Result;
 use crate::plan::{self, Machine, Plan};
 use crate::spec::Network;
-use crate::ui;
+use crate::ui::{self, say};
 use crate::watch_only::CREDENTIALS;
 use clap::{Args, Subcommand};
 use std::io::Write;
@@ -89,9 +89,9 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     let mut journal = install::open_journal(&layout)?;
     plan::apply(&plan, "bundle export", &mut journal, &Machine { archive: None })?;
     if ui::voice().json {
-        println!("{}", serde_json::json!({"bundle": out}));
+        say!("{}", serde_json::json!({"bundle": out}));
     } else {
-        println!("bundle     {}", out.display());
+        say!("bundle     {}", out.display());
     }
     Ok(())
 }
@@ -106,7 +106,7 @@ fn show(args: &ShowArgs) -> Result<()> {
         // A closed pipe is the reader's choice.
         let _ = std::io::stdout().write_all(text.expose());
     } else if ui::voice().json {
-        println!("{}", to_json(&bundle));
+        say!("{}", to_json(&bundle));
     } else {
         print(&bundle);
     }
@@ -119,10 +119,10 @@ fn import(args: &ImportArgs) -> Result<()> {
     let folder = args.lnddir.join(CREDENTIALS);
     bundle.write_members(&folder)?;
     if ui::voice().json {
-        println!("{}", serde_json::json!({"folder": folder, "identity_pubkey": bundle.identity_pubkey()}));
+        say!("{}", serde_json::json!({"folder": folder, "identity_pubkey": bundle.identity_pubkey()}));
     } else {
-        println!("imported into {}", folder.display());
-        println!("next: lsm watch-only init --bundle {} --lnddir {}", folder.display(), args.lnddir.display());
+        say!("imported into {}", folder.display());
+        say!("next: lsm watch-only init --bundle {} --lnddir {}", folder.display(), args.lnddir.display());
     }
     Ok(())
 }
@@ -163,16 +163,16 @@ fn print(bundle: &Bundle) {
     };
     let (from, to) = bundle.certificate.validity();
     let network = about.network.map_or_else(|| "some test network (not said)".to_owned(), |n| n.to_string());
-    println!("network      {network}");
-    println!("lnd          {}", about.lnd_version.as_deref().unwrap_or("unknown"));
-    println!("identity     {}", bundle.identity_pubkey());
-    println!("birthday     {birthday}");
-    println!("answers at   {}", list(about.rpchost.iter().map(ToString::to_string).collect()));
-    println!("accounts     {}", bundle.accounts.count());
-    println!("certificate  {}", bundle.certificate.fingerprint());
-    println!("  valid for  {}", list(bundle.certificate.names().iter().map(ToString::to_string).collect()));
-    println!("  valid      {} to {}", day(from), day(to));
-    println!("macaroon     root key {}", bundle.macaroon.root_key_id());
-    println!("  permits    {}", list(bundle.macaroon.permissions().iter().map(ToString::to_string).collect()));
-    println!("  if         {}", list(bundle.macaroon.caveats().to_vec()));
+    say!("network      {network}");
+    say!("lnd          {}", about.lnd_version.as_deref().unwrap_or("unknown"));
+    say!("identity     {}", bundle.identity_pubkey());
+    say!("birthday     {birthday}");
+    say!("answers at   {}", list(about.rpchost.iter().map(ToString::to_string).collect()));
+    say!("accounts     {}", bundle.accounts.count());
+    say!("certificate  {}", bundle.certificate.fingerprint());
+    say!("  valid for  {}", list(bundle.certificate.names().iter().map(ToString::to_string).collect()));
+    say!("  valid      {} to {}", day(from), day(to));
+    say!("macaroon     root key {}", bundle.macaroon.root_key_id());
+    say!("  permits    {}", list(bundle.macaroon.permissions().iter().map(ToString::to_string).collect()));
+    say!("  if         {}", list(bundle.macaroon.caveats().to_vec()));
 }

@@ -13,7 +13,7 @@ use crate::plan::{self, Journal, Machine, Plan, SeedSink, Step};
 use crate::release::pins::{self, Arch, Release};
 use crate::release::{self, Archive, Verified};
 use crate::spec::{Instance, Mode, Network, San, Spec, parse_cidr};
-use crate::ui::{self, terminal};
+use crate::ui::{self, say, terminal};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use serde_json::json;
@@ -276,14 +276,14 @@ pub(super) fn open_journal(layout: &Layout) -> Result<Journal> {
 
 pub(super) fn show_plan(plan: &Plan) {
     if ui::voice().json {
-        println!("{}", json!(plan));
+        say!("{}", json!(plan));
         return;
     }
     if plan.is_empty() {
-        println!("nothing to do: the signer is as wanted");
+        say!("nothing to do: the signer is as wanted");
     }
     for step in &plan.steps {
-        println!("{}", step.describe());
+        say!("{}", step.describe());
     }
 }
 
@@ -295,21 +295,21 @@ fn finish(look: &Look, changed: bool) -> Result<()> {
             "instance": spec.instance, "changed": changed, "listen": spec.listen, "network": spec.network,
             "release": spec.release, "identity_pubkey": identity, "bundle": wishes.bundle,
         });
-        println!("{object}");
+        say!("{object}");
         return Ok(());
     }
     let Some(identity) = identity else {
-        println!("the signer {} is installed, without a wallet", spec.instance);
+        say!("the signer {} is installed, without a wallet", spec.instance);
         return Ok(());
     };
     if !changed {
-        println!("nothing to do: the signer is as wanted");
+        say!("nothing to do: the signer is as wanted");
     }
-    println!("signer     {} on {}, lnd {}", spec.instance, spec.network, spec.release);
-    println!("answers    {}, allowed: {}", spec.listen, allowed(spec));
-    println!("identity   {identity}");
-    println!("bundle     {}", wishes.bundle.display());
-    println!(
+    say!("signer     {} on {}, lnd {}", spec.instance, spec.network, spec.release);
+    say!("answers    {}, allowed: {}", spec.listen, allowed(spec));
+    say!("identity   {identity}");
+    say!("bundle     {}", wishes.bundle.display());
+    say!(
         "next       copy the bundle to the watch-only machine, and there: lsm watch-only init --bundle DIR --lnddir DIR"
     );
     Ok(())

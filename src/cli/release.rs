@@ -5,7 +5,7 @@ use crate::host::draft::Durable;
 use crate::host::file;
 use crate::release::pins::{self, Arch};
 use crate::release::{self, Archive, Provenance, Verified};
-use crate::ui;
+use crate::ui::{self, say};
 use clap::Subcommand;
 use serde_json::json;
 use std::path::PathBuf;
@@ -89,29 +89,29 @@ fn arch_or_ours(arch: Option<Arch>) -> Result<Arch> {
 
 fn list() {
     if ui::voice().json {
-        println!("{}", json!({"releases": pins::all()}));
+        say!("{}", json!({"releases": pins::all()}));
         return;
     }
     for release in pins::all() {
         let archs: Vec<_> = release.archive.keys().map(|a| a.name()).collect();
         let status = json!(release.status);
         let reason = release.reason.as_deref().unwrap_or_default();
-        println!("{:14} {:17} {:11} {reason}", release.version, status.as_str().unwrap_or_default(), archs.join(","));
+        say!("{:14} {:17} {:11} {reason}", release.version, status.as_str().unwrap_or_default(), archs.join(","));
     }
 }
 
 fn show(archive: &Verified<Archive>) {
     if ui::voice().json {
-        println!("{}", json!(**archive));
+        say!("{}", json!(**archive));
         return;
     }
-    println!("{} is lnd {} for {}", archive.path().display(), archive.release().version, archive.arch());
-    println!("sha256 {}", archive.sha256());
+    say!("{} is lnd {} for {}", archive.path().display(), archive.release().version, archive.arch());
+    say!("sha256 {}", archive.sha256());
     for provenance in archive.provenance() {
         match provenance {
-            Provenance::Pin { .. } => println!("it is the pinned archive"),
-            Provenance::SourceBuild { lnd_module, go, .. } => println!("built here with Go {go} from {lnd_module}"),
-            Provenance::Download { url } => println!("downloaded from {url}"),
+            Provenance::Pin { .. } => say!("it is the pinned archive"),
+            Provenance::SourceBuild { lnd_module, go, .. } => say!("built here with Go {go} from {lnd_module}"),
+            Provenance::Download { url } => say!("downloaded from {url}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Exit, Result};
 use crate::facts;
 use crate::plan;
 use crate::signer::wallet::State;
-use crate::ui;
+use crate::ui::{self, say};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -40,15 +40,15 @@ pub fn run(common: &Common) -> Result<ExitCode> {
             "identity_pubkey": receipt.map(|r| r.identity_pubkey),
             "why": why,
         });
-        println!("{object}");
+        say!("{object}");
     } else {
         let yes = |is: bool| if is { "yes" } else { "NO" };
-        println!("signer     {} on {}, lnd {}", spec.instance, spec.network, spec.release);
-        println!("can sign   {}{}", yes(signs), why.map(|why| format!(": {why}")).unwrap_or_default());
-        println!("port open  {} ({})", yes(port_is_open), spec.listen);
-        println!("filtered   {}", yes(filtered));
+        say!("signer     {} on {}, lnd {}", spec.instance, spec.network, spec.release);
+        say!("can sign   {}{}", yes(signs), why.map(|why| format!(": {why}")).unwrap_or_default());
+        say!("port open  {} ({})", yes(port_is_open), spec.listen);
+        say!("filtered   {}", yes(filtered));
         if let Some(receipt) = receipt {
-            println!("identity   {}", receipt.identity_pubkey);
+            say!("identity   {}", receipt.identity_pubkey);
         }
     }
     Ok(if signs { ExitCode::SUCCESS } else { ExitCode::from(Exit::Refused as u8) })

@@ -10,7 +10,7 @@ use crate::plan::{self, Journal, Machine, Plan, Step};
 use crate::release::pins::{self, Arch, Release};
 use crate::release::{self, Archive, Verified};
 use crate::spec::{Instance, Mode, Network, Spec};
-use crate::ui::{self, progress::Progress};
+use crate::ui::{self, progress::Progress, say};
 use crate::watch_only::conf::Flavour;
 use crate::watch_only::{self, InitRequest, Ready};
 use clap::Args;
@@ -125,19 +125,19 @@ fn show(
             "signer": ready.signer.to_string(), "watch_only": ready.endpoint.to_string(), "proof": ready.proof,
             "bundle": bundle, "pids": if keep { pids } else { Vec::new() },
         });
-        println!("{object}");
+        say!("{object}");
         return;
     }
-    println!("lnd         {}, its hash is the pinned one", release.version);
-    println!("signer      {}, holds the keys, no chain, no peers", ready.signer);
-    println!("watch-only  {}, holds no key; its wallet was made from the bundle", ready.endpoint);
-    println!("signed      {:?}", ready.proof.message);
-    println!("signature   {}", ready.proof.signature);
-    println!("proved      it is by {}, which the bundle's accounts derive", ready.proof.identity_pubkey);
-    println!("bundle      {}", bundle.display());
+    say!("lnd         {}, its hash is the pinned one", release.version);
+    say!("signer      {}, holds the keys, no chain, no peers", ready.signer);
+    say!("watch-only  {}, holds no key; its wallet was made from the bundle", ready.endpoint);
+    say!("signed      {:?}", ready.proof.message);
+    say!("signature   {}", ready.proof.signature);
+    say!("proved      it is by {}, which the bundle's accounts derive", ready.proof.identity_pubkey);
+    say!("bundle      {}", bundle.display());
     if keep {
         let pids = pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        println!("running     stop both with: kill {pids}");
+        say!("running     stop both with: kill {pids}");
     }
 }
 

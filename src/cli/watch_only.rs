@@ -4,7 +4,7 @@ use crate::bundle::Bundle;
 use crate::error::Result;
 use crate::signer::channel::Endpoint;
 use crate::spec::Network;
-use crate::ui;
+use crate::ui::{self, say};
 use crate::watch_only::conf::Flavour;
 use crate::watch_only::{self, CheckRequest, Checked, InitRequest, Ready};
 use clap::{Args, Subcommand};
@@ -116,17 +116,17 @@ fn print_ready(ready: &Ready, lnddir: &Path) {
             "proof": ready.proof,
             "pid": pid,
         });
-        println!("{object}");
+        say!("{object}");
         return;
     }
     let wallet = if ready.created { "created from the bundle" } else { "was there, and is the bundle's" };
-    println!("settings   {}", ready.conf.display());
-    println!("wallet     {wallet} ({})", ready.network);
-    println!("signature  proved: {} signed through {}", ready.signer, ready.endpoint);
-    println!("identity   {}", ready.proof.identity_pubkey);
+    say!("settings   {}", ready.conf.display());
+    say!("wallet     {wallet} ({})", ready.network);
+    say!("signature  proved: {} signed through {}", ready.signer, ready.endpoint);
+    say!("identity   {}", ready.proof.identity_pubkey);
     if let Some(pid) = pid {
-        println!("lnd        runs as process {pid}; stop it with: kill {pid}");
-        println!("           its log is {}", lnddir.join("logs").display());
+        say!("lnd        runs as process {pid}; stop it with: kill {pid}");
+        say!("           its log is {}", lnddir.join("logs").display());
     }
 }
 
@@ -141,11 +141,11 @@ fn print_checked(checked: &Checked) {
             "through_node": checked.through_node,
             "warning": checked.warning,
         });
-        println!("{object}");
+        say!("{object}");
         return;
     }
-    println!("signer     {} signs; identity {}", checked.signer, checked.at_signer.identity_pubkey);
+    say!("signer     {} signs; identity {}", checked.signer, checked.at_signer.identity_pubkey);
     if checked.through_node.is_some() {
-        println!("this node  signs through it");
+        say!("this node  signs through it");
     }
 }

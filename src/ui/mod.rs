@@ -4,6 +4,7 @@ pub mod log;
 pub mod progress;
 pub mod terminal;
 
+use std::io::Write;
 use std::sync::OnceLock;
 
 /// How much is said, decided once by the command line.
@@ -32,4 +33,18 @@ pub fn note(text: &str) {
     if !voice().quiet {
         eprintln!("{text}");
     }
+}
+
+/// Prints one line of result on standard output, as `println!` does, through [`print_line`].
+#[macro_export]
+macro_rules! say {
+    ($($part:tt)*) => { $crate::ui::print_line(&format!($($part)*)) };
+}
+pub use say;
+
+/// Prints one line of result on standard output. Control characters in it are shown as escapes; a reader that went away
+/// (`lsm ... | head -1`) is no fault.
+pub fn print_line(text: &str) {
+    // The work is done: who does not want to read its result does not undo it.
+    let _ = writeln!(std::io::stdout(), "{}", crate::error::plain(text));
 }
