@@ -151,7 +151,8 @@ mod tests {
         for file in files {
             let text = std::fs::read_to_string(&file).unwrap();
             let text = text.split("#[cfg(test)]").next().unwrap();
-            for id in text.split("Code::").skip(1).filter_map(|rest| rest.split_once("(\"")?.1.split('"').next()) {
+            let is_id = |part: &&str| part.starts_with("E-");
+            for id in text.split('"').skip(1).step_by(2).filter(is_id) {
                 let parts: Vec<_> = id.split('-').collect();
                 assert!(matches!(parts[..], ["E", _, number] if number.len() == 3), "{id} in {}", file.display());
                 assert_eq!(seen.insert(id.to_owned(), file.clone()), None, "{id} stands twice");
