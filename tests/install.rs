@@ -58,10 +58,13 @@ fn install_watched(stage: &Stage) -> Watched {
         let processes = watch::processes(threads, &stage.host, &over);
         let modes = watch::modes(threads, &stage.host, SECRET_FOLDERS, &over);
         let until = watch::Until(&over);
-        let done = port::call_while(&stage.host, || stage.install(&["--verbose", "--verbose"]));
+        let said = port::call_while(&stage.host, || {
+            let done = stage.install(&["--verbose", "--verbose"]);
+            let said = format!("{}\n{}", done.stdout, done.stderr);
+            assert_eq!(done.code, 0, "{said}");
+            said
+        });
         drop(until);
-        let said = format!("{}\n{}", done.stdout, done.stderr);
-        assert_eq!(done.code, 0, "{said}");
         let seen = (processes.join().expect("a watcher"), modes.join().expect("a watcher"));
         Watched { processes: seen.0, modes: seen.1, said }
     })

@@ -259,7 +259,8 @@ fn explain(at: &Endpoint, status: &tonic::Status) -> Error {
     } else if status.code() == tonic::Code::Unimplemented {
         Error::new(OTHER_VERSION, format!("lnd at {at} does not know this call: {words}"))
             .hint("its version differs from what lsm knows, or it was built without signrpc and walletrpc")
-    } else if status.code() == tonic::Code::Unavailable {
+    } else if status.code() == tonic::Code::Unavailable || words == "transport error" {
+        // tonic gives a connection that breaks while it is set up the code Unknown, with these words of its own.
         Error::new(BROKEN, format!("the connection to {at} broke: {words}"))
             .hint("lnd may have stopped: look into its log")
     } else {
