@@ -29,7 +29,7 @@ fn open_tempdir() -> TempDir {
 
 fn cache() -> PathBuf {
     let named = std::env::var_os("LSM_TEST_CACHE").map(PathBuf::from);
-    named.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).to_owned()).join("release")
+    named.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("release"))
 }
 
 fn lsm(cache: &Path, env: &[(&str, &str)], args: &[&str]) -> Output {
@@ -171,6 +171,16 @@ fn a_source_build_is_the_published_archive() {
     assert_eq!(built.json["provenance"][0]["kind"], "pin");
     assert_eq!(built.json["provenance"][1]["kind"], "source-build");
     assert_eq!(std::fs::read_dir(built.out.path()).unwrap().count(), 1);
+}
+
+#[test]
+#[ignore = "long: a build for another processor"]
+fn the_archive_for_arm64_is_the_pinned_one() {
+    let out = open_tempdir();
+    let args = ["release", "build", "v0.21.3-beta", "--arch", "arm64", "--out", out.path().to_str().unwrap()];
+    let output = lsm(&cache(), &[], &args);
+    assert!(output.status.success(), "{:?} {}", failure(&output), output.stderr);
+    assert!(out.path().join("lnd-linux-arm64-v0.21.3-beta.tar.gz").exists());
 }
 
 #[test]
