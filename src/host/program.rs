@@ -6,6 +6,7 @@ use crate::secret::Secret;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -197,7 +198,8 @@ impl Program {
         Err(failure(&shown, status, &last.make_contiguous().join("\n")))
     }
 
-    /// Starts it in a session of its own and leaves it running, with output appended to `log`.
+    /// Starts it in a process group of its own and leaves it running, with output appended to `log`. What it writes is
+    /// its user's alone, unless it says otherwise.
     ///
     /// # Errors
     /// Where it is not there or cannot be started.
@@ -205,7 +207,12 @@ impl Program {
         tracing::debug!(command = %self.shown(), "start");
         let errors = log.try_clone().map_err(|e| self.failed(&e.to_string()))?;
         self.command.stdout(log).stderr(errors).process_group(0);
-        self.spawn_child()
+        let prepare = || {
+            umask(Mode::from_bits_truncate(0o077));
+            Ok(())
+        };
+        // SAFETY: umask(2) is a plain system call that cannot fail; nothing is allocated.
+        unsafe { self.before_exec(prepare) }.spawn_child()
     }
 
     fn spawn_child(&mut self) -> Result<Child> {
