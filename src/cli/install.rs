@@ -34,6 +34,9 @@ pub struct Options {
     /// The bitcoin network
     #[arg(long, value_name = "NETWORK")]
     network: Network,
+    /// What the signer runs on
+    #[arg(long, value_name = "BACKEND", default_value = "native", value_parser = ["native"])]
+    backend: String,
     /// The version of lnd [default: the one that is installed, or the newest pinned one]
     #[arg(long, value_name = "V")]
     release: Option<String>,

@@ -31,16 +31,16 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// Print the result as one JSON object on standard output
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Every verb")]
     pub json: bool,
     /// Which signer on this host
-    #[arg(long, global = true, value_name = "NAME", default_value_t)]
+    #[arg(long, global = true, value_name = "NAME", default_value_t, help_heading = "Every verb")]
     pub instance: Instance,
     /// Say nothing but the result
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Every verb")]
     pub quiet: bool,
     /// Say more; twice: everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Every verb")]
     pub verbose: u8,
 }
 
@@ -54,7 +54,7 @@ pub enum Verb {
     Release(release::Verb),
     /// Turn this host into a signer; run again, bring it back to what is wanted
     Install(Box<install::Options>),
-    /// Show or import a signer's credentials bundle
+    /// Export, show or import a signer's credentials bundle
     #[command(subcommand)]
     Bundle(bundle::BundleVerb),
     /// The agent machine's side: a watch-only lnd whose signer signs

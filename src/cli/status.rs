@@ -19,7 +19,7 @@ const NOT_INSTALLED: Code = Code::refused("E-STATUS-001");
 pub fn run(common: &Common) -> Result<ExitCode> {
     let layout = Layout::new(&common.instance);
     let spec = native::read_spec(&layout.spec()).map_err(|e| {
-        Error::new(NOT_INSTALLED, format!("there is no signer {} on this host", common.instance))
+        Error::new(NOT_INSTALLED, format!("this host has no signer called {}", common.instance))
             .hint("make one with: lsm install --network NETWORK")
             .because(e)
     })?;
