@@ -68,23 +68,21 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
     check_port(plan, spec, &layout)?;
     let makes_wallet = plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
     let has_wallet = layout.database(spec).exists();
-    if plan.steps.iter().any(|step| matches!(step, Step::Password { .. })) && (has_wallet || !makes_wallet) {
-        let receipt = layout.receipt();
-        if has_wallet || receipt.exists() {
-            return Err(Error::new(PASSWORD_LOST, "the sealed password of this signer's wallet is gone")
-                .hint("put it back from a backup; a new password would not open the wallet"));
-        }
+    if makes_wallet && has_wallet && !history.kept_seed() {
+        let cause = format!("there is a wallet already: {}", layout.database(spec).display());
+        return Err(Error::new(WALLET_EXISTS, cause)
+            .hint("it is kept as it is; move its folder away, or install under another --instance"));
+    }
+    let makes_password = plan.steps.iter().any(|step| matches!(step, Step::Password { .. }));
+    if makes_password && (has_wallet || layout.receipt().exists()) {
+        return Err(Error::new(PASSWORD_LOST, "the sealed password of this signer's wallet is gone")
+            .hint("put it back from a backup; a new password would not open the wallet"));
     }
     if plan.steps.iter().any(|step| matches!(step, Step::Bundle { .. })) {
         check_parent(&wishes.bundle)?;
     }
     if !makes_wallet {
         return Ok(());
-    }
-    if has_wallet && !history.kept_seed() {
-        let cause = format!("there is a wallet already: {}", layout.database(spec).display());
-        return Err(Error::new(WALLET_EXISTS, cause)
-            .hint("it is kept as it is; move its folder away, or install under another --instance"));
     }
     let SeedSink::File(path) = &wishes.seed else { return Ok(()) };
     check_parent(path)?;

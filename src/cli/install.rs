@@ -231,7 +231,7 @@ impl Options {
             password: self.password_file.as_deref().map(absolute).transpose()?,
             bundle: self.bundle_out.as_deref().map_or_else(|| Ok(layout.bundle()), absolute)?,
             no_wallet: self.no_wallet,
-            lsm_sha256: facts::hash(Path::new("/proc/self/exe")).unwrap_or_default(),
+            lsm_sha256: facts::hash_self().unwrap_or_default(),
             others: native::read_specs()?,
         })
     }
