@@ -75,7 +75,18 @@ fn bad_arguments(stage: &Stage) {
     for bad in ["10.77.0", "10.77.0.3/33", "peer.example", "0.0.0.0/0", "10.77.0.3 accept"] {
         stage.assert_refused(2, bad, |args| set(args, &format!("--allow={bad}")));
     }
+    stage.assert_refused(2, "allows everybody", |args| {
+        set(args, "--allow=0.0.0.0/1");
+        args.push("--allow=128.0.0.0/1".into());
+    });
     stage.assert_refused(2, "--san", |args| set(args, "--listen=0.0.0.0:10012"));
+    stage.assert_refused(2, "has no port", |args| set(args, "--listen=10.77.0.2:0"));
+    for bad in ["journal", "bundle", "../x", "Signer"] {
+        stage.assert_refused(2, bad, |args| args.push(format!("--instance={bad}")));
+    }
+    for option in ["--seed-out", "--bundle-out"] {
+        stage.assert_refused(2, "no folder /root/nowhere", |args| set(args, &format!("{option}=/root/nowhere/x")));
+    }
     // Without a terminal nobody can be asked, nor a seed be shown.
     stage.assert_refused(2, "--yes", |args| drop_option(args, "--yes"));
     stage.assert_refused(2, "--seed-out", |args| drop_option(args, "--seed-out"));

@@ -1,0 +1,137 @@
+//! A host that lives on: a second signer under an unlucky name, changed wishes, a killed install, a lost password.
+
+mod lab;
+mod stage;
+
+use lab::net::Met;
+use lab::wait_for;
+use stage::{PASSWORD, PORT, SEED, Stage};
+use std::fs;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Stage {
+    /// Installs another signer beside the first, on `port`, under a name that is a word of nft's.
+    fn second(&self, name: &str, port: u16) -> Vec<String> {
+        let mut args = self.source();
+        args.splice(0..0, ["install".to_owned(), "--network=regtest".to_owned()]);
+        args.extend([
+            format!("--instance={name}"),
+            format!("--listen=10.77.0.2:{port}"),
+            "--allow=10.77.0.3".to_owned(),
+            format!("--seed-out=/root/out/{name}.seed"),
+            format!("--bundle-out=/root/out/{name}"),
+            "--yes".to_owned(),
+        ]);
+        args
+    }
+
+    fn meets(&self, port: u16) -> (Met, Met) {
+        let knock = |peer: &lab::net::Peer| peer.knock("10.77.0.2", port, PATIENCE);
+        (knock(self.host.allowed()), knock(self.host.stranger()))
+    }
+
+    fn assert_guarded(&self, port: u16) {
+        assert!(matches!(self.meets(port), (Met::Open, Met::Silence)), "{port}");
+    }
+}
+
+#[test]
+fn signers_of_one_host_share_a_filter_whatever_their_names() {
+    let Some(mut stage) = Stage::boot("again-names") else { return };
+    stage.install(&[]).ok();
+    // At the same time, or one of them after the other: neither may lose the other's rules.
+    let (drop, output) = (stage.second("drop", PORT + 1), stage.second("output", PORT + 2));
+    std::thread::scope(|threads| {
+        let other = threads.spawn(|| stage.host.lsm(&output));
+        let one = stage.host.lsm(&drop);
+        let other = other.join().expect("an install");
+        for (done, args) in [(one, &drop), (other, &output)] {
+            if done.code != 0 {
+                assert!(done.stderr.contains("E-PLAN-002"), "{}", done.stderr);
+                stage.host.lsm(args).ok();
+            }
+        }
+    });
+    for port in [PORT, PORT + 1, PORT + 2] {
+        stage.assert_guarded(port);
+    }
+    stage.host.reboot();
+    for (unit, port) in [("lsm@signer", PORT), ("lsm@drop", PORT + 1), ("lsm@output", PORT + 2)] {
+        wait_for(unit, Duration::from_secs(90), || {
+            (stage.is_active(unit) && matches!(stage.meets(port).0, Met::Open)).then_some(())
+        });
+        stage.assert_guarded(port);
+    }
+}
+
+#[test]
+fn wishes_change_and_what_is_lost_is_not_made_up() {
+    let Some(stage) = Stage::boot("again-wishes") else { return };
+    stage.install(&[]).ok();
+    stage.assert_guarded(PORT);
+
+    // Both ways between the modes, over the same wallet, with all else as it was.
+    let again = ["install".to_owned(), "--network=regtest".to_owned()];
+    for mode in ["--mode=host", "--mode=isolated"] {
+        stage.install_with(&again, &[mode]).ok();
+        stage.assert_guarded(PORT);
+        let plan = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();
+        assert!(plan["steps"].as_array().is_some_and(|steps| steps.iter().all(|s| s["kind"] != "wallet")), "{plan}");
+    }
+    // The allowlist, while the old peer's connection stands: it is cut off.
+    stage.install_with(&again, &["--allow=10.77.0.4"]).ok();
+    assert!(matches!(stage.meets(PORT), (Met::Silence, Met::Open)));
+    stage.install_with(&again, &["--allow=none"]).ok();
+    assert!(matches!(stage.meets(PORT), (Met::Silence, Met::Silence)));
+    stage.install_with(&again, &["--allow=10.77.0.3"]).ok();
+
+    // The password is gone: no new one takes its place, and the wallet is left alone.
+    let sealed = fs::read(stage.host.path(PASSWORD)).unwrap();
+    fs::remove_file(stage.host.path(PASSWORD)).unwrap();
+    let done = stage.install_with(&again, &[]);
+    assert!(done.code == 1 && done.stderr.contains("password of this signer's wallet is gone"), "{done:?}");
+    assert!(!stage.host.path(PASSWORD).exists());
+    fs::write(stage.host.path(PASSWORD), sealed).unwrap();
+    stage.host.sh("systemctl restart lsm@signer && lsm status || /root/lsm status").ok();
+
+    // A pipe where lnd's macaroon was: root does not wait on it.
+    stage.host.sh("rm /run/lsm/signer-admin/admin.macaroon && mkfifo /run/lsm/signer-admin/admin.macaroon").ok();
+    let done = stage.host.run(["timeout", "20", "/root/lsm", "bundle", "export", "--out", "/root/out/new", "--yes"]);
+    assert!(done.code == 2 || done.code == 3, "{done:?}");
+    assert!(done.stderr.contains("no plain file"), "{done:?}");
+}
+
+#[test]
+fn an_install_killed_while_the_wallet_is_made_goes_on_and_takes_no_other_seed() {
+    let Some(stage) = Stage::boot("again-killed") else { return };
+    for moment in ["seed-writing", "seed-kept"] {
+        // As a power cut would: at the moment when the journal has that line.
+        let kill = format!(
+            "({} & echo $! >/run/lsm.pid; wait) & \
+             until grep -q {moment} /var/lib/lsm/journal/signer.jsonl 2>/dev/null; do :; done; kill -9 $(cat /run/lsm.pid)",
+            std::iter::once("/root/lsm".to_owned())
+                .chain(stage.arguments())
+                .map(|arg| format!("'{arg}'"))
+                .chain(["--yes >/dev/null 2>&1".to_owned()])
+                .collect::<Vec<_>>()
+                .join(" ")
+        );
+        stage.host.sh(&kill);
+    }
+    // Somebody else's seed lies where this one's was to go: it is not touched.
+    let ours = fs::read(stage.host.path(SEED)).unwrap_or_default();
+    fs::write(stage.host.path(SEED), "another signer's words").unwrap();
+    let has_wallet = stage.host.path("/var/lib/lsm/signer/data/chain/bitcoin/regtest/wallet.db").exists();
+    let done = stage.install(&[]);
+    assert_eq!(fs::read(stage.host.path(SEED)).unwrap(), b"another signer's words");
+    if !has_wallet {
+        assert!(done.code == 1 && done.stderr.contains(SEED), "{done:?}");
+        fs::write(stage.host.path(SEED), ours).unwrap();
+        stage.install(&[]).ok();
+        assert_eq!(fs::read_to_string(stage.host.path(SEED)).unwrap().lines().count(), 24);
+    }
+    stage.assert_guarded(PORT);
+    assert!(!stage.is_active("lsm-create@signer"));
+}
