@@ -23,6 +23,9 @@ const NO_MACAROON: Code = Code::lacking("E-WATCH-002");
 /// The folder in lnd's that holds the bundle.
 pub const CREDENTIALS: &str = "signer-credentials";
 
+/// The file in lnd's folder with the process number of an lnd that lsm started.
+pub const PID_FILE: &str = "lsm-lnd.pid";
+
 /// A signature that was made and checked.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Proof {

@@ -6,6 +6,7 @@ use crate::plan::step::{Access, Door, Process, Runner, SeedSink, Step};
 use crate::release::pins::{Arch, Release};
 use crate::render::lnd_conf::{LndConf, render_lnd_conf};
 use crate::spec::Spec;
+use crate::watch_only;
 use std::path::{Path, PathBuf};
 
 /// The places of a trial below one folder.
@@ -57,7 +58,7 @@ impl Layout {
 
     /// The file with the number of the watch-only node's process.
     pub fn watch_only_pid(&self) -> PathBuf {
-        self.root.join("watch-only.pid")
+        self.watch_only().join(watch_only::PID_FILE)
     }
 
     fn door(&self) -> Door {

@@ -56,15 +56,15 @@ pub fn run(options: &Options) -> Result<()> {
     })?;
     let nodes = Nodes { layout: &layout, release, keep: false };
     let spec = spec(release)?;
-    let archive = sign_up(&spec, release, &layout)?;
+    let archive = raise_signer(&spec, release, &layout)?;
     let bundle = layout.bundle();
-    let ready = watch(&spec, release, &layout)?;
+    let ready = raise_watch_only(&spec, release, &layout)?;
     show(&layout, release, archive.as_ref(), &bundle, &ready, options.keep);
     nodes.end(options.keep)
 }
 
 /// The signer: the same steps, interpreter and journal as an install.
-fn sign_up(spec: &Spec, release: &'static Release, layout: &Layout) -> Result<Option<Verified<Archive>>> {
+fn raise_signer(spec: &Spec, release: &'static Release, layout: &Layout) -> Result<Option<Verified<Archive>>> {
     let arch = Arch::of_this_machine()?;
     let wanted = foreground::steps(spec, release, arch, layout)?;
     let mut facts = Facts::gather();
@@ -77,7 +77,7 @@ fn sign_up(spec: &Spec, release: &'static Release, layout: &Layout) -> Result<Op
 }
 
 /// The watch-only node, which proves a signature of the signer.
-fn watch(spec: &Spec, release: &Release, layout: &Layout) -> Result<Ready> {
+fn raise_watch_only(spec: &Spec, release: &Release, layout: &Layout) -> Result<Ready> {
     let folder = layout.watch_only();
     let listen = free_port()?;
     file::make_folder(&folder, Access::mode(0o700))?;
@@ -98,9 +98,6 @@ fn watch(spec: &Spec, release: &Release, layout: &Layout) -> Result<Ready> {
         network: Some(spec.network),
     })?;
     drop(shown);
-    if let Some(lnd) = &ready.lnd {
-        file::replace(&layout.watch_only_pid(), format!("{}\n", lnd.id()).as_bytes(), Access::mode(0o600))?;
-    }
     Ok(ready)
 }
 

@@ -1,7 +1,7 @@
 //! `watch-only init`: credentials, settings, wallet, proof; run again it finds everything done.
 
 use super::conf::{Conf, Flavour, Settings};
-use super::{CREDENTIALS, Local, Proof, check, choose_host, prove};
+use super::{CREDENTIALS, Local, PID_FILE, Proof, check, choose_host, prove};
 use crate::bundle::Bundle;
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
@@ -192,11 +192,13 @@ fn has_wallet(conf: &Conf, lnddir: &Path, network: Network) -> bool {
 
 fn start(lnd: &Path, lnddir: &Path, place: &Place) -> Result<Child> {
     let log = file::append(&lnddir.join(LOG), 0o600)?;
-    Program::new(lnd)
+    let child = Program::new(lnd)
         .arg(format!("--lnddir={}", lnddir.display()))
         .arg(format!("--configfile={}", place.path.display()))
         .env("HOME", lnddir)
-        .start(log)
+        .start(log)?;
+    file::replace(&lnddir.join(PID_FILE), format!("{}\n", child.id()).as_bytes(), Access::mode(0o600))?;
+    Ok(child)
 }
 
 /// Waits for lnd, gives it the wallet where it has none, and proves a signature.
