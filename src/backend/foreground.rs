@@ -41,9 +41,14 @@ impl Layout {
         self.root.join("bundle")
     }
 
+    /// The folder of every release.
+    pub fn programs(&self) -> PathBuf {
+        self.root.join("lnd")
+    }
+
     /// The folder of a release.
     pub fn lnd(&self, release: &Release) -> PathBuf {
-        self.root.join("lnd").join(&release.version)
+        self.programs().join(&release.version)
     }
 
     /// The wallet's receipt.
@@ -107,7 +112,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
     })?;
     let folder = |path: PathBuf| Step::Folder { path, access: Access::mode(0o700) };
     Ok(vec![
-        folder(layout.root.join("lnd")),
+        folder(layout.programs()),
         folder(lnd.clone()),
         Step::Release {
             version: release.version.clone(),

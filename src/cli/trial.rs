@@ -48,13 +48,13 @@ pub fn run(options: &Options) -> Result<()> {
     let root = root()?;
     let layout = Layout::new(&root);
     let release = pins::newest();
-    clear(&layout, release)?;
+    clear(&layout)?;
     let left = layout.clone();
     process::on_interrupt(move || {
         // The next trial takes away what cannot be taken away now.
-        let _ = stop(&left, release);
+        let _ = stop(&left);
     })?;
-    let nodes = Nodes { layout: &layout, release, keep: false };
+    let nodes = Nodes { layout: &layout, keep: false };
     let spec = spec(release)?;
     let archive = raise_signer(&spec, release, &layout)?;
     let bundle = layout.bundle();
@@ -141,14 +141,13 @@ fn show(
 /// The two nodes; stopped when they go out of sight, whatever happened.
 struct Nodes<'a> {
     layout: &'a Layout,
-    release: &'a Release,
     keep: bool,
 }
 
 impl Nodes<'_> {
     fn end(mut self, keep: bool) -> Result<()> {
         self.keep = true;
-        if keep { Ok(()) } else { stop(self.layout, self.release) }
+        if keep { Ok(()) } else { stop(self.layout) }
     }
 }
 
@@ -156,16 +155,14 @@ impl Drop for Nodes<'_> {
     fn drop(&mut self) {
         if !self.keep {
             // The error that brought us here is the one worth telling.
-            let _ = stop(self.layout, self.release);
+            let _ = stop(self.layout);
         }
     }
 }
 
-/// The watch-only node first: it would stop by itself, in haste, without its signer.
-fn stop(layout: &Layout, release: &Release) -> Result<()> {
-    let lnd = layout.lnd(release).join("lnd");
-    process::stop(&layout.watch_only_pid(), &lnd)?;
-    process::stop(&layout.signer_pid(), &lnd)
+/// Both nodes, and what an interrupted trial may have left: whatever runs from the trial's own lnd.
+fn stop(layout: &Layout) -> Result<()> {
+    process::end_below(&layout.programs())
 }
 
 fn running(pid_file: &Path, layout: &Layout, release: &Release) -> Option<u32> {
@@ -173,8 +170,8 @@ fn running(pid_file: &Path, layout: &Layout, release: &Release) -> Option<u32> {
 }
 
 /// Takes away what an earlier trial left, but not the verified lnd.
-fn clear(layout: &Layout, release: &Release) -> Result<()> {
-    stop(layout, release)?;
+fn clear(layout: &Layout) -> Result<()> {
+    stop(layout)?;
     for folder in [layout.signer(), layout.watch_only(), layout.bundle()] {
         file::remove_tree(&folder)?;
     }
@@ -197,7 +194,8 @@ fn root() -> Result<PathBuf> {
         file::make_folder(&parent, Access::mode(0o700))?;
     }
     file::make_folder(&root, Access::mode(0o700))?;
-    Ok(root)
+    // As the kernel names the programs that run from it.
+    root.canonicalize().map_err(|e| Error::new(NO_HOME, format!("cannot use {}: {e}", root.display())))
 }
 
 /// A port of the loopback that nobody has: the kernel names one, and it is free again at once.

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,40 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// Ends every process of this user whose program is below `folder`, however it came to run: asks, waits, and insists
+/// after ten seconds. One that is started meanwhile is ended too.
+///
+/// # Errors
+/// Where one does not end.
+pub fn end_below(folder: &Path) -> Result<()> {
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let (mut asked, end) = (BTreeSet::new(), Instant::now() + PATIENCE);
+        while Instant::now() < end {
+            let running = running_below(folder);
+            if running.is_empty() {
+                return Ok(());
+            }
+            for pid in running {
+                if asked.insert(pid) {
+                    // One that is gone by now is what is wanted.
+                    let _ = kill(pid, signal);
+                }
+                let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Err(Error::new(CANNOT_STOP, format!("what runs from {} does not end", folder.display())))
+}
+
+/// The processes whose program is below `folder`, of those that this user may look at.
+fn running_below(folder: &Path) -> BTreeSet<Pid> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeSet::new() };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let runs = |pid: &i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(folder));
+    numbers.filter(runs).map(Pid::from_raw).collect()
 }
 
 /// Ends the process kept in `pid_file`, if it runs and is `program`: asks, waits, and insists after ten seconds.
