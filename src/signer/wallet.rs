@@ -1,4 +1,4 @@
-//! A wallet's life over gRPC: how far lnd has come, the seed, creating, unlocking, changing the password.
+//! A wallet's life over gRPC: how far lnd has come, the seed, creating, unlocking.
 
 use crate::error::{Code, Error, Result};
 use crate::secret::Secret;
@@ -188,21 +188,6 @@ impl Node {
         let request = lnrpc::UnlockWalletRequest { wallet_password: password.expose().to_vec() };
         self.call(WALLET_DEADLINE, request, |channel, request| async {
             WalletUnlockerClient::new(channel).unlock_wallet(request).await
-        })
-        .map(drop)
-    }
-
-    /// Changes the password of a locked wallet, which opens it.
-    ///
-    /// # Errors
-    /// Where the call fails or the current password is wrong.
-    pub fn change_password(&self, current: &Secret, new: &Secret) -> Result<()> {
-        let request = lnrpc::ChangePasswordRequest {
-            current_password: current.expose().to_vec(),
-            new_password: new.expose().to_vec(),
-        };
-        self.call(WALLET_DEADLINE, request, |channel, request| async {
-            WalletUnlockerClient::new(channel).change_password(request).await
         })
         .map(drop)
     }
