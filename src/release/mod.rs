@@ -5,6 +5,7 @@ mod download;
 mod gomodule;
 pub mod pins;
 mod stamp;
+pub mod trust;
 mod verified;
 mod workshop;
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
+use time::macros::format_description;
 
 const UNKNOWN_VERSION: Code = Code::usage("E-RELEASE-001");
 const UNKNOWN_ARCH: Code = Code::usage("E-RELEASE-002");
@@ -83,6 +84,8 @@ pub struct Release {
     pub version: String,
     /// The judgement.
     pub status: Status,
+    /// The day on which it was pinned (`2026-11-22`): no signature that is younger counts.
+    pub pinned: String,
     /// Why it is not current.
     pub reason: Option<String>,
     /// What a build from source starts with.
@@ -183,6 +186,12 @@ impl Release {
         })
     }
 
+    /// The end of the day on which it was pinned, in UTC, seconds since 1970; nothing where it names no day.
+    pub fn pinned_until(&self) -> Option<i64> {
+        let day = time::Date::parse(&self.pinned, format_description!("[year]-[month]-[day]")).ok()?;
+        Some(day.with_time(time::Time::MAX).assume_utc().unix_timestamp())
+    }
+
     /// Whether it may be installed, the operator having accepted the risk of version `accepted`.
     ///
     /// # Errors
@@ -210,7 +219,7 @@ fn known() -> String {
 }
 
 /// The three numbers of `v1.2.3-beta` or `1.2.3`.
-fn numbers(version: &str) -> Option<[u32; 3]> {
+pub(super) fn numbers(version: &str) -> Option<[u32; 3]> {
     let plain = version.strip_prefix('v').unwrap_or(version).split('-').next()?;
     let parts: Vec<u32> = plain.split('.').map(|p| p.parse().ok()).collect::<Option<_>>()?;
     parts.try_into().ok()
@@ -229,6 +238,7 @@ mod tests {
         for release in all() {
             assert_eq!(release.reason.is_none(), release.status == Status::Current, "{}", release.version);
             assert!(release.archive.values().all(|p| is_sha256(&p.sha256)), "{}", release.version);
+            assert!(release.pinned_until().is_some(), "{}", release.version);
             assert!(release.archive.is_empty() || release.source.is_some(), "{}", release.version);
             if let Some(source) = &release.source {
                 assert!(toolchain(&source.go, Arch::Amd64).is_some_and(|h| h.starts_with("h1:")));
