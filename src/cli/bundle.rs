@@ -87,7 +87,7 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     }
     install::consent(&args.machine, &plan)?;
     let mut journal = install::open_journal(&layout)?;
-    plan::apply(&plan, "bundle export", &mut journal, &Machine { archive: None })?;
+    plan::apply(&plan, "bundle export", &mut journal, &Machine::default())?;
     if ui::voice().json {
         say!("{}", serde_json::json!({"bundle": out}));
     } else {

@@ -40,7 +40,7 @@ pub struct Options {
     /// The version of lnd [default: the one that is installed, or the newest pinned one]
     #[arg(long, value_name = "V")]
     release: Option<String>,
-    /// An archive of lnd, or a folder that holds one; its hash has to be the pinned one
+    /// An archive of lnd, or a folder as `lsm release fetch` makes it; verified again, without any network
     #[arg(long, value_name = "ARCHIVE|DIR", conflicts_with = "source")]
     from: Option<PathBuf>,
     /// Build lnd from source, without trying to download it
@@ -73,9 +73,12 @@ pub struct Options {
     /// Make everything but the wallet, and open no port
     #[arg(long)]
     no_wallet: bool,
-    /// Install this version in spite of its known fault
+    /// Install this version in spite of its known fault, or though a newer one is installed; the journal keeps it
     #[arg(long, value_name = "V")]
     accept_risk: Option<String>,
+    /// Install only with this many good signatures of lnd's signers on the manifest
+    #[arg(long, value_name = "N", conflicts_with = "source")]
+    quorum: Option<usize>,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -132,7 +135,8 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     // Until the lock was taken another lsm may have been at work, on this signer or on one that shares its filter.
     let look = Look::take(options, &common.instance)?;
     look.check(options)?;
-    plan::apply(&look.plan, VERB, &mut journal, &Machine { archive: archive.as_ref() })
+    let machine = Machine { archive: archive.as_ref(), accepted_risk: options.accept_risk.as_deref() };
+    plan::apply(&look.plan, VERB, &mut journal, &machine)
         .map_err(|e| e.hint_if_none("mend it and run the same command again: it goes on where it stopped"))?;
     finish(&look, true)
 }
@@ -157,8 +161,9 @@ impl Look {
         let spec = options.spec(instance, &facts)?;
         let release = pins::find(&spec.release)?;
         let layout = Layout::new(instance);
-        if !native::read_spec(&layout.spec()).is_ok_and(|there| there.release == spec.release) {
-            release.admit(options.accept_risk.as_deref())?;
+        let there = native::read_spec(&layout.spec()).ok().map(|there| there.release);
+        if there.as_ref() != Some(&spec.release) {
+            release.admit(there.as_deref(), options.accept_risk.as_deref())?;
         }
         let wishes = options.wishes(&layout)?;
         let wanted = native::steps(&spec, release, Arch::of_this_machine()?, &wishes)?;
@@ -244,9 +249,9 @@ impl Options {
         }
         let (arch, cache) = (Arch::of_this_machine()?, release::default_cache()?);
         let archive = match &self.from {
-            Some(path) => release::verify_as(path, release, arch)?,
+            Some(path) => release::verify_as(path, release, arch, self.quorum)?,
             None if self.source => release::build(release, arch, &cache, &cache)?,
-            None => release::obtain(release, arch, &cache)?,
+            None => release::obtain(release, arch, &cache, self.quorum)?,
         };
         Ok(Some(archive))
     }

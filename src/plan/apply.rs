@@ -14,7 +14,7 @@ pub fn apply(plan: &Plan, verb: &str, journal: &mut Journal, machine: &Machine<'
     if plan.is_empty() {
         return Ok(());
     }
-    journal.begin(verb, plan.steps.len())?;
+    journal.begin(verb, plan.steps.len(), machine.accepted_risk)?;
     for (place, step) in plan.steps.iter().enumerate() {
         let shown = Progress::new(&step.describe(), None);
         journal.intend(place, step)?;

@@ -43,6 +43,14 @@ pub enum Event {
         verb: String,
         /// How many steps it has.
         steps: usize,
+        /// The version of lnd whose risk the operator accepted by name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accepted_risk: Option<String>,
+    },
+    /// An lnd is about to be unpacked: what it is and how lsm knows.
+    Evidence {
+        /// Version, processor, hash and provenance, as `release verify --json` shows them.
+        archive: Value,
     },
     /// A step is about to be done.
     Intent {
@@ -206,12 +214,12 @@ impl Journal {
         &self.history
     }
 
-    /// Begins a plan.
+    /// Begins a plan; `accepted_risk` is the version of lnd whose risk the operator accepted.
     ///
     /// # Errors
     /// As [`Journal::write`].
-    pub fn begin(&mut self, verb: &str, steps: usize) -> Result<()> {
-        self.write(Event::Begin { verb: verb.to_owned(), steps })
+    pub fn begin(&mut self, verb: &str, steps: usize, accepted_risk: Option<&str>) -> Result<()> {
+        self.write(Event::Begin { verb: verb.to_owned(), steps, accepted_risk: accepted_risk.map(str::to_owned) })
     }
 
     /// Says what is about to be done, with what is at its paths now.
@@ -282,7 +290,7 @@ mod tests {
     fn a_torn_last_line_is_dropped_and_the_plan_known_to_be_unfinished() {
         let (_folder, path) = place();
         let mut journal = Journal::open(&path).unwrap();
-        journal.begin("install", 1).unwrap();
+        journal.begin("install", 1, None).unwrap();
         journal.write(Event::SeedKept { file: Some("/s".into()) }).unwrap();
         drop(journal);
         let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
@@ -299,9 +307,9 @@ mod tests {
     fn another_verbs_failure_does_not_make_an_install_unfinished() {
         let (_folder, path) = place();
         let mut journal = Journal::open(&path).unwrap();
-        journal.begin("install", 0).unwrap();
+        journal.begin("install", 0, Some("v1")).unwrap();
         journal.write(Event::End).unwrap();
-        journal.begin("bundle export", 1).unwrap();
+        journal.begin("bundle export", 1, None).unwrap();
         journal.write(Event::Failed { step: 0, code: "E-X-001".into() }).unwrap();
         assert!(!journal.history().is_unfinished("install"));
         assert!(journal.history().is_unfinished("bundle export"));

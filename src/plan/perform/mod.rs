@@ -11,15 +11,16 @@ use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
 use crate::host::program::Program;
 use crate::host::user;
-use crate::plan::journal::Journal;
+use crate::plan::journal::{Event, Journal};
 use crate::plan::step::{Access, Door, Runner, Step};
-use crate::release::{Archive, Verified};
+use crate::release::{self, Archive, Verified};
 use crate::secret::Secret;
 use crate::signer::certificate::Certificate;
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::Macaroon;
 use crate::signer::{Node, wallet::State};
 use crate::ui::progress::Progress;
+use serde_json::json;
 use std::fs::File;
 use std::path::Path;
 
@@ -34,9 +35,12 @@ const BAD_PASSWORD: Code = Code::usage("E-PLAN-012");
 const SHORTEST_PASSWORD: usize = 8;
 
 /// What steps need besides themselves.
+#[derive(Default)]
 pub struct Machine<'a> {
     /// The verified lnd that a plan with a release step unpacks.
     pub archive: Option<&'a Verified<Archive>>,
+    /// The version of lnd whose risk the operator accepted by name.
+    pub accepted_risk: Option<&'a str>,
 }
 
 pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>, shown: &Progress) -> Result<()> {
@@ -44,7 +48,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Folder { path, access } => file::make_folder(path, resolve(access)?),
         Step::Text { path, access, text } => file::replace(path, text.as_bytes(), resolve(access)?),
         Step::Lsm { path, .. } => copy_self(path),
-        Step::Release { folder, .. } => unpack(folder, machine),
+        Step::Release { folder, .. } => unpack(folder, journal, machine),
         Step::Users { file, .. } => Program::new("systemd-sysusers").arg(file).run().map(drop),
         Step::Folders { file, .. } => Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop),
         Step::Password { keep, from } => keep_password(keep, from.as_deref()),
@@ -92,13 +96,13 @@ fn resolve(access: &Access) -> Result<FileAccess> {
     Ok(FileAccess::owned(access.mode, owner))
 }
 
-fn unpack(folder: &Path, machine: &Machine<'_>) -> Result<()> {
+fn unpack(folder: &Path, journal: &mut Journal, machine: &Machine<'_>) -> Result<()> {
     let archive = machine.archive.ok_or_else(|| Error::new(NO_ARCHIVE, "there is no verified lnd to unpack"))?;
+    journal.write(Event::Evidence { archive: json!(**archive) })?;
     file::make_folder(folder, FileAccess::mode(0o755))?;
     archive.unpack(folder, Durable::Yes)?;
-    let provenance = serde_json::to_vec_pretty(&**archive)
-        .map_err(|e| Error::new(NO_ARCHIVE, "the archive's provenance cannot be written").because(e))?;
-    file::replace(&folder.join("provenance.json"), &provenance, FileAccess::mode(0o644))
+    let provenance = format!("{:#}\n", json!(**archive));
+    file::replace(&folder.join(release::PROVENANCE), provenance.as_bytes(), FileAccess::mode(0o644))
 }
 
 /// The running program, not the file of its name: that may have been replaced since.
