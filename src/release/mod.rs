@@ -1,9 +1,14 @@
 //! A verified lnd: pinned releases, fetched or built from source, and never handed out unless the hash is the pinned one.
 
+mod armor;
 mod build;
+pub mod certificate;
 mod download;
 mod gomodule;
+pub mod manifest;
+pub mod openpgp;
 pub mod pins;
+pub mod quorum;
 mod stamp;
 pub mod trust;
 mod verified;
