@@ -1,13 +1,22 @@
 //! Bounded, traversal-proof tar.gz in, and the official release's tar out, byte for byte.
 
 use crate::error::{Code, Error, Result};
-use flate2::read::GzDecoder;
-use std::io::{Read, Write};
+use flate2::bufread::GzDecoder;
+use std::io::{BufRead, ErrorKind, Read, Write};
 use tar::{EntryType, Header};
 
 const DAMAGED: Code = Code::unverified("E-ARCHIVE-001");
 const UNEXPECTED: Code = Code::unverified("E-ARCHIVE-002");
 const CANNOT_WRITE: Code = Code::lacking("E-ARCHIVE-003");
+const CUT_SHORT: Code = Code::unverified("E-ARCHIVE-004");
+const TOO_LARGE: Code = Code::unverified("E-ARCHIVE-005");
+const TRAILING: Code = Code::unverified("E-ARCHIVE-006");
+
+/// How many bytes [`unpack`] hands out at once.
+pub const PART: usize = 256 << 10;
+
+/// A tar is made of blocks of this size.
+const BLOCK: usize = 512;
 
 /// 2020-01-01 00:00:00 UTC, the time of every entry (lnd's scripts/release.sh).
 const MTIME: u64 = 1_577_836_800;
@@ -81,40 +90,156 @@ impl Write for Counted<'_> {
     }
 }
 
-/// Reads a tar.gz that must hold `folder` and exactly the plain files `names` in it, and hands each file to `each`.
-/// At most `limit` bytes are unpacked. Links, devices, extension headers and any other name are refused.
+/// Reads a tar.gz that must hold one folder and in it exactly the plain files `names`, and hands their bytes, in parts of
+/// at most [`PART`] bytes, to `each` with the file's place in `names`. At most `limit` bytes are unpacked. Links,
+/// devices, extension headers, any other name, and anything after the end are refused.
 ///
 /// # Errors
 /// Where the archive is cut short, damaged, too large, or holds something else; and what `each` ends with.
 pub fn unpack(
-    gz: &[u8],
-    folder: &str,
+    gz: impl BufRead,
     names: &[&str],
     limit: u64,
-    mut each: impl FnMut(&str, &mut dyn Read) -> Result<()>,
+    each: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let damaged = |e: std::io::Error| Error::new(DAMAGED, format!("the archive is damaged: {e}"));
-    let mut missing = names.to_vec();
-    let mut tar = tar::Archive::new(GzDecoder::new(gz).take(limit));
-    // Raw: a long-name or pax header comes out as an entry of its own kind and is refused, never obeyed.
-    for entry in tar.entries().map_err(damaged)?.raw(true) {
-        let mut entry = entry.map_err(damaged)?;
-        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let kind = entry.header().entry_type();
-        if kind == EntryType::Directory && path.trim_end_matches('/') == folder {
-            continue;
+    let mut from = Inflated { gz: GzDecoder::new(gz), left: limit };
+    let mut seen = Seen { names, missing: (0..names.len()).collect(), top: None, folder: false };
+    let mut part = vec![0; PART];
+    loop {
+        let mut block = [0; BLOCK];
+        from.fill(&mut block)?;
+        if block == [0; BLOCK] {
+            break;
         }
-        let inside = path.strip_prefix(folder).and_then(|p| p.strip_prefix('/'));
-        let place = missing.iter().position(|n| Some(*n) == inside);
-        let (EntryType::Regular, Some(place)) = (kind, place) else {
-            return Err(Error::new(UNEXPECTED, format!("the archive holds something that it must not: {path:?}")));
+        let (place, size) = seen.admit(&block)?;
+        if size > from.left {
+            return Err(Error::new(TOO_LARGE, format!("the archive unpacks to more than {limit} bytes")));
+        }
+        let mut left = size;
+        while left > 0 {
+            let part = &mut part[..left.min(PART as u64) as usize];
+            from.fill(part)?;
+            left -= part.len() as u64;
+            each(place, part)?;
+        }
+        from.hold_zeros(size.next_multiple_of(BLOCK as u64) - size)?;
+    }
+    if let Some(place) = seen.missing.first() {
+        return Err(Error::new(UNEXPECTED, format!("the archive lacks {}", names[*place])));
+    }
+    from.end()
+}
+
+/// The inflated side, which never gives more than `left` bytes.
+struct Inflated<R> {
+    gz: GzDecoder<R>,
+    left: u64,
+}
+
+impl<R: BufRead> Inflated<R> {
+    fn fill(&mut self, part: &mut [u8]) -> Result<()> {
+        let left = self.left.checked_sub(part.len() as u64);
+        self.left = left.ok_or_else(|| Error::new(TOO_LARGE, "the archive unpacks to more than it may"))?;
+        self.gz.read_exact(part).map_err(damaged)
+    }
+
+    fn hold_zeros(&mut self, count: u64) -> Result<()> {
+        let mut part = [0; BLOCK];
+        let part = &mut part[..count as usize];
+        self.fill(part)?;
+        if part.iter().all(|b| *b == 0) {
+            Ok(())
+        } else {
+            Err(trailing("a file's last block is not filled with zeros"))
+        }
+    }
+
+    /// After the first block of zeros: a second one, no more than GNU tar fills up with, and nothing after the gzip member.
+    fn end(mut self) -> Result<()> {
+        self.hold_zeros(BLOCK as u64)?;
+        let mut rest = Vec::new();
+        (&mut self.gz).take(RECORD).read_to_end(&mut rest).map_err(damaged)?;
+        if rest.len() as u64 == RECORD || rest.iter().any(|b| *b != 0) {
+            return Err(trailing("there is more after the end of the tar"));
+        }
+        match self.gz.get_mut().fill_buf().map_err(damaged)? {
+            [] => Ok(()),
+            _ => Err(trailing("there is more after the end of the gzip member")),
+        }
+    }
+}
+
+/// What the archive may hold, and what of it was seen.
+struct Seen<'a> {
+    names: &'a [&'a str],
+    missing: Vec<usize>,
+    top: Option<Vec<u8>>,
+    folder: bool,
+}
+
+impl Seen<'_> {
+    /// Judges one header: the place of the file in `names` and its size; for the folder a size of 0.
+    fn admit(&mut self, block: &[u8; BLOCK]) -> Result<(usize, u64)> {
+        let header = Header::from_byte_slice(block);
+        if header.cksum().map_err(damaged)? != checksum(block) {
+            return Err(Error::new(DAMAGED, "the archive is damaged: an entry has a wrong checksum"));
+        }
+        let (path, size) = (header.path_bytes(), header.entry_size().map_err(damaged)?);
+        let kind = header.entry_type();
+        let refused = || {
+            let path = String::from_utf8_lossy(&path);
+            Error::new(UNEXPECTED, format!("the archive holds something that it must not: {path:?} ({kind:?})"))
         };
-        each(missing.swap_remove(place), &mut entry)?;
+        let (top, inside) = split(&path).ok_or_else(refused)?;
+        if self.top.get_or_insert_with(|| top.to_owned()) != top {
+            return Err(refused());
+        }
+        match (kind, inside) {
+            (EntryType::Directory, b"") if size == 0 && !self.folder => {
+                self.folder = true;
+                Ok((0, 0))
+            }
+            (EntryType::Regular, _) => {
+                let at = self.missing.iter().position(|n| self.names[*n].as_bytes() == inside).ok_or_else(refused)?;
+                Ok((self.missing.remove(at), size))
+            }
+            _ => Err(refused()),
+        }
     }
-    match missing.first() {
-        Some(name) => Err(Error::new(UNEXPECTED, format!("the archive lacks {folder}/{name}"))),
-        None => Ok(()),
+}
+
+/// The folder's name and what is in it, of `folder/` or `folder/name`.
+fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let slash = path.iter().position(|b| *b == b'/')?;
+    let (top, inside) = (&path[..slash], &path[slash + 1..]);
+    (!matches!(top, b"" | b"." | b"..") && !inside.contains(&b'/')).then_some((top, inside))
+}
+
+/// The sum of a header's bytes, its own field counted as spaces (POSIX, ustar).
+fn checksum(block: &[u8; BLOCK]) -> u32 {
+    let own = 148..156;
+    block.iter().enumerate().map(|(n, b)| u32::from(if own.contains(&n) { b' ' } else { *b })).sum()
+}
+
+fn damaged(e: std::io::Error) -> Error {
+    match e.kind() {
+        ErrorKind::UnexpectedEof => Error::new(CUT_SHORT, "the archive is cut short"),
+        _ => Error::new(DAMAGED, format!("the archive is damaged: {e}")),
     }
+}
+
+fn trailing(what: &str) -> Error {
+    Error::new(TRAILING, format!("the archive is not as it should be: {what}"))
+}
+
+/// The code with this name, of those that [`unpack`] ends with: for an error that comes out of another process.
+pub fn code(id: &str) -> Option<Code> {
+    [DAMAGED, UNEXPECTED, CUT_SHORT, TOO_LARGE, TRAILING].into_iter().find(|c| c.id == id)
+}
+
+/// True where `error` says that the archive ended too early.
+pub fn is_cut_short(error: &Error) -> bool {
+    error.code() == CUT_SHORT
 }
 
 #[cfg(test)]
@@ -136,7 +261,7 @@ mod tests {
             Member { name: "lnd", size: a.len() as u64, from: &mut a },
         ];
         let mut tar = Vec::new();
-        pack("lnd-linux-amd64-v1", members, &mut tar).unwrap();
+        pack(TOP, members, &mut tar).unwrap();
         tar
     }
 
@@ -160,48 +285,145 @@ mod tests {
         assert!(packed(&[7; 12_345], b"x") == theirs);
     }
 
-    #[test]
-    fn unpacks_what_it_packed_and_nothing_less_or_more() {
-        let gz = gz(&packed(b"one", b"two"));
-        let take = |names: &[&str], limit| {
-            let mut seen = Vec::new();
-            unpack(&gz, "lnd-linux-amd64-v1", names, limit, |name, from| {
-                let mut bytes = Vec::new();
-                from.read_to_end(&mut bytes).unwrap();
-                seen.push((name.to_owned(), bytes));
-                Ok(())
-            })
-            .map(|()| seen)
-        };
-        let seen = take(&["lnd", "lncli"], 1 << 20).unwrap();
-        assert_eq!(seen, [("lnd".into(), b"one".to_vec()), ("lncli".into(), b"two".to_vec())]);
-        assert_eq!(take(&["lnd"], 1 << 20).unwrap_err().code(), UNEXPECTED);
-        assert_eq!(take(&["lnd", "lncli", "x"], 1 << 20).unwrap_err().code(), UNEXPECTED);
-        assert_eq!(take(&["lnd", "lncli"], 600).unwrap_err().code(), DAMAGED);
+    const TOP: &str = "lnd-linux-amd64-v1";
+
+    fn taken(gz: &[u8], names: &[&str], limit: u64) -> Result<Vec<Vec<u8>>> {
+        let mut seen = vec![Vec::new(); names.len()];
+        unpack(gz, names, limit, &mut |place, part| {
+            seen[place].extend_from_slice(part);
+            Ok(())
+        })?;
+        Ok(seen)
     }
 
     #[test]
-    fn links_devices_and_names_outside_are_refused() {
-        for (path, kind) in [
-            ("f/lnd", EntryType::Symlink),
-            ("f/lnd", EntryType::Link),
-            ("f/lnd", EntryType::Char),
-            ("f/lnd", EntryType::GNULongName),
-            ("f/lnd", EntryType::XHeader),
-            ("f/../lnd", EntryType::Regular),
-            ("/f/lnd", EntryType::Regular),
-            ("lnd", EntryType::Regular),
-            ("fx/lnd", EntryType::Regular),
+    fn unpacks_what_it_packed_and_nothing_less_or_more() {
+        let large: Vec<u8> = (0..PART * 2 + 77).map(|n| n as u8).collect();
+        let gz = gz(&packed(&large, b"two"));
+        assert!(taken(&gz, &["lncli", "lnd"], 1 << 20).unwrap() == [b"two".to_vec(), large]);
+        let refused = |names: &[&str], limit| taken(&gz, names, limit).unwrap_err().code();
+        assert_eq!(refused(&["lnd"], 1 << 20), UNEXPECTED);
+        assert_eq!(refused(&["lnd", "lncli", "x"], 1 << 20), UNEXPECTED);
+        assert_eq!(refused(&["lnd", "lncli"], 600), TOO_LARGE);
+        // Room for the two files' own bytes, but not for their headers.
+        assert_eq!(refused(&["lnd", "lncli"], PART as u64 * 2 + 80), TOO_LARGE);
+    }
+
+    /// One entry as it stands in a tar: header, bytes, filling.
+    fn entry(path: &str, kind: EntryType, size: u64, bytes: &[u8]) -> Vec<u8> {
+        let mut header = Header::new_gnu();
+        header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_cksum();
+        let mut all = [header.as_bytes(), bytes].concat();
+        all.resize(all.len().next_multiple_of(BLOCK), 0);
+        all
+    }
+
+    fn file(path: &str) -> Vec<u8> {
+        entry(path, EntryType::Regular, 1, b"x")
+    }
+
+    const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+
+    #[test]
+    fn every_fault_of_a_tar_has_its_code() {
+        use EntryType as T;
+        let (lnd, lncli) = (file("f/lnd"), file("f/lncli"));
+        let folder = entry("f/", T::Directory, 0, b"");
+        let whole = [&folder[..], &lnd, &lncli, &END].concat();
+        taken(&gz(&whole), &["lnd", "lncli"], 1 << 20).unwrap();
+        let with = |odd: Vec<u8>| [&odd[..], &folder, &lnd, &lncli, &END].concat();
+        let ended = |end: &[u8]| [&lnd[..], &lncli, end].concat();
+        let mut wrong_sum = lnd.clone();
+        wrong_sum[0] ^= 1;
+        let mut filled = lnd.clone();
+        *filled.last_mut().unwrap() = 1;
+        let mut ustar = Header::new_ustar();
+        ustar.as_ustar_mut().unwrap().name[..5].copy_from_slice(b"f/lnd");
+        ustar.as_ustar_mut().unwrap().prefix[..2].copy_from_slice(b"..");
+        ustar.set_size(0);
+        ustar.set_cksum();
+        let after_end = [&END[..], &lnd].concat();
+        let lone_zero_block = [&END[..BLOCK], &lnd, &END].concat();
+        for (what, tar, code) in [
+            ("a link", with(entry("f/lnd", T::Symlink, 0, b"")), UNEXPECTED),
+            ("a hard link", with(entry("f/lnd", T::Link, 0, b"")), UNEXPECTED),
+            ("a character device", with(entry("f/lnd", T::Char, 0, b"")), UNEXPECTED),
+            ("a block device", with(entry("f/lnd", T::Block, 0, b"")), UNEXPECTED),
+            ("a pipe", with(entry("f/lnd", T::Fifo, 0, b"")), UNEXPECTED),
+            ("a contiguous file", with(entry("f/lnd", T::Continuous, 1, b"x")), UNEXPECTED),
+            ("a sparse file", with(entry("f/lnd", T::GNUSparse, 1, b"x")), UNEXPECTED),
+            ("a long name", with(entry("f/lnd", T::GNULongName, 1, b"x")), UNEXPECTED),
+            ("a long link", with(entry("f/lnd", T::GNULongLink, 1, b"x")), UNEXPECTED),
+            ("a pax header", with(entry("f/lnd", T::XHeader, 1, b"x")), UNEXPECTED),
+            ("a global pax header", with(entry("f/lnd", T::XGlobalHeader, 1, b"x")), UNEXPECTED),
+            ("a kind of no name", with(entry("f/lnd", T::new(b'Z'), 1, b"x")), UNEXPECTED),
+            ("a folder below", with(entry("f/g/", T::Directory, 0, b"")), UNEXPECTED),
+            ("a folder with bytes", with(entry("f/", T::Directory, 1, b"x")), UNEXPECTED),
+            ("the folder twice", with(folder.clone()), UNEXPECTED),
+            ("a file twice", with(lnd.clone()), UNEXPECTED),
+            ("a file more", with(file("f/x")), UNEXPECTED),
+            ("a second folder", with(file("g/lnd")), UNEXPECTED),
+            ("no folder", with(file("lnd")), UNEXPECTED),
+            ("a way up", with(file("../lnd")), UNEXPECTED),
+            ("a way up inside", with(file("f/../lnd")), UNEXPECTED),
+            ("a way up in the prefix", with(ustar.as_bytes().to_vec()), UNEXPECTED),
+            ("an absolute name", with(file("/lnd")), UNEXPECTED),
+            ("an absolute name with a folder", with(file("/f/lnd")), UNEXPECTED),
+            ("a file as the folder", with(entry("f/", T::Regular, 0, b"")), UNEXPECTED),
+            ("a file missing", [&lnd[..], &END].concat(), UNEXPECTED),
+            ("nothing", END.to_vec(), UNEXPECTED),
+            ("a size beyond the limit", with(entry("f/lnd", T::Regular, 1 << 40, b"")), TOO_LARGE),
+            ("a wrong checksum", with(wrong_sum), DAMAGED),
+            ("no tar", vec![b'x'; 4096], DAMAGED),
+            ("a last block that is filled", [&filled[..], &lncli, &END].concat(), TRAILING),
+            ("an entry after the end", ended(&after_end), TRAILING),
+            ("an entry after a lone block of zeros", ended(&lone_zero_block), TRAILING),
+            ("zeros without end", ended(&vec![0; 1 << 19]), TRAILING),
+            ("no end", ended(b""), CUT_SHORT),
+            ("half an end", ended(&END[..BLOCK]), CUT_SHORT),
+            ("an end in a file", lnd[..BLOCK].to_vec(), CUT_SHORT),
         ] {
-            let mut header = Header::new_gnu();
-            header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
-            header.set_entry_type(kind);
-            header.set_size(0);
-            header.set_cksum();
-            let mut tar = header.as_bytes().to_vec();
-            tar.extend([0; 1024]);
-            let error = unpack(&gz(&tar), "f", &["lnd"], 1 << 20, |_, _| Ok(())).unwrap_err();
-            assert_eq!(error.code(), UNEXPECTED, "{path} {kind:?}");
+            let error = taken(&gz(&tar), &["lnd", "lncli"], 1 << 20).expect_err(what);
+            assert_eq!(error.code(), code, "{what}: {error}");
         }
+    }
+
+    #[test]
+    fn every_fault_of_a_gzip_has_its_code() {
+        let whole = gz(&packed(b"one", b"two"));
+        let changed = |at: usize| {
+            let mut gz = whole.clone();
+            gz[at] ^= 1;
+            gz
+        };
+        let bomb = gz(&[&entry("f/lnd", EntryType::Regular, 1 << 19, b"")[..], &vec![0; 1 << 19], &END].concat());
+        assert!(bomb.len() < 1 << 13);
+        for (what, gz, code) in [
+            ("nothing", Vec::new(), CUT_SHORT),
+            ("half a header", whole[..5].to_vec(), CUT_SHORT),
+            ("half of it", whole[..whole.len() / 2].to_vec(), CUT_SHORT),
+            ("one byte less", whole[..whole.len() - 1].to_vec(), CUT_SHORT),
+            ("no gzip", vec![b'x'; 100], DAMAGED),
+            ("another method", changed(2), DAMAGED),
+            ("a wrong checksum", changed(whole.len() - 8), DAMAGED),
+            ("a wrong length", changed(whole.len() - 1), DAMAGED),
+            ("a byte more", [&whole[..], b"\0"].concat(), TRAILING),
+            ("a second member", [&whole[..], &whole].concat(), TRAILING),
+            ("a bomb", bomb, TOO_LARGE),
+        ] {
+            let error = taken(&gz, &["lnd", "lncli"], 1 << 18).expect_err(what);
+            assert_eq!(error.code(), code, "{what}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_code_is_found_by_its_name() {
+        for code in [DAMAGED, UNEXPECTED, CUT_SHORT, TOO_LARGE, TRAILING] {
+            assert_eq!(super::code(code.id), Some(code));
+        }
+        assert_eq!(super::code(CANNOT_WRITE.id), None);
     }
 }

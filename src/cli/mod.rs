@@ -7,6 +7,7 @@ mod ready;
 mod release;
 mod status;
 mod trial;
+mod unpack;
 mod watch_only;
 
 use crate::error::Result;
@@ -72,6 +73,9 @@ pub enum Verb {
     /// Wait until the signer can sign
     #[command(hide = true)]
     Ready,
+    /// Unpack a release's archive from one pipe into another
+    #[command(hide = true)]
+    UnpackArchive,
 }
 
 /// What every verb understands that changes the machine.
@@ -104,6 +108,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         Verb::Man => man::run()?,
         Verb::Ready => ready::run(&cli.common)?,
+        Verb::UnpackArchive => unpack::run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::host::draft::Durable;
-use crate::host::file;
 use crate::release::pins::{self, Arch};
 use crate::release::{self, Archive, Provenance, Verified};
 use crate::ui::{self, say};
@@ -72,11 +71,10 @@ pub fn run(verb: Verb) -> Result<()> {
             show(&release::build(release, arch, &release::default_cache()?, &out)?);
         }
         Verb::Verify { path, unpack } => {
-            let archive = release::verify(&path)?;
-            if let Some(folder) = unpack {
-                file::make_folders(&folder)?;
-                archive.unpack(&folder, Durable::No)?;
-            }
+            let archive = match unpack {
+                Some(folder) => release::verify_and_unpack(&path, &folder, Durable::No)?,
+                None => release::verify(&path)?,
+            };
             show(&archive);
         }
     }

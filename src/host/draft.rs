@@ -1,9 +1,13 @@
 //! A file under way: written beside its place, put there by rename when it is whole, gone when it is dropped before.
 
 use crate::error::Result;
-use crate::host::file::{Access, aside_name, cannot_write, grant, sync_folder_of};
+use crate::host::file::{Access, aside_name, cannot_write, grant, make_folders, parent_of, sync_folder};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::linkat;
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -17,24 +21,34 @@ pub enum Durable {
 }
 
 /// A file that is not yet in its place. It is born with its final access; dropped before [`Draft::keep`] it is removed.
+///
+/// Where the file system can (`O_TMPFILE`), it has no name before it is kept: then not even a killed lsm leaves anything.
 #[derive(Debug)]
 pub struct Draft {
     file: File,
-    aside: PathBuf,
     place: PathBuf,
-    kept: bool,
+    aside: Option<PathBuf>,
 }
 
 impl Draft {
-    /// Begins a file for `place`, whose folder must exist.
+    /// Begins a file for `place`. Its folder need not be there yet: [`Draft::keep`] makes it.
     ///
     /// # Errors
     /// Where it cannot be made there.
     pub fn begin(place: &Path, access: Access) -> Result<Self> {
-        let aside = aside_name(place);
-        let open = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&aside);
-        let file = open.map_err(|e| cannot_write(place, &e))?;
-        let draft = Self { file, aside, place: place.to_owned(), kept: false };
+        let folder = nearest_folder(place);
+        let unnamed = nix::libc::O_TMPFILE;
+        let open = OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(unnamed).open(folder);
+        let (file, aside) = match open {
+            Ok(file) => (file, None),
+            // Not every file system has unnamed files (open(2)).
+            Err(_) => {
+                let aside = aside_name(folder, place);
+                let open = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&aside);
+                (open.map_err(|e| cannot_write(place, &e))?, Some(aside))
+            }
+        };
+        let draft = Self { file, place: place.to_owned(), aside };
         grant(&draft.file, access).map_err(|e| cannot_write(place, &e))?;
         Ok(draft)
     }
@@ -57,18 +71,60 @@ impl Draft {
         self.file.try_clone().map_err(|e| cannot_write(&self.place, &e))
     }
 
+    /// Empties it, to be written from the start again.
+    ///
+    /// # Errors
+    /// Where it cannot be truncated.
+    pub fn restart(&self) -> Result<()> {
+        let emptied = self.file.set_len(0).and_then(|()| std::io::Seek::rewind(&mut &self.file));
+        emptied.map_err(|e| cannot_write(&self.place, &e))
+    }
+
     /// Puts it in its place, over what was there.
     ///
     /// # Errors
     /// Where it cannot be synced or renamed; the draft is then removed.
-    pub fn keep(mut self, durable: Durable) -> Result<()> {
-        if durable == Durable::Yes {
-            self.file.sync_all().map_err(|e| cannot_write(&self.place, &e))?;
-        }
-        std::fs::rename(&self.aside, &self.place).map_err(|e| cannot_write(&self.place, &e))?;
-        self.kept = true;
-        if durable == Durable::Yes { sync_folder_of(&self.place) } else { Ok(()) }
+    pub fn keep(self, durable: Durable) -> Result<()> {
+        Self::keep_all(vec![self], durable)
     }
+
+    /// Puts several files in their places. None gets there before all are whole, and on the disk where that is asked for.
+    ///
+    /// # Errors
+    /// As [`Draft::keep`].
+    pub fn keep_all(mut drafts: Vec<Self>, durable: Durable) -> Result<()> {
+        let sync = durable == Durable::Yes;
+        for draft in &mut drafts {
+            make_folders(parent_of(&draft.place))?;
+            let written = if sync { draft.file.sync_all() } else { Ok(()) };
+            written.and_then(|()| draft.name()).map_err(|e| cannot_write(&draft.place, &e))?;
+        }
+        for draft in &mut drafts {
+            if let Some(aside) = &draft.aside {
+                std::fs::rename(aside, &draft.place).map_err(|e| cannot_write(&draft.place, &e))?;
+                draft.aside = None;
+            }
+        }
+        let folders: BTreeSet<_> = drafts.iter().filter(|_| sync).map(|draft| parent_of(&draft.place)).collect();
+        folders.into_iter().try_for_each(sync_folder)
+    }
+
+    /// Gives it a name beside its place, where it has none yet: linkat(2) puts nothing over what is there.
+    fn name(&mut self) -> std::io::Result<()> {
+        if self.aside.is_none() {
+            let aside = aside_name(parent_of(&self.place), &self.place);
+            let open = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+            linkat(AT_FDCWD, &open, AT_FDCWD, &aside, AtFlags::AT_SYMLINK_FOLLOW)?;
+            self.aside = Some(aside);
+        }
+        Ok(())
+    }
+}
+
+/// The folder of `place`, or where it is not there yet the nearest one above: it is on the same file system.
+fn nearest_folder(place: &Path) -> &Path {
+    let above = parent_of(place).ancestors().map(|f| if f.as_os_str().is_empty() { Path::new(".") } else { f });
+    above.into_iter().find(|f| f.exists()).unwrap_or(Path::new("."))
 }
 
 impl Write for Draft {
@@ -83,9 +139,9 @@ impl Write for Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.kept {
+        if let Some(aside) = &self.aside {
             // Nothing better can be done here than to try.
-            let _ = std::fs::remove_file(&self.aside);
+            let _ = std::fs::remove_file(aside);
         }
     }
 }
@@ -93,6 +149,7 @@ impl Drop for Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_draft_is_nowhere_until_it_is_kept_and_gone_when_it_is_not() {
@@ -108,5 +165,31 @@ mod tests {
         draft.keep(Durable::Yes).unwrap();
         assert_eq!(std::fs::read(&place).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn several_get_their_names_together_in_a_folder_that_is_made_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b");
+        let begin = |name: &str| Draft::begin(&folder.join(name), Access::mode(0o755)).unwrap();
+        drop(begin("x"));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let mut drafts = vec![begin("x"), begin("y")];
+        drafts[1].write_all(b"y").unwrap();
+        Draft::keep_all(drafts, Durable::Yes).unwrap();
+        assert_eq!(std::fs::read(folder.join("y")).unwrap(), b"y");
+        assert_eq!(std::fs::metadata(folder.join("x")).unwrap().permissions().mode() & 0o777, 0o755);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_draft_that_is_begun_again_has_nothing_of_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut draft = Draft::begin(&dir.path().join("a"), Access::mode(0o644)).unwrap();
+        draft.write_all(b"longer").unwrap();
+        draft.restart().unwrap();
+        draft.write_all(b"b").unwrap();
+        draft.keep(Durable::No).unwrap();
+        assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"b");
     }
 }

@@ -121,12 +121,23 @@ pub fn make_folders(path: &Path) -> Result<()> {
     made.map_err(|e| cannot_write(path, &e))
 }
 
+/// Opens a plain file that the user named: also through a link, but never a device, and never waiting on a pipe.
+///
+/// # Errors
+/// Where it is something else, or cannot be opened.
+pub fn open(path: &Path) -> Result<File> {
+    open_with(path, nix::libc::O_NONBLOCK)
+}
+
 /// Opens a plain file that somebody else may have made: never through a link, never a device or a pipe.
 ///
 /// # Errors
 /// Where it is something else, or cannot be opened.
 pub fn open_plain(path: &Path) -> Result<File> {
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    open_with(path, nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+}
+
+fn open_with(path: &Path, flags: i32) -> Result<File> {
     let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = open.map_err(|e| cannot_read(path, &e))?;
     if file.metadata().map_err(|e| cannot_read(path, &e))?.is_file() {
@@ -184,8 +195,11 @@ pub fn remove_tree(path: &Path) -> Result<bool> {
 /// # Errors
 /// Where the folder cannot be opened or synced.
 pub fn sync_folder_of(path: &Path) -> Result<()> {
-    let parent = parent_of(path);
-    File::open(parent).and_then(|d| d.sync_all()).map_err(|e| cannot_write(parent, &e))
+    sync_folder(parent_of(path))
+}
+
+pub(super) fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|d| d.sync_all()).map_err(|e| cannot_write(folder, &e))
 }
 
 /// Sets owner and mode on an open file; the owner first, since chown(2) clears the set-id bits.
@@ -203,7 +217,7 @@ pub(crate) fn grant(file: &File, access: Access) -> std::io::Result<()> {
 }
 
 fn write_aside(path: &Path, bytes: &[u8], access: Access) -> Result<PathBuf> {
-    let aside = aside_name(path);
+    let aside = aside_name(parent_of(path), path);
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
         grant(&file, access)?;
@@ -230,14 +244,15 @@ fn settle(path: &Path, renamed: std::io::Result<()>, aside: &Path) -> Result<()>
     sync_folder_of(path)
 }
 
-pub(super) fn aside_name(path: &Path) -> PathBuf {
+/// A name in `folder` that nothing has, for a file that will be `path`.
+pub(super) fn aside_name(folder: &Path, path: &Path) -> PathBuf {
     let mut random = [0_u8; 8];
     getrandom::fill(&mut random).expect("the kernel's random generator answers");
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    parent_of(path).join(format!(".{name}.{}", hex::encode(random)))
+    folder.join(format!(".{name}.{}", hex::encode(random)))
 }
 
-fn parent_of(path: &Path) -> &Path {
+pub(super) fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),

@@ -3,6 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::host::user::Owner;
 use crate::secret::Secret;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
@@ -12,7 +13,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 const MISSING: Code = Code::lacking("E-HOST-020");
 const FAILED: Code = Code::lacking("E-HOST-021");
@@ -35,6 +36,16 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Its standard error, as text.
     pub stderr: String,
+}
+
+/// A program that runs between two pipes.
+pub struct Piped {
+    /// The process.
+    pub child: Child,
+    /// What it reads.
+    pub input: ChildStdin,
+    /// What it writes.
+    pub output: ChildStdout,
 }
 
 impl Program {
@@ -198,6 +209,21 @@ impl Program {
         Err(failure(&shown, status, &last.make_contiguous().join("\n")))
     }
 
+    /// Starts it between two pipes, its standard input and output; its standard error goes nowhere.
+    ///
+    /// # Errors
+    /// Where it is not there or cannot be started.
+    pub fn start_piped(mut self) -> Result<Piped> {
+        tracing::debug!(command = %self.shown(), "start");
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = self.spawn_child()?;
+        let (input, output) = (child.stdin.take().expect("piped above"), child.stdout.take().expect("piped above"));
+        // Larger pipes let both sides work longer at a time; an unprivileged user may not have any more.
+        let _ = fcntl(&input, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
+        let _ = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
+        Ok(Piped { child, input, output })
+    }
+
     /// Starts it in a process group of its own and leaves it running, with output appended to `log`. What it writes is
     /// its user's alone, unless it says otherwise.
     ///
@@ -248,6 +274,9 @@ pub fn stop(child: &mut Child, patience: std::time::Duration) -> Result<ExitStat
 }
 
 const LAST_LINES: usize = 20;
+
+/// In bytes; what /proc/sys/fs/pipe-max-size allows everybody by default.
+const PIPE_SIZE: i32 = 1 << 20;
 
 /// The path of program `name` in [`SYSTEM_PATH`], where it is there; a name with a slash is its own path.
 pub fn find(name: impl AsRef<OsStr>) -> Option<OsString> {

@@ -175,7 +175,7 @@ fn assemble(shop: &Workshop, release: &Release, arch: Arch, out: &Path) -> Resul
     let draft = Draft::begin(&out.join(format!("{name}.tar.gz")), Access::mode(0o644))?;
     Program::new("gzip").arg("-9nc").arg(packed).run_into(draft.handle()?)?;
     progress.say("checking");
-    let archive = Verified::hold(draft, release, arch)?;
+    let archive = Verified::hold(draft, None, release, arch)?;
     ui::note(&format!("{name}.tar.gz has the pinned sha256"));
     Ok(archive)
 }

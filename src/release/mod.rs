@@ -11,11 +11,15 @@ pub mod pins;
 pub mod quorum;
 mod stamp;
 pub mod trust;
+mod unpack;
+mod unpacker;
 mod verified;
 mod workshop;
 
 pub use build::build;
-pub use verified::{Archive, Provenance, Verified, verify};
+pub use unpack::set_unpacker;
+pub use unpacker::serve as serve_unpacking;
+pub use verified::{Archive, Provenance, Verified, verify, verify_and_unpack};
 
 use crate::error::{Code, Error, Result};
 use crate::host::draft::Draft;
@@ -26,9 +30,6 @@ use pins::{Arch, Release};
 use std::path::{Path, PathBuf};
 
 const NO_CACHE: Code = Code::lacking("E-RELEASE-040");
-
-/// Official archives are 30 to 50 MiB.
-const ARCHIVE_LIMIT: u64 = 128 << 20;
 
 /// The folder in which lsm keeps what can be had again: for root `/var/cache/lsm`, else `$XDG_CACHE_HOME/lsm` or
 /// `~/.cache/lsm`. `LSM_CACHE` names another.
@@ -69,8 +70,8 @@ pub fn fetch(release: &Release, arch: Arch, out: &Path) -> Result<Verified<Archi
     let place = out.join(format!("{}.tar.gz", release.archive_name(arch)));
     let mut draft = Draft::begin(&place, Access::mode(0o644))?;
     let title = format!("fetching lnd {}", release.version);
-    download::Fetcher::new()?.fetch(&url, &title, ARCHIVE_LIMIT, &mut draft)?;
-    let archive = Verified::hold(draft, release, arch)?;
+    download::Fetcher::new()?.fetch(&url, &title, unpack::ARCHIVE_LIMIT, &mut draft)?;
+    let archive = Verified::hold(draft, None, release, arch)?;
     Ok(archive.because_of(Provenance::Download { url }))
 }
 

@@ -1,14 +1,15 @@
-//! A verified archive: its bytes are those that were hashed, so nothing can change between the check and the use.
+//! A verified archive: the bytes that are used are hashed as they are used, so nothing can change in between.
 
 use crate::archive;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
 use crate::release::pins::{self, Arch, Release};
-use flate2::read::GzDecoder;
+use crate::release::unpack::{self, PROGRAMS, Pass};
+use crate::ui::progress::Progress;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use std::io::{ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::Write;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -16,14 +17,8 @@ const NOT_THE_PINNED: Code = Code::unverified("E-RELEASE-030");
 const CUT_SHORT: Code = Code::unverified("E-RELEASE-031");
 const UNKNOWN: Code = Code::unverified("E-RELEASE-032");
 const NO_ARCHIVE: Code = Code::usage("E-RELEASE-033");
-const WRONG_PROGRAM: Code = Code::unverified("E-RELEASE-034");
-
-/// Official archives are 30 to 50 MiB.
-const ARCHIVE_LIMIT: u64 = 128 << 20;
-/// lnd and lncli together are about 100 MiB.
-const PROGRAMS_LIMIT: u64 = 512 << 20;
-/// What an archive holds.
-const PROGRAMS: [&str; 2] = ["lnd", "lncli"];
+const NOT_WRITTEN: Code = Code::lacking("E-RELEASE-035");
+const CHANGED: Code = Code::unverified("E-RELEASE-036");
 
 /// Something that was held against a pin. Only this room can make one.
 #[derive(Debug)]
@@ -62,7 +57,7 @@ pub enum Provenance {
     },
 }
 
-/// An official archive, held in memory.
+/// An official archive: an open file, so that what is read later is the file that was verified.
 #[derive(Serialize)]
 pub struct Archive {
     version: &'static str,
@@ -73,7 +68,7 @@ pub struct Archive {
     #[serde(skip)]
     release: &'static Release,
     #[serde(skip)]
-    bytes: Vec<u8>,
+    file: File,
 }
 
 impl std::fmt::Debug for Archive {
@@ -114,18 +109,58 @@ impl Archive {
 /// # Errors
 /// Where there is none, it cannot be read, or it is not an official archive that lsm knows: cut short, changed, other.
 pub fn verify(path: &Path) -> Result<Verified<Archive>> {
-    let path = if path.is_dir() { only_archive_in(path)? } else { path.to_owned() };
-    let bytes = file::read(&path, ARCHIVE_LIMIT)?;
-    judge(path, bytes)
+    let (path, file) = open(path)?;
+    let (sha256, _) = unpack::hash(&file)?;
+    match Archive::pinned(path, file, &sha256) {
+        Ok(archive) => Ok(Verified(archive)),
+        // Only what is inside tells what happened to it.
+        Err((path, file)) => Err(explain(&path, unpack::read_through(&file, &mut |_, _| Ok(()))?)),
+    }
 }
 
-fn judge(path: PathBuf, bytes: Vec<u8>) -> Result<Verified<Archive>> {
-    let sha256 = hex::encode(Sha256::digest(&bytes));
-    let Some((release, arch)) = pins::find_archive(&sha256) else {
-        return Err(explain(&path, &bytes, &sha256));
+/// [`verify`] and [`Verified::unpack`] in one pass over the archive. The folder is made where it is missing, but only
+/// for an archive that is verified.
+///
+/// # Errors
+/// As both; nothing is left in `folder` then.
+pub fn verify_and_unpack(path: &Path, folder: &Path, durable: Durable) -> Result<Verified<Archive>> {
+    let (path, file) = open(path)?;
+    let (pass, drafts) = write_programs(&file, folder)?;
+    let archive = match Archive::pinned(path, file, &pass.sha256) {
+        Ok(archive) => Verified(archive),
+        Err((path, _)) => return Err(explain(&path, pass)),
     };
-    let provenance = vec![Provenance::Pin { sha256: sha256.clone() }];
-    Ok(Verified(Archive { version: &release.version, arch, sha256, path, provenance, release, bytes }))
+    pass.unpacked?;
+    Draft::keep_all(drafts, durable)?;
+    Ok(archive)
+}
+
+fn open(path: &Path) -> Result<(PathBuf, File)> {
+    let path = if path.is_dir() { only_archive_in(path)? } else { path.to_owned() };
+    let file = file::open(&path)?;
+    Ok((path, file))
+}
+
+/// Has the programs of an archive written for `folder`: 0755, owned by whoever runs lsm, without a name yet.
+fn write_programs(file: &File, folder: &Path) -> Result<(Pass, Vec<Draft>)> {
+    let _progress = Progress::new("unpacking", None);
+    let begin = |name: &&str| Draft::begin(&folder.join(name), Access::mode(0o755));
+    let mut drafts = PROGRAMS.iter().map(begin).collect::<Result<Vec<_>>>()?;
+    let pass = unpack::read_through(file, &mut |place, part| {
+        let draft = &mut drafts[place];
+        draft.write_all(part).map_err(|e| Error::new(NOT_WRITTEN, format!("cannot write {}: {e}", PROGRAMS[place])))
+    })?;
+    Ok((pass, drafts))
+}
+
+impl Archive {
+    /// The archive with this SHA-256, if it is pinned; else both come back.
+    fn pinned(path: PathBuf, file: File, sha256: &str) -> std::result::Result<Self, (PathBuf, File)> {
+        let Some((release, arch)) = pins::find_archive(sha256) else { return Err((path, file)) };
+        let sha256 = sha256.to_owned();
+        let provenance = vec![Provenance::Pin { sha256: sha256.clone() }];
+        Ok(Self { version: &release.version, arch, sha256, path, provenance, release, file })
+    }
 }
 
 impl Verified<Archive> {
@@ -140,22 +175,23 @@ impl Verified<Archive> {
     }
 
     /// Puts a file that came or was built into its place, if it is the archive of `release` for `arch`; else it is gone.
+    /// `sha256` is that of its bytes, where they were hashed as they were written; without, they are read again.
     ///
     /// # Errors
     /// Where it is not, or cannot be put there.
-    pub(super) fn hold(draft: Draft, release: &Release, arch: Arch) -> Result<Self> {
-        let mut bytes = Vec::new();
-        let mut file = draft.file().take(ARCHIVE_LIMIT);
-        let read = std::io::Seek::rewind(&mut draft.file()).and_then(|()| file.read_to_end(&mut bytes));
-        read.map_err(|e| Error::new(NOT_THE_PINNED, format!("cannot read {} back: {e}", draft.place().display())))?;
-        let (found, pinned) = (hex::encode(Sha256::digest(&bytes)), &release.pin(arch)?.sha256);
-        if found != *pinned {
+    pub(super) fn hold(draft: Draft, sha256: Option<String>, release: &Release, arch: Arch) -> Result<Self> {
+        let found = sha256.map_or_else(|| unpack::hash(draft.file()).map(|(sha256, _)| sha256), Ok)?;
+        let wrong = || {
             let cause = format!("{} came out as {found}, not as the official archive", release.archive_name(arch));
-            return Err(Error::new(NOT_THE_PINNED, cause).hint(format!("pinned is {pinned}; nothing was kept")));
+            let pinned = release.pin(arch).map_or_else(|_| "nothing".to_owned(), |pin| pin.sha256.clone());
+            Error::new(NOT_THE_PINNED, cause).hint(format!("pinned is {pinned}; nothing was kept"))
+        };
+        if found != release.pin(arch)?.sha256 {
+            return Err(wrong());
         }
-        let path = draft.place().to_owned();
+        let archive = Archive::pinned(draft.place().to_owned(), draft.handle()?, &found).map_err(|_| wrong())?;
         draft.keep(Durable::No)?;
-        judge(path, bytes)
+        Ok(Self(archive))
     }
 
     /// Adds how it came to be.
@@ -164,60 +200,35 @@ impl Verified<Archive> {
         self
     }
 
-    /// Puts `lnd` and `lncli` into `folder`, which must exist: 0755, owned by whoever runs lsm, each put in its place
-    /// by rename when it is whole.
+    /// Puts `lnd` and `lncli` into `folder`: 0755, owned by whoever runs lsm. Neither gets its name before both are
+    /// whole, and the file was seen once more to be the verified one.
     ///
     /// # Errors
-    /// Where writing fails, or a program is not the pinned one; nothing half-written stays.
+    /// Where writing fails, or the file was changed since it was verified; nothing half-written stays.
     pub fn unpack(&self, folder: &Path, durable: Durable) -> Result<()> {
-        let mut drafts = Vec::new();
-        let top = self.release.archive_name(self.arch);
-        archive::unpack(&self.bytes, &top, &PROGRAMS, PROGRAMS_LIMIT, |name, from| {
-            let mut draft = Draft::begin(&folder.join(name), Access::mode(0o755))?;
-            let sha256 = copy(from, &mut draft)?;
-            let pin = self.release.pin(self.arch)?;
-            let pinned = if name == "lnd" { &pin.lnd } else { &pin.lncli };
-            if pinned.as_ref().is_some_and(|p| *p != sha256) {
-                return Err(Error::new(
-                    WRONG_PROGRAM,
-                    format!("{name} in the archive is not the pinned one: {sha256}"),
-                ));
-            }
-            drafts.push(draft);
-            Ok(())
-        })?;
-        // Only when both are whole does either get its name.
-        drafts.into_iter().try_for_each(|draft| draft.keep(durable))
-    }
-}
-
-fn copy(from: &mut dyn Read, draft: &mut Draft) -> Result<String> {
-    let cannot = |e: std::io::Error| Error::new(WRONG_PROGRAM, format!("cannot unpack the archive: {e}"));
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let n = from.read(&mut buffer).map_err(cannot)?;
-        if n == 0 {
-            return Ok(hex::encode(hash.finalize()));
+        let (pass, drafts) = write_programs(&self.file, folder)?;
+        if pass.sha256 != self.sha256 {
+            let cause = format!("{} was changed since it was verified (sha256 {})", self.path.display(), pass.sha256);
+            return Err(Error::new(CHANGED, cause).hint("nothing was unpacked; see who writes there"));
         }
-        hash.update(&buffer[..n]);
-        draft.write_all(&buffer[..n]).map_err(cannot)?;
+        pass.unpacked?;
+        Draft::keep_all(drafts, durable)
     }
 }
 
 /// Says what is wrong with an archive whose hash nobody pinned.
-fn explain(path: &Path, bytes: &[u8], sha256: &str) -> Error {
-    let shown = path.display();
+fn explain(path: &Path, pass: Pass) -> Error {
+    let (shown, sha256) = (path.display(), pass.sha256);
     let again = "get it again, or build it with: lsm release build";
-    let mut decoded = GzDecoder::new(bytes).take(PROGRAMS_LIMIT);
-    match std::io::copy(&mut decoded, &mut std::io::sink()) {
-        Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
-            Error::new(CUT_SHORT, format!("{shown} is cut short: it ends after {} bytes", bytes.len())).hint(again)
+    match pass.unpacked {
+        Err(e) if archive::is_cut_short(&e) => {
+            Error::new(CUT_SHORT, format!("{shown} is cut short: it ends after {} bytes", pass.size)).hint(again)
         }
-        Err(e) => {
-            Error::new(UNKNOWN, format!("{shown} was changed or is no lnd archive: {e} (sha256 {sha256})")).hint(again)
+        Err(e) if e.code().exit == Exit::Unverified => {
+            let cause = format!("{shown} was changed or is no lnd archive: {} (sha256 {sha256})", e.cause());
+            Error::new(UNKNOWN, cause).hint(again).because(e)
         }
-        Ok(_) => Error::new(UNKNOWN, format!("{shown} is no archive that lsm has a pin for (sha256 {sha256})"))
+        _ => Error::new(UNKNOWN, format!("{shown} is no archive that lsm has a pin for (sha256 {sha256})"))
             .hint("lsm release list names the versions that it knows"),
     }
 }
@@ -240,32 +251,6 @@ fn only_archive_in(folder: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::{Compression, write::GzEncoder};
-
-    #[test]
-    fn what_is_wrong_with_an_archive_is_said() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lnd-linux-amd64-v1.tar.gz");
-        let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
-        gz.write_all(&[7; 100_000]).unwrap();
-        let whole = gz.finish().unwrap();
-        let mut flipped = whole.clone();
-        *flipped.last_mut().unwrap() ^= 1;
-        for (bytes, code, word) in [
-            (&whole[..], UNKNOWN, "no archive that lsm has a pin for"),
-            (&whole[..whole.len() / 2], CUT_SHORT, "cut short"),
-            (&flipped[..], UNKNOWN, "was changed"),
-            (b"", CUT_SHORT, "cut short"),
-        ] {
-            std::fs::write(&path, bytes).unwrap();
-            // By name and by the folder that holds it.
-            for asked in [path.as_path(), dir.path()] {
-                let error = verify(asked).unwrap_err();
-                assert_eq!(error.code(), code, "{error}");
-                assert!(error.cause().contains(word), "{error}");
-            }
-        }
-    }
 
     #[test]
     fn a_folder_without_one_archive_is_refused() {

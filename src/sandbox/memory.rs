@@ -1,8 +1,11 @@
-//! What this process holds stays in its memory: no core dump, no debugger, no swap.
+//! What this process holds stays in its memory: no core dump, no debugger, no swap. And how much it may use.
 
+use crate::error::{Code, Error, Result};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
+const NO_LIMIT: Code = Code::lacking("E-SANDBOX-005");
 
 /// Forbids core dumps and tracing by the same user (prctl(2), PR_SET_DUMPABLE), and keeps root's lsm out of swap
 /// (mlockall(2)); another user's lsm may not lock that much.
@@ -18,4 +21,15 @@ pub fn seal() {
         let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE;
         let _ = mlockall(flags | MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT));
     }
+}
+
+/// Bounds what a confined process can use up: `seconds` of one processor, and not a byte into any file.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn limit(seconds: u64) -> Result<()> {
+    let bounded = setrlimit(Resource::RLIMIT_FSIZE, 0, 0)
+        .and_then(|()| setrlimit(Resource::RLIMIT_CPU, seconds, seconds))
+        .and_then(|()| setrlimit(Resource::RLIMIT_CORE, 0, 0));
+    bounded.map_err(|e| Error::new(NO_LIMIT, format!("cannot bound what a process uses: {e}")))
 }

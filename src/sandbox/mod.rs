@@ -1,4 +1,6 @@
-//! Fences around a program that lsm starts.
+//! Fences around a program that lsm starts, and around parts of lsm itself.
 
+pub mod capabilities;
+pub mod landlock;
 pub mod memory;
 pub mod seccomp;

@@ -7,6 +7,41 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use std::collections::BTreeMap;
 
 const NO_FILTER: Code = Code::lacking("E-SANDBOX-001");
+const NOT_ENFORCED: Code = Code::lacking("E-SANDBOX-004");
+
+const NETWORK: [i64; 4] =
+    [libc::SYS_socket, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+
+/// What a process with one thread needs that reads and writes what is open, allocates, and ends (also by a panic).
+const PIPES: [i64; 25] = [
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_tgkill,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+const REFUSE: SeccompAction = SeccompAction::Errno(libc::EPERM as u32);
 
 /// A compiled filter.
 pub struct Filter(BpfProgram);
@@ -18,21 +53,39 @@ impl Filter {
     /// # Errors
     /// Where lsm has no filter for this kind of processor.
     pub fn no_network() -> Result<Self> {
+        let mut refused = NETWORK.to_vec();
+        // The x32 door to the same calls; another architecture's numbers kill the process (seccompiler's prologue).
+        #[cfg(target_arch = "x86_64")]
+        refused.extend(NETWORK.map(|call| call | X32_BIT));
+        Self::compile(&refused, SeccompAction::Allow, REFUSE)
+    }
+
+    /// Reading and writing what is open, memory, and the end; every other call is refused. For a process with one thread
+    /// that stands between two pipes.
+    ///
+    /// # Errors
+    /// As [`Filter::no_network`].
+    pub fn pipes_alone() -> Result<Self> {
+        Self::compile(&PIPES, REFUSE, SeccompAction::Allow)
+    }
+
+    fn compile(calls: &[i64], other: SeccompAction, named: SeccompAction) -> Result<Self> {
         let cannot = |e: &dyn std::fmt::Display| {
             Error::new(NO_FILTER, format!("cannot make a system call filter on this machine: {e}"))
         };
         let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| cannot(&e))?;
-        let mut refused = BTreeMap::new();
-        for call in [libc::SYS_socket, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register]
-        {
-            refused.insert(call, Vec::new());
-            // The x32 door to the same calls; another architecture's numbers kill the process (seccompiler's prologue).
-            #[cfg(target_arch = "x86_64")]
-            refused.insert(call | X32_BIT, Vec::new());
-        }
-        let filter = SeccompFilter::new(refused, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32), arch)
-            .map_err(|e| cannot(&e))?;
+        let calls = calls.iter().map(|call| (*call, Vec::new())).collect::<BTreeMap<_, _>>();
+        let filter = SeccompFilter::new(calls, other, named, arch).map_err(|e| cannot(&e))?;
         BpfProgram::try_from(filter).map(Self).map_err(|e| cannot(&e))
+    }
+
+    /// Puts the calling thread under this filter and no_new_privs, for good.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn enforce(&self) -> Result<()> {
+        seccompiler::apply_filter(&self.0)
+            .map_err(|e| Error::new(NOT_ENFORCED, format!("cannot install a system call filter: {e}")))
     }
 
     /// Has `program` run under this filter and no_new_privs; where that fails, it does not start.
@@ -52,6 +105,7 @@ const X32_BIT: i64 = 0x4000_0000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
 
     // bash opens a TCP socket for /dev/tcp; the port is closed, so only the reason of the refusal differs.
     const CONNECT: [&str; 2] = ["-c", "exec 3<>/dev/tcp/127.0.0.1/1"];
@@ -62,6 +116,27 @@ mod tests {
         assert!(free.stderr.contains("refused"), "{}", free.stderr);
         let confined = Filter::no_network().unwrap().confine(Program::new("bash").args(CONNECT)).output().unwrap();
         assert!(confined.stderr.contains("not permitted"), "{}", confined.stderr);
+    }
+
+    #[test]
+    fn no_file_is_opened_and_no_program_started_with_pipes_alone() {
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        // A filter holds a thread; the other tests stay free.
+        let refused = std::thread::spawn(move || {
+            Filter::pipes_alone().unwrap().enforce().unwrap();
+            writer.write_all(b"open").unwrap();
+            [
+                std::fs::File::open("/etc/hostname").map(drop).err(),
+                std::fs::remove_file("/no/such/file").err(),
+                std::process::Command::new("/bin/true").status().map(drop).err(),
+                std::net::UdpSocket::bind("127.0.0.1:0").map(drop).err(),
+            ]
+            .map(|e| e.map(|e| e.kind()))
+        });
+        assert_eq!(refused.join().unwrap(), [Some(std::io::ErrorKind::PermissionDenied); 4]);
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "open");
     }
 
     #[test]
