@@ -71,6 +71,26 @@ impl Fetcher {
         }
         save(answer, url, title, limit, draft)
     }
+
+    /// What `url` holds, at most `limit` bytes, in memory; nothing where the server answers that it does not have it.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached, stops short, or sends more.
+    pub(super) fn get(&self, url: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        tracing::debug!(url, "get");
+        let answer = self.0.get(url).send().map_err(|e| unreachable(url, &e))?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(None),
+            other => return Err(Error::new(UNREACHABLE, format!("{url} answers {other}"))),
+        }
+        let mut bytes = Vec::new();
+        answer.take(limit + 1).read_to_end(&mut bytes).map_err(|e| unreachable(url, &e))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::new(TOO_LARGE, format!("{url} sends more than {limit} bytes")));
+        }
+        Ok(Some(bytes))
+    }
 }
 
 /// True where the server answered that it does not have the file.

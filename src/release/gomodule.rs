@@ -40,7 +40,8 @@ pub(super) struct Module<'a> {
 }
 
 impl Module<'_> {
-    fn name(&self) -> String {
+    /// As Go names it: path, `@`, version.
+    pub(super) fn name(&self) -> String {
         format!("{}@{}", self.path, self.version)
     }
 }
@@ -70,7 +71,7 @@ impl Proxies {
     ///
     /// # Errors
     /// Where it names no proxy, or something that is neither http nor https.
-    fn parse(list: &str) -> Result<Self> {
+    pub(super) fn parse(list: &str) -> Result<Self> {
         let mut proxies = Vec::new();
         for part in list.split_inclusive([',', '|']) {
             let url = part.trim_end_matches([',', '|']).trim().trim_end_matches('/');
@@ -105,6 +106,11 @@ impl Proxies {
             list.push_str(&proxy.url);
         }
         list
+    }
+
+    /// Their addresses, in the order in which they are asked.
+    pub(super) fn urls(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|proxy| proxy.url.as_str())
     }
 
     fn fetch(&self, fetcher: &Fetcher, module: Module<'_>, draft: &mut Draft) -> Result<()> {
