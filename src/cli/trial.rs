@@ -70,7 +70,8 @@ fn raise_signer(spec: &Spec, release: &'static Release, layout: &Layout) -> Resu
     let mut facts = Facts::gather();
     facts.owner = nix::unistd::geteuid().as_raw();
     let plan = plan::make_plan(wanted.clone(), &plan::observe(facts, &wanted), false);
-    let archive = if unpacks(&plan) { Some(release::obtain(release, arch, &release::default_cache()?, None)?) } else { None };
+    let archive =
+        if unpacks(&plan) { Some(release::obtain(release, arch, &release::default_cache()?, None)?) } else { None };
     let mut journal = Journal::open(&layout.journal())?;
     plan::apply(&plan, "trial", &mut journal, &Machine { archive: archive.as_ref(), accepted_risk: None })?;
     Ok(archive)

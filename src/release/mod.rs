@@ -7,6 +7,7 @@ mod download;
 mod gomodule;
 pub mod manifest;
 pub mod openpgp;
+mod papers;
 pub mod pins;
 pub mod quorum;
 mod stamp;
@@ -19,6 +20,7 @@ pub mod trust;
 mod unpack;
 mod unpacker;
 mod verified;
+pub mod witness;
 mod workshop;
 
 pub use build::build;
@@ -26,11 +28,13 @@ pub use unpack::set_unpacker;
 pub use unpacker::serve as serve_unpacking;
 pub use verified::{Archive, Provenance, Verified, verify, verify_and_unpack};
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::Draft;
 use crate::host::file::Access;
 use crate::host::{file, user};
 use crate::ui;
+use download::Fetcher;
+use papers::Papers;
 use pins::{Arch, Release};
 use std::path::{Path, PathBuf};
 
@@ -56,54 +60,71 @@ pub fn default_cache() -> Result<PathBuf> {
     })
 }
 
+/// The file in an installed release's folder that says where it came from and how lsm knows.
+pub const PROVENANCE: &str = "provenance.json";
+
 /// Verifies `path` and demands that it is the archive of `release` for `arch`.
 ///
 /// # Errors
 /// As [`verify`], and where it is another release's.
-pub fn verify_as(path: &Path, release: &Release, arch: Arch) -> Result<Verified<Archive>> {
-    Verified::expect(path, release, arch)
+pub fn verify_as(path: &Path, release: &Release, arch: Arch, needed: Option<usize>) -> Result<Verified<Archive>> {
+    Verified::expect(path, release, arch, needed)
 }
 
-/// Downloads the official archive of `release` for `arch` into the folder `out`.
+/// Downloads the official archive of `release` for `arch`, with the manifest and the signatures on it, into the folder
+/// `out`, which [`verify`] reads on a machine without a network. `needed` is as there.
 ///
 /// # Errors
-/// Where it cannot be reached, or is not the pinned one: it is then not left in `out`.
-pub fn fetch(release: &Release, arch: Arch, out: &Path) -> Result<Verified<Archive>> {
-    release.pin(arch)?;
-    file::make_folders(out)?;
-    let url = download::official_url(release, arch);
-    let place = out.join(format!("{}.tar.gz", release.archive_name(arch)));
-    let mut draft = Draft::begin(&place, Access::mode(0o644))?;
-    let title = format!("fetching lnd {}", release.version);
-    download::Fetcher::new()?.fetch(&url, &title, unpack::ARCHIVE_LIMIT, &mut draft)?;
-    let archive = Verified::hold(draft, None, release, arch)?;
-    Ok(archive.because_of(Provenance::Download { url }))
+/// Where the archive cannot be reached, is not the pinned one, or a signature is bad: nothing of it is then left in `out`.
+/// Missing signatures are told, and no fault unless they are needed.
+pub fn fetch(release: &Release, arch: Arch, out: &Path, needed: Option<usize>) -> Result<Verified<Archive>> {
+    let pinned = &release.live_pin(arch)?.sha256;
+    let (mirrors, fetcher) = (download::mirrors()?, Fetcher::https_only()?);
+    let name = format!("{}.tar.gz", release.archive_name(arch));
+    let mut draft = Draft::begin(&out.join(&name), Access::mode(0o644))?;
+    let (path, title) = (format!("{}/{name}", release.version), format!("fetching lnd {}", release.version));
+    let url = fetcher.fetch_pinned(&mirrors, &path, pinned, &title, unpack::ARCHIVE_LIMIT, &mut draft)?;
+    let papers = match Papers::fetch(&fetcher, &mirrors, release, trust::in_force()?) {
+        Ok(papers) => Some(papers),
+        Err(e) if e.code().exit == Exit::Lacking => {
+            ui::note(&format!("no signed manifest of lnd {}: {e}", release.version));
+            None
+        }
+        Err(e) => return Err(e),
+    };
+    let archive = Verified::hold(draft, Some(pinned.clone()), release, arch, |archive| {
+        Ok(archive.believe(papers.as_ref(), needed)?.because_of(Provenance::Download { url }))
+    })?;
+    if let Some(papers) = papers {
+        papers.keep(out, release)?;
+    }
+    Ok(archive)
 }
 
-/// The official archive of `release` for `arch`: the copy in `cache`, else a download, else a build from source. Each
-/// must have the pinned hash; on standard error it says which way it goes, and why.
+/// The official archive of `release` for `arch`: the copy in `cache`, else a download, else a build from source; on
+/// standard error it says which way it goes, and why. `needed` is as in [`verify`]; no build replaces signatures that are
+/// needed.
 ///
 /// # Errors
-/// Where none of the three gives it.
-pub fn obtain(release: &Release, arch: Arch, cache: &Path) -> Result<Verified<Archive>> {
-    release.pin(arch)?;
-    let folder = cache.join("archive");
-    let kept = folder.join(format!("{}.tar.gz", release.archive_name(arch)));
-    if kept.exists() {
-        match Verified::expect(&kept, release, arch) {
+/// Where none of the three gives it, and where a download is not what it has to be: then nothing is built either.
+pub fn obtain(release: &Release, arch: Arch, cache: &Path, needed: Option<usize>) -> Result<Verified<Archive>> {
+    release.live_pin(arch)?;
+    let folder = cache.join("archive").join(release.archive_name(arch));
+    if folder.exists() {
+        match Verified::expect(&folder, release, arch, needed) {
             Ok(archive) => return Ok(archive),
             Err(e) => {
                 ui::note(&format!("the kept archive is thrown away: {e}"));
-                file::remove(&kept)?;
+                file::remove_tree(&folder)?;
             }
         }
     }
-    match fetch(release, arch, &folder) {
-        Ok(archive) => Ok(archive),
-        Err(e) => {
+    match fetch(release, arch, &folder, needed) {
+        Err(e) if e.code().exit == Exit::Lacking && needed.is_none() => {
             ui::note(&format!("no official archive of lnd {}: {e}", release.version));
             ui::note("building it from source instead; the first time takes some minutes");
             build(release, arch, cache, &folder)
         }
+        done => done,
     }
 }

@@ -10,10 +10,10 @@ use crate::ui;
 use crate::ui::progress::Progress;
 use std::path::Path;
 
-const DISAGREE: Code = Code::unverified("E-RELEASE-070");
-const NOT_LISTED: Code = Code::unverified("E-RELEASE-071");
-const NO_PAPERS: Code = Code::lacking("E-RELEASE-072");
-const TOO_MANY: Code = Code::usage("E-RELEASE-073");
+const DISAGREE: Code = Code::unverified("E-PAPERS-001");
+const NOT_LISTED: Code = Code::unverified("E-PAPERS-002");
+const NO_PAPERS: Code = Code::lacking("E-PAPERS-003");
+const TOO_MANY: Code = Code::usage("E-PAPERS-004");
 
 /// A manifest has some 40 lines of 100 bytes.
 const MANIFEST_LIMIT: u64 = 256 << 10;

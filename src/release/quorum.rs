@@ -6,7 +6,7 @@ use crate::release::manifest::Manifest;
 use crate::release::openpgp::{self, Class, Judgement};
 use crate::release::pins::Release;
 use crate::release::trust::Trust;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::time::{SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
@@ -19,7 +19,7 @@ const NO_DAY: Code = Code::unverified("E-QUORUM-004");
 const NO_QUORUM: Code = Code::usage("E-QUORUM-005");
 
 /// What was found over one manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quorum {
     /// How many signers had to agree.
     pub needed: usize,
@@ -32,7 +32,7 @@ pub struct Quorum {
 }
 
 /// A signature that counted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
     /// The signer's name.
     pub name: String,
@@ -49,6 +49,11 @@ pub struct Counted {
 /// The names of the signature files that the signers of lnd `version` would publish.
 pub fn signature_names(trust: &Trust, version: &str) -> Vec<String> {
     trust.signers_of(version).iter().map(|s| signature_name(&s.name, version)).collect()
+}
+
+/// True where the error is that too few signed, and nothing worse.
+pub(super) fn is_too_few(error: &Error) -> bool {
+    error.code() == TOO_FEW
 }
 
 fn signature_name(signer: &str, version: &str) -> String {

@@ -4,10 +4,13 @@ use crate::archive;
 use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
+use crate::release::papers::Papers;
 use crate::release::pins::{self, Arch, Release};
+use crate::release::quorum::{self, Quorum};
 use crate::release::unpack::{self, PROGRAMS, Pass};
+use crate::ui;
 use crate::ui::progress::Progress;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
 use std::ops::Deref;
@@ -19,6 +22,7 @@ const UNKNOWN: Code = Code::unverified("E-RELEASE-032");
 const NO_ARCHIVE: Code = Code::usage("E-RELEASE-033");
 const NOT_WRITTEN: Code = Code::lacking("E-RELEASE-035");
 const CHANGED: Code = Code::unverified("E-RELEASE-036");
+const NO_PAPERS: Code = Code::lacking("E-RELEASE-037");
 
 /// Something that was held against a pin. Only this room can make one.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ impl<T> Deref for Verified<T> {
 }
 
 /// How an archive came to be what it is; several may hold at once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Provenance {
     /// Its SHA-256 is the pinned one.
@@ -41,6 +45,8 @@ pub enum Provenance {
         /// In hexadecimal.
         sha256: String,
     },
+    /// The manifest that lists it was signed by lnd's own signers.
+    Quorum(Quorum),
     /// It was built here, from the modules with these hashes.
     SourceBuild {
         /// Of lnd's module zip.
@@ -104,15 +110,18 @@ impl Archive {
     }
 }
 
-/// Reads an archive, or the one archive in a folder, and holds it against the pins.
+/// Reads an archive, or the one archive in a folder, and holds it against the pins. Where the folder holds lnd's manifest
+/// and its signatures too, they are counted: `needed` is the least number of good ones, or without it what the trust in
+/// force asks for, and then too few are told and no fault, since the pin speaks too.
 ///
 /// # Errors
 /// Where there is none, it cannot be read, or it is not an official archive that lsm knows: cut short, changed, other.
-pub fn verify(path: &Path) -> Result<Verified<Archive>> {
-    let (path, file) = open(path)?;
+/// Where a signature is bad, too few are good, or the manifest lists another archive.
+pub fn verify(path: &Path, needed: Option<usize>) -> Result<Verified<Archive>> {
+    let (archive, file) = open(path)?;
     let (sha256, _) = unpack::hash(&file)?;
-    match Archive::pinned(path, file, &sha256) {
-        Ok(archive) => Ok(Verified(archive)),
+    match Archive::pinned(archive, file, &sha256) {
+        Ok(archive) => Verified(archive).believe_folder(path, needed),
         // Only what is inside tells what happened to it.
         Err((path, file)) => Err(explain(&path, unpack::read_through(&file, &mut |_, _| Ok(()))?)),
     }
@@ -123,11 +132,16 @@ pub fn verify(path: &Path) -> Result<Verified<Archive>> {
 ///
 /// # Errors
 /// As both; nothing is left in `folder` then.
-pub fn verify_and_unpack(path: &Path, folder: &Path, durable: Durable) -> Result<Verified<Archive>> {
-    let (path, file) = open(path)?;
+pub fn verify_and_unpack(
+    path: &Path,
+    needed: Option<usize>,
+    folder: &Path,
+    durable: Durable,
+) -> Result<Verified<Archive>> {
+    let (archive, file) = open(path)?;
     let (pass, drafts) = write_programs(&file, folder)?;
-    let archive = match Archive::pinned(path, file, &pass.sha256) {
-        Ok(archive) => Verified(archive),
+    let archive = match Archive::pinned(archive, file, &pass.sha256) {
+        Ok(archive) => Verified(archive).believe_folder(path, needed)?,
         Err((path, _)) => return Err(explain(&path, pass)),
     };
     pass.unpacked?;
@@ -164,9 +178,38 @@ impl Archive {
 }
 
 impl Verified<Archive> {
+    /// Adds what the papers in the folder `path`, if it is one and has any, say.
+    fn believe_folder(self, path: &Path, needed: Option<usize>) -> Result<Self> {
+        let papers = if path.is_dir() { Papers::read(path, self.release)? } else { None };
+        self.believe(papers.as_ref(), needed)
+    }
+
+    /// Adds what `papers` say, as [`verify`] has it.
+    ///
+    /// # Errors
+    /// Where they contradict the pin, or are missing and needed.
+    pub(super) fn believe(self, papers: Option<&Papers>, needed: Option<usize>) -> Result<Self> {
+        let quorum = match papers {
+            Some(papers) => papers.hold(self.release, self.arch, needed),
+            None if needed.is_none() => return Ok(self),
+            None => {
+                let cause = format!("there is no signed manifest beside {}", self.path.display());
+                return Err(Error::new(NO_PAPERS, cause).hint("name a folder as lsm release fetch makes it"));
+            }
+        };
+        match quorum {
+            Ok(quorum) => Ok(self.because_of(Provenance::Quorum(quorum))),
+            Err(e) if needed.is_none() && quorum::is_too_few(&e) => {
+                ui::note(&format!("only the pin speaks for it: {e}"));
+                Ok(self)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
     /// Verifies `path` and demands that it is the archive of `release` for `arch`.
-    pub(super) fn expect(path: &Path, release: &Release, arch: Arch) -> Result<Self> {
-        let archive = verify(path)?;
+    pub(super) fn expect(path: &Path, release: &Release, arch: Arch, needed: Option<usize>) -> Result<Self> {
+        let archive = verify(path, needed)?;
         if archive.sha256 == release.pin(arch)?.sha256 {
             return Ok(archive);
         }
@@ -176,10 +219,17 @@ impl Verified<Archive> {
 
     /// Puts a file that came or was built into its place, if it is the archive of `release` for `arch`; else it is gone.
     /// `sha256` is that of its bytes, where they were hashed as they were written; without, they are read again.
+    /// `believe` adds what else speaks for it, before it gets its name.
     ///
     /// # Errors
-    /// Where it is not, or cannot be put there.
-    pub(super) fn hold(draft: Draft, sha256: Option<String>, release: &Release, arch: Arch) -> Result<Self> {
+    /// Where it is not, or cannot be put there; and what `believe` ends with.
+    pub(super) fn hold(
+        draft: Draft,
+        sha256: Option<String>,
+        release: &Release,
+        arch: Arch,
+        believe: impl FnOnce(Self) -> Result<Self>,
+    ) -> Result<Self> {
         let found = sha256.map_or_else(|| unpack::hash(draft.file()).map(|(sha256, _)| sha256), Ok)?;
         let wrong = || {
             let cause = format!("{} came out as {found}, not as the official archive", release.archive_name(arch));
@@ -190,8 +240,9 @@ impl Verified<Archive> {
             return Err(wrong());
         }
         let archive = Archive::pinned(draft.place().to_owned(), draft.handle()?, &found).map_err(|_| wrong())?;
+        let archive = believe(Self(archive))?;
         draft.keep(Durable::No)?;
-        Ok(Self(archive))
+        Ok(archive)
     }
 
     /// Adds how it came to be.
@@ -255,10 +306,10 @@ mod tests {
     #[test]
     fn a_folder_without_one_archive_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(verify(dir.path()).unwrap_err().code(), NO_ARCHIVE);
+        assert_eq!(verify(dir.path(), None).unwrap_err().code(), NO_ARCHIVE);
         for name in ["lnd-linux-amd64-v1.tar.gz", "lnd-linux-arm64-v1.tar.gz"] {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
-        assert_eq!(verify(dir.path()).unwrap_err().code(), NO_ARCHIVE);
+        assert_eq!(verify(dir.path(), None).unwrap_err().code(), NO_ARCHIVE);
     }
 }
