@@ -5,6 +5,7 @@ mod download;
 mod gomodule;
 pub mod pins;
 mod stamp;
+mod transfer;
 pub mod trust;
 mod unpack;
 mod unpacker;
@@ -59,14 +60,13 @@ pub fn verify_as(path: &Path, release: &Release, arch: Arch) -> Result<Verified<
 /// # Errors
 /// Where it cannot be reached, or is not the pinned one: it is then not left in `out`.
 pub fn fetch(release: &Release, arch: Arch, out: &Path) -> Result<Verified<Archive>> {
-    release.pin(arch)?;
-    file::make_folders(out)?;
-    let url = download::official_url(release, arch);
-    let place = out.join(format!("{}.tar.gz", release.archive_name(arch)));
-    let mut draft = Draft::begin(&place, Access::mode(0o644))?;
-    let title = format!("fetching lnd {}", release.version);
-    download::Fetcher::new()?.fetch(&url, &title, unpack::ARCHIVE_LIMIT, &mut draft)?;
-    let archive = Verified::hold(draft, None, release, arch)?;
+    let pinned = &release.pin(arch)?.sha256;
+    let (mirrors, fetcher) = (download::mirrors()?, download::Fetcher::https_only()?);
+    let name = format!("{}.tar.gz", release.archive_name(arch));
+    let mut draft = Draft::begin(&out.join(&name), Access::mode(0o644))?;
+    let (path, title) = (format!("{}/{name}", release.version), format!("fetching lnd {}", release.version));
+    let url = fetcher.fetch_pinned(&mirrors, &path, pinned, &title, unpack::ARCHIVE_LIMIT, &mut draft)?;
+    let archive = Verified::hold(draft, Some(pinned.clone()), release, arch)?;
     Ok(archive.because_of(Provenance::Download { url }))
 }
 
