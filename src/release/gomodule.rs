@@ -4,7 +4,8 @@ use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
 use crate::host::tree::Tree;
-use crate::release::download::{Fetcher, is_absent};
+use crate::release::download::Fetcher;
+use crate::release::transfer::is_absent;
 use crate::ui;
 use crate::ui::progress::Progress;
 use base64::Engine;
@@ -118,7 +119,7 @@ impl Proxies {
         for proxy in &self.0 {
             let url = format!("{}/{}/@v/{}.zip", proxy.url, module.path, module.version);
             match fetcher.fetch(&url, &format!("fetching {}", module.name()), ZIP_LIMIT, draft) {
-                Ok(()) => return Ok(()),
+                Ok(_) => return Ok(()),
                 Err(e) => {
                     let go_on = proxy.next_on_any_error || is_absent(&e);
                     last = Some(e);
@@ -127,7 +128,7 @@ impl Proxies {
                     }
                 }
             }
-            restart(draft)?;
+            draft.restart()?;
         }
         Err(last.expect("a list of proxies is never empty"))
     }
@@ -148,7 +149,7 @@ pub(super) fn bring(module: Module<'_>, kept: &Path, to: &Path, proxies: &Proxie
         }
     }
     let mut draft = Draft::begin(&place, Access::mode(0o644))?;
-    proxies.fetch(&Fetcher::new()?, module, &mut draft)?;
+    proxies.fetch(&Fetcher::any()?, module, &mut draft)?;
     unpack(draft.handle()?, module, to)?;
     draft.keep(Durable::No)
 }
@@ -205,12 +206,6 @@ fn module_hash(mut files: Vec<(String, [u8; 32])>) -> String {
         hash.update(format!("{}  {name}\n", hex::encode(sha256)));
     }
     format!("h1:{}", STANDARD.encode(hash.finalize()))
-}
-
-/// Empties a draft for another attempt.
-fn restart(draft: &Draft) -> Result<()> {
-    let emptied = draft.file().set_len(0).and_then(|()| std::io::Seek::rewind(&mut draft.file()));
-    emptied.map_err(|e| Error::new(NO_PROXY, format!("cannot start a download again: {e}")))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod stamp;
     expect(dead_code, reason = "asked for modules whose hash came by an update, which none does yet")
 )]
 mod sumdb;
+mod transfer;
 pub mod trust;
 mod unpack;
 mod unpacker;

@@ -53,7 +53,7 @@ pub(super) fn hold(module: Module<'_>, proxies: &Proxies, fetcher: &Fetcher) -> 
     let mut so_far = None;
     for proxy in proxies.urls() {
         let base = format!("{proxy}/sumdb/{NAME}");
-        let get = |path: &str| fetcher.get(&format!("{base}/{path}"), ANSWER_LIMIT);
+        let get = |path: &str| fetcher.fetch_small(std::slice::from_ref(&base), path, ANSWER_LIMIT);
         match get("supported").and_then(|yes| yes.map(|_| prove(module, &get)).transpose()) {
             Ok(Some(recorded)) => return Ok(recorded),
             Ok(None) => {}
@@ -61,7 +61,9 @@ pub(super) fn hold(module: Module<'_>, proxies: &Proxies, fetcher: &Fetcher) -> 
             Err(e) => return Err(e),
         }
     }
-    prove(module, &|path| fetcher.get(&format!("https://{NAME}/{path}"), ANSWER_LIMIT)).map_err(|e| {
+    let base = format!("https://{NAME}");
+    let get = |path: &str| fetcher.fetch_small(std::slice::from_ref(&base), path, ANSWER_LIMIT);
+    prove(module, &get).map_err(|e| {
         if e.code().exit != Exit::Lacking || e.code() == NO_RECORD {
             return e;
         }
