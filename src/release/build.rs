@@ -1,7 +1,7 @@
 //! lnd from source, equal to the official archive bit for bit: fetched first, then built without network or privilege.
 
 use crate::archive::{self, Member};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::Draft;
 use crate::host::file::{self, Access};
 use crate::host::program::{self, Program};
@@ -49,14 +49,33 @@ pub fn build(release: &Release, arch: Arch, cache: &Path, out: &Path) -> Result<
     bring_sources(release, source, toolchain, &shop, &proxies)?;
     stamp::write(&shop.bin(), &shop.source(), source, &release.version)?;
     let tags = release_tags(&file::read_text(&shop.source().join("make/release_flags.mk"))?)?;
-    let packages = fetch_modules(&shop, arch, &tags, &proxies)?;
-    compile(&shop, arch, &tags, &release.version, packages)?;
-    let built = assemble(&shop, release, arch, out)?;
+    let built = twice_at_most(&shop, || {
+        let packages = fetch_modules(&shop, arch, &tags, &proxies)?;
+        compile(&shop, arch, &tags, &release.version, packages)?;
+        assemble(&shop, release, arch, out)
+    })?;
     Ok(built.because_of(Provenance::SourceBuild {
         lnd_module: source.module.clone(),
         toolchain: toolchain.to_owned(),
         go: source.go.clone(),
     }))
+}
+
+/// Makes it; where something comes out false, once more with Go's caches emptied: go does not check what it finds there,
+/// so a damaged file would spoil every build to come.
+fn twice_at_most<T>(shop: &Workshop, make: impl Fn() -> Result<T>) -> Result<T> {
+    let may_be_the_caches = |c: Code| c == NOT_BUILT || c.exit == Exit::Unverified && c != CHANGED_MODULE;
+    let first = match make() {
+        Err(e) if shop.is_used() && may_be_the_caches(e.code()) => e,
+        made => return made,
+    };
+    ui::note(&first.to_string());
+    ui::note("what earlier builds left may be damaged: Go's caches are emptied, and lnd is built once more");
+    shop.empty_caches()?;
+    make().map_err(|again| match again.code().exit {
+        Exit::Unverified => again,
+        _ => first.hint(format!("Go's caches were emptied, and building once more failed: {}", again.cause())),
+    })
 }
 
 fn toolchain_for(source: &Source) -> Result<&'static str> {
@@ -123,7 +142,9 @@ fn explain_fetch(said: &[String], otherwise: &str) -> Error {
     if let Some(line) = changed.or_else(|| said.iter().find(|l| l.contains("zip: ") || l.contains("flate: "))) {
         let line = line.trim();
         return Error::new(CHANGED_MODULE, format!("a module of lnd is not what its go.sum names: {line}"))
-            .hint("the proxy or the way to it changed it; nothing was built")
+            .hint(
+                "the proxy or the way to it changed it, or it lies damaged below go/ in lsm's cache; nothing was built",
+            )
             .because(said.join("\n"));
     }
     let first = said.iter().find(|l| !l.starts_with("go: downloading ")).map_or(otherwise, |l| l.trim());

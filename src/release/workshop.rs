@@ -2,7 +2,7 @@
 //!
 //! Below the cache: `zip/` (module zips, hashed again at each use), `go/` (Go's own module and build caches) and `work/`
 //! (unpacked afresh each time, removed afterwards). Only who owns `go/` can poison it; what came out of a poisoned
-//! cache would not have the pinned hash, and is thrown away.
+//! cache would not have the pinned hash, is thrown away, and built again without that cache.
 
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
@@ -25,6 +25,7 @@ const DYNAMIC: RangeInclusive<u32> = 61184..=65519;
 pub(super) struct Workshop {
     cache: PathBuf,
     builder: Option<Owner>,
+    used: bool,
     _lock: Lock,
 }
 
@@ -39,9 +40,10 @@ impl Workshop {
         let waiting = || ui::note("another build is under way; waiting for it to end");
         let lock = Lock::take(&cache.join("build.lock"), waiting)?;
         let builder = builder_for(cache)?;
-        let shop = Self { cache: cache.clone(), builder, _lock: lock };
+        let mut shop = Self { cache: cache.clone(), builder, used: false, _lock: lock };
+        shop.used = shop.caches().exists();
         file::remove_tree(&shop.work())?;
-        let (open, own) = (Access::mode(0o755), Access { mode: 0o700, owner: builder });
+        let (open, own) = (Access::mode(0o755), shop.builders_own());
         file::make_folder(&shop.work(), open)?;
         file::make_folder(&shop.bin(), open)?;
         file::make_folder(&shop.zips(), open)?;
@@ -79,6 +81,24 @@ impl Workshop {
     /// The folder that goes away.
     pub(super) fn work(&self) -> PathBuf {
         self.cache.join("work")
+    }
+
+    /// True where Go's caches hold what earlier builds left.
+    pub(super) fn is_used(&self) -> bool {
+        self.used
+    }
+
+    /// Empties Go's caches; only go wrote them, and it fills them again.
+    ///
+    /// # Errors
+    /// Where they cannot be removed or made again.
+    pub(super) fn empty_caches(&self) -> Result<()> {
+        file::remove_tree(&self.caches())?;
+        file::make_folder(&self.caches(), self.builders_own())
+    }
+
+    fn builders_own(&self) -> Access {
+        Access { mode: 0o700, owner: self.builder }
     }
 
     fn caches(&self) -> PathBuf {
