@@ -203,7 +203,7 @@ impl Options {
             native::read_spec(&path)?
         } else {
             let sealed = facts.programs.contains("systemd-creds");
-            Spec { sealed, ..Spec::new(instance, self.network, &pins::newest().version) }
+            Spec { sealed, ..Spec::new(instance, self.network, &pins::newest()?.version) }
         };
         if spec.network != self.network {
             return Err(Error::new(OTHER_NETWORK, format!("the signer {instance} is for {}", spec.network))

@@ -7,6 +7,7 @@ mod ready;
 mod release;
 mod status;
 mod trial;
+mod update;
 mod watch_only;
 
 use crate::error::Result;

@@ -1,9 +1,10 @@
 //! `lsm release`: known versions of lnd, fetched, built from source, verified.
 
+use crate::cli::{MachineArgs, update};
 use crate::error::Result;
 use crate::host::draft::Durable;
 use crate::host::file;
-use crate::release::pins::{self, Arch};
+use crate::release::pins::{self, Arch, Origin, Pin};
 use crate::release::{self, Archive, Provenance, Verified};
 use crate::ui::{self, say};
 use clap::Subcommand;
@@ -55,6 +56,17 @@ pub enum Verb {
         #[arg(long, value_name = "DIR")]
         unpack: Option<PathBuf>,
     },
+    /// Accept newer pins and judgements that are signed; what is pinned stays, no judgement becomes milder
+    #[command(after_help = "Examples:\n  lsm release update releases.toml --dry-run\n  \
+        sudo lsm release update releases.toml --yes\n\n\
+        The signature is FILE.minisig. What came by an update is never installed by its pin alone.\n\n\
+        Environment:\n  LSM_POLICY  the folder of whom you trust; accepted updates are kept there")]
+    Update {
+        /// The update
+        file: PathBuf,
+        #[command(flatten)]
+        machine: MachineArgs,
+    },
 }
 
 /// Runs it.
@@ -63,7 +75,7 @@ pub enum Verb {
 /// What the release room ends with.
 pub fn run(verb: Verb) -> Result<()> {
     match verb {
-        Verb::List => list(),
+        Verb::List => list()?,
         Verb::Fetch { version, out, arch } => {
             show(&release::fetch(pins::find(&version)?, arch_or_ours(arch)?, &out)?);
         }
@@ -79,6 +91,7 @@ pub fn run(verb: Verb) -> Result<()> {
             }
             show(&archive);
         }
+        Verb::Update { file, machine } => update::run(&file, &machine)?,
     }
     Ok(())
 }
@@ -87,16 +100,36 @@ fn arch_or_ours(arch: Option<Arch>) -> Result<Arch> {
     arch.map_or_else(Arch::of_this_machine, Ok)
 }
 
-fn list() {
+fn list() -> Result<()> {
+    let policy = pins::in_force()?;
     if ui::voice().json {
-        say!("{}", json!({"releases": pins::all()}));
-        return;
+        let (counter, releases, updates) = (policy.counter(), policy.releases(), policy.updates());
+        say!("{}", json!({"releases": releases, "counter": counter, "updates": updates}));
+        return Ok(());
     }
-    for release in pins::all() {
-        let archs: Vec<_> = release.archive.keys().map(|a| a.name()).collect();
+    for release in policy.releases() {
+        let archs: Vec<_> = release.archive.iter().map(|(arch, pin)| told(*arch, pin)).collect();
         let status = json!(release.status);
         let reason = release.reason.as_deref().unwrap_or_default();
         say!("{:14} {:17} {:11} {reason}", release.version, status.as_str().unwrap_or_default(), archs.join(","));
+    }
+    for update in policy.updates() {
+        let fate = match (update.superseded, update.expired) {
+            (true, _) => "superseded by this lsm: its judgements alone are used",
+            (_, true) => "expired: nothing is installed by its pins, its judgements stay",
+            (false, false) => "in force",
+        };
+        say!("update {} of key {}, expires {}: {fate}", update.counter, update.key, update.expires);
+    }
+    Ok(())
+}
+
+/// A processor, and by which update it was pinned.
+fn told(arch: Arch, pin: &Pin) -> String {
+    match (pin.origin, pin.expired) {
+        (Origin::Shipped, _) => arch.to_string(),
+        (Origin::Update(counter), false) => format!("{arch} (update {counter})"),
+        (Origin::Update(counter), true) => format!("{arch} (update {counter}, expired)"),
     }
 }
 

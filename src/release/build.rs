@@ -37,9 +37,10 @@ const NETWORK_SETTINGS: [&str; 8] =
 /// Where the machine lacks something (exit 3), or a module, the toolchain or the result is not what is pinned (exit 4):
 /// then nothing is left in `out`.
 pub fn build(release: &Release, arch: Arch, cache: &Path, out: &Path) -> Result<Verified<Archive>> {
-    release.pin(arch)?;
+    release.live_pin(arch)?;
     let no_source = || Error::new(NO_SOURCE, format!("lsm has no pinned source of lnd {}", release.version));
     let source = release.source.as_ref().ok_or_else(no_source)?;
+    source.hold_live()?;
     let toolchain = toolchain_for(source)?;
     program::find("gzip").ok_or_else(|| program::missing("gzip"))?;
     let proxies = Proxies::from_environment()?;
@@ -61,10 +62,14 @@ pub fn build(release: &Release, arch: Arch, cache: &Path, out: &Path) -> Result<
 
 fn toolchain_for(source: &Source) -> Result<&'static str> {
     let host = Arch::of_this_machine()?;
-    pins::toolchain(&source.go, host).ok_or_else(|| {
+    let toolchain = pins::in_force()?.toolchain(&source.go, host).ok_or_else(|| {
         Error::new(NO_TOOLCHAIN, format!("lsm has no pinned Go {} that runs on {host}", source.go))
             .hint("build it on another machine, and verify the archive here")
-    })
+    })?;
+    if toolchain.expired {
+        return Err(pins::expired(&format!("the toolchain of Go {} for {host}", source.go)));
+    }
+    Ok(&toolchain.hash)
 }
 
 fn bring_sources(

@@ -1,15 +1,22 @@
 //! A verified lnd: pinned releases, fetched or built from source, and never handed out unless the hash is the pinned one.
 
 mod build;
+mod chain;
 mod download;
 mod gomodule;
+mod merge;
+pub mod minisign;
 pub mod pins;
+mod policy;
 mod stamp;
 pub mod trust;
+pub mod update;
 mod verified;
 mod workshop;
 
 pub use build::build;
+pub use chain::{keep as keep_update, place_of as place_of_update};
+pub use merge::Change;
 pub use verified::{Archive, Provenance, Verified, verify};
 
 use crate::error::{Code, Error, Result};
@@ -58,7 +65,7 @@ pub fn verify_as(path: &Path, release: &Release, arch: Arch) -> Result<Verified<
 /// # Errors
 /// Where it cannot be reached, or is not the pinned one: it is then not left in `out`.
 pub fn fetch(release: &Release, arch: Arch, out: &Path) -> Result<Verified<Archive>> {
-    release.pin(arch)?;
+    release.live_pin(arch)?;
     file::make_folders(out)?;
     let url = download::official_url(release, arch);
     let place = out.join(format!("{}.tar.gz", release.archive_name(arch)));
@@ -75,7 +82,7 @@ pub fn fetch(release: &Release, arch: Arch, out: &Path) -> Result<Verified<Archi
 /// # Errors
 /// Where none of the three gives it.
 pub fn obtain(release: &Release, arch: Arch, cache: &Path) -> Result<Verified<Archive>> {
-    release.pin(arch)?;
+    release.live_pin(arch)?;
     let folder = cache.join("archive");
     let kept = folder.join(format!("{}.tar.gz", release.archive_name(arch)));
     if kept.exists() {

@@ -121,9 +121,10 @@ pub fn verify(path: &Path) -> Result<Verified<Archive>> {
 
 fn judge(path: PathBuf, bytes: Vec<u8>) -> Result<Verified<Archive>> {
     let sha256 = hex::encode(Sha256::digest(&bytes));
-    let Some((release, arch)) = pins::find_archive(&sha256) else {
+    let Some((release, arch)) = pins::in_force()?.find_archive(&sha256) else {
         return Err(explain(&path, &bytes, &sha256));
     };
+    release.live_pin(arch)?;
     let provenance = vec![Provenance::Pin { sha256: sha256.clone() }];
     Ok(Verified(Archive { version: &release.version, arch, sha256, path, provenance, release, bytes }))
 }
@@ -148,7 +149,7 @@ impl Verified<Archive> {
         let mut file = draft.file().take(ARCHIVE_LIMIT);
         let read = std::io::Seek::rewind(&mut draft.file()).and_then(|()| file.read_to_end(&mut bytes));
         read.map_err(|e| Error::new(NOT_THE_PINNED, format!("cannot read {} back: {e}", draft.place().display())))?;
-        let (found, pinned) = (hex::encode(Sha256::digest(&bytes)), &release.pin(arch)?.sha256);
+        let (found, pinned) = (hex::encode(Sha256::digest(&bytes)), &release.live_pin(arch)?.sha256);
         if found != *pinned {
             let cause = format!("{} came out as {found}, not as the official archive", release.archive_name(arch));
             return Err(Error::new(NOT_THE_PINNED, cause).hint(format!("pinned is {pinned}; nothing was kept")));
