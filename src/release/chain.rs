@@ -128,3 +128,121 @@ fn broken(path: &Path, why: &str) -> Error {
     Error::new(BROKEN, format!("the accepted update {shown} does not hold any more: {why}"))
         .hint(format!("if it should be gone: rm {shown} {shown}.minisig; then give the newest to lsm release update"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::pins::{Arch, Origin, Status};
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use minisign::KeyPair;
+    use time::Duration;
+    use time::macros::datetime;
+
+    const NOW: OffsetDateTime = datetime!(2026-12-01 12:00 UTC);
+
+    fn trust_in(key: &KeyPair) -> Trust {
+        let mut trust = Trust::shipped();
+        trust.update_keys.push(key.pk.to_base64());
+        trust
+    }
+
+    fn id(key: &KeyPair) -> String {
+        format!("{:016X}", u64::from_le_bytes(key.pk.keynum().try_into().unwrap()))
+    }
+
+    fn sign(key: &KeyPair, counter: u64, expires: &str, rest: &str) -> Signed {
+        let text = format!("counter = {counter}\nexpires = \"{expires}\"\nkey = \"{}\"\n{rest}", id(key)).into_bytes();
+        let signature = minisign::sign(None, &key.sk, std::io::Cursor::new(&text), None, None).unwrap();
+        Signed { text, signature: signature.into_string().into_bytes() }
+    }
+
+    /// lnd 0.22.0, built with a Go of its own, takes the place of 0.21.3.
+    fn newer_release() -> String {
+        let module = format!("h1:{}", STANDARD.encode([1; 32]));
+        format!(
+            "[toolchain.\"1.27.0\"]\namd64 = \"{module}\"\n\
+             [[release]]\nversion = \"v0.21.3-beta\"\nstatus = \"outdated\"\npinned = \"2026-11-22\"\nreason = \"x\"\n\
+             [[release]]\nversion = \"v0.22.0-beta\"\nstatus = \"current\"\npinned = \"2026-11-23\"\n\
+             [release.source]\ngo = \"1.27.0\"\ncommit = \"{}\"\ntime = 1\nmodule = \"{module}\"\n\
+             [release.archive.amd64]\nsha256 = \"{}\"\n",
+            "ab".repeat(20),
+            "ab".repeat(32),
+        )
+    }
+
+    fn lay(folder: &Path, counter: u64, signed: &Signed) {
+        let place = place_of(folder, counter);
+        make_open_folder(&updates_in(folder)).unwrap();
+        file::replace(&place, &signed.text, Access::mode(0o644)).unwrap();
+        file::replace(&signature_of(&place), &signed.signature, Access::mode(0o644)).unwrap();
+    }
+
+    #[test]
+    fn the_pins_of_an_expired_update_end_and_its_judgements_stay() {
+        let (dir, key) = (tempfile::tempdir().unwrap(), KeyPair::generate_unencrypted_keypair().unwrap());
+        let trust = trust_in(&key);
+        lay(dir.path(), 2, &sign(&key, 2, "2026-12-31", &newer_release()));
+        let at = |now| load(dir.path(), &trust, now).unwrap();
+        let policy = at(datetime!(2026-12-31 23:59:59 UTC));
+        assert_eq!(policy.newest().unwrap().version, "v0.22.0-beta");
+        policy.newest().unwrap().live_pin(Arch::Amd64).unwrap();
+        let later = datetime!(2027-01-01 00:00 UTC);
+        let policy = at(later);
+        assert_eq!(policy.newest().unwrap_err().code().id, "E-RELEASE-008");
+        assert_eq!(policy.find("v0.21.3-beta").unwrap().status, Status::Outdated);
+        let release = policy.find("v0.22.0-beta").unwrap();
+        assert_eq!(release.pin(Arch::Amd64).unwrap().origin, Origin::Update(2));
+        assert_eq!(release.live_pin(Arch::Amd64).unwrap_err().code().id, "E-RELEASE-006");
+        assert_eq!(release.source.as_ref().unwrap().hold_live().unwrap_err().code().id, "E-RELEASE-006");
+        assert!(policy.toolchain("1.27.0", Arch::Amd64).unwrap().expired);
+        // The next one says the same again, and its own time counts.
+        lay(dir.path(), 3, &sign(&key, 3, "2027-02-01", &newer_release()));
+        let policy = at(later);
+        let release = policy.newest().unwrap();
+        assert_eq!(release.live_pin(Arch::Amd64).unwrap().origin, Origin::Update(3));
+        release.source.as_ref().unwrap().hold_live().unwrap();
+        assert!(!policy.toolchain("1.27.0", Arch::Amd64).unwrap().expired);
+    }
+
+    #[test]
+    fn a_newer_lsm_speaks_in_place_of_the_updates_before_it() {
+        let [key, next] = std::array::from_fn(|_| KeyPair::generate_unencrypted_keypair().unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let adds = format!("keys.add = [{:?}]\n{}", next.pk.to_base64(), newer_release());
+        lay(dir.path(), 2, &sign(&key, 2, "2026-12-31", &adds));
+        let newer = Policy { counter: 9, ..Policy::shipped() };
+        let policy = fold(newer.clone(), dir.path(), &trust_in(&key), NOW).unwrap();
+        assert!(policy.find("v0.22.0-beta").is_err(), "a superseded update pins nothing");
+        let stricter = policy.find("v0.21.3-beta").unwrap();
+        assert_eq!((stricter.status, stricter.judged), (Status::Outdated, Origin::Update(2)));
+        assert_eq!((policy.counter, policy.updates[0].superseded), (9, true));
+        // The key that it added goes on signing; the counter to be above is the shipped one.
+        for (counter, code) in [(3, Some("E-UPDATE-007")), (9, Some("E-UPDATE-007")), (10, None)] {
+            let judged = update::judge(&sign(&next, counter, "2026-12-31", ""), &policy, &trust_in(&key), NOW);
+            assert_eq!(judged.err().map(|e| e.code().id), code, "{counter}");
+        }
+        // Where the newer lsm revoked its key it says nothing more; an older lsm stops there.
+        let mut revoked = trust_in(&key);
+        revoked.revoked.push(id(&key));
+        let policy = fold(newer, dir.path(), &revoked, NOW).unwrap();
+        assert_eq!(policy.find("v0.21.3-beta").unwrap().status, Status::Current);
+        assert!(policy.updates.is_empty());
+        assert_eq!(load(dir.path(), &revoked, NOW).unwrap_err().code(), BROKEN);
+    }
+
+    #[test]
+    fn a_higher_oldest_refuses_what_was_known() {
+        let (dir, key) = (tempfile::tempdir().unwrap(), KeyPair::generate_unencrypted_keypair().unwrap());
+        lay(dir.path(), 2, &sign(&key, 2, "2026-12-31", "oldest = { version = [0, 21, 1], reason = \"gone\" }\n"));
+        // Superseded or not: it is stricter.
+        for counter in [1, 9] {
+            let shipped = Policy { counter, ..Policy::shipped() };
+            let policy = fold(shipped, dir.path(), &trust_in(&key), NOW + Duration::days(100)).unwrap();
+            let status = |v: &str| policy.find(v).unwrap().status;
+            assert_eq!(status("v0.21.0-beta"), Status::Refused);
+            assert_eq!(status("v0.21.1-beta"), Status::NeedsAcceptRisk);
+            assert_eq!(policy.find("v0.20.9-beta").unwrap_err().code().id, "E-RELEASE-004");
+        }
+    }
+}
