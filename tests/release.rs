@@ -293,14 +293,14 @@ fn what_cannot_be_had_is_told_before_anything_is_done() {
 fn a_kept_archive_is_used_again_and_a_damaged_one_is_had_anew() {
     let release = lsm::release::pins::find(VERSION).unwrap();
     lsm::release::set_unpacker(Path::new(env!("CARGO_BIN_EXE_lsm")));
-    let obtain = |cache: &Path| lsm::release::obtain(release, Arch::Amd64, cache).unwrap();
-    let (dir, name) = (open_tempdir(), format!("archive/lnd-linux-amd64-{VERSION}.tar.gz"));
-    std::fs::create_dir(dir.path().join("archive")).unwrap();
+    let obtain = |cache: &Path| lsm::release::obtain(release, Arch::Amd64, cache, None).unwrap();
+    let (dir, name) = (open_tempdir(), format!("archive/lnd-linux-amd64-{VERSION}/lnd-linux-amd64-{VERSION}.tar.gz"));
+    std::fs::create_dir_all(dir.path().join(&name).parent().unwrap()).unwrap();
     std::fs::copy(built().archive(), dir.path().join(&name)).unwrap();
     let kept = obtain(dir.path());
     assert_eq!((kept.sha256(), kept.provenance().len()), (PUBLISHED, 1));
     // From the download where the official server can be reached, else from a build: the hash is the same.
-    std::fs::create_dir_all(cache().join("archive")).unwrap();
+    std::fs::create_dir_all(cache().join(&name).parent().unwrap()).unwrap();
     std::fs::write(cache().join(&name), b"damaged").unwrap();
     let anew = obtain(&cache());
     assert_eq!((anew.sha256(), anew.provenance().len()), (PUBLISHED, 2));

@@ -2,6 +2,7 @@
 
 use crate::backend::native::{self, Layout, Wishes};
 use crate::backend::preflight;
+use crate::cli::release::QUORUM_HELP;
 use crate::cli::{Common, MachineArgs};
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts};
@@ -76,8 +77,7 @@ pub struct Options {
     /// Install this version in spite of its known fault, or though a newer one is installed; the journal keeps it
     #[arg(long, value_name = "V")]
     accept_risk: Option<String>,
-    /// Install only with this many good signatures of lnd's signers on the manifest
-    #[arg(long, value_name = "N", conflicts_with = "source")]
+    #[arg(long, value_name = "N", conflicts_with = "source", help = QUORUM_HELP)]
     quorum: Option<usize>,
     #[command(flatten)]
     machine: MachineArgs,
@@ -208,7 +208,7 @@ impl Options {
             native::read_spec(&path)?
         } else {
             let sealed = facts.programs.contains("systemd-creds");
-            Spec { sealed, ..Spec::new(instance, self.network, &pins::newest().version) }
+            Spec { sealed, ..Spec::new(instance, self.network, &pins::newest()?.version) }
         };
         if spec.network != self.network {
             return Err(Error::new(OTHER_NETWORK, format!("the signer {instance} is for {}", spec.network))

@@ -8,6 +8,7 @@ mod release;
 mod status;
 mod trial;
 mod unpack;
+mod update;
 mod watch_only;
 
 use crate::error::Result;
@@ -99,7 +100,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.verb {
         Verb::Status => return status::run(&cli.common),
         Verb::Trial(options) => trial::run(&options)?,
-        Verb::Release(verb) => release::run(verb)?,
+        Verb::Release(verb) => return release::run(verb),
         Verb::Install(options) => install::run(&options, &cli.common)?,
         Verb::Bundle(verb) => bundle::run(verb, &cli.common)?,
         Verb::WatchOnly(verb) => watch_only::run(verb)?,

@@ -47,7 +47,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let root = root()?;
     let layout = Layout::new(&root);
-    let release = pins::newest();
+    let release = pins::newest()?;
     clear(&layout)?;
     let left = layout.clone();
     process::on_interrupt(move || {

@@ -5,11 +5,12 @@ use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::Draft;
 use crate::host::file::{self, Access};
 use crate::host::program::{self, Program};
+use crate::release::download::Fetcher;
 use crate::release::gomodule::{self, Module, Proxies};
-use crate::release::pins::{self, Arch, Release, Source};
-use crate::release::stamp;
+use crate::release::pins::{self, Arch, Origin, Release, Source, Toolchain};
 use crate::release::verified::{Archive, Provenance, Verified};
 use crate::release::workshop::Workshop;
+use crate::release::{stamp, sumdb};
 use crate::sandbox::seccomp::Filter;
 use crate::ui;
 use crate::ui::progress::Progress;
@@ -37,28 +38,30 @@ const NETWORK_SETTINGS: [&str; 8] =
 /// Where the machine lacks something (exit 3), or a module, the toolchain or the result is not what is pinned (exit 4):
 /// then nothing is left in `out`.
 pub fn build(release: &Release, arch: Arch, cache: &Path, out: &Path) -> Result<Verified<Archive>> {
-    release.pin(arch)?;
+    release.live_pin(arch)?;
     let no_source = || Error::new(NO_SOURCE, format!("lsm has no pinned source of lnd {}", release.version));
     let source = release.source.as_ref().ok_or_else(no_source)?;
+    source.hold_live()?;
     let toolchain = toolchain_for(source)?;
     program::find("gzip").ok_or_else(|| program::missing("gzip"))?;
     let proxies = Proxies::from_environment()?;
     file::make_folders(out)?;
 
     let shop = Workshop::open(cache)?;
-    bring_sources(release, source, toolchain, &shop, &proxies)?;
+    let proved = bring_sources(release, source, toolchain, &shop, &proxies)?;
     stamp::write(&shop.bin(), &shop.source(), source, &release.version)?;
     let tags = release_tags(&file::read_text(&shop.source().join("make/release_flags.mk"))?)?;
-    let built = twice_at_most(&shop, || {
+    let provenance = Provenance::SourceBuild {
+        lnd_module: source.module.clone(),
+        toolchain: toolchain.hash.clone(),
+        go: source.go.clone(),
+        proved,
+    };
+    twice_at_most(&shop, || {
         let packages = fetch_modules(&shop, arch, &tags, &proxies)?;
         compile(&shop, arch, &tags, &release.version, packages)?;
-        assemble(&shop, release, arch, out)
-    })?;
-    Ok(built.because_of(Provenance::SourceBuild {
-        lnd_module: source.module.clone(),
-        toolchain: toolchain.to_owned(),
-        go: source.go.clone(),
-    }))
+        assemble(&shop, release, arch, out, &provenance)
+    })
 }
 
 /// Makes it; where something comes out false, once more with Go's caches emptied: go does not check what it finds there,
@@ -78,27 +81,40 @@ fn twice_at_most<T>(shop: &Workshop, make: impl Fn() -> Result<T>) -> Result<T> 
     })
 }
 
-fn toolchain_for(source: &Source) -> Result<&'static str> {
+fn toolchain_for(source: &Source) -> Result<&'static Toolchain> {
     let host = Arch::of_this_machine()?;
-    pins::toolchain(&source.go, host).ok_or_else(|| {
+    let toolchain = pins::in_force()?.toolchain(&source.go, host).ok_or_else(|| {
         Error::new(NO_TOOLCHAIN, format!("lsm has no pinned Go {} that runs on {host}", source.go))
             .hint("build it on another machine, and verify the archive here")
-    })
+    })?;
+    if toolchain.expired {
+        return Err(pins::expired(&format!("the toolchain of Go {} for {host}", source.go)));
+    }
+    Ok(toolchain)
 }
 
+/// Unpacks the toolchain and lnd's source, and gives the names of the modules that the checksum database vouched for:
+/// those whose hash came by an update, since who can sign an update must not be able to name another source.
 fn bring_sources(
     release: &Release,
     source: &Source,
-    toolchain: &str,
+    toolchain: &Toolchain,
     shop: &Workshop,
     proxies: &Proxies,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let host = Arch::of_this_machine()?;
     let version = format!("v0.0.1-go{}.linux-{host}", source.go);
-    let go = Module { path: "golang.org/toolchain", version: &version, hash: toolchain };
-    gomodule::bring(go, &shop.zips(), &shop.toolchain(), proxies)?;
+    let go = Module { path: "golang.org/toolchain", version: &version, hash: &toolchain.hash };
     let lnd = Module { path: LND, version: &release.version, hash: &source.module };
-    gomodule::bring(lnd, &shop.zips(), &shop.source(), proxies)
+    let mut proved = Vec::new();
+    for (module, origin, to) in [(go, toolchain.origin, shop.toolchain()), (lnd, source.origin, shop.source())] {
+        if origin != Origin::Shipped {
+            sumdb::hold(module, proxies, &Fetcher::any()?)?;
+            proved.push(module.name());
+        }
+        gomodule::bring(module, &shop.zips(), &to, proxies)?;
+    }
+    Ok(proved)
 }
 
 /// The build tags of lnd's official builds: `RELEASE_TAGS = a b c` in make/release_flags.mk.
@@ -178,7 +194,13 @@ fn compile(shop: &Workshop, arch: Arch, tags: &str, version: &str, packages: u64
 }
 
 /// Packs the programs as lnd's release script does and keeps the archive if it is the pinned one.
-fn assemble(shop: &Workshop, release: &Release, arch: Arch, out: &Path) -> Result<Verified<Archive>> {
+fn assemble(
+    shop: &Workshop,
+    release: &Release,
+    arch: Arch,
+    out: &Path,
+    provenance: &Provenance,
+) -> Result<Verified<Archive>> {
     let name = release.archive_name(arch);
     let progress = Progress::new("packing", None);
     let mut programs =
@@ -196,7 +218,7 @@ fn assemble(shop: &Workshop, release: &Release, arch: Arch, out: &Path) -> Resul
     let draft = Draft::begin(&out.join(format!("{name}.tar.gz")), Access::mode(0o644))?;
     Program::new("gzip").arg("-9nc").arg(packed).run_into(draft.handle()?)?;
     progress.say("checking");
-    let archive = Verified::hold(draft, None, release, arch)?;
+    let archive = Verified::hold(draft, None, release, arch, |archive| Ok(archive.because_of(provenance.clone())))?;
     ui::note(&format!("{name}.tar.gz has the pinned sha256"));
     Ok(archive)
 }

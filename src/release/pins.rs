@@ -1,18 +1,23 @@
-//! What is known of lnd's releases: pinned hashes and judgements, read from policies/releases.toml.
+//! What is known of lnd's releases: pinned hashes and judgements, from policies/releases.toml and accepted updates.
 
 use crate::error::{Code, Error, Result};
+use crate::release::{chain, policy, trust};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
+use time::OffsetDateTime;
 use time::macros::format_description;
 
-const UNKNOWN_VERSION: Code = Code::usage("E-RELEASE-001");
+pub use crate::release::policy::{Policy, parse};
+
 const UNKNOWN_ARCH: Code = Code::usage("E-RELEASE-002");
+const DOWNGRADE: Code = Code::refused("E-RELEASE-009");
 const NOT_PINNED: Code = Code::usage("E-RELEASE-003");
-const REFUSED: Code = Code::refused("E-RELEASE-004");
+pub(super) const REFUSED: Code = Code::refused("E-RELEASE-004");
 const AT_RISK: Code = Code::refused("E-RELEASE-005");
+const EXPIRED: Code = Code::refused("E-RELEASE-006");
 
 /// A processor that lnd is released for and lsm knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,8 +67,8 @@ impl FromStr for Arch {
     }
 }
 
-/// How a release is judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How a release is judged. The order is that of strictness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// The one to install.
@@ -76,14 +81,28 @@ pub enum Status {
     Refused,
 }
 
+/// Who said it: lsm as it was shipped, or a signed update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// policies/releases.toml of this lsm.
+    #[default]
+    Shipped,
+    /// The accepted update with this counter.
+    Update(u64),
+}
+
 /// One release of lnd.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Release {
     /// The tag (`v0.21.3-beta`).
     pub version: String,
     /// The judgement.
     pub status: Status,
+    /// Who judged it so.
+    #[serde(skip_deserializing)]
+    pub judged: Origin,
     /// The day on which it was pinned (`2026-11-22`): no signature that is younger counts.
     pub pinned: String,
     /// Why it is not current.
@@ -96,7 +115,7 @@ pub struct Release {
 }
 
 /// The source of a release.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// The Go version of the official build (`GO_VERSION` in lnd's Makefile).
@@ -107,10 +126,16 @@ pub struct Source {
     pub time: i64,
     /// The module hash of lnd's module zip.
     pub module: String,
+    /// Who pinned it.
+    #[serde(skip_deserializing)]
+    pub origin: Origin,
+    /// True where that was an update that has expired: nothing is built from it any more.
+    #[serde(skip_deserializing, skip_serializing_if = "is_false")]
+    pub expired: bool,
 }
 
 /// The SHA-256 of an official archive and of the two programs in it, in hexadecimal.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
     /// Of the archive.
@@ -119,64 +144,75 @@ pub struct Pin {
     pub lnd: Option<String>,
     /// Of the file `lncli`, where known.
     pub lncli: Option<String>,
+    /// Who pinned it.
+    #[serde(skip_deserializing)]
+    pub origin: Origin,
+    /// True where that was an update that has expired: nothing is unpacked by it any more.
+    #[serde(skip_deserializing, skip_serializing_if = "is_false")]
+    pub expired: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Policy {
-    oldest: Oldest,
-    toolchain: BTreeMap<String, BTreeMap<Arch, String>>,
-    release: Vec<Release>,
+/// The module hash of a Go toolchain.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(from = "String")]
+pub struct Toolchain {
+    /// As the Go checksum database has it (`h1:...`).
+    pub hash: String,
+    /// Who pinned it.
+    pub origin: Origin,
+    /// True where that was an update that has expired: nothing is built with it any more.
+    pub expired: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Oldest {
-    version: [u32; 3],
-    reason: String,
+impl From<String> for Toolchain {
+    fn from(hash: String) -> Self {
+        Self { hash, origin: Origin::Shipped, expired: false }
+    }
 }
 
-static POLICY: LazyLock<Policy> = LazyLock::new(|| {
-    toml::from_str(include_str!("../../policies/releases.toml")).expect("the embedded policy is valid: a test reads it")
-});
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The policy in force: the shipped one with the accepted updates, from [`trust::folder`].
+///
+/// # Errors
+/// Where a kept update cannot be read or does not hold any more, and as [`trust::in_force`].
+pub fn in_force() -> Result<&'static Policy> {
+    static POLICY: OnceLock<Policy> = OnceLock::new();
+    if let Some(policy) = POLICY.get() {
+        return Ok(policy);
+    }
+    let policy = chain::load(&trust::folder(), trust::in_force()?, OffsetDateTime::now_utc())?;
+    Ok(POLICY.get_or_init(|| policy))
+}
 
 /// Every release that lsm knows, newest first.
-pub fn all() -> &'static [Release] {
-    &POLICY.release
+///
+/// # Errors
+/// As [`in_force`].
+pub fn all() -> Result<&'static [Release]> {
+    in_force().map(Policy::releases)
 }
 
-/// The release to install where none is named: the newest pinned one.
-pub fn newest() -> &'static Release {
-    all().iter().find(|r| r.status == Status::Current).expect("the embedded policy has a current release")
+/// The release to install where none is named: the newest current one with a pin that holds.
+///
+/// # Errors
+/// Where there is none, and as [`in_force`].
+pub fn newest() -> Result<&'static Release> {
+    in_force()?.newest()
 }
 
 /// The release `version`.
 ///
 /// # Errors
-/// Where lsm does not know it, or refuses it for its age.
+/// Where lsm does not know it, or refuses it for its age, and as [`in_force`].
 pub fn find(version: &str) -> Result<&'static Release> {
-    if let Some(release) = all().iter().find(|r| r.version == version) {
-        return Ok(release);
-    }
-    let oldest = &POLICY.oldest;
-    if numbers(version).is_some_and(|n| n < oldest.version) {
-        return Err(Error::new(REFUSED, format!("lnd {version} is refused: {}", oldest.reason)).hint(known()));
-    }
-    Err(Error::new(UNKNOWN_VERSION, format!("lsm knows no lnd {version:?}")).hint(known()))
-}
-
-/// The module hash of the Go toolchain `go` for a build on `host`.
-pub(super) fn toolchain(go: &str, host: Arch) -> Option<&'static str> {
-    POLICY.toolchain.get(go)?.get(&host).map(String::as_str)
-}
-
-/// The release and processor that the official archive with this SHA-256 (hexadecimal) is for.
-pub(super) fn find_archive(sha256: &str) -> Option<(&'static Release, Arch)> {
-    all().iter().find_map(|r| r.archive.iter().find(|(_, pin)| pin.sha256 == sha256).map(|(arch, _)| (r, *arch)))
+    in_force()?.find(version)
 }
 
 impl Release {
-    /// The pin of the official archive for `arch`.
+    /// The pin of the official archive for `arch`, be it one that has expired.
     ///
     /// # Errors
     /// Where lsm has none.
@@ -186,23 +222,44 @@ impl Release {
         })
     }
 
+    /// The pin of the official archive for `arch`, to verify an archive with.
+    ///
+    /// # Errors
+    /// Where lsm has none, or it came by an update that has expired.
+    pub fn live_pin(&self, arch: Arch) -> Result<&Pin> {
+        let pin = self.pin(arch)?;
+        if pin.expired { Err(expired(&format!("the pin of lnd {} for {arch}", self.version))) } else { Ok(pin) }
+    }
+
     /// The end of the day on which it was pinned, in UTC, seconds since 1970; nothing where it names no day.
     pub fn pinned_until(&self) -> Option<i64> {
         let day = time::Date::parse(&self.pinned, format_description!("[year]-[month]-[day]")).ok()?;
         Some(day.with_time(time::Time::MAX).assume_utc().unix_timestamp())
     }
 
-    /// Whether it may be installed, the operator having accepted the risk of version `accepted`.
+    /// Whether it may be installed where `there` is installed now, the operator having accepted the risk of version
+    /// `accepted`.
     ///
     /// # Errors
-    /// Where it is refused, or has a known fault that was not accepted by name.
-    pub fn admit(&self, accepted: Option<&str>) -> Result<()> {
+    /// Where it is refused, or has a known fault or is older than what is there and that was not accepted by name.
+    pub fn admit(&self, there: Option<&str>, accepted: Option<&str>) -> Result<()> {
+        let newer = there.filter(|there| numbers(there) > numbers(&self.version));
+        if let (Some(newer), true) = (newer, accepted != Some(&self.version)) {
+            let cause = format!("lnd {newer} is installed, and {} is older", self.version);
+            return Err(Error::new(DOWNGRADE, cause).hint(format!(
+                "an older lnd may lack what was mended, and may not read the newer one's files; accept it with --accept-risk {}",
+                self.version
+            )));
+        }
         let (version, reason) = (&self.version, self.reason.as_deref().unwrap_or("no reason is given"));
         match self.status {
             Status::Current | Status::Outdated => Ok(()),
             Status::NeedsAcceptRisk if accepted == Some(version) => Ok(()),
-            Status::NeedsAcceptRisk => Err(Error::new(AT_RISK, format!("lnd {version} has a known fault: {reason}"))
-                .hint(format!("install {}, or accept it with --accept-risk {version}", newest().version))),
+            Status::NeedsAcceptRisk => {
+                let other = newest().map_or_else(|_| String::new(), |r| format!("install {}, or ", r.version));
+                Err(Error::new(AT_RISK, format!("lnd {version} has a known fault: {reason}"))
+                    .hint(format!("{other}accept it with --accept-risk {version}")))
+            }
             Status::Refused => Err(Error::new(REFUSED, format!("lnd {version} is refused: {reason}")).hint(known())),
         }
     }
@@ -213,9 +270,23 @@ impl Release {
     }
 }
 
+impl Source {
+    /// Holds that it may be built from.
+    ///
+    /// # Errors
+    /// Where it came by an update that has expired.
+    pub fn hold_live(&self) -> Result<()> {
+        if self.expired { Err(expired(&format!("the source of lnd with module hash {}", self.module))) } else { Ok(()) }
+    }
+}
+
+pub(super) fn expired(what: &str) -> Error {
+    Error::new(EXPIRED, format!("{what} came by an update that has expired"))
+        .hint("get a newer one and give it to: lsm release update")
+}
+
 fn known() -> String {
-    let versions: Vec<_> = all().iter().filter(|r| !r.archive.is_empty()).map(|r| r.version.as_str()).collect();
-    format!("known: {}", versions.join(", "))
+    in_force().map_or_else(|_| policy::LIST_HINT.to_owned(), Policy::known)
 }
 
 /// The three numbers of `v1.2.3-beta` or `1.2.3`.
@@ -223,49 +294,4 @@ pub(super) fn numbers(version: &str) -> Option<[u32; 3]> {
     let plain = version.strip_prefix('v').unwrap_or(version).split('-').next()?;
     let parts: Vec<u32> = plain.split('.').map(|p| p.parse().ok()).collect::<Option<_>>()?;
     parts.try_into().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn is_sha256(text: &str) -> bool {
-        hex::decode(text).is_ok_and(|b| b.len() == 32)
-    }
-
-    #[test]
-    fn the_policy_is_whole() {
-        for release in all() {
-            assert_eq!(release.reason.is_none(), release.status == Status::Current, "{}", release.version);
-            assert!(release.archive.values().all(|p| is_sha256(&p.sha256)), "{}", release.version);
-            assert!(release.pinned_until().is_some(), "{}", release.version);
-            assert!(release.archive.is_empty() || release.source.is_some(), "{}", release.version);
-            if let Some(source) = &release.source {
-                assert!(toolchain(&source.go, Arch::Amd64).is_some_and(|h| h.starts_with("h1:")));
-                assert!(source.module.starts_with("h1:") && source.commit.len() == 40);
-            }
-        }
-        let order: Vec<_> = all().iter().map(|r| numbers(&r.version).unwrap()).collect();
-        assert!(order.is_sorted_by(|a, b| a > b), "newest first");
-    }
-
-    #[test]
-    fn the_published_hash_of_the_original_pin_is_kept() {
-        let (release, arch) = find_archive("88c43d138bb2fb38ccc806da3a2d2a6845cd6a0d6a25b8a3f9ba047a73533557").unwrap();
-        assert_eq!((release.version.as_str(), arch), ("v0.20.0-beta", Arch::Amd64));
-    }
-
-    #[test]
-    fn versions_are_admitted_refused_or_unknown() {
-        assert_eq!(newest().version, "v0.21.3-beta");
-        newest().admit(None).unwrap();
-        let risky = find("v0.20.0-beta").unwrap();
-        assert_eq!(risky.admit(None).unwrap_err().code(), AT_RISK);
-        assert_eq!(risky.admit(Some("v0.21.0-beta")).unwrap_err().code(), AT_RISK);
-        risky.admit(Some("v0.20.0-beta")).unwrap();
-        assert_eq!(find("v0.19.1-beta").unwrap_err().code(), REFUSED);
-        let unknown = find("v9.9.9-beta").unwrap_err();
-        assert_eq!(unknown.code(), UNKNOWN_VERSION);
-        assert!(unknown.advice().unwrap().contains("v0.21.3-beta"));
-    }
 }

@@ -5,7 +5,7 @@ use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
 use crate::release::papers::Papers;
-use crate::release::pins::{self, Arch, Release};
+use crate::release::pins::{self, Arch, Origin, Pin, Release};
 use crate::release::quorum::{self, Quorum};
 use crate::release::unpack::{self, PROGRAMS, Pass};
 use crate::ui;
@@ -22,6 +22,7 @@ const UNKNOWN: Code = Code::unverified("E-RELEASE-032");
 const NO_ARCHIVE: Code = Code::usage("E-RELEASE-033");
 const NOT_WRITTEN: Code = Code::lacking("E-RELEASE-035");
 const CHANGED: Code = Code::unverified("E-RELEASE-036");
+const ALONE: Code = Code::unverified("E-RELEASE-038");
 const NO_PAPERS: Code = Code::lacking("E-RELEASE-037");
 
 /// Something that was held against a pin. Only this room can make one.
@@ -44,6 +45,8 @@ pub enum Provenance {
     Pin {
         /// In hexadecimal.
         sha256: String,
+        /// Who pinned it.
+        origin: Origin,
     },
     /// The manifest that lists it was signed by lnd's own signers.
     Quorum(Quorum),
@@ -55,12 +58,22 @@ pub enum Provenance {
         toolchain: String,
         /// The Go version.
         go: String,
+        /// The modules whose hash came by an update, and is proved to be in the Go checksum database.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        proved: Vec<String>,
     },
     /// It was downloaded.
     Download {
         /// From here.
         url: String,
     },
+}
+
+impl Provenance {
+    /// What a pin says.
+    pub(super) fn of_pin(pin: &Pin) -> Self {
+        Self::Pin { sha256: pin.sha256.clone(), origin: pin.origin }
+    }
 }
 
 /// An official archive: an open file, so that what is read later is the file that was verified.
@@ -120,11 +133,11 @@ impl Archive {
 pub fn verify(path: &Path, needed: Option<usize>) -> Result<Verified<Archive>> {
     let (archive, file) = open(path)?;
     let (sha256, _) = unpack::hash(&file)?;
-    match Archive::pinned(archive, file, &sha256) {
-        Ok(archive) => Verified(archive).believe_folder(path, needed),
+    let Some(pin) = find_pin(&sha256)? else {
         // Only what is inside tells what happened to it.
-        Err((path, file)) => Err(explain(&path, unpack::read_through(&file, &mut |_, _| Ok(()))?)),
-    }
+        return Err(explain(&archive, unpack::read_through(&file, &mut |_, _| Ok(()))?));
+    };
+    Verified::new(archive, file, sha256, pin).believe_folder(path, needed)
 }
 
 /// [`verify`] and [`Verified::unpack`] in one pass over the archive. The folder is made where it is missing, but only
@@ -140,10 +153,8 @@ pub fn verify_and_unpack(
 ) -> Result<Verified<Archive>> {
     let (archive, file) = open(path)?;
     let (pass, drafts) = write_programs(&file, folder)?;
-    let archive = match Archive::pinned(archive, file, &pass.sha256) {
-        Ok(archive) => Verified(archive).believe_folder(path, needed)?,
-        Err((path, _)) => return Err(explain(&path, pass)),
-    };
+    let Some(pin) = find_pin(&pass.sha256)? else { return Err(explain(&archive, pass)) };
+    let archive = Verified::new(archive, file, pass.sha256, pin).believe_folder(path, needed)?;
     pass.unpacked?;
     Draft::keep_all(drafts, durable)?;
     Ok(archive)
@@ -167,17 +178,21 @@ fn write_programs(file: &File, folder: &Path) -> Result<(Pass, Vec<Draft>)> {
     Ok((pass, drafts))
 }
 
-impl Archive {
-    /// The archive with this SHA-256, if it is pinned; else both come back.
-    fn pinned(path: PathBuf, file: File, sha256: &str) -> std::result::Result<Self, (PathBuf, File)> {
-        let Some((release, arch)) = pins::find_archive(sha256) else { return Err((path, file)) };
-        let sha256 = sha256.to_owned();
-        let provenance = vec![Provenance::Pin { sha256: sha256.clone() }];
-        Ok(Self { version: &release.version, arch, sha256, path, provenance, release, file })
+/// The release and processor whose official archive has this SHA-256 (hexadecimal).
+fn find_pin(sha256: &str) -> Result<Option<(&'static Release, Arch)>> {
+    let found = pins::in_force()?.find_archive(sha256);
+    if let Some((release, arch)) = found {
+        release.live_pin(arch)?;
     }
+    Ok(found)
 }
 
 impl Verified<Archive> {
+    fn new(path: PathBuf, file: File, sha256: String, (release, arch): (&'static Release, Arch)) -> Self {
+        let provenance = release.archive.get(&arch).map(Provenance::of_pin).into_iter().collect();
+        Self(Archive { version: &release.version, arch, sha256, path, provenance, release, file })
+    }
+
     /// Adds what the papers in the folder `path`, if it is one and has any, say.
     fn believe_folder(self, path: &Path, needed: Option<usize>) -> Result<Self> {
         let papers = if path.is_dir() { Papers::read(path, self.release)? } else { None };
@@ -187,11 +202,12 @@ impl Verified<Archive> {
     /// Adds what `papers` say, as [`verify`] has it.
     ///
     /// # Errors
-    /// Where they contradict the pin, or are missing and needed.
+    /// Where they contradict the pin, or are missing and needed: by the operator, or by a pin that came by an update,
+    /// which is not believed alone.
     pub(super) fn believe(self, papers: Option<&Papers>, needed: Option<usize>) -> Result<Self> {
         let quorum = match papers {
             Some(papers) => papers.hold(self.release, self.arch, needed),
-            None if needed.is_none() => return Ok(self),
+            None if needed.is_none() => return self.not_alone(),
             None => {
                 let cause = format!("there is no signed manifest beside {}", self.path.display());
                 return Err(Error::new(NO_PAPERS, cause).hint("name a folder as lsm release fetch makes it"));
@@ -201,9 +217,25 @@ impl Verified<Archive> {
             Ok(quorum) => Ok(self.because_of(Provenance::Quorum(quorum))),
             Err(e) if needed.is_none() && quorum::is_too_few(&e) => {
                 ui::note(&format!("only the pin speaks for it: {e}"));
-                Ok(self)
+                self.not_alone()
             }
             Err(e) => Err(e),
+        }
+    }
+
+    /// One key must not outvote five signers: what came by an update needs them, or a build, beside it.
+    fn not_alone(self) -> Result<Self> {
+        match self.provenance.as_slice() {
+            [Provenance::Pin { origin: Origin::Update(counter), .. }] => {
+                let (version, arch) = (self.version, self.arch);
+                let cause = format!(
+                    "the pin of lnd {version} for {arch} came by update {counter}, and nothing else speaks for it"
+                );
+                Err(Error::new(ALONE, cause).hint(format!(
+                    "name a folder as lsm release fetch makes it, with the signatures, or let install build it with --source"
+                )))
+            }
+            _ => Ok(self),
         }
     }
 
@@ -231,16 +263,13 @@ impl Verified<Archive> {
         believe: impl FnOnce(Self) -> Result<Self>,
     ) -> Result<Self> {
         let found = sha256.map_or_else(|| unpack::hash(draft.file()).map(|(sha256, _)| sha256), Ok)?;
-        let wrong = || {
+        let pinned = &release.live_pin(arch)?.sha256;
+        let pin = find_pin(&found)?.filter(|_| found == *pinned).ok_or_else(|| {
             let cause = format!("{} came out as {found}, not as the official archive", release.archive_name(arch));
-            let pinned = release.pin(arch).map_or_else(|_| "nothing".to_owned(), |pin| pin.sha256.clone());
             Error::new(NOT_THE_PINNED, cause).hint(format!("pinned is {pinned}; nothing was kept"))
-        };
-        if found != release.pin(arch)?.sha256 {
-            return Err(wrong());
-        }
-        let archive = Archive::pinned(draft.place().to_owned(), draft.handle()?, &found).map_err(|_| wrong())?;
-        let archive = believe(Self(archive))?;
+        })?;
+        let archive = Self::new(draft.place().to_owned(), draft.handle()?, found, pin);
+        let archive = believe(archive)?;
         draft.keep(Durable::No)?;
         Ok(archive)
     }
