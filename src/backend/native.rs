@@ -21,6 +21,8 @@ const NO_NAMES: Code = Code::usage("E-NATIVE-002");
 const UNIT_FOLDER: &str = "/etc/systemd/system";
 /// Where a unit lives that must not outlive a reboot (systemd.unit(5)).
 const RUNTIME_UNIT_FOLDER: &str = "/run/systemd/system";
+/// Where releases of lnd are unpacked, each into a folder of its version.
+pub const RELEASES: &str = "/usr/local/lib/lsm/lnd";
 /// The packet filter's file.
 const FIREWALL: &str = "/etc/lsm/firewall.nft";
 
@@ -258,7 +260,7 @@ impl Build<'_> {
         Ok(vec![
             folder("/usr/local/lib/lsm", 0o755),
             Step::Lsm { path: "/usr/local/lib/lsm/lsm".into(), sha256: self.wishes.lsm_sha256.clone() },
-            folder("/usr/local/lib/lsm/lnd", 0o755),
+            folder(RELEASES, 0o755),
             folder(&lnd, 0o755),
             Step::Release {
                 version: self.release.version.clone(),
@@ -364,7 +366,7 @@ impl Build<'_> {
     }
 
     fn lnd_folder(&self) -> PathBuf {
-        Path::new("/usr/local/lib/lsm/lnd").join(&self.release.version)
+        Path::new(RELEASES).join(&self.release.version)
     }
 
     fn lnd(&self) -> Lnd {

@@ -1,16 +1,17 @@
 //! `lsm release`: known versions of lnd, fetched, built from source, verified.
 
+use crate::backend::native;
 use crate::cli::{MachineArgs, update};
 use crate::error::{Exit, Result};
 use crate::host::draft::Durable;
-use crate::release::pins::{self, Arch, Origin, Pin};
+use crate::release::pins::{self, Arch, Origin, Pin, Release};
 use crate::release::quorum::Counted;
 use crate::release::witness::{self, Word};
-use crate::release::{self, Archive, Provenance, Verified};
+use crate::release::{self, Archive, Installed, Provenance, Verified};
 use crate::ui::{self, say};
 use clap::Subcommand;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub(super) const QUORUM_HELP: &str = "How many good signatures of lnd's signers there have to be; without it, what \
@@ -146,7 +147,8 @@ fn list() -> Result<()> {
     let policy = pins::in_force()?;
     if ui::voice().json {
         let (counter, releases, updates) = (policy.counter(), policy.releases(), policy.updates());
-        say!("{}", json!({"releases": releases, "counter": counter, "updates": updates}));
+        let installed = installed()?;
+        say!("{}", json!({"releases": releases, "counter": counter, "updates": updates, "installed": installed}));
         return Ok(());
     }
     for release in policy.releases() {
@@ -154,6 +156,10 @@ fn list() -> Result<()> {
         let status = json!(release.status);
         let reason = release.reason.as_deref().unwrap_or_default();
         say!("{:14} {:17} {:11} {reason}", release.version, status.as_str().unwrap_or_default(), archs.join(","));
+    }
+    for lnd in installed()? {
+        say!("installed {} on {}", lnd.version, lnd.at);
+        lnd.provenance.iter().for_each(|provenance| say!("  {}", in_words(provenance)));
     }
     for update in policy.updates() {
         let fate = match (update.superseded, update.expired) {
@@ -164,6 +170,12 @@ fn list() -> Result<()> {
         say!("update {} of key {}, expires {}: {fate}", update.counter, update.key, update.expires);
     }
     Ok(())
+}
+
+/// What is unpacked on this host for its signers.
+fn installed() -> Result<Vec<Installed>> {
+    let folder = |release: &Release| Installed::read(&Path::new(native::RELEASES).join(&release.version)).transpose();
+    pins::all()?.iter().filter_map(folder).collect()
 }
 
 /// A processor, and by which update it was pinned.

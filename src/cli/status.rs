@@ -2,12 +2,16 @@
 
 use crate::backend::native::{self, Layout};
 use crate::cli::Common;
+use crate::cli::release::in_words;
 use crate::error::{Code, Error, Exit, Result};
 use crate::facts;
 use crate::plan;
+use crate::release::Installed;
+use crate::release::pins;
 use crate::signer::wallet::State;
 use crate::ui::{self, say};
 use serde_json::json;
+use std::path::Path;
 use std::process::ExitCode;
 
 const NOT_INSTALLED: Code = Code::refused("E-STATUS-001");
@@ -32,24 +36,43 @@ pub fn run(common: &Common) -> Result<ExitCode> {
     };
     let port_is_open = facts::is_active(&layout.public_unit(&spec));
     let filtered = facts::is_active("lsm-firewall.service");
+    let lnd = Installed::read(&Path::new(native::RELEASES).join(&spec.release))?;
+    let (judgement, reason) = judge(&spec.release);
     let receipt = plan::read_receipt(&layout.receipt()).ok();
     if ui::voice().json {
         let object = json!({
             "instance": spec.instance, "network": spec.network, "release": spec.release, "signs": signs,
             "listen": spec.listen, "allow": spec.allow, "port_open": port_is_open, "filtered": filtered,
             "identity_pubkey": receipt.map(|r| r.identity_pubkey),
-            "why": why,
+            "why": why, "judgement": judgement, "judgement_reason": reason, "lnd": lnd,
         });
         say!("{object}");
     } else {
         let yes = |is: bool| if is { "yes" } else { "NO" };
         say!("signer     {} on {}, lnd {}", spec.instance, spec.network, spec.release);
+        if let Some(reason) = reason {
+            say!("judgement  {judgement}: {reason}");
+        }
         say!("can sign   {}{}", yes(signs), why.map(|why| format!(": {why}")).unwrap_or_default());
         say!("port open  {} ({})", yes(port_is_open), spec.listen);
         say!("filtered   {}", yes(filtered));
         if let Some(receipt) = receipt {
             say!("identity   {}", receipt.identity_pubkey);
         }
+        if let Some(lnd) = lnd {
+            say!("lnd is     the archive with sha256 {}, verified {}", lnd.sha256, lnd.at);
+            lnd.provenance.iter().for_each(|provenance| say!("           {}", in_words(provenance)));
+        }
     }
     Ok(if signs { ExitCode::SUCCESS } else { ExitCode::from(Exit::Refused as u8) })
+}
+
+/// What the policy in force says of the installed lnd now, which may have become stricter since; and why. A policy that
+/// cannot be read is no reason not to tell whether lnd signs.
+fn judge(version: &str) -> (String, Option<String>) {
+    match pins::find(version) {
+        Ok(release) => (json!(release.status).as_str().unwrap_or_default().to_owned(), release.reason.clone()),
+        Err(e) if e.code().exit == Exit::Refused => ("refused".to_owned(), Some(e.cause().to_owned())),
+        Err(e) => ("unknown".to_owned(), Some(e.cause().to_owned())),
+    }
 }

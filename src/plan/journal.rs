@@ -49,7 +49,7 @@ pub enum Event {
     },
     /// An lnd is about to be unpacked: what it is and how lsm knows.
     Evidence {
-        /// Version, processor, hash and provenance, as `release verify --json` shows them.
+        /// Version, processor, hash, provenance and time, as they are kept beside it.
         archive: Value,
     },
     /// A step is about to be done.

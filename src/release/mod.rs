@@ -6,6 +6,7 @@ pub mod certificate;
 mod chain;
 mod download;
 mod gomodule;
+mod installed;
 pub mod manifest;
 mod merge;
 pub mod minisign;
@@ -27,6 +28,7 @@ mod workshop;
 
 pub use build::build;
 pub use chain::{keep as keep_update, place_of as place_of_update};
+pub use installed::Installed;
 pub use merge::Change;
 pub use unpack::set_unpacker;
 pub use unpacker::serve as serve_unpacking;
@@ -63,9 +65,6 @@ pub fn default_cache() -> Result<PathBuf> {
             .hint("set HOME or LSM_CACHE to a folder of yours")
     })
 }
-
-/// The file in an installed release's folder that says where it came from and how lsm knows.
-pub const PROVENANCE: &str = "provenance.json";
 
 /// Verifies `path` and demands that it is the archive of `release` for `arch`.
 ///

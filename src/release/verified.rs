@@ -231,9 +231,9 @@ impl Verified<Archive> {
                 let cause = format!(
                     "the pin of lnd {version} for {arch} came by update {counter}, and nothing else speaks for it"
                 );
-                Err(Error::new(ALONE, cause).hint(format!(
-                    "name a folder as lsm release fetch makes it, with the signatures, or let install build it with --source"
-                )))
+                Err(Error::new(ALONE, cause).hint(
+                    "name a folder as lsm release fetch makes it, with the signatures, or let install build it with --source",
+                ))
             }
             _ => Ok(self),
         }

@@ -13,7 +13,7 @@ use crate::host::program::Program;
 use crate::host::user;
 use crate::plan::journal::{Event, Journal};
 use crate::plan::step::{Access, Door, Runner, Step};
-use crate::release::{self, Archive, Verified};
+use crate::release::{Archive, Installed, Verified};
 use crate::secret::Secret;
 use crate::signer::certificate::Certificate;
 use crate::signer::channel::Endpoint;
@@ -98,11 +98,11 @@ fn resolve(access: &Access) -> Result<FileAccess> {
 
 fn unpack(folder: &Path, journal: &mut Journal, machine: &Machine<'_>) -> Result<()> {
     let archive = machine.archive.ok_or_else(|| Error::new(NO_ARCHIVE, "there is no verified lnd to unpack"))?;
-    journal.write(Event::Evidence { archive: json!(**archive) })?;
+    let installed = Installed::now(archive);
+    journal.write(Event::Evidence { archive: json!(installed) })?;
     file::make_folder(folder, FileAccess::mode(0o755))?;
     archive.unpack(folder, Durable::Yes)?;
-    let provenance = format!("{:#}\n", json!(**archive));
-    file::replace(&folder.join(release::PROVENANCE), provenance.as_bytes(), FileAccess::mode(0o644))
+    installed.keep(folder)
 }
 
 /// The running program, not the file of its name: that may have been replaced since.
