@@ -209,7 +209,10 @@ mod tests {
     fn a_newer_lsm_speaks_in_place_of_the_updates_before_it() {
         let [key, next] = std::array::from_fn(|_| KeyPair::generate_unencrypted_keypair().unwrap());
         let dir = tempfile::tempdir().unwrap();
-        let adds = format!("keys.add = [{:?}]\n{}", next.pk.to_base64(), newer_release());
+        // A version that the newer lsm has with another tail is no reason to forget the rest.
+        let tail =
+            "[[release]]\nversion = \"v0.21.0-rc1\"\nstatus = \"refused\"\npinned = \"2026-11-23\"\nreason = \"x\"\n";
+        let adds = format!("keys.add = [{:?}]\n{}{tail}", next.pk.to_base64(), newer_release());
         lay(dir.path(), 2, &sign(&key, 2, "2026-12-31", &adds));
         let newer = Policy { counter: 9, ..Policy::shipped() };
         let policy = fold(newer.clone(), dir.path(), &trust_in(&key), NOW).unwrap();

@@ -157,7 +157,7 @@ pub(super) fn tighten(policy: &mut Policy, update: &Update) {
         match stricter.release.iter_mut().find(|known| known.version == release.version) {
             Some(known) if known.status < release.status => judge_anew(known, release, update),
             Some(_) => {}
-            None if release.status < Status::NeedsAcceptRisk => {}
+            None if release.status < Status::NeedsAcceptRisk || has_numbers_of(policy, release) => {}
             None => {
                 let bare = Release { source: None, archive: Default::default(), ..release.clone() };
                 stricter.release.push(Release { judged: update.origin(), ..bare });
@@ -172,6 +172,10 @@ pub(super) fn tighten(policy: &mut Policy, update: &Update) {
     if change_keys(&mut stricter, update).is_ok() && stricter.check().is_ok() {
         *policy = stricter;
     }
+}
+
+fn has_numbers_of(policy: &Policy, release: &Release) -> bool {
+    policy.release.iter().any(|known| numbers(&known.version) == numbers(&release.version))
 }
 
 fn change_keys(policy: &mut Policy, update: &Update) -> Result<Vec<Change>> {

@@ -129,6 +129,8 @@ pub fn bad_texts(met: &Met) -> Vec<(&'static str, String, i32, &'static str)> {
         ("expiry without a zone", expires("expires = \"2026-12-01T00:00:00\""), 2, "E-UPDATE-001"),
         ("expiry too far", expires(&format!("expires = \"{}\"", day(402))), 4, "E-UPDATE-009"),
         ("expiry at the end of time", expires("expires = \"9999-12-31\""), 4, "E-UPDATE-009"),
+        ("expiry after all time", expires("expires = \"9999-12-31T23:59:59-23:59\""), 4, "E-UPDATE-009"),
+        ("expiry before all time", expires("expires = \"0000-01-01T00:00:00+23:59\""), 4, "E-UPDATE-008"),
         ("un-refused, by an update", head.clone() + &judgement("v0.21.1-beta", "needs-accept-risk"), 4, "E-UPDATE-011"),
         ("milder than shipped", head.clone() + &judgement("v0.20.1-beta", "outdated"), 4, "E-UPDATE-011"),
         ("oldest lowered", format!("{head}oldest = {{ version = [0, 19, 2], reason = \"x\" }}"), 4, "E-UPDATE-011"),

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
@@ -34,9 +35,10 @@ impl Key {
     }
 }
 
-/// The day in so many days.
+/// The day in so many days, from the one on which the tests began.
 pub fn day(days: i64) -> String {
-    (OffsetDateTime::now_utc() + Duration::days(days)).date().to_string()
+    static BEGUN: LazyLock<OffsetDateTime> = LazyLock::new(OffsetDateTime::now_utc);
+    (*BEGUN + Duration::days(days)).date().to_string()
 }
 
 /// The head of an update, with a month to go.
