@@ -66,7 +66,7 @@ pub enum Reason {
     Revoked,
     /// It was made when its key had been given up.
     AfterRevocation,
-    /// Its key is not bound to the signer's primary key.
+    /// No self-signature that may be believed says that its key is the signer's.
     NotBound,
     /// Its key is bound, but never signed that it wants to be.
     NotSignedBack,
@@ -89,7 +89,7 @@ impl fmt::Display for Reason {
             Self::AfterExpiry => "it was made after its key had expired",
             Self::Revoked => "its key was revoked",
             Self::AfterRevocation => "it was made after its key had been given up",
-            Self::NotBound => "its key is not bound to the signer's primary key",
+            Self::NotBound => "no valid self-signature says that its key is the signer's",
             Self::NotSignedBack => "its key has not signed the binding to the signer's primary key",
             Self::NotForSigning => "its key is not for signing",
         })
@@ -195,6 +195,10 @@ fn hold_form(signature: &Signature) -> std::result::Result<(), Reason> {
     if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
         return Err(Reason::NotOfBytes);
     }
+    // Here and not among the rules, for rPGP checks no signature with a critical part that it does not know.
+    if !is_understood(signature) {
+        return Err(Reason::NotUnderstood);
+    }
     match signature.hash_alg() {
         None | Some(HashAlgorithm::None | HashAlgorithm::Private10 | HashAlgorithm::Other(_)) => Err(Reason::WeakHash),
         // The weak ones that rPGP knows come later: a bad signature is bad whatever its hash.
@@ -216,7 +220,6 @@ fn hold_rules(
     refuse(signature.typ() != Some(SignatureType::Binary), Reason::NotOfBytes)?;
     let is_strong = matches!(signature.hash_alg(), Some(Sha256 | Sha384 | Sha512 | Sha3_256 | Sha3_512));
     refuse(!is_strong, Reason::WeakHash)?;
-    refuse(!is_understood(signature), Reason::NotUnderstood)?;
     refuse(made > now, Reason::Future)?;
     refuse(made > latest, Reason::AfterPin)?;
     let life = signature.signature_expiration_time().map_or(0, |d| i64::from(d.as_secs()));
