@@ -19,7 +19,7 @@ const NO_SIGNATURE: Code = Code::unverified("E-PGP-010");
 /// The largest signature file that is read, in bytes. One signature has at most about 1 KiB.
 pub const LIMIT: usize = 64 << 10;
 /// A file with more signatures is none.
-const MOST: usize = 16;
+const MOST: usize = 8;
 
 /// What a signature is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum Class {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// It is not of version 4, with a signed time.
-    OldForm,
+    OtherForm,
     /// It is not over a document's bytes: over a text, or a key.
     NotOfBytes,
     /// Its hash is not SHA-2 or SHA-3 with at least 256 bits.
@@ -77,7 +77,7 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::OldForm => "it is in an old form",
+            Self::OtherForm => "it is not of version 4 with a signed time, as gpg makes them",
             Self::NotOfBytes => "it is not a signature over a file's bytes",
             Self::WeakHash => "its hash is weak",
             Self::WeakKey => "its key is weak",
@@ -163,8 +163,10 @@ fn judge_one<'a>(
     let (ids, fingerprints) = (signature.issuer_key_id(), signature.issuer_fingerprint());
     let is_named = !(ids.is_empty() && fingerprints.is_empty());
     let keys = signers.iter().flat_map(|signer| signer.keys().iter().map(move |key| (signer, key)));
-    let tried: Vec<_> = keys.filter(|(_, key)| !is_named || key.is_meant(&ids, &fingerprints)).collect();
-    let Some((first, _)) = tried.first().filter(|_| is_named || signature.config().is_some()) else {
+    let mut tried: Vec<_> = keys.filter(|(_, key)| !is_named || key.is_meant(&ids, &fingerprints)).collect();
+    // Who took another's subkey into his key without being its owner comes last.
+    tried.sort_by_key(|(_, key)| !key.is_bound());
+    let Some((first, _)) = tried.first() else {
         return Judgement { signer: None, class: Class::Unknown };
     };
     let named = is_named.then_some(*first);
@@ -190,7 +192,7 @@ fn judge_one<'a>(
 /// Holds that it is a signature whose making can be checked.
 fn hold_form(signature: &Signature) -> std::result::Result<(), Reason> {
     if signature.version() != SignatureVersion::V4 || signature.created().is_none() {
-        return Err(Reason::OldForm);
+        return Err(Reason::OtherForm);
     }
     if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
         return Err(Reason::NotOfBytes);
