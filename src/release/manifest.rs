@@ -35,13 +35,8 @@ impl Manifest {
     /// Where a line is anything else, a name stands twice or leads out of the folder, the whole is empty or longer than
     /// [`LIMIT`], or it names an archive of another version.
     pub fn parse(bytes: &[u8], version: &str) -> Result<Self> {
-        let bad = |what: String| {
-            Error::new(NO_MANIFEST, format!("{} is no manifest: {what}", file_name(version)))
-                .hint("get it again, from the place where lnd publishes it")
-        };
-        if bytes.len() > LIMIT {
-            return Err(bad(format!("it has {} bytes, more than {LIMIT}", bytes.len())));
-        }
+        let bad = |what: String| no_manifest(version, &what);
+        hold_size(bytes, version)?;
         let text = std::str::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
         let text = text.strip_suffix('\n').unwrap_or(text);
         if text.is_empty() {
@@ -62,6 +57,22 @@ impl Manifest {
     pub fn sha256_of(&self, name: &str) -> Option<&str> {
         self.files.get(name).map(String::as_str)
     }
+}
+
+/// Holds that `bytes` are not more than [`LIMIT`].
+///
+/// # Errors
+/// Where they are.
+pub(super) fn hold_size(bytes: &[u8], version: &str) -> Result<()> {
+    if bytes.len() <= LIMIT {
+        return Ok(());
+    }
+    Err(no_manifest(version, &format!("it has {} bytes, more than {LIMIT}", bytes.len())))
+}
+
+fn no_manifest(version: &str, what: &str) -> Error {
+    Error::new(NO_MANIFEST, format!("{} is no manifest: {what}", file_name(version)))
+        .hint("get it again, from the place where lnd publishes it")
 }
 
 /// The hash and the name, or what is wrong with the line.

@@ -19,7 +19,7 @@ const NO_SIGNATURE: Code = Code::unverified("E-PGP-010");
 /// The largest signature file that is read, in bytes. One signature has at most about 1 KiB.
 pub const LIMIT: usize = 64 << 10;
 /// A file with more signatures is none.
-const MOST: usize = 16;
+const MOST: usize = 8;
 
 /// What a signature is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum Class {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// It is not of version 4, with a signed time.
-    OldForm,
+    OtherForm,
     /// It is not over a document's bytes: over a text, or a key.
     NotOfBytes,
     /// Its hash is not SHA-2 or SHA-3 with at least 256 bits.
@@ -66,7 +66,7 @@ pub enum Reason {
     Revoked,
     /// It was made when its key had been given up.
     AfterRevocation,
-    /// Its key is not bound to the signer's primary key.
+    /// No self-signature that may be believed says that its key is the signer's.
     NotBound,
     /// Its key is bound, but never signed that it wants to be.
     NotSignedBack,
@@ -77,7 +77,7 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::OldForm => "it is in an old form",
+            Self::OtherForm => "it is not of version 4 with a signed time, as gpg makes them",
             Self::NotOfBytes => "it is not a signature over a file's bytes",
             Self::WeakHash => "its hash is weak",
             Self::WeakKey => "its key is weak",
@@ -89,7 +89,7 @@ impl fmt::Display for Reason {
             Self::AfterExpiry => "it was made after its key had expired",
             Self::Revoked => "its key was revoked",
             Self::AfterRevocation => "it was made after its key had been given up",
-            Self::NotBound => "its key is not bound to the signer's primary key",
+            Self::NotBound => "no valid self-signature says that its key is the signer's",
             Self::NotSignedBack => "its key has not signed the binding to the signer's primary key",
             Self::NotForSigning => "its key is not for signing",
         })
@@ -163,8 +163,10 @@ fn judge_one<'a>(
     let (ids, fingerprints) = (signature.issuer_key_id(), signature.issuer_fingerprint());
     let is_named = !(ids.is_empty() && fingerprints.is_empty());
     let keys = signers.iter().flat_map(|signer| signer.keys().iter().map(move |key| (signer, key)));
-    let tried: Vec<_> = keys.filter(|(_, key)| !is_named || key.is_meant(&ids, &fingerprints)).collect();
-    let Some((first, _)) = tried.first().filter(|_| is_named || signature.config().is_some()) else {
+    let mut tried: Vec<_> = keys.filter(|(_, key)| !is_named || key.is_meant(&ids, &fingerprints)).collect();
+    // Who took another's subkey into his key without being its owner comes last.
+    tried.sort_by_key(|(_, key)| !key.is_bound());
+    let Some((first, _)) = tried.first() else {
         return Judgement { signer: None, class: Class::Unknown };
     };
     let named = is_named.then_some(*first);
@@ -190,10 +192,14 @@ fn judge_one<'a>(
 /// Holds that it is a signature whose making can be checked.
 fn hold_form(signature: &Signature) -> std::result::Result<(), Reason> {
     if signature.version() != SignatureVersion::V4 || signature.created().is_none() {
-        return Err(Reason::OldForm);
+        return Err(Reason::OtherForm);
     }
     if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
         return Err(Reason::NotOfBytes);
+    }
+    // Here and not among the rules, for rPGP checks no signature with a critical part that it does not know.
+    if !is_understood(signature) {
+        return Err(Reason::NotUnderstood);
     }
     match signature.hash_alg() {
         None | Some(HashAlgorithm::None | HashAlgorithm::Private10 | HashAlgorithm::Other(_)) => Err(Reason::WeakHash),
@@ -216,7 +222,6 @@ fn hold_rules(
     refuse(signature.typ() != Some(SignatureType::Binary), Reason::NotOfBytes)?;
     let is_strong = matches!(signature.hash_alg(), Some(Sha256 | Sha384 | Sha512 | Sha3_256 | Sha3_512));
     refuse(!is_strong, Reason::WeakHash)?;
-    refuse(!is_understood(signature), Reason::NotUnderstood)?;
     refuse(made > now, Reason::Future)?;
     refuse(made > latest, Reason::AfterPin)?;
     let life = signature.signature_expiration_time().map_or(0, |d| i64::from(d.as_secs()));

@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Error, Result, plain};
 use crate::release::certificate::Certificate;
-use crate::release::manifest::Manifest;
+use crate::release::manifest::{self, Manifest};
 use crate::release::openpgp::{self, Class, Judgement};
 use crate::release::pins::Release;
 use crate::release::trust::Trust;
@@ -87,6 +87,8 @@ pub fn hold(
     let latest = release.pinned_until().ok_or_else(|| {
         Error::new(NO_DAY, format!("the pin of lnd {} names no day: {:?}", release.version, release.pinned))
     })?;
+    // Each signature hashes it, by each key that may have made it.
+    manifest::hold_size(manifest, &release.version)?;
     let signers = certificates(trust, &release.version)?;
     let mut quorum = Quorum {
         needed,
@@ -148,8 +150,9 @@ impl Quorum {
         let good = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
         let why = if self.ignored.is_empty() { String::new() } else { format!("; {}", self.ignored.join("; ")) };
         let (had, needed, version) = (names.len(), self.needed, &release.version);
-        Error::new(TOO_FEW, format!("{had} of {needed} needed signatures over lnd {version} are good{good}{why}"))
-            .hint("get more of its signatures, or trust other signers: lsm release list")
+        Error::new(TOO_FEW, format!("{had} of {needed} needed signatures over lnd {version} are good{good}{why}")).hint(
+            "get its signatures again, from another mirror where one is known; five is what lnd's own script asks for",
+        )
     }
 }
 
