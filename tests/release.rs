@@ -175,12 +175,14 @@ fn a_source_build_is_the_published_archive() {
 
 #[test]
 #[ignore = "long: a build for another processor"]
-fn the_archive_for_arm64_is_the_pinned_one() {
-    let out = open_tempdir();
-    let args = ["release", "build", "v0.21.3-beta", "--arch", "arm64", "--out", out.path().to_str().unwrap()];
-    let output = lsm(&cache(), &[], &args);
-    assert!(output.status.success(), "{:?} {}", failure(&output), output.stderr);
-    assert!(out.path().join("lnd-linux-arm64-v0.21.3-beta.tar.gz").exists());
+fn the_archives_for_arm64_are_the_pinned_ones() {
+    for version in ["v0.21.3-beta", VERSION] {
+        let out = open_tempdir();
+        let args = ["release", "build", version, "--arch", "arm64", "--out", out.path().to_str().unwrap()];
+        let output = lsm(&cache(), &[], &args);
+        assert!(output.status.success(), "{:?} {}", failure(&output), output.stderr);
+        assert!(out.path().join(format!("lnd-linux-arm64-{version}.tar.gz")).exists());
+    }
 }
 
 #[test]

@@ -154,8 +154,10 @@ fn fetch_modules(shop: &Workshop, arch: Arch, tags: &str, proxies: &Proxies) -> 
 /// Tells a module that was changed on its way from a proxy that cannot be reached.
 fn explain_fetch(said: &[String], otherwise: &str) -> Error {
     // "verifying MODULE@VERSION: checksum mismatch", or a zip that cannot even be read: "PACKAGE: zip: ...".
+    // Packages are named compress/gzip, compress/flate and archive/zip, too.
+    let broken = |l: &str| ["\"zip: ", " zip: ", "\"flate: ", " flate: "].iter().any(|word| l.contains(word));
     let changed = said.iter().find(|l| l.contains("checksum mismatch"));
-    if let Some(line) = changed.or_else(|| said.iter().find(|l| l.contains("zip: ") || l.contains("flate: "))) {
+    if let Some(line) = changed.or_else(|| said.iter().find(|l| broken(l))) {
         let line = line.trim();
         return Error::new(CHANGED_MODULE, format!("a module of lnd is not what its go.sum names: {line}"))
             .hint(
@@ -241,7 +243,10 @@ mod tests {
         let changed = explain_fetch(&lines("verifying example.org/a@v1: checksum mismatch"), "x");
         assert_eq!(changed.code(), CHANGED_MODULE);
         assert!(changed.cause().contains("example.org/a@v1"));
-        let missing = explain_fetch(&lines("dial tcp: connection refused"), "x");
-        assert_eq!(missing.code(), NOT_FETCHED);
+        let broken = explain_fetch(&lines("example.org/a: \"zip: not a valid zip file\""), "x");
+        assert_eq!(broken.code(), CHANGED_MODULE);
+        for refused in ["dial tcp: connection refused", "compress/gzip: \"dial tcp: connection refused\""] {
+            assert_eq!(explain_fetch(&lines(refused), "x").code(), NOT_FETCHED, "{refused}");
+        }
     }
 }

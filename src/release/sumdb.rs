@@ -81,9 +81,6 @@ fn prove(module: Module<'_>, get: Get<'_>) -> Result<Recorded> {
     let answer = std::str::from_utf8(&answer).map_err(|_| unproved("its answer is no text"))?;
     let (number, data, note) = split_answer(answer).ok_or_else(|| unproved("its answer is no record"))?;
     let (size, root) = open_note(note).map_err(&unproved)?;
-    if number >= size {
-        return Err(unproved("the record's number is beyond the signed tree"));
-    }
     let tree = Tree { module: &module, get, size, root };
     tree.include(number, leaf(data))?;
     // Only from here on is the record the database's word.
@@ -150,7 +147,8 @@ impl Tree<'_> {
     ///
     /// A node at tile level L stands for 256^L records. From the record up, each full tile must hold the hash found so
     /// far, and its root is what to look for one level higher, until that lies in the tree's right edge: the tiles that
-    /// are not full, at most one a level. They make up the whole tree, so their root must be the signed one.
+    /// are not full, at most one a level. They make up the whole tree, so their root must be the signed one. A number
+    /// beyond the tree is never found in it.
     fn include(&self, number: u64, leaf: Hash) -> Result<()> {
         let (mut at, mut sought, mut edge) = (number, Some(leaf), None);
         for level in (0..u64::BITS / 8).take_while(|l| self.size >> (8 * l) > 0) {
