@@ -212,7 +212,7 @@ impl Seen<'_> {
 fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let slash = path.iter().position(|b| *b == b'/')?;
     let (top, inside) = (&path[..slash], &path[slash + 1..]);
-    (!matches!(top, b"" | b"." | b"..") && !inside.contains(&b'/')).then_some((top, inside))
+    (!matches!(top, b"" | b"." | b"..")).then_some((top, inside))
 }
 
 /// The sum of a header's bytes, its own field counted as spaces (POSIX, ustar).
@@ -372,6 +372,9 @@ mod tests {
             ("a way up in the prefix", with(ustar.as_bytes().to_vec()), UNEXPECTED),
             ("an absolute name", with(file("/lnd")), UNEXPECTED),
             ("an absolute name with a folder", with(file("/f/lnd")), UNEXPECTED),
+            ("all of it above", [file("../lnd"), file("../lncli"), END.to_vec()].concat(), UNEXPECTED),
+            ("all of it here", [file("./lnd"), file("./lncli"), END.to_vec()].concat(), UNEXPECTED),
+            ("all of it absolute", [file("/lnd"), file("/lncli"), END.to_vec()].concat(), UNEXPECTED),
             ("a file as the folder", with(entry("f/", T::Regular, 0, b"")), UNEXPECTED),
             ("a file missing", [&lnd[..], &END].concat(), UNEXPECTED),
             ("nothing", END.to_vec(), UNEXPECTED),
@@ -382,6 +385,7 @@ mod tests {
             ("an entry after the end", ended(&after_end), TRAILING),
             ("an entry after a lone block of zeros", ended(&lone_zero_block), TRAILING),
             ("zeros without end", ended(&vec![0; 1 << 19]), TRAILING),
+            ("as many zeros as a record has", ended(&[0; RECORD as usize + 2 * BLOCK]), TRAILING),
             ("no end", ended(b""), CUT_SHORT),
             ("half an end", ended(&END[..BLOCK]), CUT_SHORT),
             ("an end in a file", lnd[..BLOCK].to_vec(), CUT_SHORT),

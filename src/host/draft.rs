@@ -39,18 +39,20 @@ impl Draft {
         let folder = nearest_folder(place);
         let unnamed = nix::libc::O_TMPFILE;
         let open = OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(unnamed).open(folder);
-        let (file, aside) = match open {
-            Ok(file) => (file, None),
-            // Not every file system has unnamed files (open(2)).
-            Err(_) => {
-                let aside = aside_name(folder, place);
-                let open = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&aside);
-                (open.map_err(|e| cannot_write(place, &e))?, Some(aside))
-            }
+        // Not every file system has unnamed files (open(2)).
+        let draft = match open {
+            Ok(file) => Self { file, place: place.to_owned(), aside: None },
+            Err(_) => Self::begin_named(folder, place)?,
         };
-        let draft = Self { file, place: place.to_owned(), aside };
         grant(&draft.file, access).map_err(|e| cannot_write(place, &e))?;
         Ok(draft)
+    }
+
+    fn begin_named(folder: &Path, place: &Path) -> Result<Self> {
+        let aside = aside_name(folder, place);
+        let open = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&aside);
+        let file = open.map_err(|e| cannot_write(place, &e))?;
+        Ok(Self { file, place: place.to_owned(), aside: Some(aside) })
     }
 
     /// The open file, readable and writable.
@@ -165,6 +167,19 @@ mod tests {
         draft.keep(Durable::Yes).unwrap();
         assert_eq!(std::fs::read(&place).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn where_a_draft_needs_a_name_it_leaves_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = || Draft::begin_named(dir.path(), &dir.path().join("a")).unwrap();
+        let count = || std::fs::read_dir(dir.path()).unwrap().count();
+        let draft = begin();
+        assert_eq!(count(), 1);
+        drop(draft);
+        assert_eq!(count(), 0);
+        begin().keep(Durable::Yes).unwrap();
+        assert_eq!((count(), dir.path().join("a").exists()), (1, true));
     }
 
     #[test]
