@@ -58,7 +58,7 @@ fn seconds(time: Duration) -> String {
 
 fn unpacking(archive: &Path, folder: &Path) {
     let archive = fs::canonicalize(archive).expect("the archive is there");
-    let verified = release::verify(&archive).expect("the archive is an official one");
+    let verified = release::verify(&archive, None).expect("the archive is an official one");
     let sums = folder.join("sums");
     fs::write(&sums, format!("{}  {}\n", verified.sha256(), archive.display())).unwrap();
     let lsm = |to: &Path| {
@@ -73,7 +73,7 @@ fn unpacking(archive: &Path, folder: &Path) {
             run(Command::new("tar").arg("xzf").arg(&archive).arg("-C").arg(to));
         }));
         ours.push(time(folder, |to| run(&mut lsm(to))));
-        durable.push(time(folder, |to| drop(release::verify_and_unpack(&archive, to, Durable::Yes).unwrap())));
+        durable.push(time(folder, |to| drop(release::verify_and_unpack(&archive, None, to, Durable::Yes).unwrap())));
     }
     let (parent, child) = peaks(&mut lsm(&folder.join("peak")));
     let (plain, ours, durable) = (median(plain), median(ours), median(durable));

@@ -1,10 +1,12 @@
 //! Downloads, end to end: the real archive from a TLS server that throttles, cuts, lies and leads astray.
 
 mod lab;
+mod mirror;
 
 use lsm::host::program::{Output, Program};
+use mirror::{Request, Server, head, identity};
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -23,115 +25,6 @@ fn archive() -> Option<&'static [u8]> {
         std::fs::read(folder.join(format!("lnd-linux-amd64-{VERSION}.tar.gz"))).ok()
     };
     ARCHIVE.get_or_init(read).as_deref()
-}
-
-/// What a client asked for.
-#[derive(Clone)]
-struct Request {
-    path: String,
-    head: Vec<String>,
-    /// Which one it is, from 0.
-    number: usize,
-}
-
-impl Request {
-    fn header(&self, name: &str) -> Option<&str> {
-        let named = |line: &&String| line.to_ascii_lowercase().starts_with(&format!("{name}: "));
-        self.head.iter().find(named).map(|line| &line[name.len() + 2..])
-    }
-
-    /// Where it wants the file to begin.
-    fn from(&self) -> usize {
-        let range = self.header("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-        range.unwrap_or(0)
-    }
-}
-
-/// A certificate that a server shows, and the root that clients trust.
-struct Identity {
-    certificate: rustls::pki_types::CertificateDer<'static>,
-    key: rustls::pki_types::PrivateKeyDer<'static>,
-    pem: String,
-}
-
-fn identity(name: &str, set: impl FnOnce(&mut rcgen::CertificateParams)) -> Identity {
-    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-    set(&mut params);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = params.self_signed(&key).unwrap();
-    Identity {
-        certificate: certificate.der().clone(),
-        key: rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        pem: certificate.pem(),
-    }
-}
-
-/// A TLS server on loopback.
-struct Server {
-    port: u16,
-    pem: String,
-    asked: Arc<Mutex<Vec<Request>>>,
-}
-
-impl Server {
-    /// Answers each connection's one request with `answer`, then closes the connection without a word.
-    fn start(answer: impl Fn(&Request, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
-        Self::start_as(identity("localhost", |_| ()), answer)
-    }
-
-    fn start_as(
-        identity: Identity,
-        answer: impl Fn(&Request, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
-    ) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![identity.certificate], identity.key)
-            .unwrap();
-        let (config, answer, asked) = (Arc::new(config), Arc::new(answer), Arc::new(Mutex::new(Vec::new())));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let noted = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-                let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
-                let (answer, noted) = (Arc::clone(&answer), Arc::clone(&noted));
-                std::thread::spawn(move || {
-                    let Some(mut request) = read_request(&mut stream) else { return };
-                    {
-                        let mut noted = noted.lock().unwrap();
-                        request.number = noted.len();
-                        noted.push(request.clone());
-                    }
-                    // A client that hangs up is what some of these tests are about.
-                    let _ = answer(&request, &mut stream).and_then(|()| stream.flush());
-                });
-            }
-        });
-        Self { port, pem: identity.pem, asked }
-    }
-
-    fn base(&self) -> String {
-        format!("https://localhost:{}/lnd", self.port)
-    }
-
-    fn asked(&self) -> Vec<Request> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-fn read_request(stream: &mut impl Read) -> Option<Request> {
-    let mut lines = BufReader::new(stream).lines().map_while(|l| l.ok());
-    let path = lines.next()?.split(' ').nth(1)?.to_owned();
-    Some(Request { path, head: lines.take_while(|l| !l.is_empty()).collect(), number: 0 })
-}
-
-/// The head of an answer that is whole when `length` bytes were sent.
-fn head(to: &mut dyn Write, status: &str, length: usize, more: &str) -> std::io::Result<()> {
-    write!(to, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{more}\r\n")
 }
 
 /// The whole archive.

@@ -42,6 +42,7 @@ fn trust(signers: &[(&str, &str, &[u8])]) -> Trust {
 fn release() -> Release {
     Release {
         version: VERSION.into(),
+        judged: Default::default(),
         status: Status::Current,
         pinned: PINNED.into(),
         reason: None,
