@@ -117,7 +117,7 @@ fn peaks(command: &mut Command) -> (u64, u64) {
 }
 
 fn building(cache: &Path, folder: &Path) {
-    let (release, arch) = (pins::newest(), pins::Arch::of_this_machine().unwrap());
+    let (release, arch) = (pins::newest().unwrap(), pins::Arch::of_this_machine().unwrap());
     let source = release.source.as_ref().expect("the newest release has a pinned source");
     let forget = || drop(fs::remove_dir_all(cache.join("go/build")));
     forget();
