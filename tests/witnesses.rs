@@ -248,3 +248,46 @@ fn a_pin_that_came_by_an_update_needs_another_witness() {
     }
     assert!(["E-SUMDB-002", "E-SUMDB-004"].contains(&code.as_str()) && [3, 4].contains(&exit), "{code}");
 }
+
+/// v0.20.1-beta, which lsm judges and does not pin: what a maintainer would sign to have it built. The archive's hash is
+/// that of a build of these tests' own.
+const BUILDABLE: &str = r#"
+[toolchain."1.25.5"]
+amd64 = "h1:IkknVKy/4hLMR+ZwWfP4Oqhjz2sKqNtEXz1meP8P3Nc="
+
+[[release]]
+version = "v0.20.1-beta"
+status = "needs-accept-risk"
+reason = "it does not recover from a panic in an RPC"
+pinned = "2026-11-22"
+
+[release.source]
+go = "1.25.5"
+commit = "848b72ce96eb68fa90fd4336523ca4c59bddcd4c"
+time = 1770705774
+module = "h1:wDMNgks5uST1CY+WwjIZ4+McPMMFpr2pIIGJp7ytDI4="
+
+[release.archive.amd64]
+sha256 = "0000000000000000000000000000000000000000000000000000000000000001"
+"#;
+
+#[test]
+#[ignore = "long: a build of another release"]
+fn a_build_whose_source_came_by_an_update_is_proved_by_the_checksum_database() {
+    let Some(lab) = Lab::open() else { return };
+    let key = desk::Key::new();
+    lab.trust(&format!("update-keys = [\"{}\"]", key.public()));
+    let home =
+        tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    let (text, file) = (desk::head(2, &key) + BUILDABLE, home.path().join("update.toml"));
+    std::fs::write(&file, &text).unwrap();
+    std::fs::write(home.path().join("update.toml.minisig"), key.sign(text.as_bytes())).unwrap();
+    let output = lsm(&lab, None, &["release", "update", file.to_str().unwrap(), "--yes"]);
+    assert!(output.status.success(), "{:?}", said(&output));
+    let out = home.path().to_str().unwrap();
+    let output = lsm(&lab, None, &["release", "build", "v0.20.1-beta", "--arch", "amd64", "--out", out]);
+    assert!(output.status.success(), "{}", said(&output));
+    let build = &said(&output)["provenance"][1];
+    let proved = ["golang.org/toolchain@v0.0.1-go1.25.5.linux-amd64", "github.com/lightningnetwork/lnd@v0.20.1-beta"];
+    assert_eq!((&build["kind"], &build["proved"]), (&"source-build".into(), &serde_json::json!(proved)));
+}
