@@ -16,8 +16,9 @@ pub enum Verb {
     List,
     /// Download the official archive and verify it
     #[command(after_help = "Example:\n  lsm release fetch v0.21.3-beta --out .\n\n\
-        Environment:\n  LSM_RELEASE_BASE  another place with lnd's release files [default: lnd's on GitHub]\n  \
-        SSL_CERT_FILE     the root certificates to trust instead of the system's")]
+        Environment:\n  LSM_RELEASE_BASE        mirrors to ask instead, in this order: https addresses separated by commas\n  \
+        HTTPS_PROXY, ALL_PROXY  the proxy to go through, for example socks5h://127.0.0.1:9050 for Tor\n  \
+        SSL_CERT_FILE           the root certificates to trust instead of the system's")]
     Fetch {
         /// The version, as lnd's tag names it
         version: String,
