@@ -249,6 +249,60 @@ fn a_pin_that_came_by_an_update_needs_another_witness() {
     assert!(["E-SUMDB-002", "E-SUMDB-004"].contains(&code.as_str()) && [3, 4].contains(&exit), "{code}");
 }
 
+#[test]
+fn an_install_from_a_folder_counts_its_signatures_and_keeps_what_spoke_for_it() {
+    let Some(lab) = Lab::open() else { return };
+    let Some(release) = lab::lnd::Release::find(VERSION) else { return };
+    let Some(net) = lab::net::Net::build() else { return };
+    let Some(stage) = stage::Stage::boot_in(&net, "witness", &release) else { return };
+    let copy = |bytes: &[u8], to: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        stage.host.copy_in(file.path(), to, 0o644);
+    };
+    stage.host.sh("mkdir -p -m 755 /etc/lsm/release-policy/signers").ok();
+    for entry in
+        ["trust.toml"].into_iter().map(str::to_owned).chain(lab.signers.iter().map(|s| format!("signers/{}.asc", s.0)))
+    {
+        copy(&std::fs::read(lab.policy.path().join(&entry)).unwrap(), &format!("/etc/lsm/release-policy/{entry}"));
+    }
+    let papers = lab.papers(lab.manifest());
+    for (name, bytes) in &papers {
+        copy(bytes, &format!("/root/archives/{name}"));
+    }
+    // A bad one, and nothing happens.
+    let bad = format!("/root/archives/{}", lab.file(3));
+    copy(&lab.sign(3, b"another manifest"), &bad);
+    let done = stage.install(&["--quorum=5", "--json"]);
+    assert_eq!(done.code, 4, "{}", done.stdout);
+    assert!(done.stdout.contains("E-QUORUM-001") && done.stdout.contains("lab4"), "{}", done.stdout);
+    stage.host.sh("test ! -e /etc/lsm/signer.toml && test ! -e /usr/local/lib/lsm").ok();
+    copy(&papers[&lab.file(3)], &bad);
+    stage.install(&["--quorum=5"]).ok();
+
+    let status = stage.host.lsm(["status", "--json"]).json();
+    assert_eq!(status["judgement"], "needs-accept-risk");
+    assert_eq!(counted(&status["lnd"]["provenance"]).len(), 5, "{status}");
+    let list = stage.host.lsm(["release", "list", "--json"]).json();
+    assert_eq!(list["installed"][0], status["lnd"]);
+    let journal = stage.host.sh("cat /var/lib/lsm/journal/signer.jsonl").ok();
+    let lines: Vec<Value> = journal.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines[0]["accepted_risk"], VERSION);
+    let evidence = lines.iter().find(|l| l["event"] == "evidence").unwrap();
+    assert_eq!(evidence["archive"], status["lnd"]);
+
+    // Were a newer one there, this one would need a word.
+    stage.host.sh("sed -i s/v0.20.0-beta/v0.21.3-beta/ /etc/lsm/signer.toml").ok();
+    let plan = |more: &[&str]| {
+        let args = ["install", "--network=regtest", "--release", VERSION, "--dry-run", "--json"];
+        stage.host.lsm(args.iter().chain(more))
+    };
+    let refused = plan(&[]);
+    assert!(refused.code == 1 && refused.stdout.contains("E-RELEASE-009"), "{}", refused.stdout);
+    assert_eq!(plan(&["--accept-risk=v0.21.3-beta"]).code, 1);
+    plan(&["--accept-risk", VERSION]).ok();
+}
+
 /// v0.20.1-beta, which lsm judges and does not pin: what a maintainer would sign to have it built. The archive's hash is
 /// that of a build of these tests' own.
 const BUILDABLE: &str = r#"

@@ -25,9 +25,9 @@ pub enum Verb {
     /// Download the official archive with lnd's signatures, and verify them; the folder can be taken to another machine
     #[command(after_help = "Examples:\n  lsm release fetch v0.21.3-beta --out /media/stick/lnd\n  \
         lsm release fetch v0.21.3-beta --out . --quorum 7\n\n\
-        Environment:\n  LSM_RELEASE_BASE  other places with lnd's release files, separated by commas\n  \
-        HTTPS_PROXY       a proxy; ALL_PROXY=socks5h://127.0.0.1:9050 goes through Tor\n  \
-        SSL_CERT_FILE     the root certificates to trust instead of the system's")]
+        Environment:\n  LSM_RELEASE_BASE        mirrors to ask instead, in this order: https addresses separated by commas\n  \
+        HTTPS_PROXY, ALL_PROXY  the proxy to go through, for example socks5h://127.0.0.1:9050 for Tor\n  \
+        SSL_CERT_FILE           the root certificates to trust instead of the system's")]
     Fetch {
         /// The version, as lnd's tag names it
         version: String,

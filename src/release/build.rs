@@ -190,7 +190,9 @@ fn compile(shop: &Workshop, arch: Arch, tags: &str, version: &str, packages: u64
         }
     });
     built.map(|_| ()).map_err(|e| {
-        let first = said.first().map_or_else(|| e.cause().to_owned(), |l| l.trim().to_owned());
+        // "# PACKAGE" is a heading; the line after it says what is wrong.
+        let first =
+            said.iter().find(|l| !l.starts_with("# ")).map_or_else(|| e.cause().to_owned(), |l| l.trim().to_owned());
         Error::new(NOT_BUILT, format!("cannot build lnd {version}: {first}")).because(said.join("\n"))
     })
 }

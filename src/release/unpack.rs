@@ -4,6 +4,7 @@ use crate::archive::{self, PART};
 use crate::error::{Code, Error, Result};
 use crate::host::program::{Piped, Program};
 use crate::release::unpacker::{HEAD, REPORT, REPORT_LIMIT, Report, VERB};
+use crate::sandbox::landlock::Closed;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -118,7 +119,9 @@ fn receive(mut from: impl Read, take: &mut dyn FnMut(usize, &[u8]) -> Result<()>
 }
 
 fn judge(report: Report) -> Result<()> {
-    tracing::debug!(landlock = ?report.landlock, "unpacked");
+    if report.landlock != Some(Closed::Whole) {
+        tracing::info!(landlock = ?report.landlock, "this kernel closes less to the unpacker than it could");
+    }
     let Some(fault) = report.fault else { return Ok(()) };
     match archive::code(&fault.code) {
         Some(code) => Err(Error::new(code, fault.cause)),
