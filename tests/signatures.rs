@@ -305,6 +305,7 @@ fn a_file_that_is_not_signatures_alone_is_none() {
         ("a byte after it", with(b"\0")),
         ("half a header after it", with(b"\xc2")),
         ("a key after it", with(&all[0].2)),
+        ("a byte more in the packet", [&[good[0], good[1] + 1], &good[2..], b"\0"].concat()),
         ("text after it", with(b"\n")),
         ("text before it", [b"\n", good.as_slice()].concat()),
         ("an armored one after it", with(&armored)),

@@ -11,8 +11,8 @@
 //! - A revocation is never taken back. Superseded and retired void what came later, every other reason, or none,
 //!   everything (RFC 9580, 5.2.3.31). A revocation by somebody else's key (a designated revoker) is not looked at.
 //! - SHA-1 will do in what a key says of itself, as with GnuPG; one of lnd's signers has nothing else. Whoever could use
-//!   that needs to write into the file of keys, and there the pinned fingerprint is a SHA-1 too. rPGP refuses
-//!   what has the marks of the known collision attacks. MD5 and RIPEMD-160 will not do.
+//!   that needs to write into the file of keys, and the pinned fingerprint is a SHA-1 too. What has the marks of the
+//!   known collision attacks does not verify with rPGP's SHA-1. MD5 and RIPEMD-160 will not do.
 
 use crate::error::{Code, Error, Result};
 use crate::release::armor;

@@ -121,7 +121,8 @@ impl Maker<'_> {
         let key = self.forge.key(BORN, "ed25519", "sign", "2025-03-01", &[]);
         self.forge.expire(LATER, &key, "never", &[]);
         self.case("expiry extended since", &key, self.sign(&key));
-        let key = self.forge.key(BORN, "ed25519", "sign", "never", &[]);
+        // The user ID's says something else, and is as new.
+        let key = self.forge.key(BORN, "ed25519", "sign", "2099-01-01", &[]);
         let secret = self.forge.secret(&key);
         let two_days = Subpacket::regular(SubpacketData::KeyExpirationTime(Duration::from_secs(2 * 86400))).unwrap();
         self.case_of(
