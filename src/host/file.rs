@@ -13,6 +13,7 @@ const CANNOT_WRITE: Code = Code::lacking("E-HOST-002");
 const EXISTS: Code = Code::refused("E-HOST-003");
 const TOO_LARGE: Code = Code::usage("E-HOST-004");
 const NOT_A_FOLDER: Code = Code::refused("E-HOST-005");
+const NOT_PLAIN: Code = Code::usage("E-HOST-006");
 
 /// Mode and owner of a file or folder; without an owner it belongs to whoever runs lsm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -139,11 +140,25 @@ pub fn open_plain(path: &Path) -> Result<File> {
 
 fn open_with(path: &Path, flags: i32) -> Result<File> {
     let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = open.map_err(|e| cannot_read(path, &e))?;
-    if file.metadata().map_err(|e| cannot_read(path, &e))?.is_file() {
-        return Ok(file);
+    let not_plain = || Error::new(NOT_PLAIN, format!("{} is no plain file", path.display()));
+    let file = open.map_err(|e| match e.raw_os_error() {
+        // A link that may not be followed (open(2), O_NOFOLLOW), and a socket.
+        Some(nix::libc::ELOOP | nix::libc::ENXIO) => not_plain(),
+        _ => cannot_read(path, &e),
+    })?;
+    if file.metadata().map_err(|e| cannot_read(path, &e))?.is_file() { Ok(file) } else { Err(not_plain()) }
+}
+
+/// Whether anything is at `path`, be it a link to nothing.
+///
+/// # Errors
+/// Where that cannot be seen, so that what is hidden is not taken for missing.
+pub fn is_there(path: &Path) -> Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(cannot_read(path, &e)),
     }
-    Err(Error::new(CANNOT_READ, format!("{} is no plain file", path.display())))
 }
 
 /// Opens `path` to append to, as a log for a program; a new one is born with `mode`.

@@ -91,7 +91,7 @@ struct Kept {
 impl Kept {
     /// All of a folder, in the order of their counters; none where there is no such folder.
     fn list(folder: &Path) -> Result<Vec<Self>> {
-        if !folder.exists() {
+        if !file::is_there(folder)? {
             return Ok(Vec::new());
         }
         hold_own(folder)?;
@@ -115,7 +115,7 @@ impl Kept {
     fn read(&self) -> Result<Signed> {
         hold_own(&self.path)?;
         let signature = signature_of(&self.path);
-        if !signature.exists() {
+        if !file::is_there(&signature)? {
             return Err(broken(&self.path, "its signature is missing"));
         }
         hold_own(&signature)?;

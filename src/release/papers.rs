@@ -8,7 +8,7 @@ use crate::release::quorum::{self, Quorum};
 use crate::release::trust::{self, Trust};
 use crate::ui;
 use crate::ui::progress::Progress;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const DISAGREE: Code = Code::unverified("E-PAPERS-001");
 const NOT_LISTED: Code = Code::unverified("E-PAPERS-002");
@@ -35,23 +35,24 @@ impl Papers {
     /// Where a file cannot be read, or there are absurdly many.
     pub(super) fn read(folder: &Path, release: &Release) -> Result<Option<Self>> {
         let path = folder.join(manifest_name(release));
-        if !path.exists() {
+        if !file::is_there(&path)? {
             return Ok(None);
         }
         let manifest = file::read_plain(&path, MANIFEST_LIMIT)?;
         let cannot = |e: std::io::Error| Error::new(NO_PAPERS, format!("cannot read {}: {e}", folder.display()));
         let mut names = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(cannot)? {
-            let name = entry.map_err(cannot)?.file_name().to_string_lossy().into_owned();
+            let entry = entry.map_err(cannot)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with("manifest-") && name.ends_with(".sig") {
-                names.push(name);
+                names.push((name, entry.path()));
             }
         }
         if names.len() > MOST_SIGNATURES {
             return Err(Error::new(TOO_MANY, format!("{} holds {} signatures", folder.display(), names.len())));
         }
         names.sort();
-        let read = |name: String| file::read_plain(&folder.join(&name), SIGNATURE_LIMIT).map(|bytes| (name, bytes));
+        let read = |(name, path): (String, PathBuf)| Ok((name, file::read_plain(&path, SIGNATURE_LIMIT)?));
         Ok(Some(Self { manifest, signatures: names.into_iter().map(read).collect::<Result<_>>()? }))
     }
 

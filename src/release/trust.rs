@@ -19,6 +19,8 @@ const NO_KEY: Code = Code::usage("E-TRUST-004");
 /// Fewer signatures than this are enough only where a flag says so each time.
 pub const LEAST_QUORUM: usize = 2;
 
+/// A trust.toml has a line or two for each signer.
+const TEXT_LIMIT: u64 = 1 << 20;
 /// A key file is a few kilobytes; the largest of lnd's signers has 20.
 const KEY_LIMIT: u64 = 256 << 10;
 
@@ -145,18 +147,20 @@ impl Trust {
     /// Where it cannot be read, says what cannot be, or somebody else could have written it.
     pub fn load(folder: &Path) -> Result<Self> {
         let mut trust = Self::shipped();
-        if !folder.exists() {
+        if !file::is_there(folder)? {
             return Ok(trust);
         }
         trust.folder = Some(folder.to_owned());
         hold_own(folder)?;
         let path = folder.join("trust.toml");
-        if !path.exists() {
+        if !file::is_there(&path)? {
             return Ok(trust);
         }
         hold_own(&path)?;
         let shown = path.display().to_string();
-        let text = parse(&file::read_text(&path)?, &shown)?;
+        let text = String::from_utf8(file::read_plain(&path, TEXT_LIMIT)?)
+            .map_err(|e| Error::new(BAD_TRUST, format!("{shown} is not UTF-8 text")).because(e))?;
+        let text = parse(&text, &shown)?;
         if let Some(quorum) = text.quorum {
             if quorum < LEAST_QUORUM {
                 return Err(Error::new(LOW_QUORUM, format!("{shown} asks for a quorum of {quorum}"))
@@ -166,7 +170,7 @@ impl Trust {
         }
         for signer in text.signer {
             let key = folder.join("signers").join(format!("{}.asc", signer.name));
-            if !is_plain_name(&signer.name) || !key.exists() {
+            if !is_plain_name(&signer.name) || !file::is_there(&key)? {
                 return Err(no_key(&signer.name, &folder.join("signers").display().to_string()));
             }
             hold_own(&key)?;

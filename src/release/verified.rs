@@ -195,8 +195,20 @@ impl Verified<Archive> {
 
     /// Adds what the papers in the folder `path`, if it is one and has any, say.
     fn believe_folder(self, path: &Path, needed: Option<usize>) -> Result<Self> {
+        self.hold_name()?;
         let papers = if path.is_dir() { Papers::read(path, self.release)? } else { None };
         self.believe(papers.as_ref(), needed)
+    }
+
+    /// Holds that a name of lnd's form is its own: an old archive under a new name is how an old lnd is passed off.
+    fn hold_name(&self) -> Result<()> {
+        let own = format!("{}.tar.gz", self.release.archive_name(self.arch));
+        if self.path.file_name().is_some_and(|name| name == own.as_str()) || !is_archive_name(&self.path) {
+            return Ok(());
+        }
+        let (path, version, arch) = (self.path.display(), self.version, self.arch);
+        Err(Error::new(NOT_THE_PINNED, format!("{path} is lnd {version} for {arch}, not what its name says"))
+            .hint("see who renamed it; it is genuine, and may be old"))
     }
 
     /// Adds what `papers` say, as [`verify`] has it.
@@ -316,16 +328,19 @@ fn explain(path: &Path, pass: Pass) -> Error {
 fn only_archive_in(folder: &Path) -> Result<PathBuf> {
     let no = |why: String| Error::new(NO_ARCHIVE, why).hint("name the archive itself");
     let entries = std::fs::read_dir(folder).map_err(|e| no(format!("cannot read {}: {e}", folder.display())))?;
-    let is_archive = |p: &PathBuf| {
-        let name = p.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("lnd-linux-") && name.ends_with(".tar.gz")
-    };
-    let mut found: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(is_archive).collect();
+    let paths = entries.filter_map(|e| e.ok().map(|e| e.path()));
+    let mut found: Vec<_> = paths.filter(|path| is_archive_name(path)).collect();
     match (found.pop(), found.len()) {
         (Some(only), 0) => Ok(only),
         (None, _) => Err(no(format!("{} holds no lnd-linux-*.tar.gz", folder.display()))),
         (Some(_), more) => Err(no(format!("{} holds {} archives", folder.display(), more + 1))),
     }
+}
+
+/// Whether a file has a name as lnd's archives have.
+fn is_archive_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("lnd-linux-") && name.ends_with(".tar.gz")
 }
 
 #[cfg(test)]

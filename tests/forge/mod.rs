@@ -233,6 +233,13 @@ pub fn revoke_for(key: &SignedSecretKey, at: &str, reason: Option<RevocationCode
     key.to_bytes().unwrap()
 }
 
+/// The key without any user ID.
+pub fn bare(key: &[u8]) -> Vec<u8> {
+    let mut key = SignedPublicKey::from_bytes(key).unwrap();
+    key.details.users.clear();
+    key.to_bytes().unwrap()
+}
+
 /// The key with its one user ID revoked.
 pub fn revoke_user(key: &SignedSecretKey, at: &str) -> Vec<u8> {
     let mut public = SignedPublicKey::from(key.clone());
