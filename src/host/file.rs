@@ -335,4 +335,22 @@ mod tests {
         assert_eq!(read(&path, 10).unwrap_err().code(), TOO_LARGE);
         assert_eq!(read(&path, 11).unwrap().len(), 11);
     }
+
+    #[test]
+    fn what_is_no_plain_file_is_told_apart_from_what_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let [link, dangling, pipe, missing] = ["link", "dangling", "pipe", "missing"].map(|name| dir.path().join(name));
+        std::fs::write(dir.path().join("file"), b"x").unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        for path in [&link, &dangling, &pipe, &dir.path().to_owned()] {
+            assert_eq!(open_plain(path).unwrap_err().code(), NOT_PLAIN, "{}", path.display());
+            assert!(is_there(path).unwrap(), "{}", path.display());
+        }
+        open(&link).unwrap();
+        assert_eq!(open_plain(&missing).unwrap_err().code(), CANNOT_READ);
+        assert!(!is_there(&missing).unwrap());
+        assert_eq!(is_there(&dir.path().join("file/below")).unwrap_err().code(), CANNOT_READ);
+    }
 }

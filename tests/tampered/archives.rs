@@ -22,10 +22,12 @@ fn changed(
     row(name, end, move |scene| change(&scene.file(ARCHIVE), &tamper))
 }
 
-/// Packed anew, with what is forbidden before the two programs.
+/// Packed anew, with something forbidden at its start.
 fn packed(name: &'static str, path: &'static str, kind: EntryType, link: &'static str) -> Row {
     row(name, FORBIDDEN, move |scene| {
-        scene.put(ARCHIVE, &gz(&[entry(path, kind, link, b""), whole()].concat()));
+        // What is no file stands in the place of lnd.
+        let rest = if kind == EntryType::Regular || kind == EntryType::Directory { whole() } else { program("lncli") };
+        scene.put(ARCHIVE, &gz(&[entry(path, kind, link, b""), rest, vec![0; 2 * BLOCK]].concat()));
     })
 }
 
@@ -59,7 +61,7 @@ fn gz(tar: &[u8]) -> Vec<u8> {
     gz.finish().unwrap()
 }
 
-/// Where the archive is moved to that a link then names.
+/// A link in place of the archive.
 fn link(scene: &Scene<'_>, to: &str) {
     remove(&scene.file(ARCHIVE));
     std::os::unix::fs::symlink(to, scene.file(ARCHIVE)).unwrap();

@@ -45,11 +45,11 @@ fn key_files() -> Vec<Row> {
         key("random bytes", NO_KEY, &[0xa7; 300]),
         key("a web page", NO_KEY, b"<html>Not Found</html>\n"),
         row("cut", NO_KEY, |scene| change(&scene.key(0), |bytes| bytes.truncate(bytes.len() / 2))),
-        row("a letter changed", NO_KEY, |scene| {
-            change(&scene.key(0), |bytes| {
-                let place = bytes.len() / 2;
-                bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
-            });
+        row("a bit of its self-signature changed", (4, "E-QUORUM-003", "no valid self-signature"), |scene| {
+            let lab = &scene.stock.lab;
+            let mut bytes = lab.forge.export(&lab.signers[0].1);
+            *bytes.last_mut().unwrap() ^= 1;
+            put(&scene.key(0), &forge::armor(&bytes));
         }),
         row("twice", NO_KEY, |scene| change(&scene.key(0), |bytes| *bytes = bytes.repeat(2))),
         row("binary", NO_KEY, |scene| {

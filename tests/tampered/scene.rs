@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 /// In seconds: a row that takes longer hangs.
@@ -45,6 +45,8 @@ pub struct Stock {
     pub archive: Arc<Vec<u8>>,
     /// The archive as a file that scenes link to.
     copy: TempDir,
+    /// Held while something is tampered with.
+    pub hand: Mutex<()>,
 }
 
 impl Stock {
@@ -55,7 +57,7 @@ impl Stock {
         let (papers, archive) = (lab.papers(lab.manifest()), std::fs::read(&lab.archive).unwrap());
         let copy = tempfile::tempdir().unwrap();
         std::fs::write(copy.path().join(ARCHIVE), &archive).unwrap();
-        Some(Self { lab, papers, archive: Arc::new(archive), copy })
+        Some(Self { lab, papers, archive: Arc::new(archive), copy, hand: Mutex::new(()) })
     }
 }
 
@@ -117,11 +119,6 @@ impl<'a> Scene<'a> {
 
     pub fn policy(&self) -> PathBuf {
         self.home.path().join("policy")
-    }
-
-    /// Whether the operator's folder is one that can be looked through.
-    pub fn has_policy(&self) -> bool {
-        self.policy().is_dir() && std::fs::metadata(self.policy().join("trust.toml")).is_ok_and(|m| m.is_file())
     }
 
     /// A file of the release.
