@@ -91,7 +91,7 @@ struct Kept {
 impl Kept {
     /// All of a folder, in the order of their counters; none where there is no such folder.
     fn list(folder: &Path) -> Result<Vec<Self>> {
-        if !folder.exists() {
+        if !file::is_there(folder)? {
             return Ok(Vec::new());
         }
         hold_own(folder)?;
@@ -203,6 +203,14 @@ mod tests {
         assert_eq!(release.live_pin(Arch::Amd64).unwrap().origin, Origin::Update(3));
         release.source.as_ref().unwrap().hold_live().unwrap();
         assert!(!policy.toolchain("1.27.0", Arch::Amd64).unwrap().expired);
+    }
+
+    #[test]
+    fn updates_that_cannot_be_seen_are_not_taken_for_none() {
+        let (dir, trust) = (tempfile::tempdir().unwrap(), Trust::shipped());
+        load(dir.path(), &trust, NOW).unwrap();
+        std::os::unix::fs::symlink("nowhere", updates_in(dir.path())).unwrap();
+        assert_eq!(load(dir.path(), &trust, NOW).unwrap_err().code().id, "E-TRUST-002");
     }
 
     #[test]
