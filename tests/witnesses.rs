@@ -178,6 +178,14 @@ fn all_three_witnesses_are_demanded_and_the_missing_one_is_named() {
     assert_eq!(failure(&lsm(&lab, Some(&liar), &all)), (4, "E-PAPERS-001".into()));
 }
 
+#[test]
+fn a_question_that_makes_no_sense_is_no_missing_witness() {
+    let Some(lab) = Lab::open() else { return };
+    let server = publish(&lab, lab.papers(lab.manifest()));
+    let all = ["release", "verify", "--all", VERSION, "--arch", "amd64", "--quorum", "0"];
+    assert_eq!(failure(&lsm(&lab, Some(&server), &all)), (2, "E-QUORUM-005".into()));
+}
+
 /// An archive as lnd's release script makes it, of two small programs.
 fn pack(version: &str) -> Vec<u8> {
     let (mut lnd, mut lncli) = (&b"#!/bin/true\n"[..], &b"#!/bin/false\n"[..]);
