@@ -287,6 +287,10 @@ fn an_install_from_a_folder_counts_its_signatures_and_keeps_what_spoke_for_it() 
     stage.host.sh("test ! -e /etc/lsm/signer.toml && test ! -e /usr/local/lib/lsm").ok();
     copy(&papers[&lab.file(3)], &bad);
     stage.install(&["--quorum=5"]).ok();
+    // Nothing is unpacked again; what was counted then is what there is.
+    stage.install(&["--quorum=5"]).ok();
+    let more = stage.install(&["--quorum=6", "--json"]);
+    assert!(more.code == 4 && more.stdout.contains("E-INSTALL-014"), "{}", more.stdout);
 
     let status = stage.host.lsm(["status", "--json"]).json();
     assert_eq!(status["judgement"], "needs-accept-risk");
