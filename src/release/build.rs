@@ -2,7 +2,7 @@
 
 use crate::archive::{self, Member};
 use crate::error::{Code, Error, Exit, Result};
-use crate::host::draft::Draft;
+use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
 use crate::host::program::{self, Program};
 use crate::release::download::Fetcher;
@@ -232,7 +232,7 @@ fn assemble(
     let mut tar = Draft::begin(&shop.work().join("lnd.tar"), Access::mode(0o600))?;
     archive::pack(&name, members, &mut tar)?;
     let packed = shop.work().join("lnd.tar");
-    tar.keep(crate::host::draft::Durable::No)?;
+    tar.keep(Durable::No)?;
     // The published hash is that of GNU gzip's output, which no other deflate gives byte for byte.
     let draft = Draft::begin(&out.join(format!("{name}.tar.gz")), Access::mode(0o644))?;
     Program::new("gzip").arg("-9nc").arg(packed).run_into(draft.handle()?)?;
