@@ -5,6 +5,7 @@ mod lab;
 use flate2::{Compression, write::GzEncoder};
 use lsm::host::draft::Durable;
 use lsm::host::program::{Output, Program};
+use lsm::plan::{self, Journal, Machine, Plan, Step};
 use lsm::release::{self, pins};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -230,4 +231,20 @@ fn an_archive_that_changes_after_it_was_verified_is_not_unpacked() {
     let error = verified.unpack(&to, Durable::No).unwrap_err();
     assert_eq!((error.code().id, error.code().exit as u8), ("E-RELEASE-036", 4), "{error}");
     assert_eq!(count(dir.path()), 2);
+}
+
+#[test]
+fn a_verified_archive_is_not_unpacked_as_another_version() {
+    let Some(archive) = lab::lnd::Release::find(VERSION).and_then(|r| r.archive()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    release::set_unpacker(Path::new(LSM));
+    let archive = release::verify(&archive, None).unwrap();
+    let folder = dir.path().join("lnd");
+    let version = "v0.20.0-beta".to_owned();
+    let step = Step::Release { version, folder: folder.clone(), lnd_sha256: None, lncli_sha256: None };
+    let mut journal = Journal::open(&dir.path().join("journal.jsonl")).unwrap();
+    let machine = Machine { archive: Some(&archive), accepted_risk: None };
+    let error = plan::apply(&Plan { steps: vec![step] }, "test", &mut journal, &machine).unwrap_err();
+    assert_eq!(error.code().id, "E-PLAN-014");
+    assert!(!folder.exists());
 }

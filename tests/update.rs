@@ -7,6 +7,7 @@ mod desk;
 
 use bad::{Met, bad_texts, badly_signed};
 use desk::{Desk, Key, day, failure, head, json, judgement, release, snapshot, update_keys};
+use lsm::host::program::Program;
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -228,4 +229,26 @@ fn of_two_that_contradict_each_other_one_is_accepted() {
     assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
     assert_eq!(codes.iter().filter(|code| **code == 4).count(), 7, "{codes:?}");
     assert_eq!(met.desk.list().status.code(), Some(0));
+}
+
+#[test]
+fn a_pipe_in_place_of_an_update_or_its_signature_is_refused_and_not_waited_on() {
+    let key = Key::new();
+    let desk = Desk::trusting(&[&key]);
+    let text = head(2, &key);
+    let file = desk.lay(text.as_bytes(), &key.sign(text.as_bytes()));
+    let beside = desk.dir.path().join("releases.toml.minisig");
+    for path in [&beside, &file] {
+        std::fs::remove_file(path).unwrap();
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let update = desk.lsm(&["release", "update", file.to_str().unwrap(), "--json", "--dry-run"]);
+        assert_eq!(failure(&update), (3, "E-HOST-001".to_owned()), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_policy_folder_is_found_from_where_lsm_runs() {
+    let desk = Desk::new("quorum = 1\n");
+    let lsm = Program::new(env!("CARGO_BIN_EXE_lsm")).folder(desk.dir.path()).args(["release", "list", "--json"]);
+    assert_eq!(failure(&lsm.env("LSM_POLICY", "policy").output().unwrap()), (1, "E-TRUST-003".to_owned()));
 }

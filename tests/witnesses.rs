@@ -178,6 +178,14 @@ fn all_three_witnesses_are_demanded_and_the_missing_one_is_named() {
     assert_eq!(failure(&lsm(&lab, Some(&liar), &all)), (4, "E-PAPERS-001".into()));
 }
 
+#[test]
+fn a_question_that_makes_no_sense_is_no_missing_witness() {
+    let Some(lab) = Lab::open() else { return };
+    let server = publish(&lab, lab.papers(lab.manifest()));
+    let all = ["release", "verify", "--all", VERSION, "--arch", "amd64", "--quorum", "0"];
+    assert_eq!(failure(&lsm(&lab, Some(&server), &all)), (2, "E-QUORUM-005".into()));
+}
+
 /// An archive as lnd's release script makes it, of two small programs.
 fn pack(version: &str) -> Vec<u8> {
     let (mut lnd, mut lncli) = (&b"#!/bin/true\n"[..], &b"#!/bin/false\n"[..]);
@@ -279,6 +287,10 @@ fn an_install_from_a_folder_counts_its_signatures_and_keeps_what_spoke_for_it() 
     stage.host.sh("test ! -e /etc/lsm/signer.toml && test ! -e /usr/local/lib/lsm").ok();
     copy(&papers[&lab.file(3)], &bad);
     stage.install(&["--quorum=5"]).ok();
+    // Nothing is unpacked again; what was counted then is what there is.
+    stage.install(&["--quorum=5"]).ok();
+    let more = stage.install(&["--quorum=6", "--json"]);
+    assert!(more.code == 4 && more.stdout.contains("E-INSTALL-014"), "{}", more.stdout);
 
     let status = stage.host.lsm(["status", "--json"]).json();
     assert_eq!(status["judgement"], "needs-accept-risk");

@@ -12,7 +12,7 @@ use crate::host::user::Owner;
 use crate::plan::journal::History;
 use crate::plan::{self, Journal, Machine, Plan, SeedSink, Step};
 use crate::release::pins::{self, Arch, Release};
-use crate::release::{self, Archive, Verified};
+use crate::release::{self, Archive, Installed, Provenance, Verified};
 use crate::spec::{Instance, Mode, Network, San, Spec, parse_cidr};
 use crate::ui::{self, say, terminal};
 use clap::{Args, ValueEnum};
@@ -24,6 +24,7 @@ use std::str::FromStr;
 
 const NO_SEED_SINK: Code = Code::usage("E-INSTALL-006");
 const OTHER_NETWORK: Code = Code::refused("E-INSTALL-009");
+const FEWER_SIGNED: Code = Code::unverified("E-INSTALL-014");
 const BAD_PATH: Code = Code::usage("E-INSTALL-013");
 
 /// The options of `lsm install`.
@@ -173,9 +174,16 @@ impl Look {
         Ok(Self { spec, release, layout, wishes, facts, history, plan })
     }
 
+    fn unpacks(&self) -> bool {
+        self.plan.steps.iter().any(|step| matches!(step, Step::Release { .. }))
+    }
+
     fn check(&self, options: &Options) -> Result<()> {
         preflight::check_machine(&self.facts)?;
         preflight::check_plan(&self.plan, &self.spec, &self.wishes, &self.history)?;
+        if let (Some(needed), false) = (options.quorum, self.unpacks()) {
+            hold_quorum(&self.release.version, needed)?;
+        }
         let makes_wallet = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
         if makes_wallet && options.seed_out.is_none() && !terminal::is_there() {
             return Err(Error::new(NO_SEED_SINK, "there is no terminal to show the new wallet's seed on")
@@ -183,6 +191,21 @@ impl Look {
         }
         Ok(())
     }
+}
+
+/// What is unpacked already is not verified again: then what was found at that time must be enough.
+fn hold_quorum(version: &str, needed: usize) -> Result<()> {
+    let folder = Path::new(native::RELEASES).join(version);
+    let provenance = Installed::read(&folder)?.map(|lnd| lnd.provenance).unwrap_or_default();
+    let counted = provenance.iter().map(|p| if let Provenance::Quorum(q) = p { q.signatures.len() } else { 0 });
+    let had = counted.max().unwrap_or_default();
+    if had >= needed {
+        return Ok(());
+    }
+    let cause =
+        format!("lnd {version} is installed, and {had} of {needed} needed signatures were good when it was unpacked");
+    Err(Error::new(FEWER_SIGNED, cause)
+        .hint(format!("have it verified and unpacked again: move {} away and run the same command", folder.display())))
 }
 
 /// An lnd whose wallet is being made must not go on running when the person at the terminal ends lsm.
@@ -244,7 +267,7 @@ impl Options {
     /// The verified lnd, where the plan unpacks one. Before any step: a bad archive changes nothing.
     fn archive(&self, look: &Look) -> Result<Option<Verified<Archive>>> {
         let release = look.release;
-        if !look.plan.steps.iter().any(|step| matches!(step, Step::Release { .. })) {
+        if !look.unpacks() {
             return Ok(None);
         }
         let (arch, cache) = (Arch::of_this_machine()?, release::default_cache()?);

@@ -54,6 +54,26 @@ pub fn read_plain(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_from(open_plain(path)?, path, limit)
 }
 
+/// Reads a whole plain file of at most `limit` bytes that the user named: also through a link, never waiting on a pipe.
+///
+/// # Errors
+/// As [`read`], and where it is anything but a plain file.
+pub fn read_named(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    read_from(open(path)?, path, limit)
+}
+
+/// Whether anything is at `path`, be it a link that leads nowhere.
+///
+/// # Errors
+/// Where that cannot be seen: whoever cannot look must not take it for absent.
+pub fn is_there(path: &Path) -> Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(cannot_read(path, &e)),
+    }
+}
+
 fn read_from(file: File, path: &Path, limit: u64) -> Result<Vec<u8>> {
     let size = file.metadata().map_or(0, |m| m.len()).min(limit);
     // Room for all of it: a buffer that grows leaves copies of a secret behind.
@@ -147,18 +167,6 @@ fn open_with(path: &Path, flags: i32) -> Result<File> {
         _ => cannot_read(path, &e),
     })?;
     if file.metadata().map_err(|e| cannot_read(path, &e))?.is_file() { Ok(file) } else { Err(not_plain()) }
-}
-
-/// Whether anything is at `path`, be it a link to nothing.
-///
-/// # Errors
-/// Where that cannot be seen, so that what is hidden is not taken for missing.
-pub fn is_there(path: &Path) -> Result<bool> {
-    match std::fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(cannot_read(path, &e)),
-    }
 }
 
 /// Opens `path` to append to, as a log for a program; a new one is born with `mode`.

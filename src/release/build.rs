@@ -2,7 +2,7 @@
 
 use crate::archive::{self, Member};
 use crate::error::{Code, Error, Exit, Result};
-use crate::host::draft::Draft;
+use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
 use crate::host::program::{self, Program};
 use crate::release::download::Fetcher;
@@ -14,9 +14,10 @@ use crate::release::{stamp, sumdb};
 use crate::sandbox::seccomp::Filter;
 use crate::ui;
 use crate::ui::progress::Progress;
+use std::ffi::OsString;
 use std::path::Path;
 
-const NO_SOURCE: Code = Code::usage("E-RELEASE-060");
+pub(super) const NO_SOURCE: Code = Code::usage("E-RELEASE-060");
 const NO_TOOLCHAIN: Code = Code::lacking("E-RELEASE-061");
 const NO_TAGS: Code = Code::unverified("E-RELEASE-062");
 const NOT_FETCHED: Code = Code::lacking("E-RELEASE-063");
@@ -132,8 +133,8 @@ fn release_tags(flags: &str) -> Result<String> {
 fn fetch_modules(shop: &Workshop, arch: Arch, tags: &str, proxies: &Proxies) -> Result<u64> {
     let progress = Progress::new("fetching lnd's modules", None);
     let go = shop.go(arch).env("GOPROXY", proxies.for_go()).env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=false");
-    let settings = NETWORK_SETTINGS.iter().filter_map(|name| std::env::var_os(name).map(|value| (*name, value)));
-    let go = settings.fold(go, |go, (name, value)| go.env(name, value));
+    let settings = network_settings(|name| std::env::var_os(name).filter(|value| !value.is_empty()));
+    let go = settings.into_iter().fold(go, |go, (name, value)| go.env(name, value));
     let mut said = Vec::new();
     // With -e a package that cannot be loaded is named with its error; without, a broken zip goes unnamed.
     let form = "{{.ImportPath}}{{with .Error}}\t{{printf \"%.300q\" .Err}}{{end}}";
@@ -149,6 +150,20 @@ fn fetch_modules(shop: &Workshop, arch: Arch, tags: &str, proxies: &Proxies) -> 
         Some(first) => Err(explain_fetch(&failed, first)),
         None => Ok(listed.lines().count() as u64),
     }
+}
+
+/// The settings of [`NETWORK_SETTINGS`] that the environment has. Go does not know `ALL_PROXY` and would pass by the
+/// proxy that it names: it gets that one under the names that it knows.
+fn network_settings(get: impl Fn(&str) -> Option<OsString>) -> Vec<(&'static str, OsString)> {
+    let mut settings: Vec<_> =
+        NETWORK_SETTINGS.iter().filter_map(|name| get(name).map(|value| (*name, value))).collect();
+    let Some(all) = get("ALL_PROXY").or_else(|| get("all_proxy")) else { return settings };
+    for name in ["HTTP_PROXY", "HTTPS_PROXY"] {
+        if !settings.iter().any(|(there, _)| there.eq_ignore_ascii_case(name)) {
+            settings.push((name, all.clone()));
+        }
+    }
+    settings
 }
 
 /// Tells a module that was changed on its way from a proxy that cannot be reached.
@@ -217,7 +232,7 @@ fn assemble(
     let mut tar = Draft::begin(&shop.work().join("lnd.tar"), Access::mode(0o600))?;
     archive::pack(&name, members, &mut tar)?;
     let packed = shop.work().join("lnd.tar");
-    tar.keep(crate::host::draft::Durable::No)?;
+    tar.keep(Durable::No)?;
     // The published hash is that of GNU gzip's output, which no other deflate gives byte for byte.
     let draft = Draft::begin(&out.join(format!("{name}.tar.gz")), Access::mode(0o644))?;
     Program::new("gzip").arg("-9nc").arg(packed).run_into(draft.handle()?)?;
@@ -237,6 +252,22 @@ mod tests {
         for bad in ["", "RELEASE_TAGS = \n", "RELEASE_TAGS = a $(shell id)\n"] {
             assert_eq!(release_tags(bad).unwrap_err().code(), NO_TAGS, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn go_is_given_the_proxy_for_all_under_the_names_that_it_knows() {
+        let settings = |there: &[(&str, &str)]| {
+            let get = |name: &str| there.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
+            let mut settings = network_settings(get);
+            settings.sort();
+            settings.into_iter().map(|(name, value)| format!("{name}={}", value.display())).collect::<Vec<_>>()
+        };
+        assert_eq!(settings(&[]), Vec::<String>::new());
+        assert_eq!(settings(&[("all_proxy", "p")]), ["HTTPS_PROXY=p", "HTTP_PROXY=p"]);
+        assert_eq!(
+            settings(&[("ALL_PROXY", "p"), ("https_proxy", "q"), ("NO_PROXY", "n")]),
+            ["HTTP_PROXY=p", "NO_PROXY=n", "https_proxy=q"]
+        );
     }
 
     #[test]

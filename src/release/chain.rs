@@ -206,6 +206,14 @@ mod tests {
     }
 
     #[test]
+    fn updates_that_cannot_be_seen_are_not_taken_for_none() {
+        let (dir, trust) = (tempfile::tempdir().unwrap(), Trust::shipped());
+        load(dir.path(), &trust, NOW).unwrap();
+        std::os::unix::fs::symlink("nowhere", updates_in(dir.path())).unwrap();
+        assert_eq!(load(dir.path(), &trust, NOW).unwrap_err().code().id, "E-TRUST-002");
+    }
+
+    #[test]
     fn a_newer_lsm_speaks_in_place_of_the_updates_before_it() {
         let [key, next] = std::array::from_fn(|_| KeyPair::generate_unencrypted_keypair().unwrap());
         let dir = tempfile::tempdir().unwrap();

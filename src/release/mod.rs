@@ -113,14 +113,8 @@ pub fn fetch(release: &Release, arch: Arch, out: &Path, needed: Option<usize>) -
 pub fn obtain(release: &Release, arch: Arch, cache: &Path, needed: Option<usize>) -> Result<Verified<Archive>> {
     release.live_pin(arch)?;
     let folder = cache.join("archive").join(release.archive_name(arch));
-    if folder.exists() {
-        match Verified::expect(&folder, release, arch, needed) {
-            Ok(archive) => return Ok(archive),
-            Err(e) => {
-                ui::note(&format!("the kept archive is thrown away: {e}"));
-                file::remove_tree(&folder)?;
-            }
-        }
+    if let Some(archive) = kept(&folder, release, arch, needed)? {
+        return Ok(archive);
     }
     match fetch(release, arch, &folder, needed) {
         Err(e) if e.code().exit == Exit::Lacking && needed.is_none() => {
@@ -129,5 +123,52 @@ pub fn obtain(release: &Release, arch: Arch, cache: &Path, needed: Option<usize>
             build(release, arch, cache, &folder)
         }
         done => done,
+    }
+}
+
+/// The archive that an earlier download or build left in `folder`. One that is false is thrown away; one that is only
+/// lacking something, like the signatures that are needed now, stays for those who do not need that.
+fn kept(folder: &Path, release: &Release, arch: Arch, needed: Option<usize>) -> Result<Option<Verified<Archive>>> {
+    if !folder.join(format!("{}.tar.gz", release.archive_name(arch))).exists() {
+        return Ok(None);
+    }
+    match Verified::expect(folder, release, arch, needed) {
+        Ok(archive) => Ok(Some(archive)),
+        Err(e) if e.code().exit == Exit::Unverified => {
+            ui::note(&format!("the kept archive is thrown away: {e}"));
+            file::remove_tree(folder)?;
+            Ok(None)
+        }
+        Err(e) if e.code().exit == Exit::Lacking => {
+            ui::note(&format!("the kept archive is not used: {e}"));
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_archive_is_thrown_away_only_where_it_is_false() {
+        let cache = tempfile::tempdir().unwrap();
+        let (release, folder) = (pins::find("v0.21.3-beta").unwrap(), cache.path().join("kept"));
+        let archive = folder.join(format!("{}.tar.gz", release.archive_name(Arch::Amd64)));
+        let kept = || kept(&folder, release, Arch::Amd64, None).map(|kept| kept.is_some());
+        assert!(!kept().unwrap());
+        // A build that failed leaves its folder empty.
+        std::fs::create_dir(&folder).unwrap();
+        assert!(!kept().unwrap());
+        // No plain file, so nothing was read that could be false.
+        std::fs::create_dir(&archive).unwrap();
+        assert!(!kept().unwrap() && archive.exists());
+        std::fs::write(folder.join("lnd-linux-other.tar.gz"), b"").unwrap();
+        assert_eq!(kept().unwrap_err().code().exit, Exit::Usage);
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(&archive, b"false").unwrap();
+        assert!(!kept().unwrap() && !folder.exists());
     }
 }

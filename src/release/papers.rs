@@ -3,6 +3,8 @@
 use crate::error::{Code, Error, Exit, Result};
 use crate::host::file::{self, Access};
 use crate::release::download::Fetcher;
+use crate::release::manifest;
+use crate::release::openpgp;
 use crate::release::pins::{Arch, Release};
 use crate::release::quorum::{self, Quorum};
 use crate::release::trust::{self, Trust};
@@ -15,10 +17,8 @@ const NOT_LISTED: Code = Code::unverified("E-PAPERS-002");
 const NO_PAPERS: Code = Code::lacking("E-PAPERS-003");
 const TOO_MANY: Code = Code::usage("E-PAPERS-004");
 
-/// A manifest has some 40 lines of 100 bytes.
-const MANIFEST_LIMIT: u64 = 256 << 10;
-/// A detached signature is below a kilobyte.
-const SIGNATURE_LIMIT: u64 = 64 << 10;
+const MANIFEST_LIMIT: u64 = manifest::LIMIT as u64;
+const SIGNATURE_LIMIT: u64 = openpgp::LIMIT as u64;
 /// More signature files than anybody has signers.
 const MOST_SIGNATURES: usize = 100;
 
@@ -34,7 +34,7 @@ impl Papers {
     /// # Errors
     /// Where a file cannot be read, or there are absurdly many.
     pub(super) fn read(folder: &Path, release: &Release) -> Result<Option<Self>> {
-        let path = folder.join(manifest_name(release));
+        let path = folder.join(manifest::file_name(&release.version));
         if !file::is_there(&path)? {
             return Ok(None);
         }
@@ -62,7 +62,7 @@ impl Papers {
     /// Where the manifest cannot be had.
     pub(super) fn fetch(fetcher: &Fetcher, mirrors: &[String], release: &Release, trust: &Trust) -> Result<Self> {
         let place = |name: &str| format!("{}/{name}", release.version);
-        let name = manifest_name(release);
+        let name = manifest::file_name(&release.version);
         let manifest = fetcher.fetch_small(mirrors, &place(&name), MANIFEST_LIMIT)?;
         let manifest = manifest.ok_or_else(|| Error::new(NO_PAPERS, format!("no mirror has {name}")))?;
         let names = quorum::signature_names(trust, &release.version);
@@ -115,12 +115,8 @@ impl Papers {
         for (name, bytes) in &self.signatures {
             file::replace(&folder.join(name), bytes, access)?;
         }
-        file::replace(&folder.join(manifest_name(release)), &self.manifest, access)
+        file::replace(&folder.join(manifest::file_name(&release.version)), &self.manifest, access)
     }
-}
-
-fn manifest_name(release: &Release) -> String {
-    format!("manifest-{}.txt", release.version)
 }
 
 fn agree(what: &str, pinned: &str, listed: &str) -> Result<()> {

@@ -107,8 +107,9 @@ pub fn in_force() -> Result<&'static Trust> {
 /// `~/.config/lsm/release-policy`. `LSM_POLICY` names another. It need not be there.
 pub fn folder() -> PathBuf {
     let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|p| p.is_absolute());
-    if let Some(folder) = named("LSM_POLICY") {
-        return folder;
+    // From wherever it is meant: one that was passed over would be trust, and revocations, that nobody misses.
+    if let Some(folder) = std::env::var_os("LSM_POLICY").map(PathBuf::from).filter(|p| !p.as_os_str().is_empty()) {
+        return std::path::absolute(&folder).unwrap_or(folder);
     }
     if user::is_root() {
         return "/etc/lsm/release-policy".into();
@@ -168,11 +169,13 @@ impl Trust {
             }
             trust.quorum = quorum;
         }
+        let signers = folder.join("signers");
         for signer in text.signer {
-            let key = folder.join("signers").join(format!("{}.asc", signer.name));
+            let key = signers.join(format!("{}.asc", signer.name));
             if !is_plain_name(&signer.name) || !file::is_there(&key)? {
-                return Err(no_key(&signer.name, &folder.join("signers").display().to_string()));
+                return Err(no_key(&signer.name, &signers.display().to_string()));
             }
+            hold_own(&signers)?;
             hold_own(&key)?;
             trust.add(signer.checked(file::read_plain(&key, KEY_LIMIT)?, true)?, &shown)?;
         }
@@ -303,14 +306,30 @@ mod tests {
 
     #[test]
     fn what_somebody_else_could_write_is_not_believed() {
-        let dir = folder_with("quorum = 3");
-        let file = dir.path().join("trust.toml");
-        for path in [dir.path(), &file] {
+        let fingerprint = "A".repeat(40);
+        let dir = folder_with(&format!("quorum = 3\n[[signer]]\nname = \"x\"\nfingerprint = \"{fingerprint}\"\n"));
+        let (file, signers) = (dir.path().join("trust.toml"), dir.path().join("signers"));
+        std::fs::create_dir(&signers).unwrap();
+        let key = signers.join("x.asc");
+        std::fs::write(&key, "key").unwrap();
+        for path in [dir.path(), &file, &signers, &key] {
             let before = std::fs::metadata(path).unwrap().permissions();
             std::fs::set_permissions(path, PermissionsExt::from_mode(before.mode() | 0o020)).unwrap();
             assert_eq!(Trust::load(dir.path()).unwrap_err().code(), OPEN_TO_OTHERS, "{}", path.display());
             std::fs::set_permissions(path, before).unwrap();
         }
         Trust::load(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_seen_is_not_taken_for_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        assert_eq!(Trust::load(&link).unwrap_err().code(), OPEN_TO_OTHERS);
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(Trust::load(&file.join("policy")).unwrap_err().code().id, "E-HOST-001");
+        assert!(Trust::load(&dir.path().join("absent")).unwrap().folder.is_none());
     }
 }

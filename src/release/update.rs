@@ -106,12 +106,12 @@ impl Signed {
         let mut beside = file.as_os_str().to_owned();
         beside.push(".minisig");
         let beside = PathBuf::from(beside);
-        let text = file::read(file, TEXT_LIMIT)?;
+        let text = file::read_named(file, TEXT_LIMIT)?;
         if !beside.exists() {
             return Err(Error::new(NO_SIGNATURE, format!("there is no signature {}", beside.display()))
                 .hint("an update is two files: FILE and FILE.minisig"));
         }
-        Ok(Self { text, signature: file::read(&beside, SIGNATURE_LIMIT)? })
+        Ok(Self { text, signature: file::read_named(&beside, SIGNATURE_LIMIT)? })
     }
 
     fn digest(&self) -> [u8; 32] {

@@ -237,18 +237,13 @@ impl Verified<Archive> {
 
     /// One key must not outvote five signers: what came by an update needs them, or a build, beside it.
     fn not_alone(self) -> Result<Self> {
-        match self.provenance.as_slice() {
-            [Provenance::Pin { origin: Origin::Update(counter), .. }] => {
-                let (version, arch) = (self.version, self.arch);
-                let cause = format!(
-                    "the pin of lnd {version} for {arch} came by update {counter}, and nothing else speaks for it"
-                );
-                Err(Error::new(ALONE, cause).hint(
-                    "name a folder as lsm release fetch makes it, with the signatures, or let install build it with --source",
-                ))
-            }
-            _ => Ok(self),
-        }
+        let (version, arch) = (self.version, self.arch);
+        let Origin::Update(counter) = self.release.pin(arch)?.origin else { return Ok(self) };
+        let cause =
+            format!("the pin of lnd {version} for {arch} came by update {counter}, and nothing else speaks for it");
+        Err(Error::new(ALONE, cause).hint(
+            "name a folder as lsm release fetch makes it, with the signatures, or let install build it with --source",
+        ))
     }
 
     /// Verifies `path` and demands that it is the archive of `release` for `arch`.

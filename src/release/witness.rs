@@ -1,7 +1,7 @@
 //! The three witnesses for a release, asked independently of each other: the pin, lnd's own signers, a build from source.
 
-use crate::error::{Error, Exit, Result};
-use crate::release::build::build;
+use crate::error::{Exit, Result};
+use crate::release::build::{NO_SOURCE, build};
 use crate::release::download::{self, Fetcher};
 use crate::release::papers::Papers;
 use crate::release::pins::{Arch, Release};
@@ -83,14 +83,10 @@ fn ask_signers(release: &Release, arch: Arch, needed: Option<usize>) -> Result<P
 fn word(said: Result<Provenance>, name: &str) -> Result<Word> {
     match said {
         Ok(provenance) => Ok(Word::Given(provenance)),
-        Err(e) if matches!(e.code().exit, Exit::Lacking | Exit::Usage) => {
+        Err(e) if e.code().exit == Exit::Lacking || e.code() == NO_SOURCE => {
             ui::note(&format!("the {name} could not be had: {e}"));
-            Ok(Word::Missing(plain(&e)))
+            Ok(Word::Missing(e.cause().to_owned()))
         }
         Err(e) => Err(e),
     }
-}
-
-fn plain(error: &Error) -> String {
-    error.cause().to_owned()
 }

@@ -3,7 +3,9 @@
 use crate::error::{Code, Error, Result};
 use crate::host::program::Program;
 use nix::libc;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
 use std::collections::BTreeMap;
 
 const NO_FILTER: Code = Code::lacking("E-SANDBOX-001");
@@ -13,7 +15,7 @@ const NETWORK: [i64; 4] =
     [libc::SYS_socket, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
 
 /// What a process with one thread needs that reads and writes what is open, allocates, and ends (also by a panic).
-const PIPES: [i64; 25] = [
+const PIPES: [i64; 24] = [
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_write,
@@ -36,7 +38,6 @@ const PIPES: [i64; 25] = [
     libc::SYS_sigaltstack,
     libc::SYS_getpid,
     libc::SYS_gettid,
-    libc::SYS_tgkill,
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
@@ -57,26 +58,27 @@ impl Filter {
         // The x32 door to the same calls; another architecture's numbers kill the process (seccompiler's prologue).
         #[cfg(target_arch = "x86_64")]
         refused.extend(NETWORK.map(|call| call | X32_BIT));
-        Self::compile(&refused, SeccompAction::Allow, REFUSE)
+        Self::compile(whole(&refused), SeccompAction::Allow, REFUSE)
     }
 
-    /// Reading and writing what is open, memory, and the end; every other call is refused. For a process with one thread
-    /// that stands between two pipes.
+    /// Reading and writing what is open, memory, and the end; every other call is refused. For the calling process, which
+    /// has one thread and stands between two pipes.
     ///
     /// # Errors
     /// As [`Filter::no_network`].
     pub fn pipes_alone() -> Result<Self> {
-        Self::compile(&PIPES, REFUSE, SeccompAction::Allow)
+        let mut allowed = whole(&PIPES);
+        // To end by a panic. Root's processes may signal each other without any capability, so only itself is named.
+        let own = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, std::process::id().into());
+        let own = own.and_then(|own| SeccompRule::new(vec![own])).map_err(|e| no_filter(&e))?;
+        allowed.insert(libc::SYS_tgkill, vec![own]);
+        Self::compile(allowed, REFUSE, SeccompAction::Allow)
     }
 
-    fn compile(calls: &[i64], other: SeccompAction, named: SeccompAction) -> Result<Self> {
-        let cannot = |e: &dyn std::fmt::Display| {
-            Error::new(NO_FILTER, format!("cannot make a system call filter on this machine: {e}"))
-        };
-        let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| cannot(&e))?;
-        let calls = calls.iter().map(|call| (*call, Vec::new())).collect::<BTreeMap<_, _>>();
-        let filter = SeccompFilter::new(calls, other, named, arch).map_err(|e| cannot(&e))?;
-        BpfProgram::try_from(filter).map(Self).map_err(|e| cannot(&e))
+    fn compile(calls: BTreeMap<i64, Vec<SeccompRule>>, other: SeccompAction, named: SeccompAction) -> Result<Self> {
+        let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| no_filter(&e))?;
+        let filter = SeccompFilter::new(calls, other, named, arch).map_err(|e| no_filter(&e))?;
+        BpfProgram::try_from(filter).map(Self).map_err(|e| no_filter(&e))
     }
 
     /// Puts the calling thread under this filter and no_new_privs, for good.
@@ -96,6 +98,15 @@ impl Filter {
         // SAFETY: apply_filter makes two system calls (prctl, seccomp) on memory that was allocated before the fork.
         unsafe { program.before_exec(install) }
     }
+}
+
+/// These calls, whatever their arguments.
+fn whole(calls: &[i64]) -> BTreeMap<i64, Vec<SeccompRule>> {
+    calls.iter().map(|call| (*call, Vec::new())).collect()
+}
+
+fn no_filter(e: &dyn std::fmt::Display) -> Error {
+    Error::new(NO_FILTER, format!("cannot make a system call filter on this machine: {e}"))
 }
 
 /// `__X32_SYSCALL_BIT` of the kernel's asm/unistd.h.
@@ -137,6 +148,24 @@ mod tests {
         let mut said = String::new();
         reader.read_to_string(&mut said).unwrap();
         assert_eq!(said, "open");
+    }
+
+    #[test]
+    fn nobody_else_is_signalled_with_pipes_alone() {
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let (own, theirs) = (i64::from(std::process::id()), i64::from(other.id()));
+        let signalled = std::thread::spawn(move || {
+            // SAFETY: gettid(2) and tgkill(2) with signal 0, which is never delivered, are plain system calls.
+            let signal = |pid: i64, thread: i64| unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, 0_i64) };
+            // SAFETY: as above.
+            let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+            assert_eq!(signal(theirs, theirs), 0, "it is there, and may be signalled");
+            Filter::pipes_alone().unwrap().enforce().unwrap();
+            (signal(theirs, theirs), signal(own, thread))
+        });
+        let signalled = signalled.join();
+        other.kill().and_then(|()| other.wait()).unwrap();
+        assert_eq!(signalled.unwrap(), (-1, 0));
     }
 
     #[test]

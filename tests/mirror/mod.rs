@@ -11,7 +11,7 @@ pub struct Request {
     /// The path.
     pub path: String,
     pub head: Vec<String>,
-    /// Which one it is, from 0.
+    /// Which one it is, from 0, of those for no papers.
     pub number: usize,
 }
 
@@ -19,6 +19,11 @@ impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
         let named = |line: &&String| line.to_ascii_lowercase().starts_with(&format!("{name}: "));
         self.head.iter().find(named).map(|line| &line[name.len() + 2..])
+    }
+
+    /// Whether it is for a manifest or a signature.
+    pub fn is_for_papers(&self) -> bool {
+        self.path.contains("/manifest-")
     }
 
     /// Where it wants the file to begin.
@@ -84,7 +89,7 @@ impl Server {
                     let Some(mut request) = read_request(&mut stream) else { return };
                     {
                         let mut noted = noted.lock().unwrap();
-                        request.number = noted.len();
+                        request.number = noted.iter().filter(|r: &&Request| !r.is_for_papers()).count();
                         noted.push(request.clone());
                     }
                     // A client that hangs up is what some of these tests are about.

@@ -28,6 +28,7 @@ pub use wallet::{Receipt, read_receipt, stop};
 
 const NO_USER: Code = Code::lacking("E-PLAN-010");
 const NO_ARCHIVE: Code = Code::refused("E-PLAN-011");
+const OTHER_ARCHIVE: Code = Code::refused("E-PLAN-014");
 const NO_SELF: Code = Code::lacking("E-PLAN-013");
 const BAD_PASSWORD: Code = Code::usage("E-PLAN-012");
 
@@ -48,7 +49,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Folder { path, access } => file::make_folder(path, resolve(access)?),
         Step::Text { path, access, text } => file::replace(path, text.as_bytes(), resolve(access)?),
         Step::Lsm { path, .. } => copy_self(path),
-        Step::Release { folder, .. } => unpack(folder, journal, machine),
+        Step::Release { version, folder, .. } => unpack(version, folder, journal, machine),
         Step::Users { file, .. } => Program::new("systemd-sysusers").arg(file).run().map(drop),
         Step::Folders { file, .. } => Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop),
         Step::Password { keep, from } => keep_password(keep, from.as_deref()),
@@ -96,8 +97,14 @@ fn resolve(access: &Access) -> Result<FileAccess> {
     Ok(FileAccess::owned(access.mode, owner))
 }
 
-fn unpack(folder: &Path, journal: &mut Journal, machine: &Machine<'_>) -> Result<()> {
+fn unpack(version: &str, folder: &Path, journal: &mut Journal, machine: &Machine<'_>) -> Result<()> {
     let archive = machine.archive.ok_or_else(|| Error::new(NO_ARCHIVE, "there is no verified lnd to unpack"))?;
+    // It was verified before the plan was made for good; what is wanted may be another version by now.
+    let had = &archive.release().version;
+    if had != version {
+        let cause = format!("the verified archive is lnd {had}, and {version} is wanted by now");
+        return Err(Error::new(OTHER_ARCHIVE, cause).hint("another lsm changed what is wanted; run it again"));
+    }
     let installed = Installed::now(archive);
     journal.write(Event::Evidence { archive: json!(installed) })?;
     file::make_folder(folder, FileAccess::mode(0o755))?;
