@@ -126,3 +126,19 @@ fn agree(what: &str, pinned: &str, listed: &str) -> Result<()> {
     let cause = format!("the witnesses disagree on {what}: pinned is {pinned}, the signed manifest has {listed}");
     Err(Error::new(DISAGREE, cause).hint("do not install it; one of the two was forged or is wrong"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::pins;
+
+    #[test]
+    fn a_manifest_that_is_a_link_to_nowhere_is_no_missing_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let release = pins::find("v0.21.3-beta").unwrap();
+        assert!(Papers::read(dir.path(), release).unwrap().is_none());
+        let manifest = dir.path().join(manifest::file_name(&release.version));
+        std::os::unix::fs::symlink("nowhere", manifest).unwrap();
+        assert_eq!(Papers::read(dir.path(), release).err().unwrap().code().id, "E-HOST-001");
+    }
+}
