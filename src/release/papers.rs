@@ -139,6 +139,6 @@ mod tests {
         assert!(Papers::read(dir.path(), release).unwrap().is_none());
         let manifest = dir.path().join(manifest::file_name(&release.version));
         std::os::unix::fs::symlink("nowhere", manifest).unwrap();
-        assert_eq!(Papers::read(dir.path(), release).err().unwrap().code().id, "E-HOST-001");
+        assert_eq!(Papers::read(dir.path(), release).err().unwrap().code().id, "E-HOST-006");
     }
 }
