@@ -270,6 +270,8 @@ impl Options {
         if !look.unpacks() {
             return Ok(None);
         }
+        // Also where it was installed before it was refused.
+        release.admit(None, Some(&release.version))?;
         let (arch, cache) = (Arch::of_this_machine()?, release::default_cache()?);
         let archive = match &self.from {
             Some(path) => release::verify_as(path, release, arch, self.quorum)?,

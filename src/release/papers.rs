@@ -40,11 +40,12 @@ impl Papers {
         }
         let manifest = file::read_plain(&path, MANIFEST_LIMIT)?;
         let cannot = |e: std::io::Error| Error::new(NO_PAPERS, format!("cannot read {}: {e}", folder.display()));
-        let mut names = Vec::new();
+        // A signature over another version's manifest says nothing of this one.
+        let (ending, mut names) = (format!("-{}.sig", release.version), Vec::new());
         for entry in std::fs::read_dir(folder).map_err(cannot)? {
             let entry = entry.map_err(cannot)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("manifest-") && name.ends_with(".sig") {
+            if name.starts_with("manifest-") && name.ends_with(&ending) {
                 names.push((name, entry.path()));
             }
         }

@@ -7,6 +7,7 @@ use crate::host::file::{self, Access};
 use crate::release::papers::Papers;
 use crate::release::pins::{self, Arch, Origin, Pin, Release};
 use crate::release::quorum::{self, Quorum};
+use crate::release::trust;
 use crate::release::unpack::{self, PROGRAMS, Pass};
 use crate::ui;
 use crate::ui::progress::Progress;
@@ -226,7 +227,12 @@ impl Verified<Archive> {
             }
         };
         match quorum {
-            Ok(quorum) => Ok(self.because_of(Provenance::Quorum(quorum))),
+            Ok(quorum) => {
+                // Fewer than the trust in force asks for may have been enough for this once, but not against an update.
+                let is_full = quorum.signatures.len() >= trust::in_force()?.quorum;
+                let archive = self.because_of(Provenance::Quorum(quorum));
+                if is_full { Ok(archive) } else { archive.not_alone() }
+            }
             Err(e) if needed.is_none() && quorum::is_too_few(&e) => {
                 ui::note(&format!("only the pin speaks for it: {e}"));
                 self.not_alone()
@@ -239,8 +245,9 @@ impl Verified<Archive> {
     fn not_alone(self) -> Result<Self> {
         let (version, arch) = (self.version, self.arch);
         let Origin::Update(counter) = self.release.pin(arch)?.origin else { return Ok(self) };
-        let cause =
-            format!("the pin of lnd {version} for {arch} came by update {counter}, and nothing else speaks for it");
+        let cause = format!(
+            "the pin of lnd {version} for {arch} came by update {counter}; it needs a quorum or a build beside it"
+        );
         Err(Error::new(ALONE, cause).hint(
             "name a folder as lsm release fetch makes it, with the signatures, or let install build it with --source",
         ))

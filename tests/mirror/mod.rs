@@ -11,7 +11,7 @@ pub struct Request {
     /// The path.
     pub path: String,
     pub head: Vec<String>,
-    /// Which one it is, from 0, of those for no papers.
+    /// Which one it is, from 0.
     pub number: usize,
 }
 
@@ -19,11 +19,6 @@ impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
         let named = |line: &&String| line.to_ascii_lowercase().starts_with(&format!("{name}: "));
         self.head.iter().find(named).map(|line| &line[name.len() + 2..])
-    }
-
-    /// Whether it is for a manifest or a signature.
-    pub fn is_for_papers(&self) -> bool {
-        self.path.contains("/manifest-")
     }
 
     /// Where it wants the file to begin.
@@ -65,9 +60,33 @@ impl Server {
         Self::start_as(identity("localhost", |_| ()), answer)
     }
 
+    /// The same with the archive alone: whoever asks for a manifest or a signature is told that it is not there, which
+    /// is not noted.
+    pub fn of_archive(
+        answer: impl Fn(&Request, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::of_archive_as(identity("localhost", |_| ()), answer)
+    }
+
+    pub fn of_archive_as(
+        identity: Identity,
+        answer: impl Fn(&Request, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let is_paper = |request: &Request| request.path.contains("/manifest-");
+        Self::start_lacking(identity, answer, is_paper)
+    }
+
     pub fn start_as(
         identity: Identity,
         answer: impl Fn(&Request, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_lacking(identity, answer, |_| false)
+    }
+
+    fn start_lacking(
+        identity: Identity,
+        answer: impl Fn(&Request, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+        lacks: fn(&Request) -> bool,
     ) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -87,9 +106,13 @@ impl Server {
                 let (answer, noted) = (Arc::clone(&answer), Arc::clone(&noted));
                 std::thread::spawn(move || {
                     let Some(mut request) = read_request(&mut stream) else { return };
+                    if lacks(&request) {
+                        let _ = head(&mut stream, "404 Not Found", 0, "").and_then(|()| stream.flush());
+                        return;
+                    }
                     {
                         let mut noted = noted.lock().unwrap();
-                        request.number = noted.iter().filter(|r: &&Request| !r.is_for_papers()).count();
+                        request.number = noted.len();
                         noted.push(request.clone());
                     }
                     // A client that hangs up is what some of these tests are about.
