@@ -30,12 +30,14 @@ impl User {
     fn make(archive: &Path) -> Self {
         let home = tempfile::Builder::new().prefix("lsm-t").tempdir_in("/tmp").unwrap();
         let user = Self { home };
-        let kept = user.path(".cache/lsm/archive");
+        let name = archive.file_name().unwrap().to_string_lossy();
+        let release = format!(".cache/lsm/archive/{}", name.trim_end_matches(".tar.gz"));
+        let kept = user.path(&release);
         fs::create_dir_all(&kept).unwrap();
         fs::copy(archive, kept.join(archive.file_name().unwrap())).unwrap();
         fs::copy(lab::LSM, user.path("lsm")).unwrap();
         if geteuid().is_root() {
-            for path in ["", ".cache", ".cache/lsm", ".cache/lsm/archive"] {
+            for path in ["", ".cache", ".cache/lsm", ".cache/lsm/archive", &release] {
                 chown(&user.path(path), Some(STRANGER.into()), Some(STRANGER.into())).unwrap();
             }
         }
