@@ -140,7 +140,8 @@ impl Host {
     #[track_caller]
     pub fn run_as_nobody<A: AsRef<OsStr>>(&self, line: impl IntoIterator<Item = A>) -> Done {
         let mut command = self.command("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).args(line);
+        // Nobody has no home, and cannot look into root's.
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "env", "HOME=/nonexistent"]).args(line);
         process::run(command)
     }
 
