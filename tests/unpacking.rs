@@ -115,7 +115,7 @@ fn what_is_no_plain_file_or_too_large_is_not_read() {
     let (pipe, large) = (dir.path().join("pipe"), dir.path().join("large"));
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
     fs::File::create(&large).unwrap().set_len((128 << 20) + 1).unwrap();
-    for (path, exit) in [(pipe.as_path(), 3), (Path::new("/dev/zero"), 3), (&dir.path().join("none"), 3), (&large, 4)] {
+    for (path, exit) in [(pipe.as_path(), 2), (Path::new("/dev/zero"), 2), (&dir.path().join("none"), 3), (&large, 4)] {
         let (is, code, cause) = error_of(&verify(path, &dir.path().join("to")));
         assert_eq!(is, exit, "{code} {cause}");
     }

@@ -242,7 +242,7 @@ fn a_pipe_in_place_of_an_update_or_its_signature_is_refused_and_not_waited_on() 
         std::fs::remove_file(path).unwrap();
         nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let update = desk.lsm(&["release", "update", file.to_str().unwrap(), "--json", "--dry-run"]);
-        assert_eq!(failure(&update), (3, "E-HOST-001".to_owned()), "{}", path.display());
+        assert_eq!(failure(&update), (2, "E-HOST-006".to_owned()), "{}", path.display());
     }
 }
 

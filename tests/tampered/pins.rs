@@ -141,7 +141,7 @@ fn words() -> Vec<Row> {
         }),
         says("a milder judgement", (4, BROKEN, ""), || desk::judgement("v0.20.0-beta", "current")),
         says("a stricter judgement", FINE, || desk::judgement("v0.20.0-beta", "refused")),
-        row("a pin of an update, alone", (4, "E-RELEASE-038", "nothing else speaks"), |scene| {
+        row("a pin of an update, alone", (4, "E-RELEASE-038", "came by update 2"), |scene| {
             let name = other_archive(scene);
             keep(scene, &pin_of(scene, &name));
             scene.verify("from", &[]);

@@ -93,7 +93,7 @@ fn files() -> Vec<Row> {
         }),
         row("a stranger's file that is none", FINE, |scene| scene.put(&signature_of("nobody"), b"<html>")),
         row("a name that is not text", FINE, |scene| {
-            let name = std::ffi::OsStr::from_bytes(b"manifest-\xff.sig");
+            let name = std::ffi::OsStr::from_bytes(b"manifest-\xff-v0.20.0-beta.sig");
             std::fs::rename(scene.signature(0), scene.home.path().join("from").join(name)).unwrap();
         }),
     ]
