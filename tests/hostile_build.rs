@@ -3,6 +3,8 @@
 //!
 //! The real build needs the network once; its caches stay in `LSM_TEST_CACHE` (else below the target folder).
 
+mod lab;
+
 use lsm::host::program::{Output, Program};
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::PermissionsExt;
@@ -102,8 +104,7 @@ fn open_tempdir(within: &Path) -> TempDir {
 }
 
 fn cache() -> PathBuf {
-    let named = std::env::var_os("LSM_TEST_CACHE").map(PathBuf::from);
-    let cache = named.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("release"));
+    let cache = lab::release_cache();
     std::fs::create_dir_all(&cache).unwrap();
     cache
 }

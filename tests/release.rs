@@ -2,13 +2,18 @@
 //!
 //! The real build needs the network once; its caches stay in `LSM_TEST_CACHE` (else below the target folder).
 
+mod lab;
+mod mirror;
+
+use lab::release_cache as cache;
 use lsm::host::program::{Output, Program};
 use lsm::release::pins::Arch;
+use mirror::{Server, head};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use tempfile::TempDir;
@@ -25,11 +30,6 @@ fn open_tempdir() -> TempDir {
     let dir = tempfile::Builder::new().prefix("lsm-release-").tempdir().unwrap();
     Program::new("chmod").arg("755").arg(dir.path()).run().unwrap();
     dir
-}
-
-fn cache() -> PathBuf {
-    let named = std::env::var_os("LSM_TEST_CACHE").map(PathBuf::from);
-    named.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("release"))
 }
 
 fn lsm(cache: &Path, env: &[(&str, &str)], args: &[&str]) -> Output {
@@ -309,29 +309,15 @@ fn a_kept_archive_is_used_again_and_a_damaged_one_is_had_anew() {
     assert_eq!(hex::encode(Sha256::digest(std::fs::read(anew.path()).unwrap())), PUBLISHED);
 }
 
-/// Serves `archive` at the official path over TLS; gives the base address and the certificate to trust.
-fn serve_tls(archive: Vec<u8>) -> (String, String) {
-    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![key.cert.der().clone()], private)
-        .unwrap();
-    let (config, archive) = (Arc::new(config), Arc::new(archive));
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-            let stream: rustls::StreamOwned<_, TcpStream> = rustls::StreamOwned::new(connection, stream.unwrap());
-            let official = format!("/{VERSION}/lnd-linux-amd64-{VERSION}.tar.gz");
-            answer(stream, |path| (path == official).then(|| archive.to_vec()));
+/// A mirror that has `archive` at the official path, and no papers.
+fn serve_tls(archive: Vec<u8>) -> Server {
+    Server::start(move |request, to| {
+        if request.path == format!("/lnd/{VERSION}/lnd-linux-amd64-{VERSION}.tar.gz") {
+            head(to, "200 OK", archive.len(), "").and_then(|()| to.write_all(&archive))
+        } else {
+            head(to, "404 Not Found", 0, "")
         }
-    });
-    (base, key.cert.pem())
+    })
 }
 
 #[test]
@@ -341,11 +327,12 @@ fn a_download_is_kept_only_where_it_is_the_pinned_one() {
     flipped[1000] ^= 1;
     for (archive, trusted, code, left) in [(genuine.clone(), true, 0, 1), (genuine, false, 3, 0), (flipped, true, 4, 0)]
     {
-        let (base, certificate) = serve_tls(archive);
+        let server = serve_tls(archive);
+        let base = server.base();
         let (dir, out) = (open_tempdir(), open_tempdir());
         let roots = dir.path().join("roots.pem");
         if trusted {
-            std::fs::write(&roots, certificate).unwrap();
+            std::fs::write(&roots, server.pem).unwrap();
         } else {
             let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
             std::fs::write(&roots, other.cert.pem()).unwrap();

@@ -16,7 +16,7 @@ use serde_json::Value;
 use signers::{ARCHIVE, Lab, MANIFEST, VERSION};
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A mirror with the real archive and these papers; what is empty is answered with an error of the server.
 fn publish(lab: &Lab, papers: BTreeMap<String, Vec<u8>>) -> Server {
@@ -31,15 +31,11 @@ fn publish(lab: &Lab, papers: BTreeMap<String, Vec<u8>>) -> Server {
     })
 }
 
-fn cache() -> PathBuf {
-    let named = std::env::var_os("LSM_TEST_CACHE").map(PathBuf::from);
-    named.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("release"))
-}
-
 /// Runs lsm with the lab's trust, and with the mirror where there is one.
 fn lsm(lab: &Lab, server: Option<&Server>, args: &[&str]) -> Output {
     let home = tempfile::tempdir().unwrap();
-    let mut program = Program::new(lab::LSM).env("LSM_CACHE", cache()).env("LSM_POLICY", lab.policy.path());
+    let mut program =
+        Program::new(lab::LSM).env("LSM_CACHE", lab::release_cache()).env("LSM_POLICY", lab.policy.path());
     if let Some(proxy) = std::env::var_os("GOPROXY") {
         program = program.env("GOPROXY", proxy);
     }

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 const UNKNOWN: Code = Code::lacking("E-HOST-010");
 
@@ -27,6 +28,17 @@ pub fn is_root() -> bool {
 /// The number of the user that this process runs as.
 pub fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
+}
+
+/// The folder that the environment names by this variable, where it names one by an absolute path.
+pub fn named_folder(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// A base folder of this user (XDG Base Directory Specification): the one that `variable` names, else `below_home` in the
+/// home folder; nothing where there is no home either.
+pub fn base_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    named_folder(variable).or_else(|| named_folder("HOME").map(|home| home.join(below_home)))
 }
 
 /// The uid and primary gid of user `name`, or `None` where there is none.

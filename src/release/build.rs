@@ -8,6 +8,7 @@ use crate::host::program::{self, Program};
 use crate::release::download::Fetcher;
 use crate::release::gomodule::{self, Module, Proxies};
 use crate::release::pins::{self, Arch, Origin, Release, Source, Toolchain};
+use crate::release::unpack::PROGRAMS;
 use crate::release::verified::{Archive, Provenance, Verified};
 use crate::release::workshop::Workshop;
 use crate::release::{stamp, sumdb};
@@ -25,9 +26,6 @@ const CHANGED_MODULE: Code = Code::unverified("E-RELEASE-064");
 const NOT_BUILT: Code = Code::lacking("E-RELEASE-065");
 
 const LND: &str = "github.com/lightningnetwork/lnd";
-
-/// What the release build builds.
-const PROGRAMS: [&str; 2] = ["lnd", "lncli"];
 
 /// What decides which certificates and which proxies the go command uses while it fetches.
 const NETWORK_SETTINGS: [&str; 8] =
@@ -234,7 +232,7 @@ fn assemble(
     let packed = shop.work().join("lnd.tar");
     tar.keep(Durable::No)?;
     // The published hash is that of GNU gzip's output, which no other deflate gives byte for byte.
-    let draft = Draft::begin(&out.join(format!("{name}.tar.gz")), Access::mode(0o644))?;
+    let draft = Draft::begin(&out.join(release.archive_file(arch)), Access::mode(0o644))?;
     Program::new("gzip").arg("-9nc").arg(packed).run_into(draft.handle()?)?;
     progress.say("checking");
     let archive = Verified::hold(draft, None, release, arch, |archive| Ok(archive.because_of(provenance.clone())))?;

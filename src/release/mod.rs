@@ -52,15 +52,13 @@ const NO_CACHE: Code = Code::lacking("E-RELEASE-040");
 /// # Errors
 /// Where the user has no home folder.
 pub fn default_cache() -> Result<PathBuf> {
-    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|p| p.is_absolute());
-    if let Some(cache) = named("LSM_CACHE") {
+    if let Some(cache) = user::named_folder("LSM_CACHE") {
         return Ok(cache);
     }
     if user::is_root() {
         return Ok("/var/cache/lsm".into());
     }
-    let cache = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")));
-    cache.map(|c| c.join("lsm")).ok_or_else(|| {
+    user::base_folder("XDG_CACHE_HOME", ".cache").map(|c| c.join("lsm")).ok_or_else(|| {
         Error::new(NO_CACHE, "there is no folder to keep downloads in")
             .hint("set HOME or LSM_CACHE to a folder of yours")
     })
@@ -83,7 +81,7 @@ pub fn verify_as(path: &Path, release: &Release, arch: Arch, needed: Option<usiz
 pub fn fetch(release: &Release, arch: Arch, out: &Path, needed: Option<usize>) -> Result<Verified<Archive>> {
     let pinned = &release.live_pin(arch)?.sha256;
     let (mirrors, fetcher) = (download::mirrors()?, Fetcher::https_only()?);
-    let name = format!("{}.tar.gz", release.archive_name(arch));
+    let name = release.archive_file(arch);
     let mut draft = Draft::begin(&out.join(&name), Access::mode(0o644))?;
     let (path, title) = (format!("{}/{name}", release.version), format!("fetching lnd {}", release.version));
     let url = fetcher.fetch_pinned(&mirrors, &path, pinned, &title, unpack::ARCHIVE_LIMIT, &mut draft)?;
@@ -129,7 +127,7 @@ pub fn obtain(release: &Release, arch: Arch, cache: &Path, needed: Option<usize>
 /// The archive that an earlier download or build left in `folder`. One that is false is thrown away; one that is only
 /// lacking something, like the signatures that are needed now, stays for those who do not need that.
 fn kept(folder: &Path, release: &Release, arch: Arch, needed: Option<usize>) -> Result<Option<Verified<Archive>>> {
-    if !folder.join(format!("{}.tar.gz", release.archive_name(arch))).exists() {
+    if !folder.join(release.archive_file(arch)).exists() {
         return Ok(None);
     }
     match Verified::expect(folder, release, arch, needed) {

@@ -92,8 +92,7 @@ impl Papers {
         let trust = trust::in_force()?;
         let needed = needed.unwrap_or(trust.quorum);
         let (manifest, quorum) = quorum::hold(&self.manifest, &self.signatures, release, trust, needed)?;
-        let (pin, name) = (release.pin(arch)?, release.archive_name(arch));
-        let archive = format!("{name}.tar.gz");
+        let (pin, name, archive) = (release.pin(arch)?, release.archive_name(arch), release.archive_file(arch));
         let listed = manifest.sha256_of(&archive);
         let listed =
             listed.ok_or_else(|| Error::new(NOT_LISTED, format!("the signed manifest does not list {archive}")))?;

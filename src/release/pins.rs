@@ -268,6 +268,11 @@ impl Release {
     pub fn archive_name(&self, arch: Arch) -> String {
         format!("lnd-linux-{arch}-{}", self.version)
     }
+
+    /// The file name of the official archive.
+    pub fn archive_file(&self, arch: Arch) -> String {
+        format!("{}.tar.gz", self.archive_name(arch))
+    }
 }
 
 impl Source {

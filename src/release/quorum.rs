@@ -8,7 +8,6 @@ use crate::release::pins::Release;
 use crate::release::trust::Trust;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::time::{SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -96,7 +95,7 @@ pub fn hold(
         signatures: Vec::new(),
         ignored: Vec::new(),
     };
-    let now = now();
+    let now = OffsetDateTime::now_utc().unix_timestamp();
     for (file, bytes) in signatures {
         match openpgp::judge(bytes, manifest, &signers, latest, now) {
             Ok(judged) => judged.into_iter().try_for_each(|judgement| quorum.take(file, judgement))?,
@@ -154,12 +153,6 @@ impl Quorum {
             "get its signatures again, from another mirror where one is known; five is what lnd's own script asks for",
         )
     }
-}
-
-/// Seconds since 1970, by this machine's clock.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn rfc3339(seconds: i64) -> String {

@@ -106,7 +106,6 @@ pub fn in_force() -> Result<&'static Trust> {
 /// The operator's folder: for root `/etc/lsm/release-policy`, else `$XDG_CONFIG_HOME/lsm/release-policy` or
 /// `~/.config/lsm/release-policy`. `LSM_POLICY` names another. It need not be there.
 pub fn folder() -> PathBuf {
-    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|p| p.is_absolute());
     // From wherever it is meant: one that was passed over would be trust, and revocations, that nobody misses.
     if let Some(folder) = std::env::var_os("LSM_POLICY").map(PathBuf::from).filter(|p| !p.as_os_str().is_empty()) {
         return std::path::absolute(&folder).unwrap_or(folder);
@@ -114,8 +113,7 @@ pub fn folder() -> PathBuf {
     if user::is_root() {
         return "/etc/lsm/release-policy".into();
     }
-    let config = named("XDG_CONFIG_HOME").or_else(|| named("HOME").map(|home| home.join(".config")));
-    config.unwrap_or_else(|| "/etc".into()).join("lsm/release-policy")
+    user::base_folder("XDG_CONFIG_HOME", ".config").unwrap_or_else(|| "/etc".into()).join("lsm/release-policy")
 }
 
 impl Trust {
@@ -240,7 +238,7 @@ fn no_key(name: &str, folder: &str) -> Error {
 pub(super) fn hold_own(path: &Path) -> Result<()> {
     let about = std::fs::symlink_metadata(path)
         .map_err(|e| Error::new(OPEN_TO_OTHERS, format!("cannot look at {}: {e}", path.display())))?;
-    let owned = about.uid() == 0 || about.uid() == nix::unistd::geteuid().as_raw();
+    let owned = about.uid() == 0 || about.uid() == user::own_uid();
     if owned && about.mode() & 0o022 == 0 && !about.is_symlink() {
         return Ok(());
     }

@@ -203,7 +203,7 @@ impl Verified<Archive> {
 
     /// Holds that a name of lnd's form is its own: an old archive under a new name is how an old lnd is passed off.
     fn hold_name(&self) -> Result<()> {
-        let own = format!("{}.tar.gz", self.release.archive_name(self.arch));
+        let own = self.release.archive_file(self.arch);
         if self.path.file_name().is_some_and(|name| name == own.as_str()) || !is_archive_name(&self.path) {
             return Ok(());
         }

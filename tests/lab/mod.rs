@@ -8,7 +8,7 @@ pub mod net;
 pub mod process;
 mod site;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The `lsm` under test.
@@ -30,6 +30,12 @@ pub fn skip(reason: &str) {
 pub fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache");
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("lsm-tests")
+}
+
+/// Where lsm keeps what it fetched and built from source: the tests of that go on from there.
+pub fn release_cache() -> PathBuf {
+    let named = std::env::var_os("LSM_TEST_CACHE").map(PathBuf::from);
+    named.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("release"))
 }
 
 /// Asks `poll` every 50 ms until it gives something.
