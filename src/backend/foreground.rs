@@ -134,6 +134,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
             door: door.clone(),
             password,
             seed: SeedSink::Nowhere,
+            data: signer.clone(),
             database: signer.join(format!("data/chain/bitcoin/{}/wallet.db", spec.network)),
             receipt: layout.receipt(),
             network: spec.network,

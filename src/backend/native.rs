@@ -331,6 +331,7 @@ impl Build<'_> {
             door: self.layout.door(),
             password: self.layout.keep("wallet-password", self.spec.sealed),
             seed: self.wishes.seed.clone(),
+            data: self.layout.data(),
             database: self.layout.database(self.spec),
             receipt: self.layout.receipt(),
             network: self.spec.network,

@@ -3,7 +3,7 @@
 use crate::backend::native::{Layout, Wishes, read_spec};
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts, Seen};
-use crate::host::program;
+use crate::host::{beneath, program};
 use crate::plan::journal::History;
 use crate::plan::{Plan, SeedSink, Step};
 use crate::spec::Spec;
@@ -19,6 +19,7 @@ const SEED_FILE_EXISTS: Code = Code::refused("E-INSTALL-008");
 const OLD_SYSTEMD: Code = Code::lacking("E-INSTALL-010");
 const PASSWORD_LOST: Code = Code::refused("E-INSTALL-011");
 const NO_FOLDER: Code = Code::usage("E-INSTALL-012");
+const LNDS_FOLDER: Code = Code::usage("E-INSTALL-015");
 
 /// The oldest systemd whose units these are: Debian 12's.
 const OLDEST_SYSTEMD: u32 = 252;
@@ -59,6 +60,22 @@ pub fn check_machine(facts: &Facts) -> Result<()> {
     Ok(())
 }
 
+/// Holds that `path`, which the operator named for root to read or write, is in no folder that a signer's lnd fills.
+///
+/// # Errors
+/// Where it is, by its name or through a link on the way.
+pub fn check_place(path: &Path) -> Result<()> {
+    let real = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let is_lnds = |path: &Path| {
+        path.starts_with("/run/lsm") || path.starts_with("/var/lib/lsm") && !path.starts_with("/var/lib/lsm/bundle")
+    };
+    if is_lnds(path) || real.is_some_and(|real| is_lnds(&real)) {
+        return Err(Error::new(LNDS_FOLDER, format!("{} is where signers keep their own", path.display()))
+            .hint("name a place that root alone can write to"));
+    }
+    Ok(())
+}
+
 /// What `plan` would run into.
 ///
 /// # Errors
@@ -67,13 +84,13 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
     let layout = Layout::new(&spec.instance);
     check_port(plan, spec, &layout)?;
     let makes_wallet = plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
-    let has_wallet = layout.database(spec).exists();
+    let makes_password = plan.steps.iter().any(|step| matches!(step, Step::Password { .. }));
+    let has_wallet = (makes_wallet || makes_password) && beneath::is_there(&layout.data(), &layout.database(spec))?;
     if makes_wallet && has_wallet && !history.kept_seed() {
         let cause = format!("there is a wallet already: {}", layout.database(spec).display());
         return Err(Error::new(WALLET_EXISTS, cause)
             .hint("it is kept as it is; move its folder away, or install under another --instance"));
     }
-    let makes_password = plan.steps.iter().any(|step| matches!(step, Step::Password { .. }));
     if makes_password && (has_wallet || layout.receipt().exists()) {
         return Err(Error::new(PASSWORD_LOST, "the sealed password of this signer's wallet is gone")
             .hint("put it back from a backup; a new password would not open the wallet"));

@@ -356,5 +356,8 @@ fn allowed(spec: &Spec) -> String {
 }
 
 pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|e| Error::new(BAD_PATH, format!("{} is no path: {e}", path.display())))
+    let bad = |e| Error::new(BAD_PATH, format!("{} is no path: {e}", path.display()));
+    let path = std::path::absolute(path).map_err(bad)?;
+    preflight::check_place(&path)?;
+    Ok(path)
 }

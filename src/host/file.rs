@@ -45,8 +45,8 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_from(File::open(path).map_err(|e| cannot_read(path, &e))?, path, limit)
 }
 
-/// Reads a whole plain file of at most `limit` bytes in a folder of somebody who is not trusted: through no link, and
-/// never waiting on a pipe.
+/// Reads a whole plain file of at most `limit` bytes that somebody else may have made: through no link, and never waiting
+/// on a pipe.
 ///
 /// # Errors
 /// As [`read`], and where it is anything but a plain file.
@@ -74,7 +74,7 @@ pub fn is_there(path: &Path) -> Result<bool> {
     }
 }
 
-fn read_from(file: File, path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub(super) fn read_from(file: File, path: &Path, limit: u64) -> Result<Vec<u8>> {
     let size = file.metadata().map_or(0, |m| m.len()).min(limit);
     // Room for all of it: a buffer that grows leaves copies of a secret behind.
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);

@@ -1,5 +1,6 @@
 //! The only place that writes files, changes owners or starts programs.
 
+pub mod beneath;
 pub mod credential;
 pub mod draft;
 pub mod file;

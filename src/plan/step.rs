@@ -180,7 +180,9 @@ pub enum Step {
         password: Keep,
         /// Where the words go.
         seed: SeedSink,
-        /// lnd's wallet database.
+        /// lnd's own folder.
+        data: PathBuf,
+        /// lnd's wallet database in it.
         database: PathBuf,
         /// The receipt: birthday and identity.
         receipt: PathBuf,
@@ -269,9 +271,10 @@ impl Step {
             Self::Folders { folders, .. } => folders.clone(),
             Self::Password { keep, .. } => vec![keep.path().to_owned()],
             Self::Certificate { path, key, .. } => vec![path.clone(), key.path().to_owned()],
-            Self::Wallet { database, receipt, seed, .. } => {
+            // Not the database: it is lnd's to fill, and says nothing that the receipt does not.
+            Self::Wallet { receipt, seed, .. } => {
                 let seed = if let SeedSink::File(path) = seed { Some(path.clone()) } else { None };
-                [database.clone(), receipt.clone()].into_iter().chain(seed).collect()
+                [receipt.clone()].into_iter().chain(seed).collect()
             }
             Self::Firewall { link, file, .. } => vec![link.clone(), file.clone()],
             Self::Service { link, .. } | Self::Retire { link, .. } => vec![link.clone()],

@@ -1,6 +1,7 @@
 //! One connection to an lnd: a pinned certificate over TCP or a unix socket, every way of failing told apart.
 
 use crate::error::{Code, Error, Result};
+use crate::host::beneath::Socket;
 use crate::signer::certificate::{Certificate, fingerprint};
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -202,8 +203,7 @@ impl Dialler {
                     .hint(
                         "a firewall drops this machine's packets (its allowlist: lsm status, on the signer), or the host is down",
                     )
-            })?
-            .map_err(|e| self.explain_open(&e))?;
+            })??;
         // Over a unix socket no name is checked; the handshake only needs some name.
         let name = match &self.endpoint {
             Endpoint::Tcp { host, .. } => host.as_str(),
@@ -224,14 +224,19 @@ impl Dialler {
         Ok(stream)
     }
 
-    async fn open(&self) -> std::io::Result<Box<dyn Stream>> {
+    async fn open(&self) -> Result<Box<dyn Stream>> {
+        let cannot = |e| self.explain_open(&e);
         Ok(match &self.endpoint {
             Endpoint::Tcp { host, port } => {
-                let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
+                let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await.map_err(cannot)?;
+                stream.set_nodelay(true).map_err(cannot)?;
                 Box::new(stream)
             }
-            Endpoint::Unix(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
+            Endpoint::Unix(path) => {
+                // Its folder is lnd's, and lnd may have put a link to somebody else's socket there.
+                let socket = Socket::find(path)?.ok_or_else(|| cannot(ErrorKind::NotFound.into()))?;
+                Box::new(tokio::net::UnixStream::connect(socket.name()).await.map_err(cannot)?)
+            }
         })
     }
 

@@ -6,6 +6,7 @@ mod service;
 mod wallet;
 
 use crate::error::{Code, Error, Result};
+use crate::host::beneath;
 use crate::host::credential::Keep;
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
@@ -63,8 +64,8 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             let runner = Runner::Process(process.clone());
             service::wait(&open(door)?, &runner, |state| state == State::Active).map(drop)
         }
-        Step::Wallet { runner, door, password, seed, database, receipt, network } => {
-            let work = wallet::Work { runner, door, password, seed, database, receipt, network: *network };
+        Step::Wallet { runner, door, password, seed, data, database, receipt, network } => {
+            let work = wallet::Work { runner, door, password, seed, data, database, receipt, network: *network };
             wallet::create(&work, journal, shown)
         }
         Step::Bundle { folder, door, receipt, hosts, taproot_channels, .. } => {
@@ -83,7 +84,7 @@ pub fn open(door: &Door) -> Result<Node> {
 
 /// The same with the macaroon that lnd wrote when it was unlocked.
 pub fn open_as_admin(door: &Door) -> Result<Node> {
-    let macaroon = Macaroon::parse(file::read_plain(&door.macaroon, 1 << 16)?)?;
+    let macaroon = Macaroon::parse(beneath::read(&door.macaroon, 1 << 16)?)?;
     Ok(open(door)?.with_macaroon(&macaroon))
 }
 

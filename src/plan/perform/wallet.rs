@@ -2,6 +2,7 @@
 
 use super::{open, open_as_admin, service};
 use crate::error::{Code, Error, Result};
+use crate::host::beneath;
 use crate::host::credential::Keep;
 use crate::host::file::{self, Access};
 use crate::plan::journal::{Event, Journal};
@@ -48,6 +49,7 @@ pub(super) struct Work<'a> {
     pub(super) door: &'a Door,
     pub(super) password: &'a Keep,
     pub(super) seed: &'a SeedSink,
+    pub(super) data: &'a Path,
     pub(super) database: &'a Path,
     pub(super) receipt: &'a Path,
     pub(super) network: Network,
@@ -57,7 +59,7 @@ pub(super) struct Work<'a> {
 /// order. A wallet that is there and is not this journal's is left alone.
 pub(super) fn create(work: &Work<'_>, journal: &mut Journal, shown: &Progress) -> Result<()> {
     let began = journal.history().kept_seed();
-    if work.database.exists() && !began {
+    if beneath::is_there(work.data, work.database)? && !began {
         return Err(Error::new(EXISTS, format!("there is a wallet already: {}", work.database.display()))
             .hint("it is kept as it is; move its folder away, or install under another --instance"));
     }
