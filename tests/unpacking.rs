@@ -153,7 +153,7 @@ fn the_child_has_no_right_left_before_it_reads() {
     let report: serde_json::Value = serde_json::from_slice(&said[5..]).unwrap();
     assert_eq!(report["fault"]["code"], "E-ARCHIVE-004");
     // As much of Landlock as this kernel has.
-    let here = std::thread::spawn(lsm::sandbox::landlock::close_all).join().unwrap().unwrap();
+    let here = std::thread::spawn(|| lsm::sandbox::landlock::Fence::default().enforce()).join().unwrap().unwrap();
     assert_eq!(report["landlock"], serde_json::json!(here));
 }
 

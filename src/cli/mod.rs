@@ -2,6 +2,7 @@
 
 mod bundle;
 mod install;
+mod launch;
 mod man;
 mod ready;
 mod release;
@@ -77,6 +78,9 @@ pub enum Verb {
     /// Unpack a release's archive from one pipe into another
     #[command(hide = true)]
     UnpackArchive,
+    /// Give up every right, then become a program
+    #[command(hide = true)]
+    Launch(launch::Options),
 }
 
 /// What every verb understands that changes the machine.
@@ -110,6 +114,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Man => man::run()?,
         Verb::Ready => ready::run(&cli.common)?,
         Verb::UnpackArchive => unpack::run()?,
+        Verb::Launch(options) => match launch::run(options)? {},
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use crate::host::user::Owner;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 const CANNOT_READ: Code = Code::lacking("E-HOST-001");
@@ -14,6 +14,7 @@ const EXISTS: Code = Code::refused("E-HOST-003");
 const TOO_LARGE: Code = Code::usage("E-HOST-004");
 const NOT_A_FOLDER: Code = Code::refused("E-HOST-005");
 const NOT_PLAIN: Code = Code::usage("E-HOST-006");
+const NOT_A_SOCKET: Code = Code::refused("E-HOST-007");
 
 /// Mode and owner of a file or folder; without an owner it belongs to whoever runs lsm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -198,6 +199,20 @@ pub fn remove(path: &Path) -> Result<bool> {
         Ok(()) => sync_folder_of(path).map(|()| true),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
         Err(e) => Err(cannot_write(path, &e)),
+    }
+}
+
+/// Removes the unix socket that a process left at `path`; true where there was one.
+///
+/// # Errors
+/// Where something else is there (it is left alone), or it cannot be removed.
+pub fn remove_socket(path: &Path) -> Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => remove(path),
+        Ok(_) => Err(Error::new(NOT_A_SOCKET, format!("{} is no socket", path.display()))
+            .hint("it is left as it is; move it away")),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(cannot_read(path, &e)),
     }
 }
 

@@ -3,9 +3,10 @@
 use crate::archive;
 use crate::error::{Code, Error, Result};
 use crate::release::unpack::{PROGRAMS, PROGRAMS_LIMIT};
-use crate::sandbox::landlock::{self, Closed};
+use crate::sandbox::capabilities;
+use crate::sandbox::landlock::{Fence, Interface};
+use crate::sandbox::limits::Limits;
 use crate::sandbox::seccomp::Filter;
-use crate::sandbox::{capabilities, memory};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufReader, Write};
@@ -33,7 +34,7 @@ const CHUNK: usize = 256 << 10;
 #[derive(Serialize, Deserialize)]
 pub(super) struct Report {
     pub(super) fault: Option<Fault>,
-    pub(super) landlock: Option<Closed>,
+    pub(super) landlock: Option<Interface>,
 }
 
 /// An error on its way to the parent.
@@ -66,12 +67,12 @@ pub fn serve() -> Result<()> {
 }
 
 /// No capability, no file, no network, no other process; what is left is the two pipes.
-fn confine() -> Result<Closed> {
-    memory::limit(CPU_LIMIT)?;
+fn confine() -> Result<Interface> {
+    Limits { file_size: Some(0), seconds: Some(CPU_LIMIT), ..Limits::default() }.enforce()?;
     capabilities::drop_all()?;
-    let closed = landlock::close_all()?;
+    let kernel = Fence::default().enforce()?;
     Filter::pipes_alone()?.enforce()?;
-    Ok(closed)
+    Ok(kernel)
 }
 
 fn send(to: &mut impl Write, kind: u8, part: &[u8]) -> std::io::Result<()> {

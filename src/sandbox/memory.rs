@@ -1,11 +1,8 @@
-//! What this process holds stays in its memory: no core dump, no debugger, no swap. And how much it may use.
+//! What this process holds stays in its memory: no core dump, no debugger, no swap.
 
-use crate::error::{Code, Error, Result};
-use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-
-const NO_LIMIT: Code = Code::lacking("E-SANDBOX-005");
 
 /// Forbids core dumps and tracing by the same user (prctl(2), PR_SET_DUMPABLE), and keeps root's lsm out of swap
 /// (mlockall(2)); another user's lsm may not lock that much.
@@ -23,13 +20,8 @@ pub fn seal() {
     }
 }
 
-/// Bounds what a confined process can use up: `seconds` of one processor, and not a byte into any file.
-///
-/// # Errors
-/// Where the kernel refuses.
-pub fn limit(seconds: u64) -> Result<()> {
-    let bounded = setrlimit(Resource::RLIMIT_FSIZE, 0, 0)
-        .and_then(|()| setrlimit(Resource::RLIMIT_CPU, seconds, seconds))
-        .and_then(|()| setrlimit(Resource::RLIMIT_CORE, 0, 0));
-    bounded.map_err(|e| Error::new(NO_LIMIT, format!("cannot bound what a process uses: {e}")))
+/// Takes back what [`seal`] holds in memory, and the right to it, before this process becomes another program.
+pub fn release() {
+    let _ = munlockall();
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0);
 }

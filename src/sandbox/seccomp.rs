@@ -1,7 +1,8 @@
-//! System call filters, installed in a child between fork and exec.
+//! System call filters: for a program that lsm starts, for lsm itself, for what it becomes.
 
 use crate::error::{Code, Error, Result};
 use crate::host::program::Program;
+use crate::sandbox::calls::{Calls, Use};
 use nix::libc;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
@@ -75,29 +76,56 @@ impl Filter {
         Self::compile(allowed, REFUSE, SeccompAction::Allow)
     }
 
+    /// What a launched program may call, in the order in which they are put in force: what kills, what is not there,
+    /// what is allowed. Of several answers the strictest counts, and of two errors the later filter's (seccomp(2)).
+    ///
+    /// # Errors
+    /// As [`Filter::no_network`].
+    pub fn of_launch(wanted: Use) -> Result<[Self; 3]> {
+        let filters = Calls::load()?.filters(std::env::consts::ARCH, wanted).to_string();
+        let mut compiled = seccompiler::compile_from_json(filters.as_bytes(), arch()?).map_err(|e| no_filter(&e))?;
+        let mut take = |name| compiled.remove(name).map(Self).ok_or_else(|| no_filter(&name));
+        Ok([take("kill")?, take("absent")?, take("allow")?])
+    }
+
     fn compile(calls: BTreeMap<i64, Vec<SeccompRule>>, other: SeccompAction, named: SeccompAction) -> Result<Self> {
-        let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| no_filter(&e))?;
-        let filter = SeccompFilter::new(calls, other, named, arch).map_err(|e| no_filter(&e))?;
+        let filter = SeccompFilter::new(calls, other, named, arch()?).map_err(|e| no_filter(&e))?;
         BpfProgram::try_from(filter).map(Self).map_err(|e| no_filter(&e))
     }
 
-    /// Puts the calling thread under this filter and no_new_privs, for good.
+    /// Puts the calling thread under this filter and no_new_privs, for good. What it refuses goes to the kernel's log
+    /// (audit) where that is wanted there.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn enforce(&self) -> Result<()> {
-        seccompiler::apply_filter(&self.0)
-            .map_err(|e| Error::new(NOT_ENFORCED, format!("cannot install a system call filter: {e}")))
+        self.install().map_err(|e| Error::new(NOT_ENFORCED, format!("cannot install a system call filter: {e}")))
     }
 
     /// Has `program` run under this filter and no_new_privs; where that fails, it does not start.
     #[must_use]
     pub fn confine(self, program: Program) -> Program {
-        let install =
-            move || seccompiler::apply_filter(&self.0).map_err(|_| std::io::Error::from_raw_os_error(libc::EPERM));
-        // SAFETY: apply_filter makes two system calls (prctl, seccomp) on memory that was allocated before the fork.
-        unsafe { program.before_exec(install) }
+        // SAFETY: two system calls (prctl, seccomp) on memory that was allocated before the fork.
+        unsafe { program.before_exec(move || self.install()) }
     }
+
+    /// seccompiler's own way to do this has no flag for the log.
+    fn install(&self) -> std::io::Result<()> {
+        nix::sys::prctl::set_no_new_privs()?;
+        let len = self.0.len().try_into().map_err(|_| std::io::Error::from_raw_os_error(libc::EINVAL))?;
+        let program = libc::sock_fprog { len, filter: self.0.as_ptr().cast_mut().cast() };
+        let flags = libc::SECCOMP_FILTER_FLAG_LOG;
+        // SAFETY: seccomp(2) copies the instructions and writes to none; both kinds of `sock_filter` are the kernel's
+        // struct, and `program` lives until it returns.
+        match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+}
+
+fn arch() -> Result<TargetArch> {
+    TargetArch::try_from(std::env::consts::ARCH).map_err(|e| no_filter(&e))
 }
 
 /// These calls, whatever their arguments.
