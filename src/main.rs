@@ -2,14 +2,19 @@
 
 use clap::Parser;
 use lsm::cli::{self, Cli};
-use lsm::error::Error;
+use lsm::error::{Code, Error};
 use lsm::sandbox::memory;
 use lsm::ui::say;
 use std::error::Error as _;
 use std::process::ExitCode;
 
+const BAD_ARGUMENTS: Code = Code::usage("E-CLI-002");
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(misuse) => return refuse(&misuse),
+    };
     memory::seal();
     let (json, verbose) = (cli.common.json, cli.common.verbose);
     match cli::run(cli) {
@@ -19,6 +24,20 @@ fn main() -> ExitCode {
             ExitCode::from(error.code().exit as u8)
         }
     }
+}
+
+/// A command line that makes no sense, which does not say how it wants to be told; or a wish for help.
+fn refuse(misuse: &clap::Error) -> ExitCode {
+    if !misuse.use_stderr() || !std::env::args_os().any(|argument| argument == "--json") {
+        misuse.exit();
+    }
+    let told = misuse.to_string();
+    let cause = told.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    // What a value's own check says has a code of its own.
+    let own = misuse.source().and_then(|source| source.downcast_ref::<Error>());
+    let error = Error::new(own.map_or(BAD_ARGUMENTS, Error::code), cause);
+    tell(&error.hint(own.and_then(Error::advice).unwrap_or("lsm help shows what there is")), true, 0);
+    ExitCode::from(BAD_ARGUMENTS.exit as u8)
 }
 
 /// Tells the user: one line of cause, one of hint. With `--json` an object on standard output.

@@ -175,11 +175,14 @@ fn all_three_witnesses_are_demanded_and_the_missing_one_is_named() {
 }
 
 #[test]
-fn a_question_that_makes_no_sense_is_no_missing_witness() {
+fn a_quorum_of_nobody_is_refused_before_anything_is_asked() {
     let Some(lab) = Lab::open() else { return };
-    let server = publish(&lab, lab.papers(lab.manifest()));
-    let all = ["release", "verify", "--all", VERSION, "--arch", "amd64", "--quorum", "0"];
-    assert_eq!(failure(&lsm(&lab, Some(&server), &all)), (2, "E-QUORUM-005".into()));
+    for verb in [&["verify", "--all", VERSION][..], &["fetch", VERSION, "--out", "/nonexistent"]] {
+        let refused = lsm(&lab, None, &[&["release"], verb, &["--quorum", "0"]].concat());
+        assert_eq!(failure(&refused), (2, "E-QUORUM-005".into()));
+    }
+    let misspelt = lsm(&lab, None, &["release", "verfy"]);
+    assert_eq!(failure(&misspelt), (2, "E-CLI-002".into()));
 }
 
 /// An archive as lnd's release script makes it, of two small programs.

@@ -12,6 +12,7 @@ use crate::host::user::Owner;
 use crate::plan::journal::History;
 use crate::plan::{self, Journal, Machine, Plan, SeedSink, Step};
 use crate::release::pins::{self, Arch, Release};
+use crate::release::quorum::parse_needed;
 use crate::release::{self, Archive, Installed, Provenance, Verified};
 use crate::spec::{Instance, Mode, Network, San, Spec, parse_cidr};
 use crate::ui::{self, say, terminal};
@@ -78,7 +79,7 @@ pub struct Options {
     /// Install this version in spite of its known fault, or though a newer one is installed; the journal keeps it
     #[arg(long, value_name = "V")]
     accept_risk: Option<String>,
-    #[arg(long, value_name = "N", conflicts_with = "source", help = QUORUM_HELP)]
+    #[arg(long, value_name = "N", conflicts_with = "source", value_parser = parse_needed, help = QUORUM_HELP)]
     quorum: Option<usize>,
     #[command(flatten)]
     machine: MachineArgs,

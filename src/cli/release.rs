@@ -5,7 +5,7 @@ use crate::cli::{MachineArgs, update};
 use crate::error::{Exit, Result};
 use crate::host::draft::Durable;
 use crate::release::pins::{self, Arch, Origin, Pin, Release};
-use crate::release::quorum::Counted;
+use crate::release::quorum::{Counted, parse_needed};
 use crate::release::witness::{self, Word};
 use crate::release::{self, Archive, Installed, Provenance, Verified};
 use crate::ui::{self, say};
@@ -37,7 +37,7 @@ pub enum Verb {
         /// The processor it is for [default: this machine's]
         #[arg(long, value_name = "ARCH")]
         arch: Option<Arch>,
-        #[arg(long, value_name = "N", help = QUORUM_HELP)]
+        #[arg(long, value_name = "N", value_parser = parse_needed, help = QUORUM_HELP)]
         quorum: Option<usize>,
     },
     /// Build the official archive from source, bit for bit; needs no Go, no git and no root
@@ -72,7 +72,7 @@ pub enum Verb {
         /// With --all, the processor it is for [default: this machine's]
         #[arg(long, value_name = "ARCH", requires = "all")]
         arch: Option<Arch>,
-        #[arg(long, value_name = "N", help = QUORUM_HELP)]
+        #[arg(long, value_name = "N", value_parser = parse_needed, help = QUORUM_HELP)]
         quorum: Option<usize>,
     },
     /// Accept newer pins and judgements that are signed; what is pinned stays, no judgement becomes milder

@@ -4,6 +4,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::user::Owner;
 use crate::secret::Secret;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
@@ -11,6 +12,7 @@ use nix::sys::stat::{Mode, umask};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -45,7 +47,23 @@ pub struct Piped {
     /// What it reads.
     pub input: ChildStdin,
     /// What it writes.
-    pub output: ChildStdout,
+    pub output: PipedOutput,
+}
+
+/// What a program writes into its pipe. A read that waits for longer than the program may be silent fails with
+/// [`ErrorKind::TimedOut`].
+pub struct PipedOutput {
+    from: ChildStdout,
+    silence: PollTimeout,
+}
+
+impl Read for PipedOutput {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match poll(&mut [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)], self.silence)? {
+            0 => Err(ErrorKind::TimedOut.into()),
+            _ => self.from.read(into),
+        }
+    }
 }
 
 impl Program {
@@ -209,11 +227,12 @@ impl Program {
         Err(failure(&shown, status, &last.make_contiguous().join("\n")))
     }
 
-    /// Starts it between two pipes, its standard input and output; its standard error goes nowhere.
+    /// Starts it between two pipes, its standard input and output; its standard error goes nowhere. It may be silent for
+    /// so many seconds.
     ///
     /// # Errors
     /// Where it is not there or cannot be started.
-    pub fn start_piped(mut self) -> Result<Piped> {
+    pub fn start_piped(mut self, silence: u16) -> Result<Piped> {
         tracing::debug!(command = %self.shown(), "start");
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = self.spawn_child()?;
@@ -221,7 +240,8 @@ impl Program {
         // Larger pipes let both sides work longer at a time; an unprivileged user may not have any more.
         let _ = fcntl(&input, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
         let _ = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
-        Ok(Piped { child, input, output })
+        let silence = PollTimeout::try_from(i32::from(silence) * 1000).unwrap_or(PollTimeout::MAX);
+        Ok(Piped { child, input, output: PipedOutput { from: output, silence } })
     }
 
     /// Starts it in a process group of its own and leaves it running, with output appended to `log`. What it writes is
@@ -309,6 +329,19 @@ fn failure(shown: &str, status: ExitStatus, stderr: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_says_nothing_is_not_waited_on_for_ever() {
+        let Piped { mut child, mut output, .. } = Program::new("sleep").arg("60").start_piped(1).unwrap();
+        let silent = output.read(&mut [0; 8]).unwrap_err().kind();
+        child.kill().and_then(|()| child.wait()).unwrap();
+        assert_eq!(silent, ErrorKind::TimedOut);
+        let Piped { mut child, mut output, .. } = Program::new("echo").arg("a").start_piped(60).unwrap();
+        let mut said = String::new();
+        output.read_to_string(&mut said).unwrap();
+        child.wait().unwrap();
+        assert_eq!(said, "a\n");
+    }
 
     #[test]
     fn a_program_sees_no_environment_but_its_own() {

@@ -67,6 +67,22 @@ pub fn certificates(trust: &Trust, version: &str) -> Result<Vec<Certificate>> {
     trust.signers_of(version).into_iter().map(Certificate::parse).collect()
 }
 
+/// Reads how many good signatures there have to be.
+///
+/// # Errors
+/// Where it is no number, or 0.
+pub fn parse_needed(text: &str) -> Result<usize> {
+    let needed = text.parse().map_err(|_| Error::new(NO_QUORUM, format!("{text:?} is no number of signatures")))?;
+    at_least_one(needed).map(|()| needed)
+}
+
+fn at_least_one(needed: usize) -> Result<()> {
+    if needed == 0 {
+        return Err(Error::new(NO_QUORUM, "a quorum of 0 signatures is none").hint("at least 1 must be good"));
+    }
+    Ok(())
+}
+
 /// Reads a manifest that at least `needed` distinct signers of the release signed. `signatures` are files, each with its
 /// name, which is for messages: whose a signature is, the signature says.
 ///
@@ -80,9 +96,7 @@ pub fn hold(
     trust: &Trust,
     needed: usize,
 ) -> Result<(Manifest, Quorum)> {
-    if needed == 0 {
-        return Err(Error::new(NO_QUORUM, "a quorum of 0 signatures is none").hint("at least 1 must be good"));
-    }
+    at_least_one(needed)?;
     let latest = release.pinned_until().ok_or_else(|| {
         Error::new(NO_DAY, format!("the pin of lnd {} names no day: {:?}", release.version, release.pinned))
     })?;

@@ -22,6 +22,8 @@ pub(super) const PROGRAMS_LIMIT: u64 = 512 << 20;
 /// What an archive holds.
 pub(super) const PROGRAMS: [&str; 2] = ["lnd", "lncli"];
 
+/// For how many seconds the unpacker may say nothing: what it is sent comes from a disk.
+const SILENCE: u16 = 120;
 /// How many bytes are read at once.
 const CHUNK: usize = 256 << 10;
 
@@ -59,7 +61,7 @@ pub(super) fn hash(file: &File) -> Result<(String, u64)> {
 pub(super) fn read_through(file: &File, take: &mut dyn FnMut(usize, &[u8]) -> Result<()>) -> Result<Pass> {
     let itself = Path::new("/proc/self/exe");
     let program = Program::new(UNPACKER.get().map_or(itself, PathBuf::as_path)).arg(VERB).tethered();
-    let Piped { mut child, mut input, output } = program.start_piped()?;
+    let Piped { mut child, mut input, output } = program.start_piped(SILENCE)?;
     let (hashed, unpacked) = std::thread::scope(|scope| {
         let feeder = scope.spawn(move || {
             let mut listens = true;
