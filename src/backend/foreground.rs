@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::host::credential::Keep;
 use crate::plan::step::{Access, Door, Process, Runner, SeedSink, Step};
 use crate::release::pins::{Arch, Release};
+use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, render_lnd_conf};
 use crate::spec::Spec;
 use crate::watch_only;
@@ -56,6 +57,11 @@ impl Layout {
         self.signer().join("wallet.toml")
     }
 
+    /// What the signer's lnd may reach; in no folder that it may write.
+    pub fn signer_policy(&self) -> PathBuf {
+        self.root.join("signer-launch.toml")
+    }
+
     /// The file with the number of the signer's process.
     pub fn signer_pid(&self) -> PathBuf {
         self.root.join("signer.pid")
@@ -81,6 +87,7 @@ impl Layout {
         Process {
             program: self.lnd(release).join("lnd"),
             args,
+            policy: self.signer_policy(),
             log: self.signer().join("lnd.log"),
             pid_file: self.signer_pid(),
         }
@@ -110,6 +117,15 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
         tls: None,
         macaroons: &signer.join("macaroons").display().to_string(),
     })?;
+    let policy = render_launch_policy(&LaunchPolicy {
+        instance: &spec.instance,
+        read: &[],
+        write: &[&signer],
+        listen: &[spec.listen.port()],
+        socket: &door.socket,
+        // The limit would count all that this user runs.
+        processes: None,
+    })?;
     let folder = |path: PathBuf| Step::Folder { path, access: Access::mode(0o700) };
     Ok(vec![
         folder(layout.programs()),
@@ -123,6 +139,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
         folder(signer.clone()),
         folder(signer.join("macaroons")),
         Step::Text { path: conf.clone(), access: Access::mode(0o600), text },
+        Step::Text { path: layout.signer_policy(), access: Access::mode(0o600), text: policy },
         Step::Certificate {
             path: door.certificate.clone(),
             key: Keep::Plain { path: signer.join("tls.key") },

@@ -7,7 +7,10 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const CANNOT_STOP: Code = Code::refused("E-HOST-040");
@@ -15,11 +18,21 @@ const CANNOT_STOP: Code = Code::refused("E-HOST-040");
 /// How long a process may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The number kept in `pid_file`, where that process runs and is `program`: numbers are used again.
+/// The number kept in `pid_file`, where that process runs and is `program`, or is about to be: numbers are used again.
 pub fn find(pid_file: &Path, program: &Path) -> Option<u32> {
     let pid: u32 = file::read_text(pid_file).ok()?.trim().parse().ok()?;
-    let runs = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    (runs == program.canonicalize().ok()?).then_some(pid)
+    (program_of(pid)? == program.canonicalize().ok()?).then_some(pid)
+}
+
+/// The program of process `pid`; of an `lsm launch` the one that it is about to become. What of a sealed process can be
+/// seen is its command line alone, and until it has become the program that names it after `--`.
+fn program_of(pid: impl Display) -> Option<PathBuf> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut args = line.split(|byte| *byte == 0).skip(1);
+    if args.next() == Some(b"launch") {
+        return PathBuf::from(OsStr::from_bytes(args.skip_while(|arg| arg != b"--").nth(1)?)).canonicalize().ok();
+    }
+    std::fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
 /// True where the process kept in `pid_file` runs and is `program`; one that ended and was ours is laid to rest.
@@ -79,7 +92,7 @@ pub fn end_below(folder: &Path) -> Result<()> {
 fn running_below(folder: &Path) -> BTreeSet<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeSet::new() };
     let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let runs = |pid: &i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(folder));
+    let runs = |pid: &i32| program_of(pid).is_some_and(|program| program.starts_with(folder));
     numbers.filter(runs).map(Pid::from_raw).collect()
 }
 
@@ -104,4 +117,27 @@ pub fn stop(pid_file: &Path, program: &Path) -> Result<()> {
         }
     }
     Err(Error::new(CANNOT_STOP, format!("process {number} does not end")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_launch_counts_as_the_program_that_it_becomes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pid_file, program) = (dir.path().join("pid"), dir.path().join("program"));
+        std::fs::write(&program, "").unwrap();
+        // Waits for somebody to write into its first argument.
+        nix::unistd::mkfifo(&dir.path().join("launch"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut launch = Command::new("cat");
+        let mut launch = launch.current_dir(dir.path()).args(["launch", "--"]).arg(&program).spawn().unwrap();
+        std::fs::write(&pid_file, launch.id().to_string()).unwrap();
+        let found = (find(&pid_file, &program), find(&pid_file, Path::new("/bin/cat")), running_below(dir.path()));
+        launch.kill().and_then(|()| launch.wait()).unwrap();
+        let pid = Pid::from_raw(launch.id() as i32);
+        assert_eq!(found, (Some(launch.id()), None, BTreeSet::from([pid])));
+        assert_eq!(find(&pid_file, &program), None, "it has ended");
+    }
 }

@@ -68,13 +68,15 @@ pub enum Runner {
     Process(Process),
 }
 
-/// One lnd as a process of the user who runs lsm.
+/// One lnd as a process of the user who runs lsm, started by `lsm launch`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Process {
     /// The program.
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<String>,
+    /// Its launch policy.
+    pub policy: PathBuf,
     /// Where its output goes.
     pub log: PathBuf,
     /// Where its process number is kept.

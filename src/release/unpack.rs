@@ -160,7 +160,7 @@ mod tests {
     fn a_child_that_lies_is_no_danger() {
         let endless = part(0, PART as u32, &vec![0; PART]).repeat(PROGRAMS_LIMIT as usize / PART / 64);
         let fault =
-            |code: &str| report(&format!(r#"{{"fault":{{"code":"{code}","cause":"a\u001b[2J"}},"landlock":"part"}}"#));
+            |code: &str| report(&format!(r#"{{"fault":{{"code":"{code}","cause":"a\u001b[2J"}},"landlock":2}}"#));
         for (what, said, code) in [
             ("nothing", Vec::new(), NO_ANSWER.id),
             ("half a part", part(0, 5, b"two"), NO_ANSWER.id),

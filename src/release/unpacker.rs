@@ -5,7 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::release::unpack::{PROGRAMS, PROGRAMS_LIMIT};
 use crate::sandbox::capabilities;
 use crate::sandbox::landlock::{Fence, Interface};
-use crate::sandbox::limits::Limits;
+use crate::sandbox::limits::{Limits, limit_time};
 use crate::sandbox::seccomp::Filter;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -68,7 +68,8 @@ pub fn serve() -> Result<()> {
 
 /// No capability, no file, no network, no other process; what is left is the two pipes.
 fn confine() -> Result<Interface> {
-    Limits { file_size: Some(0), seconds: Some(CPU_LIMIT), ..Limits::default() }.enforce()?;
+    Limits { file_size: Some(0), ..Limits::default() }.enforce()?;
+    limit_time(CPU_LIMIT)?;
     capabilities::drop_all()?;
     let kernel = Fence::default().enforce()?;
     Filter::pipes_alone()?.enforce()?;

@@ -18,9 +18,6 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// The size of any file that is written, in bytes.
     pub file_size: Option<u64>,
-    /// Seconds of one processor; not for what shall run on and on.
-    #[serde(skip)]
-    pub seconds: Option<u64>,
 }
 
 impl Limits {
@@ -35,14 +32,24 @@ impl Limits {
             ("processes", Resource::RLIMIT_NPROC, self.processes),
             ("memory", Resource::RLIMIT_DATA, self.memory),
             ("file-size", Resource::RLIMIT_FSIZE, self.file_size),
-            ("processor time", Resource::RLIMIT_CPU, self.seconds),
         ];
         for (name, resource, limit) in wanted {
             let Some(limit) = limit else { continue };
-            setrlimit(resource, limit, limit).map_err(|e| {
-                Error::new(NO_LIMIT, format!("cannot limit what a process uses ({name}: {limit}): {e}"))
-            })?;
+            set(name, resource, limit)?;
         }
         Ok(())
     }
+}
+
+/// Ends this process after so many `seconds` of one processor.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn limit_time(seconds: u64) -> Result<()> {
+    set("processor time", Resource::RLIMIT_CPU, seconds)
+}
+
+fn set(name: &str, resource: Resource, limit: u64) -> Result<()> {
+    setrlimit(resource, limit, limit)
+        .map_err(|e| Error::new(NO_LIMIT, format!("cannot limit what a process uses ({name}: {limit}): {e}")))
 }

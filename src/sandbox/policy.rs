@@ -59,8 +59,7 @@ impl Policy {
         })?;
         policy.read = expand(policy.read, credentials.as_deref())?;
         policy.write = expand(policy.write, credentials.as_deref())?;
-        let socket = expand(policy.socket.into_iter().collect(), None)?;
-        policy.socket = socket.into_iter().next();
+        check_absolute(policy.socket.iter())?;
         if policy.listen.contains(&0) {
             // To the kernel that means any port that is free.
             return Err("0 is no port".to_owned());
@@ -79,9 +78,13 @@ fn expand(entries: Vec<PathBuf>, credentials: Option<&std::ffi::OsStr>) -> std::
             expanded.push(entry);
         }
     }
-    match expanded.iter().find(|entry| !entry.is_absolute()) {
-        Some(entry) => Err(format!("{} is no absolute path", entry.display())),
-        None => Ok(expanded),
+    check_absolute(expanded.iter()).map(|()| expanded)
+}
+
+fn check_absolute<'a>(mut paths: impl Iterator<Item = &'a PathBuf>) -> std::result::Result<(), String> {
+    match paths.find(|path| !path.is_absolute()) {
+        Some(path) => Err(format!("{} is no absolute path", path.display())),
+        None => Ok(()),
     }
 }
 

@@ -52,10 +52,11 @@ pub(super) fn systemctl(verb: &str, unit: &str) -> Result<()> {
     })
 }
 
-/// Starts lnd as a process and keeps its number.
+/// Starts lnd in its sandbox as a process and keeps its number. The running lsm becomes it, not the file of that name.
 pub(super) fn start(process: &Process) -> Result<()> {
     let log = file::append(&process.log, 0o600)?;
-    let child = Program::new(&process.program).args(&process.args).start(log)?;
+    let launch = Program::new("/proc/self/exe").args(["launch", "--policy"]).arg(&process.policy).arg("--");
+    let child = launch.arg(&process.program).args(&process.args).start(log)?;
     file::replace(&process.pid_file, format!("{}\n", child.id()).as_bytes(), Access::mode(0o600))
 }
 
