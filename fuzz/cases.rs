@@ -1,11 +1,11 @@
 //! What the fuzz targets do with their bytes, and what `tests/fuzz_corpus.rs` does with the kept corpus. Nothing may panic.
 
 use lsm::archive;
-use lsm::release::minisign::Key;
 use lsm::release::pins::{self, Policy};
+use lsm::release::policy::minisign::Key;
+use lsm::release::policy::update::{self, Signed};
+use lsm::release::quorum::{self, manifest::Manifest, openpgp};
 use lsm::release::trust::Trust;
-use lsm::release::update::{self, Signed};
-use lsm::release::{manifest::Manifest, openpgp, quorum};
 use std::sync::LazyLock;
 use time::OffsetDateTime;
 
@@ -27,7 +27,7 @@ pub fn manifest(data: &[u8]) {
 
 /// A signature file, over the start of itself, by lnd's own signers: none of them signed that.
 pub fn signatures(data: &[u8]) {
-    static SIGNERS: LazyLock<Vec<lsm::release::certificate::Certificate>> =
+    static SIGNERS: LazyLock<Vec<lsm::release::quorum::certificate::Certificate>> =
         LazyLock::new(|| quorum::certificates(&Trust::shipped(), VERSION).expect("the shipped keys are read"));
     let message = &data[..data.len().min(16)];
     let judged = openpgp::judge(data, message, &SIGNERS, NOW, NOW).unwrap_or_default();

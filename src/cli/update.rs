@@ -2,7 +2,7 @@
 
 use crate::cli::MachineArgs;
 use crate::error::Result;
-use crate::release::update::{self, Accepted, Signed};
+use crate::release::policy::update::{self, Accepted, Signed};
 use crate::release::{self, Change, pins, trust};
 use crate::ui::{self, say, terminal};
 use serde_json::json;

@@ -1,17 +1,21 @@
 //! lnd from source, equal to the official archive bit for bit: fetched first, then built without network or privilege.
 
+pub(super) mod gomodule;
+pub(super) mod stamp;
+pub(super) mod sumdb;
+pub(super) mod workshop;
+
 use crate::archive::{self, Member};
 use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
 use crate::host::program::{self, Program};
+use crate::release::build::gomodule::{Module, Proxies};
+use crate::release::build::workshop::Workshop;
 use crate::release::download::Fetcher;
-use crate::release::gomodule::{self, Module, Proxies};
 use crate::release::pins::{self, Arch, Origin, Release, Source, Toolchain};
 use crate::release::unpack::PROGRAMS;
 use crate::release::verified::{Archive, Provenance, Verified};
-use crate::release::workshop::Workshop;
-use crate::release::{stamp, sumdb};
 use crate::sandbox::seccomp::Filter;
 use crate::ui;
 use crate::ui::progress::Progress;

@@ -1,8 +1,10 @@
 //! Files from the network: TLS with the system's roots, several mirrors, bounds on all. What comes is not trusted here.
 
+pub(super) mod transfer;
+
 use crate::error::{Code, Error, Exit, Result, plain};
 use crate::host::draft::Draft;
-use crate::release::transfer::{Place, Transfer, is_absent};
+use crate::release::download::transfer::{Place, Transfer, is_absent};
 use crate::release::trust;
 use crate::ui;
 use reqwest::Url;
@@ -297,7 +299,7 @@ mod tests {
     #[test]
     fn the_gravest_of_the_mirrors_errors_is_told() {
         let mirrors: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let absent = || Error::new(crate::release::transfer::NOT_THERE, "absent");
+        let absent = || Error::new(crate::release::download::transfer::NOT_THERE, "absent");
         let far = || Error::new(NO_CLIENT, "far");
         let wrong = || Error::new(WRONG_FILE, "wrong");
         for (errors, told) in [

@@ -1,37 +1,22 @@
 //! A verified lnd: pinned releases, fetched or built from source, and never handed out unless the hash is the pinned one.
 
-mod armor;
 mod build;
-pub mod certificate;
-mod chain;
 mod download;
-mod gomodule;
 mod installed;
-pub mod manifest;
-mod merge;
-pub mod minisign;
-pub mod openpgp;
-mod papers;
 pub mod pins;
-mod policy;
+pub mod policy;
 pub mod quorum;
-mod stamp;
-mod sumdb;
-mod transfer;
 pub mod trust;
 mod unpack;
-mod unpacker;
-pub mod update;
 mod verified;
 pub mod witness;
-mod workshop;
 
 pub use build::build;
-pub use chain::{keep as keep_update, place_of as place_of_update};
 pub use installed::Installed;
-pub use merge::Change;
+pub use policy::chain::{keep as keep_update, place_of as place_of_update};
+pub use policy::merge::Change;
 pub use unpack::set_unpacker;
-pub use unpacker::serve as serve_unpacking;
+pub use unpack::unpacker::serve as serve_unpacking;
 pub use verified::{Archive, Provenance, Verified, verify, verify_and_unpack};
 
 use crate::error::{Code, Error, Exit, Result};
@@ -40,8 +25,8 @@ use crate::host::file::Access;
 use crate::host::{file, user};
 use crate::ui;
 use download::Fetcher;
-use papers::Papers;
 use pins::{Arch, Release};
+use quorum::papers::Papers;
 use std::path::{Path, PathBuf};
 
 const NO_CACHE: Code = Code::lacking("E-RELEASE-040");

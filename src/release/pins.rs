@@ -1,7 +1,8 @@
 //! What is known of lnd's releases: pinned hashes and judgements, from policies/releases.toml and accepted updates.
 
 use crate::error::{Code, Error, Result};
-use crate::release::{chain, policy, trust};
+use crate::release::policy::{self, chain};
+use crate::release::trust;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,10 +1,16 @@
 //! The quorum: enough of lnd's signers, each with a good signature of his own over one manifest.
 
+pub(super) mod armor;
+pub mod certificate;
+pub mod manifest;
+pub mod openpgp;
+pub(super) mod papers;
+
 use crate::error::{Code, Error, Result, plain};
-use crate::release::certificate::Certificate;
-use crate::release::manifest::{self, Manifest};
-use crate::release::openpgp::{self, Class, Judgement};
 use crate::release::pins::Release;
+use crate::release::quorum::certificate::Certificate;
+use crate::release::quorum::manifest::Manifest;
+use crate::release::quorum::openpgp::{Class, Judgement};
 use crate::release::trust::Trust;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

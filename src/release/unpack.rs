@@ -1,9 +1,11 @@
 //! One pass over an archive: read and hashed here, inflated and taken apart by a confined child, written here.
 
+pub(super) mod unpacker;
+
 use crate::archive::{self, PART};
 use crate::error::{Code, Error, Result};
 use crate::host::program::{Piped, Program};
-use crate::release::unpacker::{HEAD, REPORT, REPORT_LIMIT, Report, VERB};
+use crate::release::unpack::unpacker::{HEAD, REPORT, REPORT_LIMIT, Report, VERB};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};

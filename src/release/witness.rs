@@ -3,8 +3,8 @@
 use crate::error::{Exit, Result};
 use crate::release::build::{NO_SOURCE, build};
 use crate::release::download::{self, Fetcher};
-use crate::release::papers::Papers;
 use crate::release::pins::{Arch, Release};
+use crate::release::quorum::papers::Papers;
 use crate::release::trust;
 use crate::release::verified::Provenance;
 use crate::ui;

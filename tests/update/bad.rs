@@ -4,7 +4,7 @@ use crate::desk::{Desk, Key, day, head, judgement, release, update_keys};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// A public key whose signature of the old kind, over a file that holds `test`, is known: see src/release/minisign.rs.
+/// A public key whose signature of the old kind, over a file that holds `test`, is known: see src/release/policy/minisign.rs.
 const OLD_KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
 const OLD_SIGNATURE: &str = "untrusted comment: signature from minisign secret key\n\
     RWQf6LRCGA9i59SLOFxz6NxvASXDJeRtuZykwQepbDEGt87ig1BNpWaVWuNrm73YiIiJbq71Wi+dP9eKL8OC351vwIasSSbXxwA=\n\

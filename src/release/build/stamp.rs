@@ -14,7 +14,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// Where it cannot be written.
-pub(super) fn write(bin: &Path, tree: &Path, source: &Source, version: &str) -> Result<()> {
+pub(in crate::release) fn write(bin: &Path, tree: &Path, source: &Source, version: &str) -> Result<()> {
     file::make_folder(&tree.join(".git"), Access::mode(0o755))?;
     file::replace(&bin.join("git"), render(source, version).as_bytes(), Access::mode(0o755))
 }

@@ -2,9 +2,9 @@
 
 use crate::error::{Code, Error, Result};
 use crate::host::file;
-use crate::release::merge::{self, Change};
-use crate::release::minisign::{Fault, Key, Signature, is_key_id};
 use crate::release::pins::{Arch, Origin, Policy, Release, Toolchain};
+use crate::release::policy::merge::{self, Change};
+use crate::release::policy::minisign::{Fault, Key, Signature, is_key_id};
 use crate::release::policy::{Oldest, check_counter};
 use crate::release::trust::Trust;
 use serde::{Deserialize, Serialize};
@@ -75,26 +75,26 @@ pub struct Judged {
 /// The text of an update: a releases.toml that holds only what is new, under a head of its own.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Update {
-    pub(super) counter: u64,
+pub(in crate::release) struct Update {
+    pub(in crate::release) counter: u64,
     expires: String,
     key: String,
     #[serde(default)]
-    pub(super) keys: KeyChanges,
-    pub(super) oldest: Option<Oldest>,
+    pub(in crate::release) keys: KeyChanges,
+    pub(in crate::release) oldest: Option<Oldest>,
     #[serde(default)]
-    pub(super) toolchain: BTreeMap<String, BTreeMap<Arch, Toolchain>>,
+    pub(in crate::release) toolchain: BTreeMap<String, BTreeMap<Arch, Toolchain>>,
     #[serde(default)]
-    pub(super) release: Vec<Release>,
+    pub(in crate::release) release: Vec<Release>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct KeyChanges {
+pub(in crate::release) struct KeyChanges {
     #[serde(default)]
     add: Vec<String>,
     #[serde(default)]
-    pub(super) revoke: Vec<String>,
+    pub(in crate::release) revoke: Vec<String>,
 }
 
 impl Signed {
@@ -122,7 +122,7 @@ impl Signed {
 
 impl Accepted {
     /// Whether it is `signed`, byte for byte.
-    pub(super) fn is(&self, signed: &Signed) -> bool {
+    pub(in crate::release) fn is(&self, signed: &Signed) -> bool {
         self.digest == signed.digest()
     }
 }
@@ -161,7 +161,7 @@ pub fn judge(signed: &Signed, policy: &Policy, trust: &Trust, now: OffsetDateTim
 ///
 /// # Errors
 /// Where it does not hold any more.
-pub(super) fn recall(
+pub(in crate::release) fn recall(
     signed: &Signed,
     policy: &Policy,
     shipped: u64,
@@ -233,11 +233,11 @@ impl Update {
         Ok(update)
     }
 
-    pub(super) fn origin(&self) -> Origin {
+    pub(in crate::release) fn origin(&self) -> Origin {
         Origin::Update(self.counter)
     }
 
-    pub(super) fn added_keys(&self) -> Result<Vec<Key>> {
+    pub(in crate::release) fn added_keys(&self) -> Result<Vec<Key>> {
         let key = |text: &String| {
             Key::parse(text).ok_or_else(|| bad_form(&format!("adds {text:?}, which is no minisign public key")))
         };
@@ -262,7 +262,7 @@ fn bad_form(what: &str) -> Error {
 ///
 /// # Errors
 /// Where the trust names a key that is none.
-pub(super) fn believed(policy: &Policy, trust: &Trust) -> Result<Vec<Key>> {
+pub(in crate::release) fn believed(policy: &Policy, trust: &Trust) -> Result<Vec<Key>> {
     let parse = |text: &String| {
         Key::parse(text).ok_or_else(|| {
             Error::new(BAD_TRUSTED_KEY, format!("update-keys names {text:?}, which is no minisign public key"))
@@ -275,7 +275,7 @@ pub(super) fn believed(policy: &Policy, trust: &Trust) -> Result<Vec<Key>> {
     Ok(keys)
 }
 
-pub(super) fn is_revoked(id: &str, policy: &Policy, trust: &Trust) -> bool {
+pub(in crate::release) fn is_revoked(id: &str, policy: &Policy, trust: &Trust) -> bool {
     policy.revoked.contains(id) || trust.revoked.iter().any(|revoked| revoked == id)
 }
 
@@ -283,7 +283,7 @@ pub(super) fn is_revoked(id: &str, policy: &Policy, trust: &Trust) -> bool {
 ///
 /// # Errors
 /// Where one cannot.
-pub(super) fn check_trust(policy: &Policy, trust: &Trust) -> Result<()> {
+pub(in crate::release) fn check_trust(policy: &Policy, trust: &Trust) -> Result<()> {
     believed(policy, trust)?;
     match trust.revoked.iter().find(|id| !is_key_id(id)) {
         None => Ok(()),

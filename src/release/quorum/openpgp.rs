@@ -7,8 +7,8 @@
 //! the signed one.
 
 use crate::error::{Code, Error, Result};
-use crate::release::armor;
-use crate::release::certificate::{Certificate, Key, is_understood, time};
+use crate::release::quorum::armor;
+use crate::release::quorum::certificate::{Certificate, Key, is_understood, time};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{PacketHeader, Signature, SignatureType, SignatureVersion};
 use pgp::types::{PacketLength, Tag};

@@ -3,8 +3,8 @@
 use crate::error::{Code, Error, Result, plain};
 use crate::release::pins::{Arch, Policy, Release, Source, Status, numbers};
 use crate::release::policy::Oldest;
+use crate::release::policy::update::{Update, believed, is_revoked};
 use crate::release::trust::Trust;
-use crate::release::update::{Update, believed, is_revoked};
 use serde::Serialize;
 use serde_json::json;
 use std::cmp::Reverse;
@@ -101,7 +101,7 @@ impl Change {
 ///
 /// # Errors
 /// Where it does not.
-pub(super) fn check_keys(policy: &Policy, update: &Update, trust: &Trust) -> Result<()> {
+pub(in crate::release) fn check_keys(policy: &Policy, update: &Update, trust: &Trust) -> Result<()> {
     let known = believed(policy, trust)?;
     for key in update.added_keys()? {
         let id = key.id();
@@ -126,7 +126,7 @@ pub(super) fn check_keys(policy: &Policy, update: &Update, trust: &Trust) -> Res
 ///
 /// # Errors
 /// Where it would change a pin or make a judgement milder, or what comes out is not whole.
-pub(super) fn add(policy: &mut Policy, update: &Update, live: bool) -> Result<Vec<Change>> {
+pub(in crate::release) fn add(policy: &mut Policy, update: &Update, live: bool) -> Result<Vec<Change>> {
     let mut changes = change_keys(policy, update)?;
     add_toolchains(policy, update, live, &mut changes)?;
     for release in &update.release {
@@ -151,7 +151,7 @@ pub(super) fn add(policy: &mut Policy, update: &Update, live: bool) -> Result<Ve
 }
 
 /// Takes from `update` only what makes `policy` stricter, and its keys.
-pub(super) fn tighten(policy: &mut Policy, update: &Update) {
+pub(in crate::release) fn tighten(policy: &mut Policy, update: &Update) {
     let mut stricter = policy.clone();
     for release in &update.release {
         match stricter.release.iter_mut().find(|known| known.version == release.version) {

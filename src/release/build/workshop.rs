@@ -22,7 +22,7 @@ const CLOSED_FOLDER: Code = Code::lacking("E-RELEASE-051");
 const DYNAMIC: RangeInclusive<u32> = 61184..=65519;
 
 /// An open workshop; dropped, its work folder is removed.
-pub(super) struct Workshop {
+pub(in crate::release) struct Workshop {
     cache: PathBuf,
     builder: Option<Owner>,
     used: bool,
@@ -34,7 +34,7 @@ impl Workshop {
     ///
     /// # Errors
     /// Where a folder cannot be made, or, for root, the unprivileged builder could not enter it.
-    pub(super) fn open(cache: &Path) -> Result<Self> {
+    pub(in crate::release) fn open(cache: &Path) -> Result<Self> {
         file::make_folders(cache)?;
         let cache = &std::fs::canonicalize(cache).unwrap_or_else(|_| cache.to_owned());
         let waiting = || ui::note("another build is under way; waiting for it to end");
@@ -54,37 +54,37 @@ impl Workshop {
     }
 
     /// Where module zips are kept.
-    pub(super) fn zips(&self) -> PathBuf {
+    pub(in crate::release) fn zips(&self) -> PathBuf {
         self.cache.join("zip")
     }
 
     /// Where the Go toolchain is unpacked.
-    pub(super) fn toolchain(&self) -> PathBuf {
+    pub(in crate::release) fn toolchain(&self) -> PathBuf {
         self.work().join("go")
     }
 
     /// Where lnd's source is unpacked.
-    pub(super) fn source(&self) -> PathBuf {
+    pub(in crate::release) fn source(&self) -> PathBuf {
         self.work().join("lnd")
     }
 
     /// The one folder of the build's search path.
-    pub(super) fn bin(&self) -> PathBuf {
+    pub(in crate::release) fn bin(&self) -> PathBuf {
         self.work().join("bin")
     }
 
     /// Where the built programs are put.
-    pub(super) fn output(&self) -> PathBuf {
+    pub(in crate::release) fn output(&self) -> PathBuf {
         self.work().join("out")
     }
 
     /// The folder that goes away.
-    pub(super) fn work(&self) -> PathBuf {
+    pub(in crate::release) fn work(&self) -> PathBuf {
         self.cache.join("work")
     }
 
     /// True where Go's caches hold what earlier builds left.
-    pub(super) fn is_used(&self) -> bool {
+    pub(in crate::release) fn is_used(&self) -> bool {
         self.used
     }
 
@@ -92,7 +92,7 @@ impl Workshop {
     ///
     /// # Errors
     /// Where they cannot be removed or made again.
-    pub(super) fn empty_caches(&self) -> Result<()> {
+    pub(in crate::release) fn empty_caches(&self) -> Result<()> {
         file::remove_tree(&self.caches())?;
         file::make_folder(&self.caches(), self.builders_own())
     }
@@ -114,7 +114,7 @@ impl Workshop {
     }
 
     /// The go command in lnd's source, building for `arch`: an environment of its own and no more, never as root.
-    pub(super) fn go(&self, arch: Arch) -> Program {
+    pub(in crate::release) fn go(&self, arch: Arch) -> Program {
         let program = Program::new(self.toolchain().join("bin/go"))
             .folder(&self.source())
             .env("PATH", self.bin())

@@ -4,8 +4,8 @@ use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::lock::Lock;
 use crate::release::policy::Policy;
+use crate::release::policy::update::{self, Signed};
 use crate::release::trust::{Trust, hold_own};
-use crate::release::update::{self, Signed};
 use crate::ui;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
@@ -17,7 +17,7 @@ const CANNOT_LIST: Code = Code::lacking("E-UPDATE-021");
 ///
 /// # Errors
 /// Where a kept update cannot be read, somebody else could have written it, or it does not hold any more.
-pub(super) fn load(folder: &Path, trust: &Trust, now: OffsetDateTime) -> Result<Policy> {
+pub(in crate::release) fn load(folder: &Path, trust: &Trust, now: OffsetDateTime) -> Result<Policy> {
     fold(Policy::shipped(), folder, trust, now)
 }
 

@@ -63,7 +63,7 @@ impl Manifest {
 ///
 /// # Errors
 /// Where they are.
-pub(super) fn hold_size(bytes: &[u8], version: &str) -> Result<()> {
+pub(in crate::release) fn hold_size(bytes: &[u8], version: &str) -> Result<()> {
     if bytes.len() <= LIMIT {
         return Ok(());
     }

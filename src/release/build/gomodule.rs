@@ -5,7 +5,7 @@ use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
 use crate::host::tree::Tree;
 use crate::release::download::Fetcher;
-use crate::release::transfer::is_absent;
+use crate::release::download::transfer::is_absent;
 use crate::ui;
 use crate::ui::progress::Progress;
 use base64::Engine;
@@ -31,25 +31,25 @@ const DEFAULT_PROXY: &str = "https://proxy.golang.org";
 
 /// A module at a version, with the hash that its zip must have.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Module<'a> {
+pub(in crate::release) struct Module<'a> {
     /// The module path, in small letters (the protocol escapes capitals; no pinned module has any).
-    pub(super) path: &'a str,
+    pub(in crate::release) path: &'a str,
     /// The version.
-    pub(super) version: &'a str,
+    pub(in crate::release) version: &'a str,
     /// `h1:` and base64.
-    pub(super) hash: &'a str,
+    pub(in crate::release) hash: &'a str,
 }
 
 impl Module<'_> {
     /// As Go names it: path, `@`, version.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::release) fn name(&self) -> String {
         format!("{}@{}", self.path, self.version)
     }
 }
 
 /// The list of module proxies to ask, as `GOPROXY` names them.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Proxies(Vec<Proxy>);
+pub(in crate::release) struct Proxies(Vec<Proxy>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Proxy {
@@ -63,7 +63,7 @@ impl Proxies {
     ///
     /// # Errors
     /// As [`Proxies::parse`].
-    pub(super) fn from_environment() -> Result<Self> {
+    pub(in crate::release) fn from_environment() -> Result<Self> {
         let value = std::env::var("GOPROXY").unwrap_or_default();
         Self::parse(if value.is_empty() { DEFAULT_PROXY } else { &value })
     }
@@ -72,7 +72,7 @@ impl Proxies {
     ///
     /// # Errors
     /// Where it names no proxy, or something that is neither http nor https.
-    pub(super) fn parse(list: &str) -> Result<Self> {
+    pub(in crate::release) fn parse(list: &str) -> Result<Self> {
         let mut proxies = Vec::new();
         for part in list.split_inclusive([',', '|']) {
             let url = part.trim_end_matches([',', '|']).trim().trim_end_matches('/');
@@ -95,7 +95,7 @@ impl Proxies {
     }
 
     /// The list for the `go` command itself.
-    pub(super) fn for_go(&self) -> String {
+    pub(in crate::release) fn for_go(&self) -> String {
         let mut list = String::new();
         for (n, proxy) in self.0.iter().enumerate() {
             let separator = match n.checked_sub(1).map(|before| self.0[before].next_on_any_error) {
@@ -110,7 +110,7 @@ impl Proxies {
     }
 
     /// Their addresses, in the order in which they are asked.
-    pub(super) fn urls(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::release) fn urls(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|proxy| proxy.url.as_str())
     }
 
@@ -139,7 +139,7 @@ impl Proxies {
 ///
 /// # Errors
 /// Where it cannot be had, or is not what is pinned: the module is named.
-pub(super) fn bring(module: Module<'_>, kept: &Path, to: &Path, proxies: &Proxies) -> Result<()> {
+pub(in crate::release) fn bring(module: Module<'_>, kept: &Path, to: &Path, proxies: &Proxies) -> Result<()> {
     let place = kept.join(format!("{}.zip", module.name().replace('/', "!")));
     if let Ok(file) = File::open(&place) {
         match unpack(file, module, to) {

@@ -15,8 +15,8 @@
 //!   known collision attacks does not verify with rPGP's SHA-1. MD5 and RIPEMD-160 will not do.
 
 use crate::error::{Code, Error, Result};
-use crate::release::armor;
-use crate::release::openpgp::Reason;
+use crate::release::quorum::armor;
+use crate::release::quorum::openpgp::Reason;
 use crate::release::trust::Signer;
 use pgp::composed::{Deserializable, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
@@ -50,7 +50,7 @@ enum Packet {
 
 /// One key of a signer. Times are in seconds since 1970.
 #[derive(Debug, Clone)]
-pub(super) struct Key {
+pub(in crate::release) struct Key {
     packet: Packet,
     created: i64,
     revoked: Option<Revocation>,
@@ -96,7 +96,7 @@ impl Certificate {
     }
 
     /// Its keys, the primary one first.
-    pub(super) fn keys(&self) -> &[Key] {
+    pub(in crate::release) fn keys(&self) -> &[Key] {
         &self.keys
     }
 
@@ -109,7 +109,12 @@ impl Certificate {
     }
 
     /// Whether its `key` could sign at the time `made`: since when it has been expired, as of `now`, or why it could not.
-    pub(super) fn hold_use(&self, key: &Key, made: i64, now: i64) -> std::result::Result<Option<i64>, Reason> {
+    pub(in crate::release) fn hold_use(
+        &self,
+        key: &Key,
+        made: i64,
+        now: i64,
+    ) -> std::result::Result<Option<i64>, Reason> {
         let mut expired: Option<i64> = None;
         for key in [&self.keys[0], key] {
             let bound = key.bound?;
@@ -144,7 +149,7 @@ impl Key {
     }
 
     /// Whether it made `signature` over `message`: the cryptography alone.
-    pub(super) fn made(&self, signature: &Signature, message: &[u8]) -> bool {
+    pub(in crate::release) fn made(&self, signature: &Signature, message: &[u8]) -> bool {
         match &self.packet {
             Packet::Primary(key) => signature.verify(key, message),
             Packet::Sub(key) => signature.verify(key, message),
@@ -153,18 +158,18 @@ impl Key {
     }
 
     /// Whether an issuer's hint means it.
-    pub(super) fn is_meant(&self, ids: &[&KeyId], fingerprints: &[&Fingerprint]) -> bool {
+    pub(in crate::release) fn is_meant(&self, ids: &[&KeyId], fingerprints: &[&Fingerprint]) -> bool {
         let (id, fingerprint) = (self.details().legacy_key_id(), self.details().fingerprint());
         ids.iter().any(|i| **i == id) || fingerprints.iter().any(|f| **f == fingerprint)
     }
 
     /// Whether it is the signer's at all.
-    pub(super) fn is_bound(&self) -> bool {
+    pub(in crate::release) fn is_bound(&self) -> bool {
         self.bound.is_ok()
     }
 
     /// RSA with 2048 bits and more, and elliptic curves. DSA is not: its keys are short, or its users careless.
-    pub(super) fn is_strong(&self) -> bool {
+    pub(in crate::release) fn is_strong(&self) -> bool {
         match self.details().public_params() {
             // An RSA key is written as its modulus, with the number of its bits before it.
             PublicParams::RSA(rsa) => match rsa.to_bytes().as_deref() {
@@ -246,7 +251,7 @@ fn is_sound(signature: &Signature) -> bool {
 }
 
 /// Whether all that a signature marks as critical is known here. The part that is not signed may say what it likes.
-pub(super) fn is_understood(signature: &Signature) -> bool {
+pub(in crate::release) fn is_understood(signature: &Signature) -> bool {
     use SubpacketData::{Experimental, Notation, Other, RegularExpression, TrustSignature};
     let is_foreign = |d: &SubpacketData| {
         matches!(d, Experimental(..) | Notation(_) | Other(..) | RegularExpression(_) | TrustSignature(..))
@@ -255,7 +260,7 @@ pub(super) fn is_understood(signature: &Signature) -> bool {
 }
 
 /// When a signature says that it was made, in seconds since 1970.
-pub(super) fn time(signature: &Signature) -> i64 {
+pub(in crate::release) fn time(signature: &Signature) -> i64 {
     signature.created().map_or(0, |t| i64::from(t.as_secs()))
 }
 

@@ -5,8 +5,8 @@
 //! and tlog. Not noticed is a database that signs one tree for us and another one for the rest of the world.
 
 use crate::error::{Code, Error, Exit, Result};
+use crate::release::build::gomodule::{Module, Proxies};
 use crate::release::download::Fetcher;
-use crate::release::gomodule::{Module, Proxies};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -36,11 +36,11 @@ type Get<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
 
 /// A module hash that the database has recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Recorded {
+pub(in crate::release) struct Recorded {
     /// The record's number.
-    pub(super) record: u64,
+    pub(in crate::release) record: u64,
     /// The number of records in the signed tree that it was proved to be in.
-    pub(super) tree: u64,
+    pub(in crate::release) tree: u64,
 }
 
 /// Holds `module` against its record in the database, which is asked through the first of `proxies` that passes it on,
@@ -49,7 +49,7 @@ pub(super) struct Recorded {
 /// # Errors
 /// Where the database cannot be reached or has no record (exit 3), or the record has another hash or is not proved to be
 /// the database's own (exit 4): the module is named.
-pub(super) fn hold(module: Module<'_>, proxies: &Proxies, fetcher: &Fetcher) -> Result<Recorded> {
+pub(in crate::release) fn hold(module: Module<'_>, proxies: &Proxies, fetcher: &Fetcher) -> Result<Recorded> {
     let mut so_far = None;
     for proxy in proxies.urls() {
         let base = format!("{proxy}/sumdb/{NAME}");

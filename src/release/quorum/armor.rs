@@ -4,12 +4,12 @@ use pgp::armor::{BlockType, Dearmor, DearmorOptions};
 use std::io::Read;
 
 /// Public keys.
-pub(super) const KEYS: BlockType = BlockType::PublicKey;
+pub(in crate::release) const KEYS: BlockType = BlockType::PublicKey;
 /// Detached signatures.
-pub(super) const SIGNATURES: BlockType = BlockType::Signature;
+pub(in crate::release) const SIGNATURES: BlockType = BlockType::Signature;
 
 /// What the one block of kind `kind` in `text` holds; nothing where it is not whole, or not alone.
-pub(super) fn read(text: &[u8], kind: BlockType) -> Option<Vec<u8>> {
+pub(in crate::release) fn read(text: &[u8], kind: BlockType) -> Option<Vec<u8>> {
     let text = text.trim_ascii();
     let (begin, end) = (format!("-----BEGIN {kind}-----"), format!("-----END {kind}-----"));
     // Held first, for rPGP looks for a beginning anywhere, and does not mind what comes after the end.
@@ -26,7 +26,7 @@ pub(super) fn read(text: &[u8], kind: BlockType) -> Option<Vec<u8>> {
 }
 
 /// Whether a file that should be OpenPGP's is armored: a packet's first bit is set, a letter's is not.
-pub(super) fn is_armored(file: &[u8]) -> bool {
+pub(in crate::release) fn is_armored(file: &[u8]) -> bool {
     file.first().is_some_and(u8::is_ascii)
 }
 

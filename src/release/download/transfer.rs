@@ -14,7 +14,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 const UNREACHABLE: Code = Code::lacking("E-RELEASE-011");
-pub(super) const NOT_THERE: Code = Code::lacking("E-RELEASE-012");
+pub(in crate::release) const NOT_THERE: Code = Code::lacking("E-RELEASE-012");
 const TOO_LARGE: Code = Code::unverified("E-RELEASE-013");
 const WRONG_PART: Code = Code::unverified("E-RELEASE-014");
 const INSECURE_REDIRECT: Code = Code::unverified("E-RELEASE-015");
@@ -32,7 +32,7 @@ const MEGABYTE: u64 = 1 << 20;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Where the bytes go.
-pub(super) trait Place: Write {
+pub(in crate::release) trait Place: Write {
     /// Forgets what was written.
     fn restart(&mut self) -> Result<()>;
 }
@@ -51,12 +51,12 @@ impl Place for Vec<u8> {
 }
 
 /// True where the server answered that it does not have the file.
-pub(super) fn is_absent(error: &Error) -> bool {
+pub(in crate::release) fn is_absent(error: &Error) -> bool {
     error.code() == NOT_THERE
 }
 
 /// One file on its way.
-pub(super) struct Transfer<'a> {
+pub(in crate::release) struct Transfer<'a> {
     fetcher: &'a Fetcher,
     url: &'a str,
     limit: u64,
@@ -82,7 +82,13 @@ enum Broken {
 }
 
 impl<'a> Transfer<'a> {
-    pub(super) fn new(fetcher: &'a Fetcher, url: &'a str, title: &str, limit: u64, place: &'a mut dyn Place) -> Self {
+    pub(in crate::release) fn new(
+        fetcher: &'a Fetcher,
+        url: &'a str,
+        title: &str,
+        limit: u64,
+        place: &'a mut dyn Place,
+    ) -> Self {
         let patience = &fetcher.patience;
         let end = Instant::now() + patience.whole + Duration::from_secs(limit / patience.slowest);
         let progress = Progress::new(title, None);
@@ -102,7 +108,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Brings it, and gives the SHA-256 of what was written, in hexadecimal.
-    pub(super) fn run(mut self) -> Result<String> {
+    pub(in crate::release) fn run(mut self) -> Result<String> {
         for connection in 1.. {
             let before = self.received;
             match self.bring() {

@@ -3,9 +3,9 @@
 use crate::error::{Code, Error, Exit, Result};
 use crate::host::file::{self, Access};
 use crate::release::download::Fetcher;
-use crate::release::manifest;
-use crate::release::openpgp;
 use crate::release::pins::{Arch, Release};
+use crate::release::quorum::manifest;
+use crate::release::quorum::openpgp;
 use crate::release::quorum::{self, Quorum};
 use crate::release::trust::{self, Trust};
 use crate::ui;
@@ -23,7 +23,7 @@ const SIGNATURE_LIMIT: u64 = openpgp::LIMIT as u64;
 const MOST_SIGNATURES: usize = 100;
 
 /// A manifest and its signatures. Nothing in them was verified yet.
-pub(super) struct Papers {
+pub(in crate::release) struct Papers {
     manifest: Vec<u8>,
     signatures: Vec<(String, Vec<u8>)>,
 }
@@ -33,7 +33,7 @@ impl Papers {
     ///
     /// # Errors
     /// Where a file cannot be read, or there are absurdly many.
-    pub(super) fn read(folder: &Path, release: &Release) -> Result<Option<Self>> {
+    pub(in crate::release) fn read(folder: &Path, release: &Release) -> Result<Option<Self>> {
         let path = folder.join(manifest::file_name(&release.version));
         if !file::is_there(&path)? {
             return Ok(None);
@@ -61,7 +61,12 @@ impl Papers {
     ///
     /// # Errors
     /// Where the manifest cannot be had.
-    pub(super) fn fetch(fetcher: &Fetcher, mirrors: &[String], release: &Release, trust: &Trust) -> Result<Self> {
+    pub(in crate::release) fn fetch(
+        fetcher: &Fetcher,
+        mirrors: &[String],
+        release: &Release,
+        trust: &Trust,
+    ) -> Result<Self> {
         let place = |name: &str| format!("{}/{name}", release.version);
         let name = manifest::file_name(&release.version);
         let manifest = fetcher.fetch_small(mirrors, &place(&name), MANIFEST_LIMIT)?;
@@ -88,7 +93,7 @@ impl Papers {
     ///
     /// # Errors
     /// Where a signature of a pinned signer is bad, there are too few good ones, or manifest and pin disagree.
-    pub(super) fn hold(&self, release: &Release, arch: Arch, needed: Option<usize>) -> Result<Quorum> {
+    pub(in crate::release) fn hold(&self, release: &Release, arch: Arch, needed: Option<usize>) -> Result<Quorum> {
         let trust = trust::in_force()?;
         let needed = needed.unwrap_or(trust.quorum);
         let (manifest, quorum) = quorum::hold(&self.manifest, &self.signatures, release, trust, needed)?;
@@ -110,7 +115,7 @@ impl Papers {
     ///
     /// # Errors
     /// Where that fails.
-    pub(super) fn keep(&self, folder: &Path, release: &Release) -> Result<()> {
+    pub(in crate::release) fn keep(&self, folder: &Path, release: &Release) -> Result<()> {
         let access = Access::mode(0o644);
         for (name, bytes) in &self.signatures {
             file::replace(&folder.join(name), bytes, access)?;

@@ -15,14 +15,14 @@ use std::os::fd::AsFd;
 const NO_PIPE: Code = Code::lacking("E-RELEASE-073");
 
 /// The hidden verb that ends in [`serve`].
-pub(super) const VERB: &str = "unpack-archive";
+pub(in crate::release) const VERB: &str = "unpack-archive";
 
 /// What stands before each part: whose it is (the place in [`PROGRAMS`], or [`REPORT`]), and its size in little endian.
-pub(super) const HEAD: usize = 5;
+pub(in crate::release) const HEAD: usize = 5;
 /// The last part is the report.
-pub(super) const REPORT: u8 = 255;
+pub(in crate::release) const REPORT: u8 = 255;
 /// In bytes.
-pub(super) const REPORT_LIMIT: usize = 4096;
+pub(in crate::release) const REPORT_LIMIT: usize = 4096;
 
 /// In seconds of one processor: a hundred times what an archive takes.
 const CPU_LIMIT: u64 = 120;
@@ -32,16 +32,16 @@ const CHUNK: usize = 256 << 10;
 
 /// How it went.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Report {
-    pub(super) fault: Option<Fault>,
-    pub(super) landlock: Option<Interface>,
+pub(in crate::release) struct Report {
+    pub(in crate::release) fault: Option<Fault>,
+    pub(in crate::release) landlock: Option<Interface>,
 }
 
 /// An error on its way to the parent.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Fault {
-    pub(super) code: String,
-    pub(super) cause: String,
+pub(in crate::release) struct Fault {
+    pub(in crate::release) code: String,
+    pub(in crate::release) cause: String,
 }
 
 /// Gives up every right that this process has, then unpacks.
