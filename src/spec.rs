@@ -260,6 +260,9 @@ pub struct Spec {
     /// The bundle's macaroon may use MuSig2, which gives private keys away (SECURITY.md).
     #[serde(default)]
     pub taproot_channels: bool,
+    /// The oldest version of the kernel's Landlock interface under which lnd may start; without it, any or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_landlock: Option<u32>,
 }
 
 const fn sealed() -> bool {
@@ -282,6 +285,7 @@ impl Spec {
             san: Vec::new(),
             sealed: true,
             taproot_channels: false,
+            require_landlock: None,
         }
     }
 

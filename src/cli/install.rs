@@ -14,6 +14,7 @@ use crate::plan::{self, Journal, Machine, Plan, SeedSink, Step};
 use crate::release::pins::{self, Arch, Release};
 use crate::release::quorum::parse_needed;
 use crate::release::{self, Archive, Installed, Provenance, Verified};
+use crate::sandbox::landlock::Interface;
 use crate::spec::{Instance, Mode, Network, San, Spec, parse_cidr};
 use crate::ui::{self, say, terminal};
 use clap::{Args, ValueEnum};
@@ -64,6 +65,9 @@ pub struct Options {
     /// =false revokes it
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     taproot_channels: Option<bool>,
+    /// Let lnd start only where the kernel's Landlock has this version of its interface or a newer one; 0: any, or none
+    #[arg(long, value_name = "N")]
+    require_landlock: Option<u32>,
     /// Write the new wallet's seed to this file (0600) instead of showing it
     #[arg(long, value_name = "FILE")]
     seed_out: Option<PathBuf>,
@@ -181,6 +185,7 @@ impl Look {
 
     fn check(&self, options: &Options) -> Result<()> {
         preflight::check_machine(&self.facts)?;
+        Interface::of_kernel().require(self.spec.require_landlock.unwrap_or(0))?;
         preflight::check_plan(&self.plan, &self.spec, &self.wishes, &self.history)?;
         if let (Some(needed), false) = (options.quorum, self.unpacks()) {
             hold_quorum(&self.release.version, needed)?;
@@ -248,6 +253,9 @@ impl Options {
             spec.san.clone_from(&self.san);
         }
         spec.taproot_channels = self.taproot_channels.unwrap_or(spec.taproot_channels);
+        if let Some(wanted) = self.require_landlock {
+            spec.require_landlock = Some(wanted).filter(|wanted| *wanted > 0);
+        }
         spec.checked()
     }
 

@@ -8,6 +8,7 @@ use crate::facts;
 use crate::plan;
 use crate::release::Installed;
 use crate::release::pins;
+use crate::sandbox::landlock::Interface;
 use crate::signer::wallet::State;
 use crate::ui::{self, say};
 use serde_json::json;
@@ -42,12 +43,16 @@ pub fn run(common: &Common) -> Result<ExitCode> {
         None
     });
     let (judgement, reason) = judge(&spec.release);
+    let landlock = Interface::of_kernel();
     let receipt = plan::read_receipt(&layout.receipt()).ok();
     if ui::voice().json {
         let object = json!({
             "instance": spec.instance, "network": spec.network, "release": spec.release, "signs": signs,
             "listen": spec.listen, "allow": spec.allow, "port_open": port_is_open, "filtered": filtered,
             "identity_pubkey": receipt.map(|r| r.identity_pubkey),
+            "landlock": {
+                "abi": landlock.number(), "missing": landlock.missing(), "required": spec.require_landlock,
+            },
             "why": why, "judgement": judgement, "judgement_reason": reason, "lnd": lnd,
         });
         say!("{object}");
@@ -60,6 +65,7 @@ pub fn run(common: &Common) -> Result<ExitCode> {
         say!("can sign   {}{}", yes(signs), why.map(|why| format!(": {why}")).unwrap_or_default());
         say!("port open  {} ({})", yes(port_is_open), spec.listen);
         say!("filtered   {}", yes(filtered));
+        say!("sandbox    {landlock}");
         if let Some(receipt) = receipt {
             say!("identity   {}", receipt.identity_pubkey);
         }

@@ -103,8 +103,7 @@ mod tests {
             listen = [10012]\nsocket = \"/run/d.sock\"\n[limits]\nfiles = 1\nprocesses = 2\nmemory = 3\nfile-size = 4\n",
         );
         let paths = |all: &[&str]| all.iter().map(PathBuf::from).collect::<Vec<_>>();
-        let limits =
-            Limits { files: Some(1), processes: Some(2), memory: Some(3), file_size: Some(4), ..Limits::default() };
+        let limits = Limits { files: Some(1), processes: Some(2), memory: Some(3), file_size: Some(4) };
         let wanted = Policy {
             read: paths(&["/etc/a", "/run/credentials/x", "/run/credentials/x/b"]),
             write: paths(&["/var/c"]),
