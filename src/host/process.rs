@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,12 +28,28 @@ pub fn find(pid_file: &Path, program: &Path) -> Option<u32> {
 /// The program of process `pid`; of an `lsm launch` the one that it is about to become. What of a sealed process can be
 /// seen is its command line alone, and until it has become the program that names it after `--`.
 fn program_of(pid: impl Display) -> Option<PathBuf> {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = command_line(&pid)?;
     let mut args = line.split(|byte| *byte == 0).skip(1);
     if args.next() == Some(b"launch") {
         return PathBuf::from(OsStr::from_bytes(args.skip_while(|arg| arg != b"--").nth(1)?)).canonicalize().ok();
     }
     std::fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// The arguments of process `pid`, each with a zero byte after it. There is a moment in every exec at which the old ones
+/// are gone and the new ones not there yet; a dead process and the kernel's own have none, and no program.
+fn command_line(pid: &impl Display) -> Option<Vec<u8>> {
+    let has_program =
+        || !std::fs::read_link(format!("/proc/{pid}/exe")).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    let read = || std::fs::read(format!("/proc/{pid}/cmdline")).ok();
+    for _ in 0..50 {
+        let line = read()?;
+        if !line.is_empty() || !has_program() {
+            return Some(line);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    read()
 }
 
 /// True where the process kept in `pid_file` runs and is `program`; one that ended and was ours is laid to rest.
