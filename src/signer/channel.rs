@@ -39,8 +39,10 @@ pub const NO_H2: Code = Code::refused("E-SIGNER-009");
 /// What answers hangs up during the TLS handshake.
 pub const HUNG_UP: Code = Code::refused("E-SIGNER-018");
 
-/// How long reaching the port may take, and then the TLS handshake.
+/// How long reaching the port may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the TLS handshake may take: a signer's port holds its callers while lnd restarts.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where an lnd answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,7 +213,7 @@ impl Dialler {
         };
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| Error::new(BAD_ENDPOINT, format!("{name:?} is no host name and no address")))?;
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, self.tls.connect(name, stream))
+        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.tls.connect(name, stream))
             .await
             .map_err(|_| {
                 Error::new(SILENT, format!("{} accepts connections but shakes no hands", self.endpoint))
