@@ -6,16 +6,17 @@
 //!
 //! The table goes to standard output and into docs/benches.md. It asserts nothing.
 
+mod report;
+
 use lsm::host::draft::Durable;
 use lsm::release::{self, pins};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const LSM: &str = env!("CARGO_BIN_EXE_lsm");
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benches.md");
 /// Of each command, in turns, so that a disturbance meets all of them.
 const ROUNDS: usize = 9;
 
@@ -90,7 +91,7 @@ fn unpacking(archive: &Path, folder: &Path) {
         ratio(durable)
     );
     let _ = writeln!(table, "\nPeak memory: lsm {parent} KiB and its unpacking child {child} KiB.");
-    report("Verifying and unpacking", &table);
+    report::write("Verifying and unpacking", &table);
 }
 
 fn size(path: &Path) -> u64 {
@@ -155,27 +156,7 @@ fn building(cache: &Path, folder: &Path) {
     let ratio = ours.as_secs_f64() / plain.as_secs_f64();
     let _ =
         writeln!(table, "| `lsm release build`: verified, built, packed, verified | {} | {ratio:.2} |", seconds(ours));
-    report("Building from source", &table);
+    report::write("Building from source", &table);
 }
 
 const PROGRAMS: [&str; 2] = ["./cmd/lnd", "./cmd/lncli"];
-
-/// Prints a table, and puts it into the document in place of the one with this title.
-fn report(title: &str, table: &str) {
-    let out = |command: &mut Command| {
-        let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().map(|o| o.stdout).unwrap_or_default();
-        String::from_utf8_lossy(&output).trim().to_owned()
-    };
-    let date = out(Command::new("date").args(["-u", "+%F"]));
-    let commit = out(Command::new("git").args(["describe", "--always", "--dirty=, changed"]));
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let text = format!("{title}\n\n{date}, commit {commit}, {cpus} processors.\n\n{table}");
-    println!("{text}");
-    let before = fs::read_to_string(DOCUMENT).unwrap_or_default();
-    let mut parts: Vec<&str> = before.split("\n## ").skip(1).filter(|part| !part.starts_with(title)).collect();
-    parts.push(&text);
-    parts.sort_by_key(|part| std::cmp::Reverse(part.lines().next()));
-    let parts: Vec<_> = parts.iter().map(|part| format!("\n## {}\n", part.trim_end())).collect();
-    let head = "# Benches\n\nWritten by `cargo bench --bench release`, which says how to run it.\n";
-    fs::write(PathBuf::from(DOCUMENT), head.to_owned() + &parts.concat()).unwrap();
-}

@@ -1,0 +1,28 @@
+//! docs/benches.md: a table for every bench, each written anew by the run that measured it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benches.md");
+
+/// Prints a table, and puts it into the document in place of the one with this title.
+pub fn write(title: &str, table: &str) {
+    let out = |command: &mut Command| {
+        let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().map(|o| o.stdout).unwrap_or_default();
+        String::from_utf8_lossy(&output).trim().to_owned()
+    };
+    let date = out(Command::new("date").args(["-u", "+%F"]));
+    let commit = out(Command::new("git").args(["describe", "--always", "--dirty=, changed"]));
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let text = format!("{title}\n\n{date}, commit {commit}, {cpus} processors.\n\n{table}");
+    println!("{text}");
+    let before = fs::read_to_string(DOCUMENT).unwrap_or_default();
+    let mut parts: Vec<&str> = before.split("\n## ").skip(1).filter(|part| !part.starts_with(title)).collect();
+    parts.push(&text);
+    parts.sort_by_key(|part| std::cmp::Reverse(part.lines().next()));
+    let parts: Vec<_> = parts.iter().map(|part| format!("\n## {}\n", part.trim_end())).collect();
+    let head =
+        "# Benches\n\nWritten by `cargo bench --bench release` and `--bench signing`; each file says how to run it.\n";
+    fs::write(PathBuf::from(DOCUMENT), head.to_owned() + &parts.concat()).unwrap();
+}
