@@ -8,6 +8,7 @@ use serde_json::json;
 use stage::{BUNDLE, PASSWORD, SEED, Stage, assert_unchanged, port, watch};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -139,7 +140,18 @@ fn the_signer_runs_on_one_port(stage: &Stage) {
     assert_eq!(stage.host.run(["ss", "-Hlun"]).ok(), "", "no UDP");
     let exposure = stage.exposure("lsm@signer.service");
     println!("MEASURED exposure isolated: {exposure}");
-    assert!(exposure <= 0.4, "{exposure}");
+    assert!(exposure <= 0.2, "{exposure}");
+    for (unit, limit) in [("lsm-proxy@signer.service", 0.3), ("lsm-firewall.service", 1.2)] {
+        let exposure = stage.exposure(unit);
+        println!("MEASURED exposure of {unit}: {exposure}");
+        assert!(exposure <= limit, "{unit}: {exposure}");
+    }
+    let units = ["lsm@signer.service", "lsm-proxy@signer.service", "lsm-proxy@signer.socket", "lsm-firewall.service"];
+    let verified = stage.host.run(["systemd-analyze", "verify", "--man=no"].iter().chain(&units));
+    assert_eq!((verified.code, verified.stderr.as_str()), (0, ""), "{verified:?}");
+    // A directive that this systemd does not know would be told here, and ignored.
+    let told = stage.host.sh("journalctl -b _PID=1 -o cat --no-pager | grep -E 'lsm.*(Unknown|ignoring|deprecated)'");
+    assert_eq!(told.stdout, "");
 }
 
 fn lnd_has_no_rights_and_no_network(stage: &Stage) {
@@ -157,6 +169,14 @@ fn lnd_has_no_rights_and_no_network(stage: &Stage) {
     assert!(value("Uid").split('\t').all(|uid| uid == user.trim()), "{}", value("Uid"));
     let space = |pid: u32| fs::read_link(stage.proc(pid, "ns/net")).unwrap();
     assert_ne!(space(pid), space(1));
+    // Not even a process of its own user may look into it.
+    for file in ["environ", "mem", "root"] {
+        let owner = fs::symlink_metadata(stage.proc(pid, file)).unwrap().uid();
+        assert_eq!(owner, 0, "{file}");
+    }
+    let peek = format!("cat /proc/{pid}/maps");
+    let peek = ["setpriv", "--reuid", "lsm-signer", "--regid", "lsm-signer", "--clear-groups", "sh", "-c", &peek];
+    assert_ne!(stage.host.run(peek).code, 0);
     let links = stage.host.run(["nsenter", &format!("--net=/proc/{pid}/ns/net"), "ip", "-o", "link"]).ok();
     assert_eq!(links.lines().filter_map(|line| line.split(": ").nth(1)).collect::<Vec<_>>(), ["lo"]);
 }

@@ -222,13 +222,14 @@ fn an_archive_that_changes_after_it_was_verified_is_not_unpacked() {
     // Another file of the same name is not what was verified, and not what is unpacked.
     fs::rename(&copy, dir.path().join("moved")).unwrap();
     fs::write(&copy, b"another").unwrap();
-    verified.unpack(&to, Durable::No).unwrap();
-    assert_eq!(count(&to), 2);
+    verified.unpack(&to, [0o711, 0o755], Durable::No).unwrap();
+    let mode = |name| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((count(&to), mode("lnd"), mode("lncli")), (2, 0o711, 0o755));
     fs::remove_dir_all(&to).unwrap();
     // The same file with another byte is noticed.
     let same = fs::File::options().write(true).open(dir.path().join("moved")).unwrap();
     same.write_all_at(b"\0", 20_000_000).unwrap();
-    let error = verified.unpack(&to, Durable::No).unwrap_err();
+    let error = verified.unpack(&to, [0o755; 2], Durable::No).unwrap_err();
     assert_eq!((error.code().id, error.code().exit as u8), ("E-RELEASE-036", 4), "{error}");
     assert_eq!(count(dir.path()), 2);
 }
@@ -241,7 +242,7 @@ fn a_verified_archive_is_not_unpacked_as_another_version() {
     let archive = release::verify(&archive, None).unwrap();
     let folder = dir.path().join("lnd");
     let version = "v0.20.0-beta".to_owned();
-    let step = Step::Release { version, folder: folder.clone(), lnd_sha256: None, lncli_sha256: None };
+    let step = Step::Release { version, folder: folder.clone(), lnd_mode: 0o755, lnd_sha256: None, lncli_sha256: None };
     let mut journal = Journal::open(&dir.path().join("journal.jsonl")).unwrap();
     let machine = Machine { archive: Some(&archive), accepted_risk: None };
     let error = plan::apply(&Plan { steps: vec![step] }, "test", &mut journal, &machine).unwrap_err();

@@ -133,6 +133,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
         Step::Release {
             version: release.version.clone(),
             folder: lnd,
+            lnd_mode: 0o755,
             lnd_sha256: pin.lnd.clone(),
             lncli_sha256: pin.lncli.clone(),
         },

@@ -23,6 +23,9 @@ const UNIT_FOLDER: &str = "/etc/systemd/system";
 const RUNTIME_UNIT_FOLDER: &str = "/run/systemd/system";
 /// Where releases of lnd are unpacked, each into a folder of its version.
 pub const RELEASES: &str = "/usr/local/lib/lsm/lnd";
+/// lnd's user can run it and not read it. The kernel then lets nobody but root look into the process, and treats its core
+/// dump as that of a set-user-ID program (prctl(2), PR_SET_DUMPABLE; proc(5), `suid_dumpable`): by default there is none.
+const LND_MODE: u32 = 0o711;
 /// The packet filter's file.
 const FIREWALL: &str = "/etc/lsm/firewall.nft";
 
@@ -265,6 +268,7 @@ impl Build<'_> {
             Step::Release {
                 version: self.release.version.clone(),
                 folder: lnd,
+                lnd_mode: LND_MODE,
                 lnd_sha256: pin.lnd.clone(),
                 lncli_sha256: pin.lncli.clone(),
             },

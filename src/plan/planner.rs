@@ -1,7 +1,7 @@
 //! From the steps that a backend wants and the facts to those that are still to be done. Pure: it changes nothing.
 
 use crate::facts::{Facts, Seen};
-use crate::plan::step::{Access, Step, hash_text};
+use crate::plan::step::{Access, LNCLI_MODE, Step, hash_text};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -62,10 +62,11 @@ impl Judge<'_> {
             Step::Folder { path, access } => self.is_folder(path, access),
             Step::Text { path, access, text } => self.is_file(path, access, &hash_text(text)),
             Step::Lsm { path, sha256 } => self.is_file(path, &Access::mode(0o755), sha256),
-            Step::Release { folder, lnd_sha256, lncli_sha256, .. } => {
-                [("lnd", lnd_sha256), ("lncli", lncli_sha256)].into_iter().all(|(name, pinned)| {
+            Step::Release { folder, lnd_mode, lnd_sha256, lncli_sha256, .. } => {
+                let programs = [("lnd", *lnd_mode, lnd_sha256), ("lncli", LNCLI_MODE, lncli_sha256)];
+                programs.into_iter().all(|(name, mode, pinned)| {
                     let path = folder.join(name);
-                    let is_pinned = |pin: &String| self.is_file(&path, &Access::mode(0o755), pin);
+                    let is_pinned = |pin: &String| self.is_file(&path, &Access::mode(mode), pin);
                     pinned.as_ref().map_or_else(|| self.is_there(&path), is_pinned)
                 })
             }

@@ -83,6 +83,9 @@ pub struct Process {
     pub pid_file: PathBuf,
 }
 
+/// Permission bits of lncli, which anybody may run.
+pub const LNCLI_MODE: u32 = 0o755;
+
 /// One change of the machine. A closed set: who adds one says how it is described, seen to be done, and performed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -117,6 +120,9 @@ pub enum Step {
         version: String,
         /// The folder.
         folder: PathBuf,
+        /// Permission bits of lnd itself.
+        #[serde(serialize_with = "octal")]
+        lnd_mode: u32,
         /// The pinned hash of lnd itself, where one is known.
         lnd_sha256: Option<String>,
         /// The pinned hash of lncli, where one is known.

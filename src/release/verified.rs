@@ -153,7 +153,7 @@ pub fn verify_and_unpack(
     durable: Durable,
 ) -> Result<Verified<Archive>> {
     let (archive, file) = open(path)?;
-    let (pass, drafts) = write_programs(&file, folder)?;
+    let (pass, drafts) = write_programs(&file, folder, [0o755; 2])?;
     let Some(pin) = find_pin(&pass.sha256)? else { return Err(explain(&archive, pass)) };
     let archive = Verified::new(archive, file, pass.sha256, pin).believe_folder(path, needed)?;
     pass.unpacked?;
@@ -167,11 +167,11 @@ fn open(path: &Path) -> Result<(PathBuf, File)> {
     Ok((path, file))
 }
 
-/// Has the programs of an archive written for `folder`: 0755, owned by whoever runs lsm, without a name yet.
-fn write_programs(file: &File, folder: &Path) -> Result<(Pass, Vec<Draft>)> {
+/// Has the programs of an archive written for `folder`, with these modes, owned by whoever runs lsm, without a name yet.
+fn write_programs(file: &File, folder: &Path, modes: [u32; 2]) -> Result<(Pass, Vec<Draft>)> {
     let _progress = Progress::new("unpacking", None);
-    let begin = |name: &&str| Draft::begin(&folder.join(name), Access::mode(0o755));
-    let mut drafts = PROGRAMS.iter().map(begin).collect::<Result<Vec<_>>>()?;
+    let begin = |(name, mode): (&str, u32)| Draft::begin(&folder.join(name), Access::mode(mode));
+    let mut drafts = PROGRAMS.into_iter().zip(modes).map(begin).collect::<Result<Vec<_>>>()?;
     let pass = unpack::read_through(file, &mut |place, part| {
         let draft = &mut drafts[place];
         draft.write_all(part).map_err(|e| Error::new(NOT_WRITTEN, format!("cannot write {}: {e}", PROGRAMS[place])))
@@ -294,13 +294,13 @@ impl Verified<Archive> {
         self
     }
 
-    /// Puts `lnd` and `lncli` into `folder`: 0755, owned by whoever runs lsm. Neither gets its name before both are
+    /// Puts `lnd` and `lncli` into `folder`, with these modes, owned by whoever runs lsm. Neither gets its name before both are
     /// whole, and the file was seen once more to be the verified one.
     ///
     /// # Errors
     /// Where writing fails, or the file was changed since it was verified; nothing half-written stays.
-    pub fn unpack(&self, folder: &Path, durable: Durable) -> Result<()> {
-        let (pass, drafts) = write_programs(&self.file, folder)?;
+    pub fn unpack(&self, folder: &Path, modes: [u32; 2], durable: Durable) -> Result<()> {
+        let (pass, drafts) = write_programs(&self.file, folder, modes)?;
         if pass.sha256 != self.sha256 {
             let cause = format!("{} was changed since it was verified (sha256 {})", self.path.display(), pass.sha256);
             return Err(Error::new(CHANGED, cause).hint("nothing was unpacked; see who writes there"));

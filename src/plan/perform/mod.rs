@@ -13,7 +13,7 @@ use crate::host::file::{self, Access as FileAccess};
 use crate::host::program::Program;
 use crate::host::user;
 use crate::plan::journal::{Event, Journal};
-use crate::plan::step::{Access, Door, Runner, Step};
+use crate::plan::step::{Access, Door, LNCLI_MODE, Runner, Step};
 use crate::release::{Archive, Installed, Verified};
 use crate::secret::Secret;
 use crate::signer::certificate::Certificate;
@@ -50,7 +50,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Folder { path, access } => file::make_folder(path, resolve(access)?),
         Step::Text { path, access, text } => file::replace(path, text.as_bytes(), resolve(access)?),
         Step::Lsm { path, .. } => copy_self(path),
-        Step::Release { version, folder, .. } => unpack(version, folder, journal, machine),
+        Step::Release { version, folder, lnd_mode, .. } => unpack(version, folder, *lnd_mode, journal, machine),
         Step::Users { file, .. } => Program::new("systemd-sysusers").arg(file).run().map(drop),
         Step::Folders { file, .. } => Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop),
         Step::Password { keep, from } => keep_password(keep, from.as_deref()),
@@ -98,7 +98,7 @@ fn resolve(access: &Access) -> Result<FileAccess> {
     Ok(FileAccess::owned(access.mode, owner))
 }
 
-fn unpack(version: &str, folder: &Path, journal: &mut Journal, machine: &Machine<'_>) -> Result<()> {
+fn unpack(version: &str, folder: &Path, lnd_mode: u32, journal: &mut Journal, machine: &Machine<'_>) -> Result<()> {
     let archive = machine.archive.ok_or_else(|| Error::new(NO_ARCHIVE, "there is no verified lnd to unpack"))?;
     // It was verified before the plan was made for good; what is wanted may be another version by now.
     let had = &archive.release().version;
@@ -109,7 +109,7 @@ fn unpack(version: &str, folder: &Path, journal: &mut Journal, machine: &Machine
     let installed = Installed::now(archive);
     journal.write(Event::Evidence { archive: json!(installed) })?;
     file::make_folder(folder, FileAccess::mode(0o755))?;
-    archive.unpack(folder, Durable::Yes)?;
+    archive.unpack(folder, [lnd_mode, LNCLI_MODE], Durable::Yes)?;
     installed.keep(folder)
 }
 
