@@ -1,6 +1,7 @@
 //! One read-only look at the machine, shared by planner and audit.
 
 use crate::host::{file, program, user};
+use crate::sandbox::elf;
 use crate::signer::certificate::Certificate;
 use crate::spec::San;
 use sha2::{Digest, Sha256};
@@ -50,6 +51,8 @@ pub struct Facts {
     pub root: bool,
     /// systemd is the running init (sd_booted(3): /run/systemd/system is there), with its major version.
     pub systemd: Option<u32>,
+    /// The ELF interpreter and the libraries that lsm needs to run; none where it is static.
+    pub libraries: Vec<PathBuf>,
     /// Programs that a plan may need and that are there.
     pub programs: BTreeSet<&'static str>,
     /// /etc/hosts names localhost; lnd cannot start without it.
@@ -79,6 +82,7 @@ impl Facts {
         Self {
             root: user::is_root(),
             systemd: systemd_version(),
+            libraries: libraries(),
             programs: PROGRAMS.into_iter().filter(|name| program::find(name).is_some()).collect(),
             localhost: names_localhost(&file::read_text(Path::new("/etc/hosts")).unwrap_or_default()),
             space: free_space(Path::new("/var/lib")),
@@ -165,6 +169,28 @@ pub fn is_taken(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_err_and(|e| e.kind() == ErrorKind::AddrInUse)
 }
 
+/// What the dynamic linker answers for the running lsm (ld.so(8), `LD_TRACE_LOADED_OBJECTS`): nothing of lsm runs.
+fn libraries() -> Vec<PathBuf> {
+    let itself = Path::new("/proc/self/exe");
+    let interpreter = File::open(itself).ok().and_then(|file| elf::interpreter(&file, itself).ok()?);
+    if interpreter.is_none() {
+        return Vec::new();
+    }
+    let listed = program::Program::new(itself).env("LD_TRACE_LOADED_OBJECTS", "1").run().unwrap_or_default();
+    parse_libraries(&String::from_utf8_lossy(&listed))
+}
+
+/// The paths in lines such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f0a)`; the kernel's own has none.
+fn parse_libraries(listed: &str) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(PathBuf::from)
+        .collect();
+    paths.sort();
+    paths
+}
+
 fn systemd_version() -> Option<u32> {
     if !Path::new("/run/systemd/system").is_dir() {
         return None;
@@ -199,6 +225,14 @@ mod tests {
         assert!(names_localhost("127.0.0.1\tlocalhost\n"));
         assert!(names_localhost("::1 ip6-loopback localhost # x"));
         assert!(!names_localhost("# 127.0.0.1 localhost\n127.0.0.1 localhost.localdomain\n"));
+    }
+
+    #[test]
+    fn the_linkers_list_is_read_and_names_what_is_there() {
+        let listed =
+            "\tlinux-vdso.so.1 (0x1)\n\tlibm.so.6 => /lib/libm.so.6 (0x2)\n\t/lib64/ld.so.2 (0x3)\n\tx => not found\n";
+        assert_eq!(parse_libraries(listed), [PathBuf::from("/lib/libm.so.6"), "/lib64/ld.so.2".into()]);
+        assert!(libraries().iter().all(|path| path.is_file()));
     }
 
     #[test]

@@ -181,7 +181,7 @@ fn lnd_has_no_rights_and_no_network(stage: &Stage) {
     assert_eq!(links.lines().filter_map(|line| line.split(": ").nth(1)).collect::<Vec<_>>(), ["lo"]);
 }
 
-/// What a program meets that runs in lnd's place: same unit, same user, another command.
+/// What a program meets that runs in lnd's place: same unit, same user, another command, and a shell's system calls.
 const TRIES: &str = "
 try() { if timeout 3 bash -c \"$2\" 2>/dev/null; then echo \"$1 open\"; else echo \"$1 shut\"; fi; }
 try tcp 'exec 3<>/dev/tcp/10.77.0.3/7777'
@@ -212,7 +212,8 @@ fn nothing_in_lnds_sandbox_leads_out(stage: &Stage) {
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.with_file_name("lsm-tries@signer.service"), unit).unwrap();
     fs::write(stage.host.path("/usr/bin/tries"), TRIES).unwrap();
-    let drop_in = "[Service]\nType=oneshot\nRestart=no\nExecStartPre=\nExecStart=/bin/bash /usr/bin/tries\nExecStartPost=\nExecPaths=/usr /lib /lib64\n";
+    let drop_in = "[Service]\nType=oneshot\nRestart=no\nExecStartPre=\nExecStart=/bin/bash /usr/bin/tries\nExecStartPost=\nExecPaths=/usr /lib /lib64\n\
+        SystemCallFilter=\nSystemCallFilter=@system-service\n";
     fs::write(folder.join("tries.conf"), drop_in).unwrap();
     stage.host.sh("systemctl daemon-reload && systemctl start lsm-tries@signer").ok();
     let held = said("lsm-tries@signer");

@@ -1,15 +1,17 @@
 //! The native backend: systemd units, an own user, the packet filter. Every path is part of the command line's contract.
 
 use crate::error::{Code, Error, Result};
+use crate::facts::Facts;
 use crate::host::credential::Keep;
 use crate::host::file;
 use crate::plan::step::{Access, Door, Runner, SeedSink, Step};
 use crate::release::pins::{Arch, Release};
+use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
-    Credential, Lnd, NFTABLES_DROP_IN, SERVICE, UNITS, render_create_drop_in, render_folders, render_service_drop_in,
-    render_socket_drop_in, render_users,
+    Credential, Lnd, NFTABLES_DROP_IN, Platform, SERVICE, UNITS, render_create_drop_in, render_folders,
+    render_service_drop_in, render_socket_drop_in, render_users,
 };
 use crate::spec::{Instance, Mode, Spec};
 use std::path::{Path, PathBuf};
@@ -21,6 +23,10 @@ const NO_NAMES: Code = Code::usage("E-NATIVE-002");
 const UNIT_FOLDER: &str = "/etc/systemd/system";
 /// Where a unit lives that must not outlive a reboot (systemd.unit(5)).
 const RUNTIME_UNIT_FOLDER: &str = "/run/systemd/system";
+/// How many processes and threads lnd's user may have: the unit's TasksMax once more.
+const PROCESSES: u64 = 256;
+/// The lsm that units start.
+const LSM: &str = "/usr/local/lib/lsm/lsm";
 /// Where releases of lnd are unpacked, each into a folder of its version.
 pub const RELEASES: &str = "/usr/local/lib/lsm/lnd";
 /// lnd's user can run it and not read it. The kernel then lets nobody but root look into the process, and treats its core
@@ -49,6 +55,11 @@ impl Layout {
     /// lnd's settings.
     pub fn conf(&self) -> PathBuf {
         format!("/etc/lsm/{}-lnd.conf", self.instance).into()
+    }
+
+    /// What `lsm launch` lets lnd reach.
+    pub fn launch_policy(&self) -> PathBuf {
+        format!("/etc/lsm/{}-launch.toml", self.instance).into()
     }
 
     /// The folder of what is public: certificate and receipt.
@@ -151,7 +162,9 @@ pub fn read_specs() -> Result<Vec<Spec>> {
     let mut specs = Vec::new();
     for entry in folder {
         let path = entry.map_err(cannot)?.path();
-        if path.extension().is_some_and(|ending| ending == "toml") {
+        let is_instance = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.parse::<Instance>().is_ok());
+        // The launch policies are TOML too, and have names that no instance can have.
+        if path.extension().is_some_and(|ending| ending == "toml") && path.file_stem().is_some_and(is_instance) {
             specs.push(read_spec(&path)?);
         }
     }
@@ -179,12 +192,13 @@ pub struct Wishes {
 ///
 /// # Errors
 /// Where the spec asks for what cannot be: no name to put into the certificate, say.
-pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes) -> Result<Vec<Step>> {
+pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Vec<Step>> {
     if spec.certificate_names().is_empty() {
         return Err(Error::new(NO_NAMES, format!("{} is no address that a watch-only node can dial", spec.listen))
             .hint("name what it dials with --san NAME or --san ADDRESS"));
     }
-    let build = Build { spec, wishes, layout: Layout::new(&spec.instance), release, arch };
+    let platform = Platform { systemd: facts.systemd, libraries: facts.libraries.clone() };
+    let build = Build { spec, wishes, layout: Layout::new(&spec.instance), release, arch, platform };
     let mut steps = build.ground()?;
     steps.extend(build.program()?);
     steps.extend(build.units()?);
@@ -217,6 +231,7 @@ struct Build<'a> {
     layout: Layout,
     release: &'a Release,
     arch: Arch,
+    platform: Platform,
 }
 
 impl Build<'_> {
@@ -262,7 +277,7 @@ impl Build<'_> {
             toml::to_string(self.spec).map_err(|e| Error::new(NO_SPEC, "the spec cannot be written").because(e))?;
         Ok(vec![
             folder("/usr/local/lib/lsm", 0o755),
-            Step::Lsm { path: "/usr/local/lib/lsm/lsm".into(), sha256: self.wishes.lsm_sha256.clone() },
+            Step::Lsm { path: LSM.into(), sha256: self.wishes.lsm_sha256.clone() },
             folder(RELEASES, 0o755),
             folder(&lnd, 0o755),
             Step::Release {
@@ -277,6 +292,7 @@ impl Build<'_> {
                 format!("# What this signer is to be; `lsm install` reads and writes it.\n{spec}"),
             ),
             text(&self.layout.conf(), render_lnd_conf(&conf)?),
+            text(&self.layout.launch_policy(), self.launch_policy()?),
             Step::Certificate {
                 path: door.certificate,
                 key: self.layout.keep("tls-key", self.spec.sealed),
@@ -298,8 +314,12 @@ impl Build<'_> {
             UNITS.iter().map(|(name, body)| text(&unit_path(name), (*body).to_owned())).collect();
         let service = drop_in(&self.layout.service());
         steps.push(folder(parent(&service), 0o755));
-        let drop_in_text =
-            render_service_drop_in(self.spec, &self.lnd(), &self.credentials(&["wallet-password", "tls-key"]))?;
+        let drop_in_text = render_service_drop_in(
+            self.spec,
+            &self.lnd(),
+            &self.platform,
+            &self.credentials(&["wallet-password", "tls-key"]),
+        )?;
         steps.push(text(&service, drop_in_text));
         if self.spec.mode == Mode::Isolated {
             let socket = drop_in(&self.layout.socket());
@@ -325,7 +345,7 @@ impl Build<'_> {
         // The same sandbox under another name: it exists in /run while the wallet is made, and never has a port.
         let unit = format!("lsm-create@{}.service", self.spec.instance);
         let sandbox = SERVICE;
-        let drop_in_text = render_create_drop_in(&self.lnd(), &self.credentials(&["tls-key"]))?;
+        let drop_in_text = render_create_drop_in(&self.lnd(), &self.platform, &self.credentials(&["tls-key"]))?;
         let files = vec![
             (Path::new(RUNTIME_UNIT_FOLDER).join(&unit), sandbox.to_owned()),
             (Path::new(RUNTIME_UNIT_FOLDER).join(format!("{unit}.d/lsm.conf")), drop_in_text),
@@ -351,6 +371,7 @@ impl Build<'_> {
             unit_path("lsm@.service"),
             drop_in(&service),
             self.layout.conf(),
+            self.layout.launch_policy(),
             door.certificate,
             self.lnd_folder().join("lnd"),
         ];
@@ -370,13 +391,30 @@ impl Build<'_> {
         steps
     }
 
+    fn launch_policy(&self) -> Result<String> {
+        let (data, door) = (self.layout.data(), self.layout.door());
+        let listen = [self.spec.listen.port()];
+        let folders = [Some(data.as_path()), door.socket.parent(), door.macaroon.parent()];
+        render_launch_policy(&LaunchPolicy {
+            instance: &self.spec.instance,
+            read: &[&self.layout.conf(), &door.certificate, Path::new("$CREDENTIALS_DIRECTORY")],
+            write: &folders.into_iter().flatten().collect::<Vec<_>>(),
+            listen: if self.spec.mode == Mode::Host { &listen } else { &[] },
+            socket: &door.socket,
+            processes: Some(PROCESSES),
+        })
+    }
+
     fn lnd_folder(&self) -> PathBuf {
         Path::new(RELEASES).join(&self.release.version)
     }
 
     fn lnd(&self) -> Lnd {
         Lnd {
+            launcher: LSM.to_owned(),
+            policy: self.layout.launch_policy().display().to_string(),
             program: self.lnd_folder().join("lnd").display().to_string(),
+            require_landlock: self.spec.require_landlock,
             conf: self.layout.conf().display().to_string(),
             socket: self.layout.door().socket.display().to_string(),
         }

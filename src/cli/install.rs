@@ -172,7 +172,7 @@ impl Look {
             release.admit(there.as_deref(), options.accept_risk.as_deref())?;
         }
         let wishes = options.wishes(&layout)?;
-        let wanted = native::steps(&spec, release, Arch::of_this_machine()?, &wishes)?;
+        let wanted = native::steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts)?;
         let facts = plan::observe(facts, &wanted);
         let history = History::read(&layout.journal())?;
         let plan = plan::make_plan(wanted, &facts, history.is_unfinished(VERB));

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::host::user::Owner;
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::{File, OpenOptions, Permissions};
@@ -152,6 +153,14 @@ pub fn open(path: &Path) -> Result<File> {
     open_with(path, nix::libc::O_NONBLOCK)
 }
 
+/// Holds a plain file without opening it (open(2), `O_PATH`): to be run by whoever may not read it.
+///
+/// # Errors
+/// Where it is something else, or is not there.
+pub fn hold(path: &Path) -> Result<File> {
+    open_with(path, nix::libc::O_PATH)
+}
+
 /// Opens a plain file that somebody else may have made: never through a link, never a device or a pipe.
 ///
 /// # Errors
@@ -196,10 +205,11 @@ pub fn access_of(path: &Path) -> Result<Option<Access>> {
 /// # Errors
 /// Where it is there and cannot be removed.
 pub fn remove(path: &Path) -> Result<bool> {
-    match std::fs::remove_file(path) {
+    // Not std's unlink(2), which the filter of a signer's unit does not know.
+    match unlinkat(AT_FDCWD, path, UnlinkatFlags::NoRemoveDir) {
         Ok(()) => sync_folder_of(path).map(|()| true),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(cannot_write(path, &e)),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(e) => Err(cannot_write(path, &e.into())),
     }
 }
 

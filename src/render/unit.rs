@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::spec::{Instance, Mode, Spec};
 use askama::Template;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// lnd's unit; also the sandbox in which the wallet is made.
 pub const SERVICE: &str = include_str!("../../units/lsm@.service");
@@ -33,18 +34,42 @@ pub struct Credential {
 /// The lnd that a unit runs.
 #[derive(Debug, Clone)]
 pub struct Lnd {
+    /// The lsm that starts it.
+    pub launcher: String,
+    /// What lsm lets it reach.
+    pub policy: String,
     /// The program.
     pub program: String,
+    /// The oldest Landlock interface on which it may start.
+    pub require_landlock: Option<u32>,
     /// Its settings.
     pub conf: String,
     /// Its unix socket.
     pub socket: String,
 }
 
+/// What the machine adds to a unit.
+#[derive(Debug, Clone, Default)]
+pub struct Platform {
+    /// systemd's major version.
+    pub systemd: Option<u32>,
+    /// The ELF interpreter and the libraries that lsm needs to run; none where it is static.
+    pub libraries: Vec<PathBuf>,
+}
+
+impl Platform {
+    /// True where systemd knows `PrivateTmp=disconnected` and what came with it (systemd 257's NEWS); an older one would
+    /// warn of them at every start.
+    fn has_disconnected_tmp(&self) -> bool {
+        self.systemd.is_some_and(|version| version >= 257)
+    }
+}
+
 #[derive(Template)]
 #[template(path = "lsm-drop-in.conf", escape = "none")]
 struct ServiceDropIn<'a> {
     lnd: &'a Lnd,
+    platform: &'a Platform,
     credentials: &'a [Credential],
     create: bool,
     host: Option<HostMode>,
@@ -78,17 +103,22 @@ struct Folders<'a> {
 ///
 /// # Errors
 /// Where the template cannot be rendered.
-pub fn render_service_drop_in(spec: &Spec, lnd: &Lnd, credentials: &[Credential]) -> Result<String> {
+pub fn render_service_drop_in(
+    spec: &Spec,
+    lnd: &Lnd,
+    platform: &Platform,
+    credentials: &[Credential],
+) -> Result<String> {
     let host = (spec.mode == Mode::Host).then(|| HostMode { listen: spec.listen, allow: addresses(spec) });
-    super::render(&ServiceDropIn { lnd, credentials, create: false, host })
+    super::render(&ServiceDropIn { lnd, platform, credentials, create: false, host })
 }
 
 /// The drop-in of the unit that lives while the wallet is made: the same sandbox, no TCP, no unlocking.
 ///
 /// # Errors
 /// Where the template cannot be rendered.
-pub fn render_create_drop_in(lnd: &Lnd, credentials: &[Credential]) -> Result<String> {
-    super::render(&ServiceDropIn { lnd, credentials, create: true, host: None })
+pub fn render_create_drop_in(lnd: &Lnd, platform: &Platform, credentials: &[Credential]) -> Result<String> {
+    super::render(&ServiceDropIn { lnd, platform, credentials, create: true, host: None })
 }
 
 /// The drop-in of `lsm-proxy@INSTANCE.socket`: the address, and the allowlist once more.
@@ -117,4 +147,46 @@ pub fn render_folders(instance: &Instance) -> Result<String> {
 
 fn addresses(spec: &Spec) -> String {
     spec.allow.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::calls::Calls;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_unit_allows_the_calls_of_the_policy_and_no_other() {
+        let lines = SERVICE.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+        let named: BTreeSet<&str> = lines.flat_map(str::split_whitespace).collect();
+        let calls = Calls::load().unwrap();
+        let wanted = calls.of_unit();
+        let shown = wanted.iter().copied().collect::<Vec<_>>().join(" ");
+        assert_eq!(named, wanted, "units/lsm@.service is to say, in lines of this width:\nSystemCallFilter={shown}");
+    }
+
+    #[test]
+    fn only_a_systemd_that_knows_a_directive_is_given_it() {
+        let lnd = Lnd {
+            launcher: "/lsm".to_owned(),
+            policy: "/policy".to_owned(),
+            program: "/lnd".to_owned(),
+            require_landlock: Some(4),
+            conf: "/conf".to_owned(),
+            socket: "/socket".to_owned(),
+        };
+        let text = |systemd| {
+            let platform = Platform { systemd, libraries: vec!["/lib/a".into(), "/lib/b".into()] };
+            render_create_drop_in(&lnd, &platform, &[]).unwrap()
+        };
+        for (systemd, given) in [(None, false), (Some(252), false), (Some(256), false), (Some(257), true)] {
+            assert_eq!(text(systemd).contains("PrivateTmp=disconnected"), given, "{systemd:?}");
+        }
+        for line in [
+            "ExecPaths=/lnd /lsm /lib/a /lib/b",
+            "ExecStart=/lsm launch --require-landlock 4 --policy /policy -- /lnd --configfile=/conf",
+        ] {
+            assert!(text(None).lines().any(|said| said == line), "{}", text(None));
+        }
+    }
 }

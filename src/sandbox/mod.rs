@@ -2,7 +2,7 @@
 
 pub mod calls;
 pub mod capabilities;
-mod elf;
+pub mod elf;
 pub mod landlock;
 pub mod launch;
 pub mod limits;

@@ -16,6 +16,10 @@ use std::time::Duration;
 /// Where the test's `lsm` is inside a host.
 pub const LSM_INSIDE: &str = "/root/lsm";
 
+/// What a container may not call by default and a machine may: control group filters, keyrings, limits, Landlock.
+const HOST_CALLS: &str = "--system-call-filter=bpf keyctl add_key @resources landlock_create_ruleset landlock_add_rule \
+    landlock_restrict_self";
+
 /// Configures the host's own interface at every boot, at the moment and in the order in which ifupdown does it.
 const NETWORK_UNIT: &str = "[Unit]
 Description=The addresses of this host
@@ -234,7 +238,7 @@ impl Host {
         let mut command = self.net.site.command(&self.group_name(), "nsenter");
         command.env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1").arg(format!("--net={}", self.net.bridge().display()));
         command.args(["--", "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--capability=all"]);
-        command.args(["--system-call-filter=bpf keyctl add_key @resources", "--console=pipe", "--link-journal=no"]);
+        command.args([HOST_CALLS, "--console=pipe", "--link-journal=no"]);
         // The veth pair is made in the bridge's namespace, which nspawn runs in: the machine's own never sees it.
         command.args(["--network-bridge=br0", "--resolv-conf=off", "--timezone=off"]);
         command.arg("--directory").arg(self.folder.join("root")).arg("--machine").arg(&self.name);
