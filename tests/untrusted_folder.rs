@@ -77,7 +77,16 @@ fn in_the_place_of_its_socket(stage: &Stage) {
     }
     stage.plant(SOCKET, "ln -s /run/dbus/system_bus_socket @");
     stage.assert_refused("a link to the system's bus", &verbs);
-    stage.host.sh(&format!("rm -rf {SOCKET} && mv {aside} {SOCKET} && /root/lsm status")).ok();
+    // What stands there at a start is no socket that a killed lnd left: it stays as it is, and so does what it leads to.
+    stage.host.run(["systemctl", "stop", "lsm@signer"]).ok();
+    let before = stage.listing("/etc");
+    for (what, script) in [PLANTED[0], PLANTED[3], PLANTED[4]] {
+        stage.plant(SOCKET, script);
+        assert_ne!(stage.host.run(["timeout", "60", "systemctl", "start", "lsm@signer"]).code, 0, "{what}");
+        stage.host.run(["systemctl", "stop", "lsm@signer"]).ok();
+    }
+    assert_unchanged(&before, &stage.listing("/etc"));
+    stage.host.sh(&format!("rm -rf {SOCKET} {aside} && systemctl start lsm@signer && /root/lsm status")).ok();
 }
 
 fn in_the_place_of_its_macaroon(stage: &Stage) {

@@ -1,0 +1,109 @@
+//! Where each part of a native signer is. Every path is part of the command line's contract.
+
+use crate::host::credential::Keep;
+use crate::plan::step::Door;
+use crate::spec::{Instance, Mode, Spec};
+use std::path::PathBuf;
+
+/// The places of one instance.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    instance: Instance,
+}
+
+impl Layout {
+    /// The places of `instance`.
+    pub fn new(instance: &Instance) -> Self {
+        Self { instance: instance.clone() }
+    }
+
+    /// The spec.
+    pub fn spec(&self) -> PathBuf {
+        format!("/etc/lsm/{}.toml", self.instance).into()
+    }
+
+    /// lnd's settings.
+    pub fn conf(&self) -> PathBuf {
+        format!("/etc/lsm/{}-lnd.conf", self.instance).into()
+    }
+
+    /// What `lsm launch` lets lnd reach.
+    pub fn launch_policy(&self) -> PathBuf {
+        format!("/etc/lsm/{}-launch.toml", self.instance).into()
+    }
+
+    /// The folder of what is public: certificate and receipt.
+    pub fn folder(&self) -> PathBuf {
+        format!("/etc/lsm/{}", self.instance).into()
+    }
+
+    /// The wallet's receipt.
+    pub fn receipt(&self) -> PathBuf {
+        self.folder().join("wallet.toml")
+    }
+
+    /// lnd's own folder.
+    pub fn data(&self) -> PathBuf {
+        format!("/var/lib/lsm/{}", self.instance).into()
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> PathBuf {
+        format!("/var/lib/lsm/journal/{}.jsonl", self.instance).into()
+    }
+
+    /// The bundle, where no other place was named.
+    pub fn bundle(&self) -> PathBuf {
+        format!("/var/lib/lsm/bundle/{}", self.instance).into()
+    }
+
+    /// The user of lnd.
+    pub fn user(&self) -> String {
+        format!("lsm-{}", self.instance)
+    }
+
+    /// The user of the proxy, who may connect to lnd's socket.
+    pub fn proxy_user(&self) -> String {
+        format!("lsm-proxy-{}", self.instance)
+    }
+
+    /// The unit that holds the public port.
+    pub fn public_unit(&self, spec: &Spec) -> String {
+        match spec.mode {
+            Mode::Isolated => self.socket(),
+            Mode::Host => self.service(),
+        }
+    }
+
+    /// lnd's unit.
+    pub fn service(&self) -> String {
+        format!("lsm@{}.service", self.instance)
+    }
+
+    /// The port's unit.
+    pub fn socket(&self) -> String {
+        format!("lsm-proxy@{}.socket", self.instance)
+    }
+
+    /// How lsm reaches this lnd.
+    pub fn door(&self) -> Door {
+        Door {
+            socket: format!("/run/lsm/{}/lnd.sock", self.instance).into(),
+            certificate: self.folder().join("tls.cert"),
+            macaroon: format!("/run/lsm/{}-admin/admin.macaroon", self.instance).into(),
+        }
+    }
+
+    /// lnd's wallet database on the spec's network (lnd: chainreg, `wallet.db` in its chain folder).
+    pub fn database(&self, spec: &Spec) -> PathBuf {
+        self.data().join(format!("data/chain/bitcoin/{}/wallet.db", spec.network))
+    }
+
+    pub(super) fn keep(&self, what: &str, sealed: bool) -> Keep {
+        if sealed {
+            let path = format!("/etc/credstore.encrypted/lsm-{}.{what}", self.instance).into();
+            return Keep::Sealed { name: what.to_owned(), path };
+        }
+        Keep::Plain { path: format!("/etc/credstore/lsm-{}.{what}", self.instance).into() }
+    }
+}
