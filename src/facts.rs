@@ -207,6 +207,18 @@ pub fn is_active(unit: &str) -> bool {
     asked.is_ok_and(|o| o.status.success())
 }
 
+/// True where systemd filters by address what `unit`, which is active, receives. It counts with the same eBPF programs: a
+/// unit that has no count has no filter (systemd.resource-control(5), `IPAccounting=` and `IPAddressAllow=`).
+pub fn filters_addresses(unit: &str) -> bool {
+    let asked = program::Program::new("systemctl").args(["show", "--property=IPIngressBytes", "--value", unit]).run();
+    asked.is_ok_and(|said| is_count(&String::from_utf8_lossy(&said)))
+}
+
+/// `[no data]`, or from an older systemctl the largest number, stands for no count.
+fn is_count(said: &str) -> bool {
+    said.trim().parse().is_ok_and(|bytes: u64| bytes != u64::MAX)
+}
+
 fn names_localhost(hosts: &str) -> bool {
     let content = hosts.lines().map(|line| line.split('#').next().unwrap_or_default());
     content.flat_map(|line| line.split_whitespace().skip(1)).any(|name| name == "localhost")
@@ -233,6 +245,12 @@ mod tests {
             "\tlinux-vdso.so.1 (0x1)\n\tlibm.so.6 => /lib/libm.so.6 (0x2)\n\t/lib64/ld.so.2 (0x3)\n\tx => not found\n";
         assert_eq!(parse_libraries(listed), [PathBuf::from("/lib/libm.so.6"), "/lib64/ld.so.2".into()]);
         assert!(libraries().iter().all(|path| path.is_file()));
+    }
+
+    #[test]
+    fn a_count_is_told_from_none() {
+        assert!(is_count("0\n") && is_count("4096\n"));
+        assert!(!is_count("[no data]\n") && !is_count("18446744073709551615\n") && !is_count(""));
     }
 
     #[test]

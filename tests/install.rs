@@ -138,6 +138,8 @@ fn the_signer_runs_on_one_port(stage: &Stage) {
     let addresses: Vec<&str> = listeners.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
     assert_eq!(addresses, [stage::LISTEN]);
     assert_eq!(stage.host.run(["ss", "-Hlun"]).ok(), "", "no UDP");
+    let status = stage.host.lsm(["status", "--json"]).json();
+    assert_eq!((&status["filtered"], &status["unit_filters"]), (&json!(true), &json!(true)));
     let exposure = stage.exposure("lsm@signer.service");
     println!("MEASURED exposure isolated: {exposure}");
     assert!(exposure <= 0.2, "{exposure}");

@@ -55,6 +55,8 @@ fn in_host_mode_it_is_as_shut_and_with_taproot_channels_musig2_is_permitted() {
         wait_for("an answer", PATIENCE, || can_sign(&stage).then_some(()));
     });
     let exposure = stage.exposure("lsm@signer.service");
+    let status = stage.host.lsm(["status", "--json"]).json();
+    assert_eq!(status["unit_filters"], true, "{status}");
     println!("MEASURED exposure in host mode: {exposure}");
     assert!(exposure <= 1.0, "{exposure}");
     let addresses = stage.host.sh("ss -Hltn | awk '{ print $4 }'").ok();

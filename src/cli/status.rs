@@ -37,6 +37,8 @@ pub fn run(common: &Common) -> Result<ExitCode> {
     };
     let port_is_open = facts::is_active(&layout.public_unit(&spec));
     let filtered = facts::is_active("lsm-firewall.service");
+    // A unit that is not active has no filter, and no port either.
+    let unit_filters = port_is_open.then(|| facts::filters_addresses(&layout.public_unit(&spec)));
     // What is told of lnd's past must not keep anybody from learning whether it signs.
     let lnd = Installed::read(&Path::new(native::RELEASES).join(&spec.release)).unwrap_or_else(|e| {
         ui::note(&format!("where lnd came from cannot be told: {e}"));
@@ -49,6 +51,7 @@ pub fn run(common: &Common) -> Result<ExitCode> {
         let object = json!({
             "instance": spec.instance, "network": spec.network, "release": spec.release, "signs": signs,
             "listen": spec.listen, "allow": spec.allow, "port_open": port_is_open, "filtered": filtered,
+            "unit_filters": unit_filters,
             "identity_pubkey": receipt.map(|r| r.identity_pubkey),
             "landlock": {
                 "abi": landlock.number(), "missing": landlock.missing(), "required": spec.require_landlock,
@@ -64,7 +67,12 @@ pub fn run(common: &Common) -> Result<ExitCode> {
         }
         say!("can sign   {}{}", yes(signs), why.map(|why| format!(": {why}")).unwrap_or_default());
         say!("port open  {} ({})", yes(port_is_open), spec.listen);
-        say!("filtered   {}", yes(filtered));
+        let twice = match unit_filters {
+            Some(true) => ", and once more by the unit",
+            Some(false) => "; not by the unit: systemd has no eBPF for control groups here",
+            None => "",
+        };
+        say!("filtered   {}{twice}", yes(filtered));
         say!("sandbox    {landlock}");
         if let Some(receipt) = receipt {
             say!("identity   {}", receipt.identity_pubkey);
