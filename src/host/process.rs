@@ -1,7 +1,7 @@
 //! Processes that lsm left running, found again by the number that it kept.
 
 use crate::error::{Code, Error, Result};
-use crate::host::file;
+use crate::host::{file, user};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -39,8 +39,10 @@ fn program_of(pid: impl Display) -> Option<PathBuf> {
 /// The arguments of process `pid`, each with a zero byte after it. There is a moment in every exec at which the old ones
 /// are gone and the new ones not there yet; a dead process and the kernel's own have none, and no program.
 fn command_line(pid: &impl Display) -> Option<Vec<u8>> {
-    let has_program =
-        || !std::fs::read_link(format!("/proc/{pid}/exe")).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    // Of another user's, as most of the kernel's own are, nobody can tell; none of them is waited for.
+    let has_program = || {
+        is_own(pid) && !std::fs::read_link(format!("/proc/{pid}/exe")).is_err_and(|e| e.kind() == ErrorKind::NotFound)
+    };
     let read = || std::fs::read(format!("/proc/{pid}/cmdline")).ok();
     for _ in 0..50 {
         let line = read()?;
@@ -50,6 +52,13 @@ fn command_line(pid: &impl Display) -> Option<Vec<u8>> {
         std::thread::sleep(Duration::from_millis(1));
     }
     read()
+}
+
+/// True where this user runs process `pid`. Not by the owner of its files in /proc, who is root where it is sealed.
+fn is_own(pid: &impl Display) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+    uid == Some(user::own_uid())
 }
 
 /// True where the process kept in `pid_file` runs and is `program`; one that ended and was ours is laid to rest.
