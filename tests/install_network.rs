@@ -3,14 +3,12 @@
 mod lab;
 mod stage;
 
-use lab::lnd::{Node as Lnd, Seat};
-use lab::net::{Met, Peer};
-use lab::{LSM, process, wait_for};
-use lsm::signer::proof;
+use lab::net::Met;
+use lab::wait_for;
 use lsm::signer::wallet::State;
 use stage::port::call_while;
-use stage::{BUNDLE, LISTEN, PORT, Stage};
-use std::path::Path;
+use stage::watch_only::WatchOnly;
+use stage::{LISTEN, PORT, Stage};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +23,7 @@ fn the_port_is_the_allowed_peers_and_answers_only_when_it_can_sign() {
     let folder = tempfile::tempdir().unwrap();
     let net = Arc::clone(stage.host.net());
     let mut peer = WatchOnly::set_up(&stage, net.allowed(), folder.path());
-    peer.signs();
+    peer.check();
     only_the_allowed_peer_reaches_it(&stage);
     without_the_packet_filter_it_is_still_shut(&stage);
     nftables_brings_the_table_back(&stage);
@@ -35,13 +33,13 @@ fn the_port_is_the_allowed_peers_and_answers_only_when_it_can_sign() {
         a_killed_lnd_comes_back(&stage);
         a_stopped_signer_stays_stopped(&stage);
     });
-    peer.signs();
+    peer.check();
 
     stage.host.stop();
     stage.host.start_early();
     call_while(&stage.host, || wait_for("the signer after a boot", PATIENCE, || can_sign(&stage).then_some(())));
     assert_eq!(stage.host.stranger().knock("10.77.0.2", PORT, SOON), Met::Silence);
-    peer.signs();
+    peer.check();
 }
 
 #[test]
@@ -160,47 +158,4 @@ fn a_stopped_signer_stays_stopped(stage: &Stage) {
     }
     stage.host.run(["systemctl", "start", "lsm@signer"]).ok();
     wait_for("the port", PATIENCE, || can_sign(stage).then_some(()));
-}
-
-/// A watch-only lnd on the allowed peer.
-struct WatchOnly<'a> {
-    node: Lnd<'a>,
-    peer: &'a Peer,
-    identity: String,
-}
-
-impl<'a> WatchOnly<'a> {
-    /// Made by `lsm watch-only init` from the host's bundle.
-    fn set_up(stage: &Stage, peer: &'a Peer, folder: &Path) -> Self {
-        let (lnddir, bundle) = (folder.join("lnd"), folder.join("bundle"));
-        stage.host.copy_out(BUNDLE, &bundle);
-        let node = Lnd::lay(&stage.release, Seat::At(peer), &lnddir, 20_009, "bitcoin.node=nochainbackend\n");
-        let mut init = peer.command(LSM);
-        init.args(["watch-only", "init", "--json", "--bundle"]).arg(&bundle).arg("--lnddir").arg(&lnddir);
-        init.arg("--lnd").arg(stage.release.lnd());
-        let ready = process::run(init).json();
-        assert_eq!(ready["created"], true, "{ready}");
-        let identity = stage.bundle().identity_pubkey().to_owned();
-        assert_eq!(ready["proof"]["identity_pubkey"], identity);
-        // From here on it is this test's own process.
-        let pid = ready["pid"].as_i64().and_then(|pid| pid.try_into().ok()).expect("lnd runs");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
-        wait_for("lnd's end", PATIENCE, || (!Path::new(&format!("/proc/{pid}/exe")).exists()).then_some(()));
-        Self { node, peer, identity }
-    }
-
-    /// It gives addresses and signs; where the signer's absence ended it, it is started again, as its service would be.
-    fn signs(&mut self) {
-        if !self.node.alive() {
-            self.node.start("SERVER_ACTIVE");
-        }
-        let address = self.node.json(["newaddress", "p2tr"]);
-        assert!(address["address"].as_str().is_some_and(|a| a.starts_with("bcrt1p")), "{address}");
-        let signed = self.node.json(["signmessage", "a message of the watch-only node"]);
-        let signature = signed["signature"].as_str().expect("a signature");
-        proof::verify_node_signature(b"a message of the watch-only node", signature, &self.identity).unwrap();
-        assert!(proof::verify_node_signature(b"another message", signature, &self.identity).is_err());
-        let folder = self.node.folder.to_string_lossy().into_owned();
-        self.peer.run([LSM, "watch-only", "check", "--lnddir", &folder]).ok();
-    }
 }

@@ -6,7 +6,7 @@ use askama::Template;
 
 /// Connections that one source may hold at a time.
 pub const CONNECTIONS_EACH: u32 = 16;
-/// Connections in all; the proxy's `--connections-max` is the same.
+/// Connections in all; the proxy holds to the same.
 pub const CONNECTIONS_ALL: u32 = 64;
 
 #[derive(Template)]

@@ -299,7 +299,8 @@ impl Dialler {
     }
 }
 
-fn tls_settings(endpoint: &Endpoint, pin: &Certificate) -> ClientConfig {
+/// The TLS settings for `endpoint`: only `pin` is accepted, and only HTTP/2 spoken.
+pub fn tls_settings(endpoint: &Endpoint, pin: &Certificate) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let host = match endpoint {
         Endpoint::Tcp { host, .. } => Some(host.clone()),

@@ -3,6 +3,7 @@
 
 pub mod port;
 pub mod watch;
+pub mod watch_only;
 
 use crate::lab::host::{Host, LSM_INSIDE};
 use crate::lab::lnd::{RELEASES, Release};
