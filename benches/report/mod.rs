@@ -22,7 +22,6 @@ pub fn write(title: &str, table: &str) {
     parts.push(&text);
     parts.sort_by_key(|part| std::cmp::Reverse(part.lines().next()));
     let parts: Vec<_> = parts.iter().map(|part| format!("\n## {}\n", part.trim_end())).collect();
-    let head =
-        "# Benches\n\nWritten by `cargo bench --bench release` and `--bench signing`; each file says how to run it.\n";
+    let head = "# Benches\n\nWritten by the benches in benches/; each file says how to run it.\n";
     fs::write(PathBuf::from(DOCUMENT), head.to_owned() + &parts.concat()).unwrap();
 }

@@ -1,0 +1,160 @@
+//! How fast a sandboxed lnd signs, against a bare one on the same host, measured in turns.
+//!
+//! `cargo bench --bench signing [-- ROUNDS]`, as root, with the lab that `tests/run` builds. One host has four signers with
+//! the same settings: a bare lnd, one started by `lsm launch` alone, and two that lsm installed, in host mode and isolated.
+//! A peer in a network of its own calls each over one connection, eight calls under way at a time: a routing node's lnd
+//! has one connection to its signer, and its signature pool (lnwallet.SigPool) works on as many as it has processors.
+//! A round measures each signer with each kind of call; every round begins with another signer.
+//!
+//! The table goes to standard output and into docs/benches.md. It asserts nothing.
+
+#[path = "signing/bare.rs"]
+mod bare;
+#[path = "../tests/caller/mod.rs"]
+mod caller;
+#[path = "../tests/lab/mod.rs"]
+mod lab;
+#[path = "../tests/node/mod.rs"]
+mod node;
+mod report;
+#[path = "../tests/stage/mod.rs"]
+mod stage;
+
+use bare::Bare;
+use caller::{Client, Kind, Port};
+use lsm::bundle::Bundle;
+use stage::Stage;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Calls under way at a time.
+const AT_ONCE: usize = 8;
+/// Rounds, unless others are asked for.
+const ROUNDS: usize = 12;
+/// How long one kind of call is measured at one signer in one round.
+const SLICE: Duration = Duration::from_millis(1500);
+/// Where the others listen.
+const HOST_MODE: u16 = 10_013;
+const LAUNCHED: u16 = 10_014;
+const BARE: u16 = 10_015;
+/// The names of the four, the one that the others are held against first.
+const NAMES: [&str; 4] = ["bare lnd", "`lsm launch` alone", "host mode", "isolated"];
+
+/// What one slice gave.
+#[derive(Clone, Copy)]
+struct Slice {
+    /// Calls, or sessions, a second.
+    rate: f64,
+    /// The latency that 99 of 100 stay below, in seconds.
+    p99: f64,
+}
+
+fn main() {
+    let asked = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
+    let Some(stage) = Stage::boot("signing") else { return };
+    stage.install(&["--taproot-channels"]).ok();
+    let isolated = stage.bundle();
+    let host_mode = install_in_host_mode(&stage);
+    let launched = Bare::start(&stage, "launched", LAUNCHED, true);
+    let bare = Bare::start(&stage, "bare", BARE, false);
+    let rounds = asked.unwrap_or(ROUNDS);
+    let slices = stage.host.allowed().inside(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let at = |port: u16| SocketAddr::new(stage.host.v4.parse().unwrap(), port);
+            let of_bare = |bare: &Bare, port| {
+                Client::new(&Port::new(at(port), &bare.certificate), None, &bare.macaroon, &bare.identity)
+            };
+            let of_bundle = |bundle: &Bundle, port| {
+                Client::new(&Port::new(at(port), &bundle.certificate), None, &bundle.macaroon, bundle.identity_pubkey())
+            };
+            let clients = [
+                of_bare(&bare, BARE),
+                of_bare(&launched, LAUNCHED),
+                of_bundle(&host_mode, HOST_MODE),
+                of_bundle(&isolated, stage::PORT),
+            ];
+            measure(&clients, rounds).await
+        })
+    });
+    report::write("Signing in the sandbox", &table(&slices, rounds, &stage.release.version));
+}
+
+/// Installs a second signer beside the first, and gives its bundle.
+fn install_in_host_mode(stage: &Stage) -> Bundle {
+    let mut arguments = vec!["install".to_owned(), "--network=regtest".into(), "--instance=open".into()];
+    arguments.extend(stage.source());
+    arguments.extend([format!("--listen={}:{HOST_MODE}", stage.host.v4), "--allow=10.77.0.3".into()]);
+    let more = ["--mode=host", "--taproot-channels", "--seed-out=/root/out/open-seed", "--bundle-out=/root/out/open"];
+    stage.install_with(&arguments, &more).ok();
+    Bundle::read(&stage.host.path("/root/out/open").to_string_lossy()).expect("the bundle can be read")
+}
+
+/// All slices: of each kind, of each client, of each round.
+async fn measure(clients: &[Client; 4], rounds: usize) -> Vec<[Vec<Slice>; 4]> {
+    let mut slices: Vec<[Vec<Slice>; 4]> = Kind::ALL.map(|_| Default::default()).into();
+    for client in clients {
+        // The first call dials, and the first of a kind opens parts of the wallet.
+        for kind in Kind::ALL {
+            client.sign(kind).await.expect("a signature");
+        }
+    }
+    for round in 0..rounds {
+        for (of_kind, kind) in slices.iter_mut().zip(Kind::ALL) {
+            for turn in 0..clients.len() {
+                let which = (round + turn) % clients.len();
+                of_kind[which].push(slice(&clients[which], kind).await);
+            }
+        }
+        eprintln!("round {} of {rounds}", round + 1);
+    }
+    slices
+}
+
+async fn slice(client: &Client, kind: Kind) -> Slice {
+    let start = Instant::now();
+    let one = |client: Client| async move {
+        let mut taken = Vec::new();
+        while start.elapsed() < SLICE {
+            let asked = Instant::now();
+            client.ask(kind).await.expect("a signature");
+            taken.push(asked.elapsed());
+        }
+        taken
+    };
+    let all: Vec<_> = (0..AT_ONCE).map(|_| tokio::spawn(one(client.clone()))).collect();
+    let mut taken = Vec::new();
+    for one in all {
+        taken.extend(one.await.expect("no panic"));
+    }
+    let rate = taken.len() as f64 / start.elapsed().as_secs_f64();
+    taken.sort();
+    Slice { rate, p99: taken[taken.len() * 99 / 100].as_secs_f64() }
+}
+
+fn table(slices: &[[Vec<Slice>; 4]], rounds: usize, version: &str) -> String {
+    let mut table = format!(
+        "lnd {version} on one host, called from another network over one connection, {AT_ONCE} calls under way at a time; \
+         medians of {rounds} rounds of {:.1} s each. A ratio is the median of the ratios within each round.\n\n",
+        SLICE.as_secs_f64()
+    );
+    table += "| call | signer | per second | of the bare lnd's | p99 | of the bare lnd's |\n";
+    table += "| --- | --- | --- | --- | --- | --- |\n";
+    for (of_kind, kind) in slices.iter().zip(Kind::ALL) {
+        for (of_one, name) in of_kind.iter().zip(NAMES) {
+            let ratio = |of: fn(&Slice) -> f64| median(of_one.iter().zip(&of_kind[0]).map(|(a, b)| of(a) / of(b)));
+            let (rate, p99) = (median(of_one.iter().map(|s| s.rate)), median(of_one.iter().map(|s| s.p99)));
+            let (rates, p99s) = (ratio(|s| s.rate), ratio(|s| s.p99));
+            let (kind, p99) = (kind.name(), p99 * 1000.0);
+            let _ = writeln!(table, "| {kind} | {name} | {rate:.0} | {rates:.3} | {p99:.2} ms | {p99s:.3} |");
+        }
+    }
+    table
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
