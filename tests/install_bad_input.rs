@@ -84,6 +84,7 @@ fn bad_arguments(stage: &Stage) {
     for bad in ["journal", "bundle", "../x", "Signer"] {
         stage.assert_refused(2, bad, |args| args.push(format!("--instance={bad}")));
     }
+    stage.assert_refused(3, "Landlock ABI 99 is required", |args| args.push("--require-landlock=99".into()));
     for option in ["--seed-out", "--bundle-out"] {
         stage.assert_refused(2, "no folder /root/nowhere", |args| set(args, &format!("{option}=/root/nowhere/x")));
     }

@@ -3,10 +3,14 @@
 use crate::error::{Code, Error, Result};
 use crate::host::user::Owner;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::libc;
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::ffi::CString;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -112,8 +116,7 @@ pub fn replace(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
 /// Where something is there (it is left alone), or writing fails.
 pub fn create(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
     let aside = write_aside(path, bytes, access)?;
-    let renamed = renameat2(AT_FDCWD, &aside, AT_FDCWD, path, RenameFlags::RENAME_NOREPLACE);
-    settle(path, renamed.map_err(std::io::Error::from), &aside)
+    settle(path, rename_to_new(&aside, path), &aside)
 }
 
 /// Makes the folder `path` with `access`; its parents must exist. A folder that is there keeps its content and gets the access.
@@ -129,7 +132,7 @@ pub fn make_folder(path: &Path, access: Access) -> Result<()> {
     }
     let folder = OpenOptions::new()
         .read(true)
-        .custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
         .open(path)
         .map_err(|e| Error::new(NOT_A_FOLDER, format!("{} is not a folder: {e}", path.display())))?;
     grant(&folder, access).map_err(|e| cannot_write(path, &e))?;
@@ -150,7 +153,7 @@ pub fn make_folders(path: &Path) -> Result<()> {
 /// # Errors
 /// Where it is something else, or cannot be opened.
 pub fn open(path: &Path) -> Result<File> {
-    open_with(path, nix::libc::O_NONBLOCK)
+    open_with(path, libc::O_NONBLOCK)
 }
 
 /// Holds a plain file without opening it (open(2), `O_PATH`): to be run by whoever may not read it.
@@ -158,7 +161,9 @@ pub fn open(path: &Path) -> Result<File> {
 /// # Errors
 /// Where it is something else, or is not there.
 pub fn hold(path: &Path) -> Result<File> {
-    open_with(path, nix::libc::O_PATH)
+    // Not by std, which takes the flag for an access mode where the C library is musl.
+    let held = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+    plain(held.map(File::from).map_err(|e| cannot_read(path, &e.into()))?, path)
 }
 
 /// Opens a plain file that somebody else may have made: never through a link, never a device or a pipe.
@@ -166,18 +171,25 @@ pub fn hold(path: &Path) -> Result<File> {
 /// # Errors
 /// Where it is something else, or cannot be opened.
 pub fn open_plain(path: &Path) -> Result<File> {
-    open_with(path, nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+    open_with(path, libc::O_NOFOLLOW | libc::O_NONBLOCK)
 }
 
 fn open_with(path: &Path, flags: i32) -> Result<File> {
     let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let not_plain = || Error::new(NOT_PLAIN, format!("{} is no plain file", path.display()));
     let file = open.map_err(|e| match e.raw_os_error() {
         // A link that may not be followed (open(2), O_NOFOLLOW), and a socket.
-        Some(nix::libc::ELOOP | nix::libc::ENXIO) => not_plain(),
+        Some(libc::ELOOP | libc::ENXIO) => not_plain(path),
         _ => cannot_read(path, &e),
     })?;
-    if file.metadata().map_err(|e| cannot_read(path, &e))?.is_file() { Ok(file) } else { Err(not_plain()) }
+    plain(file, path)
+}
+
+fn plain(file: File, path: &Path) -> Result<File> {
+    if file.metadata().map_err(|e| cannot_read(path, &e))?.is_file() { Ok(file) } else { Err(not_plain(path)) }
+}
+
+fn not_plain(path: &Path) -> Error {
+    Error::new(NOT_PLAIN, format!("{} is no plain file", path.display()))
 }
 
 /// Opens `path` to append to, as a log for a program; a new one is born with `mode`.
@@ -282,6 +294,24 @@ fn write_aside(path: &Path, bytes: &[u8], access: Access) -> Result<PathBuf> {
         cannot_write(path, &e)
     })?;
     Ok(aside)
+}
+
+/// renameat2(2) with `RENAME_NOREPLACE`; nix has it for one C library alone.
+fn rename_to_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    let [from, to] = [from, to].map(|path| CString::new(path.as_os_str().as_bytes()));
+    let (from, to) = (from?, to?);
+    // SAFETY: both are strings with an end that live until the call returns; nothing is written to them.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            libc::AT_FDCWD,
+            from.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 fn settle(path: &Path, renamed: std::io::Result<()>, aside: &Path) -> Result<()> {

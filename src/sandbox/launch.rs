@@ -13,8 +13,6 @@ use nix::unistd::execveat;
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::fs::File;
-use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -79,12 +77,14 @@ impl Program {
             Error::new(NO_PROGRAM, format!("there is no program {}", Path::new(name).display()))
                 .hint("name it by its path")
         })?;
-        let file = file::hold(&path)?;
-        let interpreter = match File::open(format!("/proc/self/fd/{}", file.as_raw_fd())) {
-            Ok(readable) => elf::interpreter(&readable, &path)?,
+        let held = file::hold(&path)?;
+        let (file, interpreter) = match file::open(&path) {
+            Ok(file) => {
+                let interpreter = elf::interpreter(&file, &path)?;
+                (file, interpreter)
+            }
             // What its user may not read is taken for static; were it not, the fence would keep its interpreter out.
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => None,
-            Err(e) => return Err(Error::new(NO_PROGRAM, format!("cannot read {}: {e}", path.display()))),
+            Err(_) => (held, None),
         };
         let argv = command.into_iter().map(|arg| c_string(arg.into_vec())).collect::<Result<_>>()?;
         let env = std::env::vars_os().map(|(name, value)| c_string([name.as_bytes(), b"=", value.as_bytes()].concat()));
