@@ -135,6 +135,12 @@ fn hold_kept(user: &User) -> Vec<i32> {
     let named: BTreeSet<i32> = line.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
     assert_eq!(named.len(), 2, "{said}");
     assert_eq!(running(user.home.path()).into_iter().collect::<BTreeSet<_>>(), named);
+    // The signer is in its sandbox; the watch-only node is an ordinary one.
+    let confined = |pid: &&i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        ["NoNewPrivs:\t1\n", "Seccomp:\t2\n", "Seccomp_filters:\t3\n"].iter().all(|line| status.contains(line))
+    };
+    assert_eq!(named.iter().filter(confined).count(), 1);
     named.into_iter().collect()
 }
 
