@@ -3,7 +3,8 @@
 use crate::error::{Code, Error, Result};
 use crate::host::file::{cannot_read, parent_of, read_from};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::Mode;
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
@@ -70,12 +71,10 @@ struct Held {
 impl Held {
     fn find(folder: &Path, path: &Path) -> Result<Option<Self>> {
         let below = path.strip_prefix(folder).unwrap_or(path);
-        let mut way = OpenOptions::new();
-        way.read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_DIRECTORY);
-        let way = match way.open(folder) {
+        let way = match open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
             Ok(way) => way,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(cannot_read(folder, &e)),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(e) => return Err(cannot_read(folder, &e.into())),
         };
         let beneath =
             ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
