@@ -1,20 +1,20 @@
 //! A verified lnd: pinned releases, fetched or built from source, and never handed out unless the hash is the pinned one.
 
-mod build;
 mod download;
 mod installed;
 pub mod pins;
 pub mod policy;
 pub mod quorum;
+mod source;
 pub mod trust;
 mod unpack;
 mod verified;
 pub mod witness;
 
-pub use build::build;
 pub use installed::Installed;
 pub use policy::chain::{keep as keep_update, place_of as place_of_update};
 pub use policy::merge::Change;
+pub use source::build;
 pub use unpack::set_unpacker;
 pub use unpack::unpacker::serve as serve_unpacking;
 pub use verified::{Archive, Provenance, Verified, verify, verify_and_unpack};

@@ -1,10 +1,10 @@
 //! The three witnesses for a release, asked independently of each other: the pin, lnd's own signers, a build from source.
 
 use crate::error::{Exit, Result};
-use crate::release::build::{NO_SOURCE, build};
 use crate::release::download::{self, Fetcher};
 use crate::release::pins::{Arch, Release};
 use crate::release::quorum::papers::Papers;
+use crate::release::source::{NO_SOURCE, build};
 use crate::release::trust;
 use crate::release::verified::Provenance;
 use crate::ui;

@@ -5,8 +5,8 @@
 //! and tlog. Not noticed is a database that signs one tree for us and another one for the rest of the world.
 
 use crate::error::{Code, Error, Exit, Result};
-use crate::release::build::gomodule::{Module, Proxies};
 use crate::release::download::Fetcher;
+use crate::release::source::gomodule::{Module, Proxies};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, UnparsedPublicKey};
