@@ -1,6 +1,6 @@
 //! Servers of the test: what an attempt reaches, it reaches here, and says its name.
 
-use crate::lab::net::Peer;
+use crate::lab::net::{HOST, Peer};
 use crate::stage::Stage;
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -44,6 +45,8 @@ impl Servers {
         for (socket, mode) in SOCKETS {
             let path = stage.host.path(socket);
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("the socket's folder");
+            // What an earlier one left.
+            let _ = std::fs::remove_file(&path);
             let listener = UnixListener::bind(&path).unwrap_or_else(|e| panic!("{socket}: {e}"));
             std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("the socket's mode");
             ears.streams.push(listener);
@@ -55,8 +58,10 @@ impl Servers {
         ears.never_wait().expect("sockets that do not block");
         let (heard, over) = (Arc::<Mutex<HashSet<String>>>::default(), Arc::<AtomicBool>::default());
         let (names, end) = (Arc::clone(&heard), Arc::clone(&over));
+        let (net, word) = (Arc::clone(stage.host.net()), stage.host.path("/var/lib/lsm/signer/port"));
         let listener = std::thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {
+                call_back(net.allowed(), &word);
                 ears.hear(|name| _ = names.lock().expect("the names").insert(name));
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -70,6 +75,13 @@ impl Servers {
         std::thread::sleep(Duration::from_millis(300));
         std::mem::take(&mut *self.heard.lock().expect("the names"))
     }
+}
+
+/// Calls the port of the host that the hostile program has left word of.
+fn call_back(peer: &Peer, word: &Path) {
+    let Some(port) = std::fs::read_to_string(word).ok().and_then(|text| text.trim_end().parse().ok()) else { return };
+    let _ = std::fs::remove_file(word);
+    peer.knock(HOST.0, port, Duration::from_millis(500));
 }
 
 impl Drop for Servers {

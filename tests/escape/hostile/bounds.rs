@@ -1,6 +1,6 @@
 //! Taking all there is: processes, threads, memory, descriptors, the disk.
 
-use crate::sys::{append, c, open, sleep, sys, write};
+use crate::sys::{append, c, open, sleep, sys};
 use crate::{FOLDER, RESULT};
 
 const THREAD: usize = 0x0005_0f00; // CLONE_VM, FS, FILES, SIGHAND, THREAD, SYSVSEM

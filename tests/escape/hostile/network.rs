@@ -9,6 +9,7 @@ const INET6: usize = 10;
 const STREAM: usize = 1;
 const DATAGRAM: usize = 2;
 const RAW: usize = 3;
+const NONBLOCK: usize = 0o4000;
 const FASTOPEN: usize = 0x2000_0000;
 const PEER: &str = "peer4";
 
@@ -38,11 +39,11 @@ pub const ALL: &[Attempt] = &[
         send(w, sys!(SOCKET, INET, DATAGRAM, 136)?, &v4(w.get(PEER), w.number("far")), 0)
     }),
     user("listen on another TCP port", "said", |_| {
-        let socket = sys!(SOCKET, INET, STREAM, 0)?;
+        let socket = sys!(SOCKET, INET, STREAM | NONBLOCK, 0)?;
         bind(socket, &v4("0.0.0.0", 9735))?;
-        plain(sys!(LISTEN, socket, 1))
+        be_called(socket)
     }),
-    user("listen on any free TCP port", "said", |_| plain(sys!(LISTEN, sys!(SOCKET, INET, STREAM, 0)?, 1))),
+    user("listen on any free TCP port", "said", |_| be_called(sys!(SOCKET, INET, STREAM | NONBLOCK, 0)?)),
     user("listen on a UDP port", "said", |_| bind(sys!(SOCKET, INET, DATAGRAM, 0)?, &v4("0.0.0.0", 9735))),
     root("send an echo request (ICMP)", "said", |w| {
         let echo = [8_u8, 0, 0xf7, 0xff, 0, 0, 0, 0];
@@ -106,6 +107,21 @@ fn tell(world: &World, socket: usize, address: &[u8]) -> Tried {
 fn send(world: &World, socket: usize, address: &[u8], flags: usize) -> Tried {
     let name = format!("{}\n", world.name);
     plain(sys!(SENDTO, socket, name.as_ptr(), name.len(), flags, address.as_ptr(), address.len()))
+}
+
+/// Listens, leaves word of the port, and waits for the test's call from the allowed peer.
+fn be_called(socket: usize) -> Tried {
+    sys!(LISTEN, socket, 1)?;
+    let (mut address, mut len) = ([0_u8; 16], 16_u32);
+    sys!(GETSOCKNAME, socket, address.as_mut_ptr(), &raw mut len)?;
+    append(&format!("{FOLDER}/port"), &format!("{}\n", u16::from_be_bytes([address[2], address[3]])))?;
+    for _ in 0..150 {
+        match sys!(ACCEPT4, socket, 0, 0, 0) {
+            Ok(_) => return Ok(String::new()),
+            Err(_) => crate::sys::sleep(10),
+        }
+    }
+    Err(NOTHING)
 }
 
 fn raw(socket: usize, packet: &[u8], address: &[u8]) -> Tried {
