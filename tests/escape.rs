@@ -23,9 +23,6 @@ const THREADS: u32 = 256;
 const MEMORY: u32 = 2048 / 16;
 const DISK: u32 = 64;
 
-/// No filter of ports sees a listen without a bind; the unit's allowlist says who reaches that port.
-const LEFT_IN_HOST_MODE: &str = "listen on any free TCP port";
-
 const ENOMEM: u32 = 12;
 const EPERM: u32 = 1;
 const EAGAIN: u32 = 11;
@@ -64,7 +61,7 @@ fn a_hostile_lnd_gets_nowhere() {
     .concat();
     println!("{seen}");
     assert!(matrix.open(Layers::Both).is_empty(), "got out: {:?}", matrix.open(Layers::Both));
-    assert_eq!(host_mode.open(Layers::Both), [LEFT_IN_HOST_MODE]);
+    assert!(host_mode.open(Layers::Both).is_empty(), "got out in host mode: {:?}", host_mode.open(Layers::Both));
     assert!(matrix.counted().count() >= 50);
     for layers in [Layers::Unit, Layers::Launcher] {
         let denied = matrix.counted().count() - matrix.open(layers).len();
