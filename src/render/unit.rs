@@ -58,9 +58,9 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// True where systemd knows `PrivateTmp=disconnected` and what came with it (systemd 257's NEWS); an older one would
-    /// warn of them at every start.
-    fn has_disconnected_tmp(&self) -> bool {
+    /// True where systemd knows `ProtectControlGroups=strict` (systemd 257's NEWS); an older one would warn of it at every
+    /// start.
+    fn hides_control_groups(&self) -> bool {
         self.systemd.is_some_and(|version| version >= 257)
     }
 }
@@ -180,7 +180,7 @@ mod tests {
             render_create_drop_in(&lnd, &platform, &[]).unwrap()
         };
         for (systemd, given) in [(None, false), (Some(252), false), (Some(256), false), (Some(257), true)] {
-            assert_eq!(text(systemd).contains("PrivateTmp=disconnected"), given, "{systemd:?}");
+            assert_eq!(text(systemd).contains("ProtectControlGroups=strict"), given, "{systemd:?}");
         }
         for line in [
             "ExecPaths=/lnd /lsm /lib/a /lib/b",
