@@ -415,8 +415,8 @@ fn a_static_lsm_launches_where_nothing_else_is() {
         return lab::skip("only root can make a folder the root");
     }
     let root = Scene::make();
-    fs::copy(&lsm, root.path("lsm")).unwrap();
-    fs::copy(release.lnd(), root.path("lnd")).unwrap();
+    process::copy_program(&lsm, &root.path("lsm"));
+    process::copy_program(&release.lnd(), &root.path("lnd"));
     fs::write(root.path("policy.toml"), "read = [\"/etc/hosts\"]\n[limits]\nfiles = 64\n").unwrap();
     let mut command = Command::new("chroot");
     command.arg(root.folder.path()).args(["/lsm", "launch", "--policy", "/policy.toml", "--", "/lnd", "--version"]);

@@ -35,7 +35,7 @@ impl User {
         let kept = user.path(&release);
         fs::create_dir_all(&kept).unwrap();
         fs::copy(archive, kept.join(archive.file_name().unwrap())).unwrap();
-        fs::copy(lab::LSM, user.path("lsm")).unwrap();
+        lab::process::copy_program(Path::new(lab::LSM), &user.path("lsm"));
         if geteuid().is_root() {
             for path in ["", ".cache", ".cache/lsm", ".cache/lsm/archive", &release] {
                 chown(&user.path(path), Some(STRANGER.into()), Some(STRANGER.into())).unwrap();

@@ -168,7 +168,7 @@ impl Host {
     pub fn copy_in(&self, from: &Path, to: &str, mode: u32) {
         let to = self.path(to);
         fs::create_dir_all(to.parent().expect("a folder")).expect("the folder is made");
-        fs::copy(from, &to).unwrap_or_else(|e| panic!("{} to {}: {e}", from.display(), to.display()));
+        process::copy_program(from, &to);
         fs::set_permissions(&to, fs::Permissions::from_mode(mode)).expect("the mode is set");
     }
 

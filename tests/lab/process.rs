@@ -57,6 +57,18 @@ pub fn run(mut command: Command) -> Done {
     }
 }
 
+/// Copies a program that will be started. A process of its own does it: a descriptor open for writing that another
+/// thread's child inherits for a moment would make it busy (execve(2), ETXTBSY).
+///
+/// # Panics
+/// Where it cannot be copied.
+#[track_caller]
+pub fn copy_program(from: &Path, to: &Path) {
+    let mut copy = Command::new("cp");
+    copy.arg(from).arg(to);
+    run(copy).ok();
+}
+
 /// A program that runs until this is dropped.
 pub struct Daemon(Child);
 
