@@ -13,7 +13,7 @@ use crate::signer::macaroon::Macaroon;
 use crate::spec::Network;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const INCOMPLETE: Code = Code::usage("E-BUNDLE-001");
 const BAD_ABOUT: Code = Code::usage("E-BUNDLE-002");
@@ -36,6 +36,11 @@ const LARGEST_MEMBER: u64 = 8 << 20;
 const FORMAT: u32 = 1;
 const PRIVATE_FOLDER: Access = Access::mode(0o700);
 const PRIVATE_FILE: Access = Access::mode(0o600);
+
+/// Every file of a bundle in `folder`.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    MEMBERS.into_iter().chain([ARCHIVE]).map(|name| folder.join(name)).collect()
+}
 
 /// What a bundle says of the signer besides its credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -207,6 +207,12 @@ pub fn is_active(unit: &str) -> bool {
     asked.is_ok_and(|o| o.status.success())
 }
 
+/// True where systemd has read `unit`, or runs it.
+pub fn is_known(unit: &str) -> bool {
+    let asked = program::Program::new("systemctl").args(["show", "--property=LoadState", "--value", unit]).run();
+    asked.is_ok_and(|said| String::from_utf8_lossy(&said).trim() != "not-found") || is_active(unit)
+}
+
 /// True where systemd filters by address what `unit`, which is active, receives. It counts with the same eBPF programs: a
 /// unit that has no count has no filter (systemd.resource-control(5), `IPAccounting=` and `IPAddressAllow=`).
 pub fn filters_addresses(unit: &str) -> bool {

@@ -244,7 +244,7 @@ fn a_verified_archive_is_not_unpacked_as_another_version() {
     let version = "v0.20.0-beta".to_owned();
     let step = Step::Release { version, folder: folder.clone(), lnd_mode: 0o755, lnd_sha256: None, lncli_sha256: None };
     let mut journal = Journal::open(&dir.path().join("journal.jsonl")).unwrap();
-    let machine = Machine { archive: Some(&archive), accepted_risk: None };
+    let machine = Machine { archive: Some(&archive), ..Machine::default() };
     let error = plan::apply(&Plan { steps: vec![step] }, "test", &mut journal, &machine).unwrap_err();
     assert_eq!(error.code().id, "E-PLAN-014");
     assert!(!folder.exists());

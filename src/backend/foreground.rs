@@ -156,10 +156,12 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
             database: signer.join(format!("data/chain/bitcoin/{}/wallet.db", spec.network)),
             receipt: layout.receipt(),
             network: spec.network,
+            account: None,
         },
         Step::Start { process: layout.process(release, &conf, &outside), door: door.clone() },
         Step::Bundle {
             folder: layout.bundle(),
+            given: false,
             door,
             receipt: layout.receipt(),
             hosts: vec![spec.listen.to_string()],

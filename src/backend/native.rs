@@ -1,8 +1,10 @@
 //! The native backend: systemd units, an own user, the packet filter.
 
 mod layout;
+mod stays;
 
 pub use layout::Layout;
+pub use stays::{heir, spec_before, stays};
 
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
@@ -116,6 +118,7 @@ pub fn bundle_steps(spec: &Spec, out: &Path) -> Vec<Step> {
     let own = (out == layout.bundle()).then(|| folder("/var/lib/lsm/bundle", 0o700));
     let bundle = Step::Bundle {
         folder: out.to_owned(),
+        given: own.is_none(),
         receipt: layout.receipt(),
         hosts: spec.certificate_names().iter().map(|name| dial(name, spec.listen.port())).collect(),
         taproot_channels: spec.taproot_channels,
@@ -207,9 +210,8 @@ impl Build<'_> {
 
     /// Units, drop-ins and the packet filter, which is loaded before anything can listen.
     fn units(&self) -> Result<Vec<Step>> {
-        let mut specs: Vec<&Spec> = self.wishes.others.iter().filter(|s| s.instance != self.spec.instance).collect();
-        specs.push(self.spec);
-        specs.sort_by(|a, b| a.instance.cmp(&b.instance));
+        let others = self.wishes.others.iter().filter(|s| s.instance != self.spec.instance);
+        let specs = others.chain([self.spec]);
         let mut steps: Vec<Step> =
             UNITS.iter().map(|(name, body)| text(&unit_path(name), (*body).to_owned())).collect();
         let service = drop_in(&self.layout.service());
@@ -231,13 +233,7 @@ impl Build<'_> {
         steps.push(text(&nftables, NFTABLES_DROP_IN.to_owned()));
         let files = steps.iter().flat_map(Step::paths).collect();
         steps.push(Step::ReloadUnits { after: files });
-        steps.push(Step::Firewall {
-            unit: "lsm-firewall.service".into(),
-            link: unit_path("sysinit.target.wants/lsm-firewall.service"),
-            file: FIREWALL.into(),
-            text: render_nft(&specs)?,
-            after: vec![unit_path("lsm-firewall.service")],
-        });
+        steps.push(firewall(specs)?);
         Ok(steps)
     }
 
@@ -259,6 +255,7 @@ impl Build<'_> {
             database: self.layout.database(self.spec),
             receipt: self.layout.receipt(),
             network: self.spec.network,
+            account: Some(self.layout.user()),
         }])
     }
 
@@ -327,6 +324,19 @@ impl Build<'_> {
         };
         names.iter().map(credential).collect()
     }
+}
+
+/// The one packet filter for these signers.
+fn firewall<'a>(specs: impl Iterator<Item = &'a Spec>) -> Result<Step> {
+    let mut specs: Vec<&Spec> = specs.collect();
+    specs.sort_by(|a, b| a.instance.cmp(&b.instance));
+    Ok(Step::Firewall {
+        unit: "lsm-firewall.service".into(),
+        link: unit_path("sysinit.target.wants/lsm-firewall.service"),
+        file: FIREWALL.into(),
+        text: render_nft(&specs)?,
+        after: vec![unit_path("lsm-firewall.service")],
+    })
 }
 
 fn dial(name: &crate::spec::San, port: u16) -> String {

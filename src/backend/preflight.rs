@@ -4,7 +4,7 @@ use crate::backend::native::{Layout, Wishes, read_spec};
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts, Seen};
 use crate::host::{beneath, program};
-use crate::plan::journal::History;
+use crate::plan::History;
 use crate::plan::{Plan, SeedSink, Step};
 use crate::spec::Spec;
 use std::path::Path;

@@ -2,7 +2,8 @@
 
 use crate::backend::native::{self, Layout};
 use crate::bundle::Bundle;
-use crate::cli::{Common, MachineArgs, install};
+use crate::cli::Common;
+use crate::cli::machine::{self, MachineArgs};
 use crate::error::Result;
 use crate::plan::{self, Machine, Plan};
 use crate::spec::Network;
@@ -12,6 +13,9 @@ use clap::{Args, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
 use time::OffsetDateTime;
+
+/// Under which name the journal has these plans.
+const EXPORT: &str = "bundle export";
 
 /// What to do with a bundle.
 #[derive(Debug, Subcommand)]
@@ -79,15 +83,17 @@ pub(super) fn run(verb: BundleVerb, common: &Common) -> Result<()> {
 fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     let layout = Layout::new(&common.instance);
     let spec = native::read_spec(&layout.spec())?;
-    let out = args.out.as_deref().map_or_else(|| Ok(layout.bundle()), install::absolute)?;
+    let out = args.out.as_deref().map_or_else(|| Ok(layout.bundle()), machine::absolute)?;
     let plan = Plan { steps: native::bundle_steps(&spec, &out) };
     if args.machine.dry_run {
-        install::show_plan(&plan);
+        machine::show_plan(&plan);
         return Ok(());
     }
-    install::consent(&args.machine, &plan)?;
-    let mut journal = install::open_journal(&layout)?;
-    plan::apply(&plan, "bundle export", &mut journal, &Machine::default())?;
+    machine::consent(&args.machine, &plan)?;
+    let mut journal = machine::open_journal(&layout)?;
+    machine::admit(journal.history(), EXPORT)?;
+    let stays = native::stays(&common.instance, Some(&spec))?;
+    plan::carry_out(&plan, EXPORT, &mut journal, &Machine::default(), &stays)?;
     if ui::voice().json {
         say!("{}", serde_json::json!({"bundle": out}));
     } else {

@@ -2,15 +2,15 @@
 
 use crate::backend::native::{self, Layout, Wishes};
 use crate::backend::preflight;
+use crate::cli::Common;
+use crate::cli::machine::{self, MachineArgs, absolute, consent, open_journal, show_plan};
 use crate::cli::release::QUORUM_HELP;
-use crate::cli::{Common, MachineArgs};
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts};
-use crate::host::file::{self, Access};
+use crate::host::file;
 use crate::host::process;
-use crate::host::user::Owner;
-use crate::plan::journal::History;
-use crate::plan::{self, Journal, Machine, Plan, SeedSink, Step};
+use crate::plan::prior::{Prior, Thing};
+use crate::plan::{self, History, Machine, Plan, SeedSink, Step};
 use crate::release::pins::{self, Arch, Release};
 use crate::release::quorum::parse_needed;
 use crate::release::{self, Archive, Installed, Provenance, Verified};
@@ -27,7 +27,6 @@ use std::str::FromStr;
 const NO_SEED_SINK: Code = Code::usage("E-INSTALL-006");
 const OTHER_NETWORK: Code = Code::refused("E-INSTALL-009");
 const FEWER_SIGNED: Code = Code::unverified("E-INSTALL-014");
-const BAD_PATH: Code = Code::usage("E-INSTALL-013");
 
 /// The options of `lsm install`.
 #[derive(Debug, Args)]
@@ -85,6 +84,9 @@ pub struct Options {
     accept_risk: Option<String>,
     #[arg(long, value_name = "N", conflicts_with = "source", value_parser = parse_needed, help = QUORUM_HELP)]
     quorum: Option<usize>,
+    /// Where a step fails, leave what was done before it, for the same command to go on with
+    #[arg(long)]
+    keep_going: bool,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -134,6 +136,8 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     if !options.machine.yes {
         terminal::require()?;
     }
+    let cache = release::default_cache()?;
+    let made = !file::is_there(&cache)?;
     let archive = options.archive(&look)?;
     consent(&options.machine, &look.plan)?;
     clean_up_when_interrupted(&look.plan)?;
@@ -141,9 +145,21 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     // Until the lock was taken another lsm may have been at work, on this signer or on one that shares its filter.
     let look = Look::take(options, &common.instance)?;
     look.check(options)?;
-    let machine = Machine { archive: archive.as_ref(), accepted_risk: options.accept_risk.as_deref() };
-    plan::apply(&look.plan, VERB, &mut journal, &machine)
-        .map_err(|e| e.hint_if_none("mend it and run the same command again: it goes on where it stopped"))?;
+    machine::admit(journal.history(), VERB)?;
+    let mut stays = native::stays(&common.instance, native::read_spec(&look.layout.spec()).ok().as_ref())?;
+    let machine = Machine {
+        archive: archive.as_ref(),
+        accepted_risk: options.accept_risk.as_deref(),
+        made: if made { vec![Prior::no_tree(&cache)] } else { vec![] },
+    };
+    // What was fetched or built is of use to the next try.
+    stays.shared.insert(Thing::Tree(cache));
+    if options.keep_going {
+        plan::apply(&look.plan, VERB, &mut journal, &machine)
+            .map_err(|e| e.hint_if_none("mend it and run the same command again: it goes on where it stopped"))?;
+    } else {
+        plan::carry_out(&look.plan, VERB, &mut journal, &machine, &stays)?;
+    }
     finish(&look, true)
 }
 
@@ -175,7 +191,7 @@ impl Look {
         let wanted = native::steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts)?;
         let facts = plan::observe(facts, &wanted);
         let history = History::read(&layout.journal())?;
-        let plan = plan::make_plan(wanted, &facts, history.is_unfinished(VERB));
+        let plan = plan::make_plan(wanted, &facts, history.unfinished().is_some_and(|record| record.verb == VERB));
         Ok(Self { spec, release, layout, wishes, facts, history, plan })
     }
 
@@ -291,44 +307,6 @@ impl Options {
     }
 }
 
-pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
-    // Also where the option was given long ago and the bundle is exported again.
-    if plan.steps.iter().any(|step| matches!(step, Step::Bundle { taproot_channels: true, .. })) {
-        ui::note(
-            "warning: with --taproot-channels whoever holds the bundle can compute private keys of the signer (MuSig2); see SECURITY.md",
-        );
-    }
-    if machine.yes {
-        return Ok(());
-    }
-    for step in &plan.steps {
-        ui::note(&format!("  {}", step.describe()));
-    }
-    terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))
-}
-
-pub(super) fn open_journal(layout: &Layout) -> Result<Journal> {
-    let path = layout.journal();
-    file::make_folder(Path::new("/var/lib/lsm"), Access::owned(0o711, Owner::ROOT))?;
-    // Root's, whoever it was made for: who can write here can tell lsm what it did.
-    let folder = path.parent().unwrap_or(Path::new("/var/lib/lsm/journal"));
-    file::make_folder(folder, Access::owned(0o700, Owner::ROOT))?;
-    Journal::open(&path)
-}
-
-pub(super) fn show_plan(plan: &Plan) {
-    if ui::voice().json {
-        say!("{}", json!(plan));
-        return;
-    }
-    if plan.is_empty() {
-        say!("nothing to do: the signer is as wanted");
-    }
-    for step in &plan.steps {
-        say!("{}", step.describe());
-    }
-}
-
 fn finish(look: &Look, changed: bool) -> Result<()> {
     let (spec, wishes, layout) = (&look.spec, &look.wishes, &look.layout);
     let identity = if wishes.no_wallet { None } else { Some(plan::read_receipt(&layout.receipt())?.identity_pubkey) };
@@ -362,11 +340,4 @@ fn allowed(spec: &Spec) -> String {
         [] => "nobody yet (--allow)".to_owned(),
         nets => nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     }
-}
-
-pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
-    let bad = |e| Error::new(BAD_PATH, format!("{} is no path: {e}", path.display()));
-    let path = std::path::absolute(path).map_err(bad)?;
-    preflight::check_place(&path)?;
-    Ok(path)
 }

@@ -3,11 +3,13 @@
 mod bundle;
 mod install;
 mod launch;
+mod machine;
 mod man;
 mod ready;
 mod release;
 mod status;
 mod trial;
+mod undo;
 mod unpack;
 mod update;
 mod watch_only;
@@ -57,6 +59,10 @@ pub enum Verb {
     Release(release::Verb),
     /// Turn this host into a signer; run again, bring it back to what is wanted
     Install(Box<install::Options>),
+    /// Take a signer away: this host as it was before; the wallet stays, with its user and its password
+    Uninstall(undo::UninstallOptions),
+    /// Undo the last change: a finished one, or one that was cut off
+    Rollback(undo::RollbackOptions),
     /// Export, show or import a signer's credentials bundle
     #[command(subcommand)]
     Bundle(bundle::BundleVerb),
@@ -83,17 +89,6 @@ pub enum Verb {
     Launch(launch::Options),
 }
 
-/// What every verb understands that changes the machine.
-#[derive(Debug, Clone, Args)]
-pub struct MachineArgs {
-    /// Show what would be done and change nothing; needs no root
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do it without asking
-    #[arg(long)]
-    pub yes: bool,
-}
-
 /// Runs what the command line asks for, and says how the process ends.
 ///
 /// # Errors
@@ -106,6 +101,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Trial(options) => trial::run(&options)?,
         Verb::Release(verb) => return release::run(verb),
         Verb::Install(options) => install::run(&options, &cli.common)?,
+        Verb::Uninstall(options) => undo::uninstall(&options, &cli.common)?,
+        Verb::Rollback(options) => undo::rollback(&options, &cli.common)?,
         Verb::Bundle(verb) => bundle::run(verb, &cli.common)?,
         Verb::WatchOnly(verb) => watch_only::run(verb)?,
         Verb::Completions { shell } => {

@@ -1,7 +1,8 @@
 //! `lsm release`: known versions of lnd, fetched, built from source, verified.
 
 use crate::backend::native;
-use crate::cli::{MachineArgs, update};
+use crate::cli::machine::MachineArgs;
+use crate::cli::update;
 use crate::error::{Exit, Result};
 use crate::host::draft::Durable;
 use crate::release::pins::{self, Arch, Origin, Pin, Release};

@@ -73,7 +73,7 @@ fn raise_signer(spec: &Spec, release: &'static Release, layout: &Layout) -> Resu
     let archive =
         if unpacks(&plan) { Some(release::obtain(release, arch, &release::default_cache()?, None)?) } else { None };
     let mut journal = Journal::open(&layout.journal())?;
-    plan::apply(&plan, "trial", &mut journal, &Machine { archive: archive.as_ref(), accepted_risk: None })?;
+    plan::apply(&plan, "trial", &mut journal, &Machine { archive: archive.as_ref(), ..Machine::default() })?;
     Ok(archive)
 }
 

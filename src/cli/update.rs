@@ -1,6 +1,6 @@
 //! `lsm release update`: shows what a signed update changes, asks, and keeps it.
 
-use crate::cli::MachineArgs;
+use crate::cli::machine::MachineArgs;
 use crate::error::Result;
 use crate::release::policy::update::{self, Accepted, Signed};
 use crate::release::{self, Change, pins, trust};

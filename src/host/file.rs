@@ -130,13 +130,20 @@ pub fn make_folder(path: &Path, access: Access) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
         Err(e) => return Err(cannot_write(path, &e)),
     }
-    let folder = OpenOptions::new()
+    grant(&open_folder(path)?, access).map_err(|e| cannot_write(path, &e))?;
+    sync_folder_of(path)
+}
+
+/// Opens a folder, through no link.
+///
+/// # Errors
+/// Where it is none.
+pub fn open_folder(path: &Path) -> Result<File> {
+    OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
         .open(path)
-        .map_err(|e| Error::new(NOT_A_FOLDER, format!("{} is not a folder: {e}", path.display())))?;
-    grant(&folder, access).map_err(|e| cannot_write(path, &e))?;
-    sync_folder_of(path)
+        .map_err(|e| Error::new(NOT_A_FOLDER, format!("{} is not a folder: {e}", path.display())))
 }
 
 /// Makes the folder `path` and its parents where they are missing: 0755, less the umask.
@@ -240,6 +247,28 @@ pub fn remove_socket(path: &Path) -> Result<bool> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
         Err(e) => Err(cannot_read(path, &e)),
     }
+}
+
+/// Removes a folder that is empty; true where it is gone by that. One with something in it stays.
+///
+/// # Errors
+/// Where it is empty and cannot be removed.
+pub fn remove_folder(path: &Path) -> Result<bool> {
+    match unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
+        Ok(()) => sync_folder_of(path).map(|()| true),
+        Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST) => Ok(false),
+        Err(e) => Err(cannot_write(path, &e.into())),
+    }
+}
+
+/// Puts a symbolic link to `target` at `path`, replacing what was there.
+///
+/// # Errors
+/// Where it cannot be made; what was at `path` is then untouched.
+pub fn replace_link(path: &Path, target: &Path) -> Result<()> {
+    let aside = aside_name(parent_of(path), path);
+    std::os::unix::fs::symlink(target, &aside).map_err(|e| cannot_write(path, &e))?;
+    settle(path, std::fs::rename(&aside, path), &aside)
 }
 
 /// Removes a folder and all that is in it (links are not followed); true where there was one.

@@ -1,11 +1,14 @@
 //! The only place that writes files, changes owners or starts programs.
 
+pub mod account;
 pub mod beneath;
 pub mod credential;
 pub mod draft;
 pub mod file;
+pub mod kept;
 pub mod lock;
 pub mod process;
 pub mod program;
 pub mod tree;
 pub mod user;
+pub mod xattrs;

@@ -1,10 +1,37 @@
 //! The one interpreter: it performs a plan step by step, and says so in the journal before and after each.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::plan::history::ROLLBACK;
 use crate::plan::journal::{Event, Journal};
 use crate::plan::perform::{Machine, perform};
 use crate::plan::planner::Plan;
+use crate::plan::undo::{Stays, undo_last};
+use crate::ui;
 use crate::ui::progress::Progress;
+
+/// Performs `plan`, which `verb` made; where a step fails, the steps before it are undone.
+///
+/// # Errors
+/// That of the step that failed; the hint says whether all is as it was.
+pub fn carry_out(plan: &Plan, verb: &str, journal: &mut Journal, machine: &Machine<'_>, stays: &Stays) -> Result<()> {
+    let Err(error) = apply(plan, verb, journal, machine) else { return Ok(()) };
+    ui::note(&format!("{}; undoing what was done", error.cause()));
+    Err(match go_back(journal, stays) {
+        Ok(()) => error.hint_if_none("what was done before was undone; mend it and run the same command again"),
+        Err(second) => {
+            let hint = format!("and undoing it failed: {second}; mend that, then run: lsm rollback");
+            Error::new(error.code(), error.cause()).hint(hint).because(error)
+        }
+    })
+}
+
+fn go_back(journal: &mut Journal, stays: &Stays) -> Result<()> {
+    let Some(undo) = undo_last(journal.history(), stays)? else { return Ok(()) };
+    undo.foreign
+        .iter()
+        .for_each(|kept| ui::note(&format!("somebody else changed it, so it is left: {:?}", kept.thing())));
+    apply_all(&undo.plan, ROLLBACK, journal, &Machine::default())
+}
 
 /// Performs `plan`, which `verb` made. Stops at the first step that fails; run again, the verb goes on from there.
 ///
@@ -14,7 +41,15 @@ pub fn apply(plan: &Plan, verb: &str, journal: &mut Journal, machine: &Machine<'
     if plan.is_empty() {
         return Ok(());
     }
-    journal.begin(verb, plan.steps.len(), machine.accepted_risk)?;
+    apply_all(plan, verb, journal, machine)
+}
+
+/// Also says of an empty plan that it began and ended: an undoing with nothing to do is one.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_all(plan: &Plan, verb: &str, journal: &mut Journal, machine: &Machine<'_>) -> Result<()> {
+    journal.begin(verb, plan.steps.len(), machine.accepted_risk, machine.made.clone())?;
     for (place, step) in plan.steps.iter().enumerate() {
         let shown = Progress::new(&step.describe(), None);
         journal.intend(place, step)?;
@@ -22,8 +57,8 @@ pub fn apply(plan: &Plan, verb: &str, journal: &mut Journal, machine: &Machine<'
             journal.write(Event::Failed { step: place, code: error.code().id.to_owned() })?;
             return Err(error);
         }
-        journal.write(Event::Done { step: place })?;
+        journal.finish(place, step)?;
         tracing::info!(step = place, "{}", step.describe());
     }
-    journal.write(Event::End)
+    journal.end()
 }

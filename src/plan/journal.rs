@@ -1,12 +1,18 @@
 //! The journal: one JSON line before and one after every step, fsynced, so that the next command knows what happened.
 
 use crate::error::{Code, Error, Result};
-use crate::facts::{self, Seen, look};
+use crate::facts::Seen;
+use crate::facts::look;
 use crate::host::file;
+use crate::host::kept::Kept;
 use crate::host::lock::Lock;
+use crate::plan::history::History;
+use crate::plan::prior::Prior;
 use crate::plan::step::Step;
+use nix::fcntl::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,10 +22,12 @@ const CANNOT_WRITE: Code = Code::lacking("E-PLAN-001");
 const BUSY: Code = Code::refused("E-PLAN-002");
 const BROKEN: Code = Code::refused("E-PLAN-003");
 
-/// The schema of the lines; a reader refuses a newer one.
-const SCHEMA: u32 = 1;
+/// The schema of the lines; a reader refuses a newer one. 2: things that are no paths, and the bytes of what was there.
+pub const SCHEMA: u32 = 2;
 /// The largest journal that is read, in bytes: some thousand installs.
 const LIMIT: u64 = 64 << 20;
+/// What a plan and its undoing write at most, in bytes: reserved before the first step, for a disk that it fills.
+const RESERVE: i64 = 1 << 20;
 
 /// One line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +54,9 @@ pub enum Event {
         /// The version of lnd whose risk the operator accepted by name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         accepted_risk: Option<String>,
+        /// What the verb made before its first step, and was not there before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        made: Vec<Prior>,
     },
     /// An lnd is about to be unpacked: what it is and how lsm knows.
     Evidence {
@@ -58,7 +69,7 @@ pub enum Event {
         step: usize,
         /// The step itself; texts stand as hashes, secrets as references.
         what: Value,
-        /// What was at its paths before.
+        /// What everything was that it may change.
         prior: Vec<Prior>,
     },
     /// The seed is about to be written to a file: only a file with this hash may ever be replaced by another seed.
@@ -77,6 +88,9 @@ pub enum Event {
     Done {
         /// Its place.
         step: usize,
+        /// What everything is now that it may have changed.
+        #[serde(default)]
+        left: Vec<Prior>,
     },
     /// A step failed.
     Failed {
@@ -87,94 +101,18 @@ pub enum Event {
     },
     /// Every step is done.
     End,
-}
-
-/// What was at a path before a step.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Prior {
-    /// The path.
-    pub path: PathBuf,
-    /// `absent`, `file`, `folder` or `other`.
-    pub was: String,
-    /// Permission bits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<u32>,
-    /// Owner's number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
-    /// Group's number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gid: Option<u32>,
-    /// Its hash.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
-}
-
-impl Prior {
-    fn of(path: PathBuf) -> Self {
-        let (was, mode, uid, gid, sha256) = match look(&path) {
-            Seen::Absent | Seen::Hidden => ("absent", None, None, None, None),
-            Seen::File { mode, uid, gid, sha256 } => ("file", Some(mode), Some(uid), Some(gid), sha256),
-            Seen::Folder { mode, uid, gid } => ("folder", Some(mode), Some(uid), Some(gid), None),
-            Seen::Other => ("other", None, None, None, None),
-        };
-        Self { path, was: was.to_owned(), mode, uid, gid, sha256 }
-    }
-}
-
-/// What a journal says happened.
-#[derive(Debug, Default)]
-pub struct History(Vec<Line>);
-
-impl History {
-    /// Reads the journal at `path`; where there is none, or this user may not look, nothing happened.
-    ///
-    /// # Errors
-    /// Where it cannot be read or is from a newer lsm.
-    pub fn read(path: &Path) -> Result<Self> {
-        match look(path) {
-            Seen::Absent | Seen::Hidden | Seen::File { sha256: None, .. } => Ok(Self::default()),
-            _ => Ok(Self::parse(&file::read(path, LIMIT)?)?.0),
-        }
-    }
-
-    /// The lines, and the length in bytes of the whole ones: a last line that a crash cut off did not begin.
-    fn parse(bytes: &[u8]) -> Result<(Self, usize)> {
-        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
-        let lines = bytes[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty());
-        Ok((Self(lines.map(parse_line).collect::<Result<_>>()?), whole))
-    }
-
-    /// True where the last plan of `verb` did not come to its end.
-    pub fn is_unfinished(&self, verb: &str) -> bool {
-        let begins = |line: &Line| matches!(&line.event, Event::Begin { verb: v, .. } if v == verb);
-        let Some(begin) = self.0.iter().rposition(begins) else { return false };
-        let mut after = self.0[begin + 1..].iter().take_while(|line| !matches!(line.event, Event::Begin { .. }));
-        !after.any(|line| matches!(line.event, Event::End))
-    }
-
-    /// True where the words of a seed for this wallet were kept by the operator.
-    pub fn kept_seed(&self) -> bool {
-        self.seed_kept_at().is_some()
-    }
-
-    /// When the last seed was kept, in unix seconds.
-    pub fn seed_kept_at(&self) -> Option<u64> {
-        self.0.iter().rev().find(|line| matches!(line.event, Event::SeedKept { .. })).map(|line| line.at)
-    }
-
-    /// The hash of the last seed that was to be written to `path` for this wallet.
-    pub fn seed_written_to(&self, path: &Path) -> Option<&str> {
-        self.0.iter().rev().find_map(|line| match &line.event {
-            Event::SeedWriting { file, sha256 } if file == path => Some(sha256.as_str()),
-            _ => None,
-        })
-    }
-
-    /// True where what is at `path` is, byte for byte, the last seed that was written there for this wallet.
-    pub fn is_own_seed(&self, path: &Path) -> bool {
-        self.seed_written_to(path).is_some_and(|written| facts::hash(path).as_deref() == Some(written))
-    }
+    /// What another signer's journal knew of a thing that both need, handed on when that signer went.
+    Inherit {
+        /// Since when it is lsm's, in seconds since 1970.
+        since: u64,
+        /// What was there before.
+        prior: Prior,
+    },
+    /// A thing that lsm no longer answers for: somebody else changed it.
+    LetGo {
+        /// What it was before lsm.
+        prior: Prior,
+    },
 }
 
 /// The journal of one instance, open to write. Who opens it holds the lock under which the machine is changed.
@@ -183,6 +121,7 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     history: History,
+    kept: Kept,
     _lock: Lock,
 }
 
@@ -197,16 +136,8 @@ impl Journal {
             Error::new(BUSY, "another lsm is at work on this machine")
                 .hint("wait until it is done; nothing was changed")
         })?;
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-        let file = options.open(path).map_err(|e| cannot_write(path, &e))?;
-        file::sync_folder_of(path)?;
-        let bytes = file::read(path, LIMIT)?;
-        let (history, whole) = History::parse(&bytes)?;
-        if whole < bytes.len() {
-            file.set_len(whole as u64).map_err(|e| cannot_write(path, &e))?;
-        }
-        Ok(Self { file, path: path.to_owned(), history, _lock: lock })
+        let (file, history) = open(path)?;
+        Ok(Self { file, path: path.to_owned(), history, kept: Kept::new(kept_beside(path)), _lock: lock })
     }
 
     /// What happened so far.
@@ -214,21 +145,95 @@ impl Journal {
         &self.history
     }
 
-    /// Begins a plan; `accepted_risk` is the version of lnd whose risk the operator accepted.
-    ///
-    /// # Errors
-    /// As [`Journal::write`].
-    pub fn begin(&mut self, verb: &str, steps: usize, accepted_risk: Option<&str>) -> Result<()> {
-        self.write(Event::Begin { verb: verb.to_owned(), steps, accepted_risk: accepted_risk.map(str::to_owned) })
+    /// Where the bytes are of what was replaced.
+    pub(super) fn kept(&self) -> &Kept {
+        &self.kept
     }
 
-    /// Says what is about to be done, with what is at its paths now.
+    /// Begins a plan; `accepted_risk` is the version of lnd whose risk the operator accepted, `made` what was made for it
+    /// already. What was kept for plans that cannot be undone any more goes.
     ///
     /// # Errors
     /// As [`Journal::write`].
+    pub fn begin(&mut self, verb: &str, steps: usize, accepted_risk: Option<&str>, made: Vec<Prior>) -> Result<()> {
+        let accepted_risk = accepted_risk.map(str::to_owned);
+        self.kept.prune(&self.history.kept())?;
+        // Where the file system cannot, or has not so much, every line is on its own.
+        let end = self.length()?;
+        let _ = fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, end.cast_signed(), RESERVE);
+        self.write(Event::Begin { verb: verb.to_owned(), steps, accepted_risk, made })
+    }
+
+    /// Says what is about to be done, with what is there now; what is about to be replaced is kept.
+    ///
+    /// # Errors
+    /// As [`Journal::write`], and where something cannot be kept.
     pub fn intend(&mut self, place: usize, step: &Step) -> Result<()> {
         let what = serde_json::to_value(step).unwrap_or_else(|_| json!({"kind": "unknown"}));
-        self.write(Event::Intent { step: place, what, prior: step.paths().into_iter().map(Prior::of).collect() })
+        let prior = step.touches().iter().map(|thing| Prior::capture(thing, &self.kept)).collect::<Result<_>>()?;
+        self.write(Event::Intent { step: place, what, prior })
+    }
+
+    /// Says that a step is done, with what is there now.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn finish(&mut self, place: usize, step: &Step) -> Result<()> {
+        let left = step.touches().iter().map(Prior::observe).collect::<Result<_>>()?;
+        self.write(Event::Done { step: place, left })
+    }
+
+    /// Ends a plan.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn end(&mut self) -> Result<()> {
+        self.write(Event::End)?;
+        // Gives back what was reserved behind the end.
+        let end = self.length()?;
+        self.file.set_len(end).map_err(|e| cannot_write(&self.path, &e))
+    }
+
+    /// Hands what is known of `things`, each with since when and what it was, to the journal of another signer, which
+    /// needs them; then this one no longer answers for them.
+    ///
+    /// # Errors
+    /// Where either journal cannot be written.
+    pub fn hand_on(&mut self, heir: &Path, things: &[(u64, Prior)]) -> Result<()> {
+        let (file, history) = open(heir)?;
+        let mut lines = Lines { file: &file, path: heir };
+        let theirs = Kept::new(kept_beside(heir));
+        for (since, prior) in things {
+            if !history.has_inherited(*since, prior) {
+                let prior = prior.moved(&self.kept, &theirs)?;
+                lines.append(&Line { v: SCHEMA, at: now(), event: Event::Inherit { since: *since, prior } })?;
+            }
+        }
+        let priors: Vec<Prior> = things.iter().map(|(_, prior)| prior.clone()).collect();
+        self.let_go(&priors)
+    }
+
+    /// No longer answers for these things.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn let_go(&mut self, things: &[Prior]) -> Result<()> {
+        things.iter().try_for_each(|prior| self.write(Event::LetGo { prior: prior.clone() }))
+    }
+
+    /// Removes a journal that answers for nothing any more, with its lock where it was the last.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn retire(self) -> Result<()> {
+        self.kept.prune(&BTreeSet::new())?;
+        file::remove(&self.path)?;
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let others = std::fs::read_dir(folder).map_err(|e| cannot_write(folder, &e))?;
+        if others.flatten().all(|entry| entry.file_name() == "lock") {
+            file::remove_tree(folder)?;
+        }
+        Ok(())
     }
 
     /// Appends one line and waits until the disk has it.
@@ -237,18 +242,68 @@ impl Journal {
     /// Where it cannot be written or synced; of a line that does not fit nothing stays.
     pub fn write(&mut self, event: Event) -> Result<()> {
         let line = Line { v: SCHEMA, at: now(), event };
-        let mut text = serde_json::to_vec(&line)
-            .map_err(|e| Error::new(CANNOT_WRITE, "a step cannot be journalled").because(e))?;
+        Lines { file: &self.file, path: &self.path }.append(&line)?;
+        self.history.push(line);
+        Ok(())
+    }
+
+    fn length(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(|e| cannot_write(&self.path, &e))?.len())
+    }
+}
+
+/// A journal's file, to append to.
+struct Lines<'a> {
+    file: &'a File,
+    path: &'a Path,
+}
+
+impl Lines<'_> {
+    fn append(&mut self, line: &Line) -> Result<()> {
+        let mut text =
+            serde_json::to_vec(line).map_err(|e| Error::new(CANNOT_WRITE, "a step cannot be journalled").because(e))?;
         text.push(b'\n');
-        let before = self.file.metadata().map_err(|e| cannot_write(&self.path, &e))?.len();
+        let before = self.file.metadata().map_err(|e| cannot_write(self.path, &e))?.len();
         if let Err(e) = self.file.write_all(&text).and_then(|()| self.file.sync_data()) {
             // Half a line would spoil the next one; where even this fails, the reader drops it.
             let _ = self.file.set_len(before);
-            return Err(cannot_write(&self.path, &e));
+            return Err(cannot_write(self.path, &e));
         }
-        self.history.0.push(line);
         Ok(())
     }
+}
+
+impl History {
+    /// Reads the journal at `path`; where there is none, or this user may not look, nothing happened.
+    ///
+    /// # Errors
+    /// Where it cannot be read or is from a newer lsm.
+    pub fn read(path: &Path) -> Result<Self> {
+        match look(path) {
+            Seen::Absent | Seen::Hidden | Seen::File { sha256: None, .. } => Ok(Self::default()),
+            _ => Ok(parse(&file::read(path, LIMIT)?)?.0),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<(File, History)> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    let file = options.open(path).map_err(|e| cannot_write(path, &e))?;
+    file::sync_folder_of(path)?;
+    let bytes = file::read(path, LIMIT)?;
+    let (history, whole) = parse(&bytes)?;
+    if whole < bytes.len() {
+        file.set_len(whole as u64).map_err(|e| cannot_write(path, &e))?;
+    }
+    Ok((file, history))
+}
+
+/// The lines, and the length in bytes of the whole ones: a last line that a crash cut off did not begin.
+fn parse(bytes: &[u8]) -> Result<(History, usize)> {
+    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+    let lines = bytes[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty());
+    Ok((History::new(lines.map(parse_line).collect::<Result<_>>()?), whole))
 }
 
 fn parse_line(line: &[u8]) -> Result<Line> {
@@ -266,6 +321,11 @@ struct Schema {
     v: u32,
 }
 
+/// Where the bytes are that the journal at `path` kept.
+pub fn kept_beside(path: &Path) -> PathBuf {
+    path.with_extension("kept")
+}
+
 fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |d| d.as_secs())
@@ -278,6 +338,7 @@ fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts;
     use std::os::unix::fs::MetadataExt;
 
     fn place() -> (tempfile::TempDir, PathBuf) {
@@ -290,29 +351,17 @@ mod tests {
     fn a_torn_last_line_is_dropped_and_the_plan_known_to_be_unfinished() {
         let (_folder, path) = place();
         let mut journal = Journal::open(&path).unwrap();
-        journal.begin("install", 1, None).unwrap();
+        journal.begin("install", 1, None, vec![]).unwrap();
         journal.write(Event::SeedKept { file: Some("/s".into()) }).unwrap();
         drop(journal);
         let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
         torn.write_all(b"{\"v\":1,\"at\":1,\"ev").unwrap();
         let mut journal = Journal::open(&path).unwrap();
-        assert!(journal.history().is_unfinished("install") && journal.history().kept_seed());
-        journal.write(Event::End).unwrap();
+        assert!(journal.history().unfinished().is_some() && journal.history().kept_seed());
+        journal.end().unwrap();
         drop(journal);
-        assert!(!History::read(&path).unwrap().is_unfinished("install"));
+        assert!(History::read(&path).unwrap().unfinished().is_none());
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn another_verbs_failure_does_not_make_an_install_unfinished() {
-        let (_folder, path) = place();
-        let mut journal = Journal::open(&path).unwrap();
-        journal.begin("install", 0, Some("v1")).unwrap();
-        journal.write(Event::End).unwrap();
-        journal.begin("bundle export", 1, None).unwrap();
-        journal.write(Event::Failed { step: 0, code: "E-X-001".into() }).unwrap();
-        assert!(!journal.history().is_unfinished("install"));
-        assert!(journal.history().is_unfinished("bundle export"));
     }
 
     #[test]
@@ -339,7 +388,18 @@ mod tests {
     #[test]
     fn a_newer_schema_is_refused_whatever_else_it_says() {
         let (_folder, path) = place();
-        std::fs::write(&path, "{\"v\":2,\"when\":1}\n").unwrap();
+        std::fs::write(&path, format!("{{\"v\":{},\"when\":1}}\n", SCHEMA + 1)).unwrap();
         assert_eq!(Journal::open(&path).unwrap_err().cause(), "the journal was written by a newer lsm");
+    }
+
+    #[test]
+    fn a_journal_that_answers_for_nothing_goes_with_all_that_it_kept() {
+        let (folder, _) = place();
+        let path = folder.path().join("journal/j.jsonl");
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        let journal = Journal::open(&path).unwrap();
+        journal.kept().keep_bytes(b"old").unwrap();
+        journal.retire().unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -1,12 +1,16 @@
 //! The one way in which the machine is changed: a Plan of Steps, applied by one interpreter, journalled around each.
 
 pub mod apply;
+pub mod history;
 pub mod journal;
 mod perform;
 pub mod planner;
+pub mod prior;
 pub mod step;
+pub mod undo;
 
-pub use apply::apply;
+pub use apply::{apply, apply_all, carry_out};
+pub use history::History;
 pub use journal::Journal;
 pub use perform::{Machine, Receipt, open, open_as_admin, read_password, read_receipt, stop};
 pub use planner::{Plan, make_plan, observe};

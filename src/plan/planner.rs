@@ -85,7 +85,7 @@ impl Judge<'_> {
             Step::Service { unit, link, after } => self.runs(unit, link, after, changed),
             Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
-            Step::Start { .. } => false,
+            Step::Start { .. } | Step::Restore { .. } => false,
             Step::Bundle { folder, after, .. } => {
                 self.is_there(&folder.join("bundle.json")) && !self.follows(after, changed)
             }

@@ -1,6 +1,10 @@
 //! What a plan is made of. A step's description, its dry run and its effect come from the same value.
 
+mod describe;
+mod reach;
+
 use crate::host::credential::Keep;
+use crate::plan::prior::Prior;
 use crate::spec::{Network, San};
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -196,6 +200,9 @@ pub enum Step {
         receipt: PathBuf,
         /// The network, which the receipt names.
         network: Network,
+        /// The user whose it is, where it has one of its own.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        account: Option<String>,
     },
     /// A unit is enabled and runs, with what the files in `after` now say.
     Service {
@@ -213,6 +220,11 @@ pub enum Step {
         /// The link that enables it.
         link: PathBuf,
     },
+    /// Something is again what it was.
+    Restore {
+        /// What it was.
+        to: Prior,
+    },
     /// lnd as a process.
     Start {
         /// The process.
@@ -224,6 +236,8 @@ pub enum Step {
     Bundle {
         /// Its folder.
         folder: PathBuf,
+        /// The operator named the folder: nothing there is ever taken back.
+        given: bool,
         /// How the signer is reached.
         door: Door,
         /// The wallet's receipt.
@@ -235,96 +249,6 @@ pub enum Step {
         /// The files whose change asks for another bundle.
         after: Vec<PathBuf>,
     },
-}
-
-impl Step {
-    /// What it does, in the words of the dry run and of the progress line.
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Folder { path, access } => format!("make the folder {} ({})", path.display(), shown(access)),
-            Self::Text { path, access, .. } => format!("write {} ({})", path.display(), shown(access)),
-            Self::Lsm { path, .. } => format!("copy lsm to {}", path.display()),
-            Self::Release { version, folder, .. } => {
-                format!("unpack the verified lnd {version} to {}", folder.display())
-            }
-            Self::Users { names, .. } => format!("make the users {}", names.join(", ")),
-            Self::Folders { folders, .. } => format!("make the folders {}", list(folders)),
-            Self::Password { keep, from } => {
-                let what = if from.is_some() { "take over" } else { "make" };
-                let how = if keep.is_sealed() { "sealed to this machine" } else { "0600" };
-                format!("{what} the wallet's password, {how}, in {}", keep.path().display())
-            }
-            Self::Certificate { path, names, .. } => {
-                let names = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                format!("make the certificate {} for {names}", path.display())
-            }
-            Self::ReloadUnits { .. } => "let systemd read its units again".to_owned(),
-            Self::Firewall { file, .. } => format!("write {} and load it, now and at every boot", file.display()),
-            Self::Wallet { seed, .. } => format!("create the wallet; its seed {}", shown_sink(seed)),
-            Self::Service { unit, .. } => format!("enable and start {unit}"),
-            Self::Retire { unit, .. } => format!("stop and disable {unit}"),
-            Self::Start { process, .. } => format!("start {}", process.program.display()),
-            Self::Bundle { folder, taproot_channels, .. } => {
-                let macaroon = if *taproot_channels { "signs, MuSig2 too" } else { "signs and no more" };
-                format!("export the bundle to {} (its macaroon {macaroon})", folder.display())
-            }
-        }
-    }
-
-    /// Every path that says whether the step is done, and that it may change.
-    pub fn paths(&self) -> Vec<PathBuf> {
-        match self {
-            Self::Folder { path, .. } | Self::Text { path, .. } | Self::Lsm { path, .. } => vec![path.clone()],
-            Self::Release { folder, .. } => vec![folder.join("lnd"), folder.join("lncli")],
-            Self::Folders { folders, .. } => folders.clone(),
-            Self::Password { keep, .. } => vec![keep.path().to_owned()],
-            Self::Certificate { path, key, .. } => vec![path.clone(), key.path().to_owned()],
-            // Not the database: it is lnd's to fill, and says nothing that the receipt does not.
-            Self::Wallet { receipt, seed, .. } => {
-                let seed = if let SeedSink::File(path) = seed { Some(path.clone()) } else { None };
-                [receipt.clone()].into_iter().chain(seed).collect()
-            }
-            Self::Firewall { link, file, .. } => vec![link.clone(), file.clone()],
-            Self::Service { link, .. } | Self::Retire { link, .. } => vec![link.clone()],
-            Self::Start { process, .. } => vec![process.pid_file.clone()],
-            Self::Bundle { folder, .. } => vec![folder.join("bundle.json")],
-            Self::Users { .. } | Self::ReloadUnits { .. } => vec![],
-        }
-    }
-
-    /// The users that it speaks of.
-    pub fn users(&self) -> Vec<&str> {
-        match self {
-            Self::Folder { access, .. } | Self::Text { access, .. } => access.owner.as_deref().into_iter().collect(),
-            Self::Users { names, .. } => names.iter().map(String::as_str).collect(),
-            _ => vec![],
-        }
-    }
-
-    /// The unit that it starts.
-    pub fn unit(&self) -> Option<&str> {
-        match self {
-            Self::Firewall { unit, .. } | Self::Service { unit, .. } => Some(unit),
-            _ => None,
-        }
-    }
-}
-
-fn shown(access: &Access) -> String {
-    let owner = access.owner.as_ref().map(|o| format!(", {o}")).unwrap_or_default();
-    format!("{:04o}{owner}", access.mode)
-}
-
-fn shown_sink(sink: &SeedSink) -> String {
-    match sink {
-        SeedSink::Terminal => "is shown once on this terminal".to_owned(),
-        SeedSink::File(path) => format!("is written to {} (0600)", path.display()),
-        SeedSink::Nowhere => "is kept nowhere".to_owned(),
-    }
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The hash under which a text stands in plans and journals.

@@ -5,7 +5,7 @@ use crate::host::file::{self, Access};
 use crate::release::pins::Arch;
 use crate::release::verified::{Archive, Provenance, Verified};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -45,6 +45,11 @@ impl Installed {
         }
     }
 
+    /// Where it stays, in the folder of an unpacked release.
+    pub fn place(folder: &Path) -> PathBuf {
+        folder.join(NAME)
+    }
+
     /// Writes it into the folder that the release was unpacked to.
     ///
     /// # Errors
@@ -52,7 +57,7 @@ impl Installed {
     pub fn keep(&self, folder: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)
             .map_err(|e| Error::new(NOT_KEPT, "an archive's provenance cannot be written").because(e))?;
-        file::replace(&folder.join(NAME), format!("{text}\n").as_bytes(), Access::mode(0o644))
+        file::replace(&Self::place(folder), format!("{text}\n").as_bytes(), Access::mode(0o644))
     }
 
     /// Reads it from the folder of an unpacked release; nothing where there is none.
@@ -60,7 +65,7 @@ impl Installed {
     /// # Errors
     /// Where it cannot be read.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(NAME);
+        let path = Self::place(folder);
         if !path.exists() {
             return Ok(None);
         }

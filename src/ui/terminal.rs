@@ -42,6 +42,19 @@ pub fn confirm(question: &str) -> Result<()> {
     }
 }
 
+/// Asks for `name`, typed as it is.
+///
+/// # Errors
+/// Where there is no terminal, or something else is typed.
+pub fn confirm_name(question: &str, name: &str) -> Result<()> {
+    let mut terminal = open()?;
+    write(&mut terminal, &format!("{question} Type {name} to go on: "))?;
+    if std::str::from_utf8(read_line(&terminal)?.expose()).map(str::trim) == Ok(name) {
+        return Ok(());
+    }
+    Err(Error::new(NOT_CONFIRMED, "not confirmed; nothing was changed"))
+}
+
 /// Shows the words once and asks three of them back; then clears them from the screen and its scroll-back.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod certificate;
+mod restore;
 mod service;
 mod wallet;
 
@@ -13,6 +14,7 @@ use crate::host::file::{self, Access as FileAccess};
 use crate::host::program::Program;
 use crate::host::user;
 use crate::plan::journal::{Event, Journal};
+use crate::plan::prior::Prior;
 use crate::plan::step::{Access, Door, LNCLI_MODE, Runner, Step};
 use crate::release::{Archive, Installed, Verified};
 use crate::secret::Secret;
@@ -43,6 +45,8 @@ pub struct Machine<'a> {
     pub archive: Option<&'a Verified<Archive>>,
     /// The version of lnd whose risk the operator accepted by name.
     pub accepted_risk: Option<&'a str>,
+    /// What was made for the plan before its first step, and was not there before.
+    pub made: Vec<Prior>,
 }
 
 pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>, shown: &Progress) -> Result<()> {
@@ -59,12 +63,13 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Firewall { unit, file, text, .. } => service::load(unit, file, text),
         Step::Service { unit, .. } => service::run(unit),
         Step::Retire { unit, .. } => service::retire(unit),
+        Step::Restore { to } => restore::restore(to, journal.kept()),
         Step::Start { process, door } => {
             service::start(process)?;
             let runner = Runner::Process(process.clone());
             service::wait(&open(door)?, &runner, |state| state == State::Active).map(drop)
         }
-        Step::Wallet { runner, door, password, seed, data, database, receipt, network } => {
+        Step::Wallet { runner, door, password, seed, data, database, receipt, network, .. } => {
             let work = wallet::Work { runner, door, password, seed, data, database, receipt, network: *network };
             wallet::create(&work, journal, shown)
         }

@@ -43,6 +43,15 @@ pub(super) fn retire(unit: &str) -> Result<()> {
     Program::new("systemctl").args(["disable", "--quiet", "--now", unit]).run().map(drop)
 }
 
+/// Stops a unit, and forgets that it failed; one that systemd does not know is stopped.
+pub(super) fn halt(unit: &str) -> Result<()> {
+    if facts::is_known(unit) {
+        systemctl("stop", unit)?;
+    }
+    // Nothing to forget is no failure.
+    Program::new("systemctl").args(["reset-failed", "--quiet", unit]).output().map(drop)
+}
+
 /// One verb of systemctl(1) on one unit; where it fails, the hint names the command that shows why.
 pub(super) fn systemctl(verb: &str, unit: &str) -> Result<()> {
     Program::new("systemctl").args([verb, unit]).run().map(drop).map_err(|e| {

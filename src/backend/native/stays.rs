@@ -1,0 +1,66 @@
+//! What stays when one signer's changes are undone: all that the other signers of this host need.
+
+use super::{Layout, Wishes, firewall, read_spec, read_specs, steps};
+use crate::error::Result;
+use crate::facts::Facts;
+use crate::host::kept::Kept;
+use crate::plan::journal::kept_beside;
+use crate::plan::prior::{AtPath, Prior, Was};
+use crate::plan::undo::Stays;
+use crate::plan::{History, SeedSink, Step};
+use crate::release::pins::{self, Arch};
+use crate::spec::{Instance, Spec};
+
+/// What other signers than `instance` need; the packet filter is theirs, and that of `own`, which is what this signer's
+/// spec will be afterwards.
+///
+/// # Errors
+/// Where a spec cannot be read.
+pub fn stays(instance: &Instance, own: Option<&Spec>) -> Result<Stays> {
+    let others: Vec<Spec> = read_specs()?.into_iter().filter(|spec| spec.instance != *instance).collect();
+    if others.is_empty() {
+        return Ok(Stays::default());
+    }
+    let facts = Facts::gather();
+    let mut stays = Stays::default();
+    for spec in &others {
+        let wishes = Wishes {
+            seed: SeedSink::Nowhere,
+            password: None,
+            bundle: Layout::new(&spec.instance).bundle(),
+            no_wallet: false,
+            lsm_sha256: String::new(),
+            others: vec![],
+        };
+        let wanted = steps(spec, pins::find(&spec.release)?, Arch::of_this_machine()?, &wishes, &facts)?;
+        stays.shared.extend(wanted.iter().flat_map(Step::touches));
+    }
+    stays.filter = Some(firewall(others.iter().chain(own))?);
+    Ok(stays)
+}
+
+/// Another signer of this host, which takes over what both know of.
+///
+/// # Errors
+/// Where a spec cannot be read.
+pub fn heir(instance: &Instance) -> Result<Option<Instance>> {
+    Ok(read_specs()?.into_iter().map(|spec| spec.instance).find(|other| other != instance))
+}
+
+/// The spec of `instance` as it was before the plan that a rollback undoes.
+pub fn spec_before(instance: &Instance, history: &History) -> Option<Spec> {
+    let layout = Layout::new(instance);
+    let touched = history.to_undo()?.touched();
+    let prior = touched.into_iter().find_map(|touched| match touched.first {
+        Prior::Path(at) if at.path == layout.spec() => Some(at),
+        _ => None,
+    });
+    match prior {
+        None => read_spec(&layout.spec()).ok(),
+        Some(AtPath { was: Was::File, kept: Some(name), .. }) => {
+            let text = Kept::new(kept_beside(&layout.journal())).read(&name, 1 << 20).ok()?;
+            toml::from_str::<Spec>(std::str::from_utf8(&text).ok()?).ok()?.checked().ok()
+        }
+        Some(_) => None,
+    }
+}

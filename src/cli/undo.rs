@@ -1,0 +1,188 @@
+//! `lsm rollback` and `lsm uninstall`: the journal read backwards.
+
+use crate::backend::native::{self, Layout};
+use crate::cli::Common;
+use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
+use crate::error::{Code, Error, Result};
+use crate::host::{file, user};
+use crate::plan::history::ROLLBACK;
+use crate::plan::prior::Thing;
+use crate::plan::undo::{self, Undo};
+use crate::plan::{self, History, Journal, Machine};
+use crate::spec::Instance;
+use crate::ui::{self, say, terminal};
+use clap::Args;
+use serde_json::json;
+
+const NOT_ROOT: Code = Code::lacking("E-UNDO-001");
+const NOT_NAMED: Code = Code::usage("E-UNDO-002");
+
+/// Under which name the journal has these plans.
+const UNINSTALL: &str = "uninstall";
+
+/// The options of `lsm rollback`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A wallet that was made stays, with its user and its password; so do files that were written to \
+    --seed-out\nand --bundle-out, and whatever somebody else changed since.\n\n\
+    Examples:\n  sudo lsm rollback\n  lsm rollback --dry-run"
+)]
+pub struct RollbackOptions {
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// The options of `lsm uninstall`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sudo lsm uninstall\n  sudo lsm uninstall --purge --confirm signer --yes")]
+pub struct UninstallOptions {
+    /// Remove the wallet too. Without its 24 words nobody can bring it back
+    #[arg(long)]
+    purge: bool,
+    /// The signer's name once more, for --purge
+    #[arg(long, value_name = "NAME", requires = "purge")]
+    confirm: Option<Instance>,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// Runs `lsm rollback`.
+///
+/// # Errors
+/// Where something cannot be put back; run again, it goes on.
+pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
+    let find = |history: &History| {
+        let stays = native::stays(&common.instance, native::spec_before(&common.instance, history).as_ref())?;
+        undo::undo_last(history, &stays)
+    };
+    let layout = Layout::new(&common.instance);
+    let history = History::read(&layout.journal())?;
+    let looked = find(&history)?;
+    let Some(undo) = looked else { return nothing(&layout, &history, &options.machine) };
+    if options.machine.dry_run {
+        show_plan(&undo.plan);
+        return Ok(());
+    }
+    require_root()?;
+    consent(&options.machine, &undo.plan)?;
+    let mut journal = open_journal(&layout)?;
+    let Some(undo) = find(journal.history())? else { return nothing(&layout, &History::default(), &options.machine) };
+    plan::apply_all(&undo.plan, ROLLBACK, &mut journal, &Machine::default()).map_err(go_on("rollback"))?;
+    end(undo, journal)
+}
+
+/// Runs `lsm uninstall`.
+///
+/// # Errors
+/// Where something cannot be put back; run again, it goes on.
+pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
+    let layout = Layout::new(&common.instance);
+    let find = |history: &History| {
+        let stays = plan::undo::Stays { purge: options.purge, ..native::stays(&common.instance, None)? };
+        undo::undo_all(history, &stays)
+    };
+    let history = History::read(&layout.journal())?;
+    let undo = find(&history)?;
+    if options.machine.dry_run {
+        show_plan(&undo.plan);
+        return Ok(());
+    }
+    if undo.plan.is_empty() && undo.shared.is_empty() && undo.foreign.is_empty() {
+        return nothing(&layout, &history, &options.machine);
+    }
+    require_root()?;
+    options.confirm(&common.instance, &layout)?;
+    consent(&options.machine, &undo.plan)?;
+    let mut journal = open_journal(&layout)?;
+    if journal.history().unfinished().is_some_and(|record| record.verb != ROLLBACK) {
+        // Whatever was cut off, everything goes.
+        ui::note("a plan was cut off before its end: what it did goes with the rest");
+    }
+    let undo = find(journal.history())?;
+    if !undo.plan.is_empty() {
+        plan::apply_all(&undo.plan, UNINSTALL, &mut journal, &Machine::default()).map_err(go_on("uninstall"))?;
+    }
+    if let Some(heir) = native::heir(&common.instance)? {
+        journal.hand_on(&Layout::new(&heir).journal(), &undo.shared)?;
+    }
+    end(undo, journal)
+}
+
+impl UninstallOptions {
+    fn confirm(&self, instance: &Instance, layout: &Layout) -> Result<()> {
+        if !self.purge || self.confirm.as_ref() == Some(instance) {
+            return Ok(());
+        }
+        if let Some(other) = &self.confirm {
+            return Err(Error::new(NOT_NAMED, format!("--confirm {other} is not the signer {instance}")));
+        }
+        if self.machine.yes || !terminal::is_there() {
+            return Err(Error::new(NOT_NAMED, "--purge removes the wallet for good")
+                .hint(format!("say which: --purge --confirm {instance}")));
+        }
+        ui::note(&format!(
+            "The wallet goes for good: {}. Have its 24 words at hand, and a bundle: lsm bundle export",
+            layout.data().display()
+        ));
+        terminal::confirm_name("", instance.as_str())
+    }
+}
+
+fn require_root() -> Result<()> {
+    if user::is_root() {
+        return Ok(());
+    }
+    Err(Error::new(NOT_ROOT, "undoing needs root").hint("run it with sudo, or look first with --dry-run"))
+}
+
+fn go_on(verb: &'static str) -> impl Fn(Error) -> Error {
+    move |e| e.hint_if_none(&format!("mend it and run it again: lsm {verb} goes on where it stopped"))
+}
+
+/// Where there is nothing to undo; a journal that answers for nothing goes.
+fn nothing(layout: &Layout, history: &History, machine: &MachineArgs) -> Result<()> {
+    if !machine.dry_run && user::is_root() && file::is_there(&layout.journal())? && undo::is_all_undone(history)? {
+        machine::retire(open_journal(layout)?)?;
+    }
+    if ui::voice().json {
+        say!("{}", if machine.dry_run { json!({"steps": []}) } else { json!({"changed": false}) });
+    } else {
+        say!("nothing to undo");
+    }
+    Ok(())
+}
+
+/// Says what stays, forgets what is somebody else's, and takes the journal away where it answers for nothing.
+fn end(undo: Undo, mut journal: Journal) -> Result<()> {
+    let uninstalled = journal.history().unfinished().is_none() && !undo.plan.is_empty();
+    let foreign: Vec<_> = undo.foreign.iter().map(|prior| shown(&prior.thing())).collect();
+    journal.let_go(&undo.foreign)?;
+    let full = if undo.wallet.is_none() { undo::left_over(journal.history())? } else { vec![] };
+    let full: Vec<_> = full.iter().map(|prior| shown(&prior.thing())).collect();
+    let wallet = undo.wallet.as_ref().map(|wallet| wallet.database.clone());
+    if undo::is_all_undone(journal.history())? {
+        machine::retire(journal)?;
+    }
+    if ui::voice().json {
+        say!("{}", json!({"changed": uninstalled, "kept": foreign, "left": full, "wallet": wallet}));
+        return Ok(());
+    }
+    say!("done       {} steps", undo.plan.steps.len());
+    for kept in foreign.iter().chain(&full) {
+        say!("kept       {kept}: somebody else changed it");
+    }
+    if let Some(wallet) = wallet {
+        say!("wallet     {} stays, with its user and its password", wallet.display());
+    }
+    Ok(())
+}
+
+fn shown(thing: &Thing) -> String {
+    match thing {
+        Thing::Path(path) | Thing::Secret(path) | Thing::Tree(path) | Thing::Given(path) | Thing::Filter(path) => {
+            path.display().to_string()
+        }
+        Thing::Unit(name) | Thing::Account(name) => name.clone(),
+        Thing::Wallet(wallet) => wallet.database.display().to_string(),
+    }
+}

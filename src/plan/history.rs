@@ -1,0 +1,268 @@
+//! What a journal says happened: its plans, what they touched, and what was there before lsm.
+
+use crate::facts;
+use crate::plan::journal::{Event, Line};
+use crate::plan::prior::{Prior, Thing};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// The verb of plans that undo another.
+pub const ROLLBACK: &str = "rollback";
+
+/// The lines of a journal.
+#[derive(Debug, Default)]
+pub struct History(Vec<Line>);
+
+/// A plan as the journal has it.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// The verb that made it.
+    pub verb: &'a str,
+    /// When it began, in seconds since 1970.
+    pub at: u64,
+    /// How many steps it had.
+    pub steps: usize,
+    /// It came to its end.
+    pub ended: bool,
+    /// What was made for it before its first step.
+    made: &'a [Prior],
+    intents: Vec<Intent<'a>>,
+}
+
+/// A step that was begun.
+#[derive(Debug)]
+struct Intent<'a> {
+    at: u64,
+    step: usize,
+    what: &'a Value,
+    prior: &'a [Prior],
+    left: Option<&'a [Prior]>,
+}
+
+/// A thing that lsm answers for.
+#[derive(Debug, Clone)]
+pub struct Touched {
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+    /// What it was before.
+    pub first: Prior,
+    /// How lsm left it; `None` where a step was cut off.
+    pub left: Option<Prior>,
+}
+
+impl Record<'_> {
+    /// How many steps were begun, and what the last of them is called in the journal.
+    pub fn reached(&self) -> (usize, &str) {
+        let last = self.intents.last();
+        let kind = last.and_then(|intent| intent.what["kind"].as_str()).unwrap_or("nothing");
+        (last.map_or(0, |intent| intent.step + 1), kind)
+    }
+
+    /// What it touched, in the order in which it did, each with what it was before this plan.
+    pub fn touched(&self) -> Vec<Touched> {
+        let mut touched: Vec<Touched> = Vec::new();
+        for prior in self.made {
+            touched.push(Touched { since: self.at, first: prior.clone(), left: None });
+        }
+        for intent in &self.intents {
+            for prior in intent.prior {
+                let left = intent.left.and_then(|left| find(left, prior));
+                match touched.iter_mut().find(|t| t.first.thing() == prior.thing()) {
+                    Some(known) => known.left = left,
+                    None => touched.push(Touched { since: intent.at, first: prior.clone(), left }),
+                }
+            }
+        }
+        touched
+    }
+}
+
+/// What is said in `list` of the thing that `prior` is of.
+fn find(list: &[Prior], prior: &Prior) -> Option<Prior> {
+    list.iter().find(|other| other.thing() == prior.thing()).cloned()
+}
+
+/// What a step that puts something back puts back.
+fn restored(what: &Value) -> Option<Prior> {
+    (what["kind"] == "restore").then(|| serde_json::from_value(what["to"].clone()).ok()).flatten()
+}
+
+impl History {
+    /// The history that these lines tell.
+    pub fn new(lines: Vec<Line>) -> Self {
+        Self(lines)
+    }
+
+    pub(super) fn push(&mut self, line: Line) {
+        self.0.push(line);
+    }
+
+    /// True where nothing ever happened.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The plans, from the first to the last.
+    pub fn records(&self) -> Vec<Record<'_>> {
+        let mut records: Vec<Record<'_>> = Vec::new();
+        for line in &self.0 {
+            if let Event::Begin { verb, steps, made, .. } = &line.event {
+                let (verb, steps) = (verb.as_str(), *steps);
+                records.push(Record { verb, at: line.at, steps, ended: false, made, intents: Vec::new() });
+                continue;
+            }
+            let Some(record) = records.last_mut() else { continue };
+            match &line.event {
+                Event::Intent { step, what, prior } => {
+                    record.intents.push(Intent { at: line.at, step: *step, what, prior, left: None });
+                }
+                Event::Done { step, left } => {
+                    if let Some(intent) = record.intents.last_mut().filter(|intent| intent.step == *step) {
+                        intent.left = Some(left);
+                    }
+                }
+                Event::End => record.ended = true,
+                _ => {}
+            }
+        }
+        records
+    }
+
+    /// The last plan, where it was cut off or its undoing was.
+    pub fn unfinished(&self) -> Option<Record<'_>> {
+        self.records().pop().filter(|record| !record.ended)
+    }
+
+    /// The plan that a rollback undoes: the last one, unless that was undone already. Where its undoing was cut off, it
+    /// is that one again.
+    pub fn to_undo(&self) -> Option<Record<'_>> {
+        let mut records = self.records();
+        if records.last().is_some_and(|last| last.verb == ROLLBACK && last.ended) {
+            return None;
+        }
+        while records.last().is_some_and(|last| last.verb == ROLLBACK) {
+            records.pop();
+        }
+        records.pop()
+    }
+
+    /// All that lsm answers for, in the order in which it came to do so, each with what it was before lsm.
+    pub fn touched(&self) -> Vec<Touched> {
+        let mut ledger = Ledger::default();
+        let mut under_way: Option<(&Value, &[Prior])> = None;
+        for line in &self.0 {
+            match &line.event {
+                Event::Begin { made, .. } => made.iter().for_each(|made| ledger.take(line.at, made)),
+                Event::Intent { what, prior, .. } => {
+                    under_way = Some((what, prior));
+                    match restored(what) {
+                        None => prior.iter().for_each(|prior| ledger.take(line.at, prior)),
+                        Some(to) => ledger.leave(&to.thing(), None),
+                    }
+                }
+                Event::Done { left, .. } => {
+                    let Some((what, prior)) = under_way.take() else { continue };
+                    prior.iter().for_each(|prior| ledger.leave(&prior.thing(), find(left, prior)));
+                    if let Some(to) = restored(what) {
+                        ledger.give_back(&to);
+                    }
+                }
+                Event::Inherit { since, prior } => ledger.inherit(*since, prior),
+                Event::LetGo { prior } => ledger.forget(&prior.thing()),
+                _ => {}
+            }
+        }
+        ledger.0.into_values().collect()
+    }
+
+    /// True where it was handed this already.
+    pub(super) fn has_inherited(&self, since: u64, prior: &Prior) -> bool {
+        self.0
+            .iter()
+            .any(|line| matches!(&line.event, Event::Inherit { since: s, prior: p } if *s == since && p.is_same(prior)))
+    }
+
+    /// The names of all bytes that may still be put back: those of before lsm, and those of the plan that can be undone.
+    pub(super) fn kept(&self) -> BTreeSet<String> {
+        let last = self.to_undo().map(|record| record.touched()).unwrap_or_default();
+        let all = self.touched().into_iter().chain(last);
+        all.filter_map(|touched| touched.first.kept().map(str::to_owned)).collect()
+    }
+
+    /// True where the words of a seed for this wallet were kept by the operator.
+    pub fn kept_seed(&self) -> bool {
+        self.seed_kept_at().is_some()
+    }
+
+    /// When the last seed was kept, in unix seconds.
+    pub fn seed_kept_at(&self) -> Option<u64> {
+        self.0.iter().rev().find(|line| matches!(line.event, Event::SeedKept { .. })).map(|line| line.at)
+    }
+
+    /// The hash of the last seed that was to be written to `path` for this wallet.
+    pub fn seed_written_to(&self, path: &Path) -> Option<&str> {
+        self.0.iter().rev().find_map(|line| match &line.event {
+            Event::SeedWriting { file, sha256 } if file == path => Some(sha256.as_str()),
+            _ => None,
+        })
+    }
+
+    /// True where what is at `path` is, byte for byte, the last seed that was written there for this wallet.
+    pub fn is_own_seed(&self, path: &Path) -> bool {
+        self.seed_written_to(path).is_some_and(|written| facts::hash(path).as_deref() == Some(written))
+    }
+}
+
+/// What lsm answers for, by the order in which it came to; the place of a thing that comes again is a new one.
+#[derive(Default)]
+struct Ledger(BTreeMap<usize, Touched>);
+
+impl Ledger {
+    fn place(&self, thing: &Thing) -> Option<usize> {
+        self.0.iter().find(|(_, touched)| touched.first.thing() == *thing).map(|(place, _)| *place)
+    }
+
+    fn take(&mut self, since: u64, prior: &Prior) {
+        match self.place(&prior.thing()).and_then(|place| self.0.get_mut(&place)) {
+            Some(known) => known.left = None,
+            // What is the operator's is not lsm's to answer for.
+            None if matches!(prior.thing(), Thing::Given(_)) => {}
+            None => self.add(Touched { since, first: prior.clone(), left: None }),
+        }
+    }
+
+    fn leave(&mut self, thing: &Thing, left: Option<Prior>) {
+        if let Some(known) = self.place(thing).and_then(|place| self.0.get_mut(&place)) {
+            known.left = left;
+        }
+    }
+
+    fn give_back(&mut self, to: &Prior) {
+        if let Some(place) = self.place(&to.thing())
+            && self.0[&place].first.is_same(to)
+        {
+            self.0.remove(&place);
+        }
+    }
+
+    /// The older knowledge is the better one.
+    fn inherit(&mut self, since: u64, prior: &Prior) {
+        match self.place(&prior.thing()).and_then(|place| self.0.get_mut(&place)) {
+            Some(known) if known.since > since => (known.since, known.first) = (since, prior.clone()),
+            Some(_) => {}
+            None => self.add(Touched { since, first: prior.clone(), left: None }),
+        }
+    }
+
+    fn forget(&mut self, thing: &Thing) {
+        if let Some(place) = self.place(thing) {
+            self.0.remove(&place);
+        }
+    }
+
+    fn add(&mut self, touched: Touched) {
+        let next = self.0.last_key_value().map_or(0, |(last, _)| last + 1);
+        self.0.insert(next, touched);
+    }
+}

@@ -1,0 +1,79 @@
+//! Putting one thing back as it was.
+
+use super::service;
+use crate::error::{Code, Error, Result};
+use crate::host::account::Accounts;
+use crate::host::draft::{Draft, Durable};
+use crate::host::file::{self, Access};
+use crate::host::kept::Kept;
+use crate::host::program::Program;
+use crate::host::user::Owner;
+use crate::host::xattrs;
+use crate::plan::prior::{AtPath, Prior, Role, TABLE, Was};
+use std::path::Path;
+
+const NOT_KEPT: Code = Code::refused("E-PLAN-041");
+
+/// The lines of an account, in bytes.
+const ACCOUNT: u64 = 1 << 16;
+
+pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
+    match to {
+        Prior::Path(at) => restore_path(at, kept),
+        Prior::Unit { unit, active: true } => service::systemctl("restart", unit),
+        Prior::Unit { unit, active: false } => service::halt(unit),
+        Prior::Account { account, exists: false, .. } => Accounts::default().remove(account),
+        Prior::Account { account, kept: Some(name), .. } => {
+            Accounts::default().put(account, &kept.read(name, ACCOUNT)?)
+        }
+        Prior::Account { account, .. } => Err(lost(account)),
+        Prior::Filter { filter, loaded: true } => Program::new("nft").arg("-f").arg(filter).run().map(drop),
+        Prior::Filter { loaded: false, .. } => unload(),
+        Prior::Wallet { .. } => Ok(()),
+    }
+}
+
+fn restore_path(at: &AtPath, kept: &Kept) -> Result<()> {
+    let path = &at.path;
+    match at.was {
+        Was::Absent if at.role == Role::Tree => file::remove_tree(path).map(drop),
+        Was::Absent => remove(path),
+        Was::File => {
+            let name = at.kept.as_deref().ok_or_else(|| lost(&path.display().to_string()))?;
+            let mut draft = Draft::begin(path, access(at))?;
+            kept.copy_to(name, &mut draft)?;
+            xattrs::write(draft.file(), path, &at.attributes())?;
+            draft.keep(Durable::Yes)
+        }
+        Was::Folder => {
+            file::make_folder(path, access(at))?;
+            xattrs::write(&file::open_folder(path)?, path, &at.attributes())
+        }
+        Was::Link => file::replace_link(path, at.target.as_deref().unwrap_or(Path::new("/dev/null"))),
+        Was::Other => Err(lost(&path.display().to_string())),
+    }
+}
+
+/// A folder goes where it is empty: what somebody else put into it is theirs.
+fn remove(path: &Path) -> Result<()> {
+    let is_folder = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    if is_folder { file::remove_folder(path).map(drop) } else { file::remove(path).map(drop) }
+}
+
+fn access(at: &AtPath) -> Access {
+    let owner = Owner { uid: at.uid.unwrap_or(0), gid: at.gid.unwrap_or(0) };
+    Access::owned(at.mode.unwrap_or(0o600), owner)
+}
+
+/// Gone is gone: a table that is not there is what is wanted.
+fn unload() -> Result<()> {
+    if !Program::new("nft").arg("list").args(TABLE).output()?.status.success() {
+        return Ok(());
+    }
+    Program::new("nft").arg("delete").args(TABLE).run().map(drop)
+}
+
+fn lost(what: &str) -> Error {
+    Error::new(NOT_KEPT, format!("what {what} was is not kept"))
+        .hint("an older lsm kept no bytes; put it back from a backup")
+}

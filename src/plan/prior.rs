@@ -1,0 +1,362 @@
+//! What is there before and after a step: enough to put it back, and to see whether somebody else changed it since.
+
+use crate::error::{Code, Error, Result};
+use crate::facts::{self, Seen, look};
+use crate::host::account::Accounts;
+use crate::host::beneath;
+use crate::host::kept::Kept;
+use crate::host::program::Program;
+use crate::host::xattrs::{self, Attributes};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const CANNOT_SEE: Code = Code::refused("E-PLAN-040");
+
+/// The largest file that is handed on, in bytes: an lsm, an lnd.
+const LARGEST: u64 = 1 << 30;
+
+/// The name of lsm's table, as nft(8) wants it.
+pub const TABLE: [&str; 3] = ["table", "inet", "lsm"];
+
+/// Something that a step may change.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Thing {
+    /// A file, folder or link.
+    Path(PathBuf),
+    /// The same with a secret in it that could be guessed: the journal has no hash of it.
+    Secret(PathBuf),
+    /// A folder that is lsm's with all that is in it: where it was absent it goes as a whole.
+    Tree(PathBuf),
+    /// A file or folder that is handed to the operator: it is never taken back.
+    Given(PathBuf),
+    /// A unit: it runs or not. What enables it is a path.
+    Unit(String),
+    /// A user with its group.
+    Account(String),
+    /// lsm's table in the packet filter, which this file loads.
+    Filter(PathBuf),
+    /// A wallet, and what is worth nothing without it.
+    Wallet(Wallet),
+}
+
+/// A wallet and all that must stay as long as it does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Wallet {
+    /// lnd's own folder.
+    pub data: PathBuf,
+    /// Its wallet database: once this is there, a wallet was made.
+    pub database: PathBuf,
+    /// Its password's place.
+    pub password: PathBuf,
+    /// Its receipt.
+    pub receipt: PathBuf,
+    /// The user who owns it.
+    pub account: Option<String>,
+}
+
+impl Wallet {
+    /// True where a wallet was made, or lnd was about to.
+    ///
+    /// # Errors
+    /// Where that cannot be seen.
+    pub fn is_made(&self) -> Result<bool> {
+        beneath::is_there(&self.data, &self.database)
+    }
+
+    /// True of what stays with it.
+    pub fn holds(&self, thing: &Thing) -> bool {
+        match thing {
+            Thing::Path(path) | Thing::Secret(path) | Thing::Tree(path) => {
+                [&self.data, &self.password, &self.receipt].iter().any(|kept| kept.starts_with(path))
+            }
+            Thing::Account(name) => self.account.as_ref() == Some(name),
+            _ => false,
+        }
+    }
+}
+
+/// What a thing was, or is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Prior {
+    /// At a path.
+    Path(AtPath),
+    /// Of a unit.
+    Unit {
+        /// Its name.
+        unit: String,
+        /// It ran.
+        active: bool,
+    },
+    /// Of a user.
+    Account {
+        /// Its name.
+        account: String,
+        /// It was there.
+        exists: bool,
+        /// Under which name its lines are kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<String>,
+    },
+    /// Of the packet filter.
+    Filter {
+        /// The file that loads it.
+        filter: PathBuf,
+        /// It was loaded.
+        loaded: bool,
+    },
+    /// Of a wallet: it is only named.
+    Wallet {
+        /// Its parts.
+        wallet: Wallet,
+    },
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtPath {
+    /// The path.
+    pub path: PathBuf,
+    /// What it is.
+    pub was: Was,
+    /// How undo treats it.
+    #[serde(default, skip_serializing_if = "Role::is_plain")]
+    pub role: Role,
+    /// Permission bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// Owner's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Group's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// A file's hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Where a link leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<PathBuf>,
+    /// Extended attributes, in hex.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+    /// Under which name a file's bytes are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
+}
+
+/// The kinds of what is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Was {
+    /// Nothing.
+    Absent,
+    /// A plain file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Link,
+    /// A socket or something else that cannot be kept.
+    Other,
+}
+
+/// How undo treats a path, as [`Thing`] has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Put back.
+    #[default]
+    Plain,
+    /// Put back; never hashed.
+    Secret,
+    /// Taken away whole.
+    Tree,
+    /// Left to the operator.
+    Given,
+}
+
+impl Role {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_plain(&self) -> bool {
+        *self == Self::Plain
+    }
+}
+
+impl Prior {
+    /// There was no folder at `path`, which is lsm's with all that is in it.
+    pub fn no_tree(path: &Path) -> Self {
+        Self::Path(AtPath::absent(path, Role::Tree))
+    }
+
+    /// What `thing` is now, without keeping anything.
+    ///
+    /// # Errors
+    /// Where it cannot be seen.
+    pub fn observe(thing: &Thing) -> Result<Self> {
+        Self::of(thing, None)
+    }
+
+    /// What `thing` is now, with the bytes that are needed to put it back kept in `kept`.
+    ///
+    /// # Errors
+    /// Where it cannot be seen or kept.
+    pub fn capture(thing: &Thing, kept: &Kept) -> Result<Self> {
+        Self::of(thing, Some(kept))
+    }
+
+    fn of(thing: &Thing, kept: Option<&Kept>) -> Result<Self> {
+        Ok(match thing {
+            Thing::Path(path) => Self::Path(AtPath::of(path, Role::Plain, kept)?),
+            Thing::Secret(path) => Self::Path(AtPath::of(path, Role::Secret, kept)?),
+            Thing::Tree(path) => Self::Path(AtPath::of(path, Role::Tree, kept)?),
+            Thing::Given(path) => Self::Path(AtPath::of(path, Role::Given, None)?),
+            Thing::Unit(unit) => Self::Unit { unit: unit.clone(), active: facts::is_active(unit) },
+            Thing::Account(name) => {
+                let lines = Accounts::default().find(name)?;
+                let exists = lines.is_some();
+                let kept = lines.zip(kept).map(|(lines, kept)| kept.keep_bytes(&lines)).transpose()?;
+                Self::Account { account: name.clone(), exists, kept }
+            }
+            Thing::Filter(file) => Self::Filter { filter: file.clone(), loaded: is_loaded()? },
+            Thing::Wallet(wallet) => Self::Wallet { wallet: wallet.clone() },
+        })
+    }
+
+    /// Whose state this is.
+    pub fn thing(&self) -> Thing {
+        match self {
+            Self::Path(at) => {
+                let path = at.path.clone();
+                match at.role {
+                    Role::Plain => Thing::Path(path),
+                    Role::Secret => Thing::Secret(path),
+                    Role::Tree => Thing::Tree(path),
+                    Role::Given => Thing::Given(path),
+                }
+            }
+            Self::Unit { unit, .. } => Thing::Unit(unit.clone()),
+            Self::Account { account, .. } => Thing::Account(account.clone()),
+            Self::Filter { filter, .. } => Thing::Filter(filter.clone()),
+            Self::Wallet { wallet } => Thing::Wallet(wallet.clone()),
+        }
+    }
+
+    /// True where both say the same of one thing; what was kept of it, and what was not looked at, does not count.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Path(a), Self::Path(b)) => a.is_same(b),
+            (Self::Account { account: a, exists: was, .. }, Self::Account { account: b, exists: is, .. }) => {
+                a == b && was == is
+            }
+            (a, b) => a == b,
+        }
+    }
+
+    /// The name under which bytes of it are kept.
+    pub fn kept(&self) -> Option<&str> {
+        match self {
+            Self::Path(at) => at.kept.as_deref(),
+            Self::Account { kept, .. } => kept.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The same with its bytes in another place.
+    ///
+    /// # Errors
+    /// Where they cannot be copied.
+    pub(super) fn moved(&self, from: &Kept, to: &Kept) -> Result<Self> {
+        let mut moved = self.clone();
+        if let Self::Path(AtPath { kept: Some(name), .. }) | Self::Account { kept: Some(name), .. } = &mut moved {
+            *name = to.keep_bytes(&from.read(name, LARGEST)?)?;
+        }
+        Ok(moved)
+    }
+
+    /// What putting it back does, in the words of a plan.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Path(at) => {
+                let path = at.path.display();
+                match at.was {
+                    Was::Absent => format!("remove {path}"),
+                    Was::File => format!("put {path} back as it was"),
+                    Was::Folder => format!("give the folder {path} its mode and owner back"),
+                    Was::Link => format!("put the link {path} back"),
+                    Was::Other => format!("leave {path}"),
+                }
+            }
+            Self::Unit { unit, active: true } => format!("start {unit}"),
+            Self::Unit { unit, active: false } => format!("stop {unit}"),
+            Self::Account { account, exists: true, .. } => format!("put the user {account} back"),
+            Self::Account { account, exists: false, .. } => format!("remove the user {account}"),
+            Self::Filter { loaded: true, filter } => format!("load {} again", filter.display()),
+            Self::Filter { loaded: false, .. } => "unload the packet filter's table".to_owned(),
+            Self::Wallet { wallet } => format!("leave the wallet {}", wallet.database.display()),
+        }
+    }
+}
+
+impl AtPath {
+    fn absent(path: &Path, role: Role) -> Self {
+        Self {
+            path: path.to_owned(),
+            was: Was::Absent,
+            role,
+            mode: None,
+            uid: None,
+            gid: None,
+            sha256: None,
+            target: None,
+            attributes: BTreeMap::new(),
+            kept: None,
+        }
+    }
+
+    fn of(path: &Path, role: Role, kept: Option<&Kept>) -> Result<Self> {
+        let mut at = Self::absent(path, role);
+        match look(path) {
+            Seen::Absent => return Ok(at),
+            Seen::Hidden => return Err(Error::new(CANNOT_SEE, format!("cannot see {}", path.display()))),
+            Seen::File { mode, uid, gid, sha256 } => {
+                (at.was, at.mode, at.uid, at.gid) = (Was::File, Some(mode), Some(uid), Some(gid));
+                at.sha256 = sha256.filter(|_| role != Role::Secret);
+                at.kept = kept.map(|kept| kept.keep_file(path)).transpose()?;
+            }
+            Seen::Folder { mode, uid, gid } => {
+                (at.was, at.mode, at.uid, at.gid) = (Was::Folder, Some(mode), Some(uid), Some(gid));
+            }
+            Seen::Other => {
+                at.target = std::fs::read_link(path).ok();
+                at.was = if at.target.is_some() { Was::Link } else { Was::Other };
+                return Ok(at);
+            }
+        }
+        at.attributes = xattrs::read(path)?.into_iter().map(|(name, value)| (name, hex::encode(value))).collect();
+        Ok(at)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        // A secret has no hash, and an older journal none of these: what is not known is no difference.
+        let same_hash = self.sha256.is_none() || other.sha256.is_none() || self.sha256 == other.sha256;
+        (&self.path, self.was, self.mode, self.uid, self.gid, &self.target, &self.attributes)
+            == (&other.path, other.was, other.mode, other.uid, other.gid, &other.target, &other.attributes)
+            && same_hash
+    }
+
+    /// The attributes as they are to be set.
+    pub(super) fn attributes(&self) -> Attributes {
+        let decoded = |(name, value): (&String, &String)| Some((name.clone(), hex::decode(value).ok()?));
+        self.attributes.iter().filter_map(decoded).collect()
+    }
+}
+
+/// True where lsm's table is loaded; without the right to look it is not known to be.
+fn is_loaded() -> Result<bool> {
+    if crate::host::program::find("nft").is_none() {
+        return Ok(false);
+    }
+    Ok(Program::new("nft").arg("list").args(TABLE).output()?.status.success())
+}

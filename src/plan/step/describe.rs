@@ -1,0 +1,57 @@
+//! What each step does, in the words of the dry run and of the progress line.
+
+use crate::plan::step::{Access, SeedSink, Step};
+use std::path::PathBuf;
+
+impl Step {
+    /// What it does, in the words of the dry run and of the progress line.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Folder { path, access } => format!("make the folder {} ({})", path.display(), shown(access)),
+            Self::Text { path, access, .. } => format!("write {} ({})", path.display(), shown(access)),
+            Self::Lsm { path, .. } => format!("copy lsm to {}", path.display()),
+            Self::Release { version, folder, .. } => {
+                format!("unpack the verified lnd {version} to {}", folder.display())
+            }
+            Self::Users { names, .. } => format!("make the users {}", names.join(", ")),
+            Self::Folders { folders, .. } => format!("make the folders {}", list(folders)),
+            Self::Password { keep, from } => {
+                let what = if from.is_some() { "take over" } else { "make" };
+                let how = if keep.is_sealed() { "sealed to this machine" } else { "0600" };
+                format!("{what} the wallet's password, {how}, in {}", keep.path().display())
+            }
+            Self::Certificate { path, names, .. } => {
+                let names = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                format!("make the certificate {} for {names}", path.display())
+            }
+            Self::ReloadUnits { .. } => "let systemd read its units again".to_owned(),
+            Self::Firewall { file, .. } => format!("write {} and load it, now and at every boot", file.display()),
+            Self::Wallet { seed, .. } => format!("create the wallet; its seed {}", shown_sink(seed)),
+            Self::Service { unit, .. } => format!("enable and start {unit}"),
+            Self::Retire { unit, .. } => format!("stop and disable {unit}"),
+            Self::Restore { to } => to.describe(),
+            Self::Start { process, .. } => format!("start {}", process.program.display()),
+            Self::Bundle { folder, taproot_channels, .. } => {
+                let macaroon = if *taproot_channels { "signs, MuSig2 too" } else { "signs and no more" };
+                format!("export the bundle to {} (its macaroon {macaroon})", folder.display())
+            }
+        }
+    }
+}
+
+fn shown(access: &Access) -> String {
+    let owner = access.owner.as_ref().map(|o| format!(", {o}")).unwrap_or_default();
+    format!("{:04o}{owner}", access.mode)
+}
+
+fn shown_sink(sink: &SeedSink) -> String {
+    match sink {
+        SeedSink::Terminal => "is shown once on this terminal".to_owned(),
+        SeedSink::File(path) => format!("is written to {} (0600)", path.display()),
+        SeedSink::Nowhere => "is kept nowhere".to_owned(),
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,113 @@
+//! What each step reaches: the paths that say whether it is done, the users and units it speaks of, all that it may change.
+
+use crate::bundle;
+use crate::host::account::Accounts;
+use crate::plan::prior::{Thing, Wallet};
+use crate::plan::step::{Runner, SeedSink, Step};
+use crate::release::Installed;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+impl Step {
+    /// Every path that says whether the step is done, and that it may change.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Folder { path, .. } | Self::Text { path, .. } | Self::Lsm { path, .. } => vec![path.clone()],
+            Self::Release { folder, .. } => vec![folder.join("lnd"), folder.join("lncli")],
+            Self::Folders { folders, .. } => folders.clone(),
+            Self::Password { keep, .. } => vec![keep.path().to_owned()],
+            Self::Certificate { path, key, .. } => vec![path.clone(), key.path().to_owned()],
+            // Not the database: it is lnd's to fill, and says nothing that the receipt does not.
+            Self::Wallet { receipt, seed, .. } => {
+                let seed = if let SeedSink::File(path) = seed { Some(path.clone()) } else { None };
+                [receipt.clone()].into_iter().chain(seed).collect()
+            }
+            Self::Firewall { link, file, .. } => vec![link.clone(), file.clone()],
+            Self::Service { link, .. } | Self::Retire { link, .. } => vec![link.clone()],
+            Self::Start { process, .. } => vec![process.pid_file.clone()],
+            Self::Bundle { folder, .. } => vec![folder.join("bundle.json")],
+            Self::Users { .. } | Self::ReloadUnits { .. } | Self::Restore { .. } => vec![],
+        }
+    }
+
+    /// All that it may change, so that it can be undone: a folder before what comes into it.
+    pub fn touches(&self) -> Vec<Thing> {
+        match self {
+            Self::Folder { .. } | Self::Text { .. } | Self::Lsm { .. } => plain(self.paths()),
+            Self::Release { folder, .. } => plain([folder.join("lnd"), folder.join("lncli"), Installed::place(folder)]),
+            Self::Users { names, .. } => {
+                let accounts = names.iter().map(|name| Thing::Account(name.clone()));
+                plain(Accounts::default().backups()).into_iter().chain(accounts).collect()
+            }
+            Self::Folders { folders, .. } => {
+                let above = folders.iter().filter_map(|folder| folder.parent()).map(Path::to_owned);
+                let own = folders.iter().cloned().map(Thing::Tree);
+                plain(above.collect::<BTreeSet<_>>()).into_iter().chain(own).collect()
+            }
+            Self::Password { keep, .. } if keep.is_sealed() => plain(self.paths()),
+            Self::Password { keep, .. } => vec![Thing::Secret(keep.path().to_owned())],
+            Self::Certificate { path, key, .. } => plain([path.clone(), key.path().to_owned()]),
+            Self::Firewall { unit, link, file, .. } => {
+                let ours = [Thing::Path(file.clone()), Thing::Filter(file.clone()), Thing::Unit(unit.clone())];
+                with_folder(link).into_iter().chain(ours).collect()
+            }
+            Self::Service { unit, link, .. } | Self::Retire { unit, link } => {
+                with_folder(link).into_iter().chain([Thing::Unit(unit.clone())]).collect()
+            }
+            Self::Wallet { .. } => self.wallet(),
+            Self::Start { .. } => plain(self.paths()),
+            Self::Bundle { folder, given: true, .. } => vec![Thing::Given(folder.clone())],
+            Self::Bundle { folder, .. } => plain([folder.clone()].into_iter().chain(bundle::files(folder))),
+            Self::Restore { to } => vec![to.thing()],
+            Self::ReloadUnits { .. } => vec![],
+        }
+    }
+
+    fn wallet(&self) -> Vec<Thing> {
+        let Self::Wallet { runner, password, seed, data, database, receipt, account, .. } = self else {
+            return vec![];
+        };
+        let mut things = vec![Thing::Wallet(Wallet {
+            data: data.clone(),
+            database: database.clone(),
+            password: password.path().to_owned(),
+            receipt: receipt.clone(),
+            account: account.clone(),
+        })];
+        if let SeedSink::File(path) = seed {
+            things.push(Thing::Given(path.clone()));
+        }
+        if let Runner::Unit { unit, files } = runner {
+            things.extend(files.iter().flat_map(|(path, _)| with_folder(path)));
+            things.push(Thing::Unit(unit.clone()));
+        }
+        things.push(Thing::Path(receipt.clone()));
+        things
+    }
+
+    /// The users that it speaks of.
+    pub fn users(&self) -> Vec<&str> {
+        match self {
+            Self::Folder { access, .. } | Self::Text { access, .. } => access.owner.as_deref().into_iter().collect(),
+            Self::Users { names, .. } => names.iter().map(String::as_str).collect(),
+            _ => vec![],
+        }
+    }
+
+    /// The unit that it starts.
+    pub fn unit(&self) -> Option<&str> {
+        match self {
+            Self::Firewall { unit, .. } | Self::Service { unit, .. } => Some(unit),
+            _ => None,
+        }
+    }
+}
+
+fn plain(paths: impl IntoIterator<Item = PathBuf>) -> Vec<Thing> {
+    paths.into_iter().map(Thing::Path).collect()
+}
+
+/// A file or link, after the folder that it may be the first in.
+fn with_folder(path: &Path) -> Vec<Thing> {
+    plain(path.parent().map(Path::to_owned).into_iter().chain([path.to_owned()]))
+}

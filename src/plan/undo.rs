@@ -1,0 +1,170 @@
+//! The journal read backwards, as a plan: what the last plan changed, or all that lsm ever did.
+
+use crate::error::Result;
+use crate::plan::history::{History, Touched};
+use crate::plan::planner::Plan;
+use crate::plan::prior::{AtPath, Prior, Thing, Wallet, Was};
+use crate::plan::step::Step;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Where systemd reads units from that lsm writes.
+const UNITS: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
+
+/// What stays although lsm brought it.
+#[derive(Debug, Default)]
+pub struct Stays {
+    /// What other signers of this host need.
+    pub shared: BTreeSet<Thing>,
+    /// The packet filter's step for those signers, where there are any.
+    pub filter: Option<Step>,
+    /// The wallet goes too.
+    pub purge: bool,
+}
+
+/// A plan that undoes, and what it leaves.
+#[derive(Debug)]
+pub struct Undo {
+    /// The steps.
+    pub plan: Plan,
+    /// What somebody else changed since: it is left as it is now.
+    pub foreign: Vec<Prior>,
+    /// What other signers need, each with since when and what it was before.
+    pub shared: Vec<(u64, Prior)>,
+    /// The wallet that stays, with what belongs to it.
+    pub wallet: Option<Wallet>,
+}
+
+/// Undoes the last plan; `None` where there is none, or it was undone.
+///
+/// # Errors
+/// Where the machine cannot be looked at.
+pub fn undo_last(history: &History, stays: &Stays) -> Result<Option<Undo>> {
+    let wallets = find_wallets(&history.touched());
+    history.to_undo().map(|record| Undo::of(record.touched(), &wallets, stays)).transpose()
+}
+
+/// Undoes all that lsm answers for.
+///
+/// # Errors
+/// As [`undo_last`].
+pub fn undo_all(history: &History, stays: &Stays) -> Result<Undo> {
+    let touched = history.touched();
+    let wallets = find_wallets(&touched);
+    Undo::of(touched, &wallets, stays)
+}
+
+/// True where lsm answers for nothing any more.
+///
+/// # Errors
+/// Where a wallet cannot be looked for.
+pub fn is_all_undone(history: &History) -> Result<bool> {
+    for touched in history.touched() {
+        match &touched.first {
+            Prior::Wallet { wallet } if !wallet.is_made()? => {}
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+fn find_wallets(touched: &[Touched]) -> Vec<Wallet> {
+    let wallet =
+        |touched: &Touched| if let Prior::Wallet { wallet } = &touched.first { Some(wallet.clone()) } else { None };
+    touched.iter().filter_map(wallet).collect()
+}
+
+impl Undo {
+    fn of(touched: Vec<Touched>, wallets: &[Wallet], stays: &Stays) -> Result<Self> {
+        let mut wallet = None;
+        for made in wallets {
+            if !stays.purge && made.is_made()? {
+                wallet = Some(made.clone());
+            }
+        }
+        let mut undo = Self { plan: Plan { steps: Vec::new() }, foreign: Vec::new(), shared: Vec::new(), wallet };
+        let mut back = Vec::new();
+        for touched in touched.into_iter().rev() {
+            if let Some(to) = undo.judge(touched, stays)? {
+                back.push(to);
+            }
+        }
+        undo.plan = order(back, stays);
+        Ok(undo)
+    }
+
+    /// What is to be put back of one thing, if anything.
+    fn judge(&mut self, touched: Touched, stays: &Stays) -> Result<Option<Prior>> {
+        let Touched { since, first, left } = touched;
+        let thing = first.thing();
+        if matches!(thing, Thing::Given(_) | Thing::Wallet(_)) || self.wallet.as_ref().is_some_and(|w| w.holds(&thing))
+        {
+            return Ok(None);
+        }
+        if stays.shared.contains(&thing) {
+            self.shared.push((since, first));
+            return Ok(None);
+        }
+        let now = Prior::observe(&thing)?;
+        // A unit that runs before and after runs with other files: it is started anew where one of them changes.
+        if now.is_same(&first) && !matches!(first, Prior::Unit { active: true, .. }) {
+            return Ok(None);
+        }
+        let is_ours = match thing {
+            Thing::Path(_) | Thing::Secret(_) => left.is_none_or(|left| left.is_same(&now)),
+            _ => true,
+        };
+        // A folder that is there is ours even where somebody else put something into it: it goes when it is empty.
+        if !is_ours {
+            self.foreign.push(first);
+            return Ok(None);
+        }
+        Ok(Some(first))
+    }
+}
+
+/// Units stop before anything under them changes, and start after everything has.
+fn order(back: Vec<Prior>, stays: &Stays) -> Plan {
+    let (units, rest): (Vec<_>, Vec<_>) = back.into_iter().partition(|prior| matches!(prior, Prior::Unit { .. }));
+    let (starts, stops): (Vec<_>, Vec<_>) =
+        units.into_iter().partition(|u| matches!(u, Prior::Unit { active: true, .. }));
+    let (loads, rest): (Vec<_>, Vec<_>) =
+        rest.into_iter().partition(|p| matches!(p, Prior::Filter { loaded: true, .. }));
+    let changed: Vec<PathBuf> = rest.iter().filter_map(path_of).filter(|p| is_units(p)).map(Path::to_owned).collect();
+    let changes = !rest.is_empty() || !loads.is_empty();
+    let mut steps: Vec<Step> = stops.into_iter().chain(rest).map(|to| Step::Restore { to }).collect();
+    if !changed.is_empty() {
+        steps.push(Step::ReloadUnits { after: changed });
+    }
+    steps.extend(loads.into_iter().map(|to| Step::Restore { to }));
+    if changes {
+        steps.extend(stays.filter.clone());
+        // They were read backwards.
+        steps.extend(starts.into_iter().rev().map(|to| Step::Restore { to }));
+    }
+    Plan { steps }
+}
+
+fn path_of(prior: &Prior) -> Option<&Path> {
+    if let Prior::Path(AtPath { path, .. }) = prior { Some(path) } else { None }
+}
+
+fn is_units(path: &Path) -> bool {
+    UNITS.iter().any(|folder| path.starts_with(folder) && path != Path::new(folder))
+}
+
+/// What of `things` is not as it was: a folder in which somebody else has something.
+///
+/// # Errors
+/// Where the machine cannot be looked at.
+pub fn left_over(history: &History) -> Result<Vec<Prior>> {
+    let mut left = Vec::new();
+    for touched in history.touched() {
+        if let Prior::Path(AtPath { was: Was::Absent, .. }) = &touched.first
+            && !Prior::observe(&touched.first.thing())?.is_same(&touched.first)
+        {
+            left.push(touched.first);
+        }
+    }
+    Ok(left)
+}
