@@ -4,7 +4,7 @@ use crate::error::{Code, Error, Result};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 const BAD_NETWORK: Code = Code::usage("E-SPEC-001");
@@ -303,6 +303,17 @@ impl Spec {
             return Err(Error::new(BAD_PORT, format!("{} has no port", self.listen)).hint("for example 10.0.0.5:10012"));
         }
         Ok(self)
+    }
+
+    /// Where the host itself reaches the port: at the listening address, or over loopback where that is every address.
+    /// Connections from the host have the same address as their source.
+    pub fn own_address(&self) -> SocketAddr {
+        let address = match self.listen.ip() {
+            IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            address => address,
+        };
+        SocketAddr::new(address, self.listen.port())
     }
 
     /// Everything that the certificate has to be valid for, without repeats, in a steady order:

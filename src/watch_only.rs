@@ -42,7 +42,7 @@ pub struct Proof {
 /// # Errors
 /// Where it does not sign, or another key did.
 pub fn prove(node: &Node, identity_pubkey: &str) -> Result<Proof> {
-    let message = new_message();
+    let message = proof::new_message();
     let signature = node.sign_as_node(message.as_bytes())?;
     proof::verify_node_signature(message.as_bytes(), &signature, identity_pubkey)?;
     Ok(Proof { message, signature, identity_pubkey: identity_pubkey.to_owned() })
@@ -53,18 +53,12 @@ pub fn prove(node: &Node, identity_pubkey: &str) -> Result<Proof> {
 /// # Errors
 /// As [`prove`].
 pub fn prove_at_signer(node: &Node, identity_pubkey: &str) -> Result<Proof> {
-    let message = new_message();
+    let message = proof::new_message();
     let (family, index) = proof::IDENTITY;
     let signature = node.sign_with_key(family, index, &[proof::NODE_PREFIX, message.as_bytes()].concat())?;
     let signature = proof::encode(&signature);
     proof::verify_node_signature(message.as_bytes(), &signature, identity_pubkey)?;
     Ok(Proof { message, signature, identity_pubkey: identity_pubkey.to_owned() })
-}
-
-fn new_message() -> String {
-    let mut nonce = [0_u8; 16];
-    getrandom::fill(&mut nonce).expect("the kernel's random generator answers");
-    format!("lsm proof {}", hex::encode(nonce))
 }
 
 /// Which of the signer's addresses to dial: the one that was asked for, else the bundle's first.

@@ -15,10 +15,11 @@ use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
-    Credential, Lnd, NFTABLES_DROP_IN, Platform, SERVICE, UNITS, render_create_drop_in, render_folders,
-    render_service_drop_in, render_socket_drop_in, render_users,
+    Credential, Lnd, NFTABLES_DROP_IN, Platform, SERVICE, UNITS, render_allow_drop_in, render_create_drop_in,
+    render_folders, render_service_drop_in, render_socket_drop_in, render_users,
 };
 use crate::spec::{Instance, Mode, Spec};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 const NO_SPEC: Code = Code::refused("E-NATIVE-001");
@@ -96,8 +97,7 @@ pub struct Wishes {
 /// Where the spec asks for what cannot be: no name to put into the certificate, say.
 pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Vec<Step>> {
     if spec.certificate_names().is_empty() {
-        return Err(Error::new(NO_NAMES, format!("{} is no address that a watch-only node can dial", spec.listen))
-            .hint("name what it dials with --san NAME or --san ADDRESS"));
+        return Err(no_names(spec));
     }
     let platform = Platform { systemd: facts.systemd, libraries: facts.libraries.clone() };
     let build = Build { spec, wishes, layout: Layout::new(&spec.instance), release, arch, platform };
@@ -126,6 +126,22 @@ pub fn bundle_steps(spec: &Spec, out: &Path) -> Vec<Step> {
         door,
     };
     own.into_iter().chain([bundle]).collect()
+}
+
+/// The public port: how the watch-only side names it (`HOST:PORT`, a name of the certificate), and where the host itself
+/// dials it.
+///
+/// # Errors
+/// Where the certificate has no name.
+pub fn public_port(spec: &Spec) -> Result<(String, SocketAddr)> {
+    let names = spec.certificate_names();
+    let name = names.first().ok_or_else(|| no_names(spec))?;
+    Ok((dial(name, spec.listen.port()), spec.own_address()))
+}
+
+fn no_names(spec: &Spec) -> Error {
+    Error::new(NO_NAMES, format!("{} is no address that a watch-only node can dial", spec.listen))
+        .hint("name what it dials with --san NAME or --san ADDRESS")
 }
 
 struct Build<'a> {
@@ -228,6 +244,8 @@ impl Build<'_> {
             steps.push(folder(parent(&socket), 0o755));
             steps.push(text(&socket, render_socket_drop_in(self.spec)?));
         }
+        // Not among the files whose change restarts the unit: reading the units again is enough.
+        steps.push(text(&allow_file(&self.layout.public_unit(self.spec)), render_allow_drop_in(self.spec)?));
         let nftables = drop_in("nftables.service");
         steps.push(folder(parent(&nftables), 0o755));
         steps.push(text(&nftables, NFTABLES_DROP_IN.to_owned()));
@@ -360,6 +378,10 @@ fn unit_path(name: &str) -> PathBuf {
 
 fn drop_in(unit: &str) -> PathBuf {
     unit_path(&format!("{unit}.d/lsm.conf"))
+}
+
+fn allow_file(unit: &str) -> PathBuf {
+    unit_path(&format!("{unit}.d/allow.conf"))
 }
 
 fn wants(target: &str, unit: &str) -> PathBuf {

@@ -88,6 +88,21 @@ mod tests {
     fn nobody_allowed_is_an_empty_set_and_no_gate_without_host_mode() {
         let text = render_nft(&[&spec(Mode::Isolated, &[])]).unwrap();
         assert!(!text.contains("elements") && !text.contains("signer_open"), "{text}");
-        assert!(render_nft(&[&spec(Mode::Host, &[])]).unwrap().contains("@signer_open"));
+        assert_eq!(render_nft(&[&spec(Mode::Host, &[])]).unwrap().matches("tcp dport != @signer_open").count(), 2);
+    }
+
+    #[test]
+    fn of_this_host_itself_root_alone_passes_unjudged() {
+        let text = render_nft(&[&spec(Mode::Isolated, &[])]).unwrap();
+        let chain = |name: &str| {
+            let (_, after) = text.split_once(&format!("chain {name} {{\n")).unwrap();
+            let rules = after.split_once("\n\t}").unwrap().0.lines().map(str::trim);
+            rules.filter(|rule| !rule.starts_with('#')).collect::<Vec<_>>()
+        };
+        let own = ["meta skuid 0 return", "meta skuid != 0 goto signer_judge"];
+        assert_eq!(chain("signer_own"), [own[0], own[1], "ct state != { established, related } goto signer_judge"]);
+        let at_the_door = "iifname != \"lo\" fib daddr type local tcp dport 10012 jump signer_judge";
+        assert_eq!(chain("prerouting").last(), Some(&at_the_door));
+        assert_eq!(chain("output").last(), Some(&"fib daddr type local tcp dport 10012 jump signer_own"));
     }
 }

@@ -72,19 +72,21 @@ struct ServiceDropIn<'a> {
     platform: &'a Platform,
     credentials: &'a [Credential],
     create: bool,
-    host: Option<HostMode>,
-}
-
-struct HostMode {
-    listen: SocketAddr,
-    allow: String,
+    /// In host mode.
+    listen: Option<SocketAddr>,
 }
 
 #[derive(Template)]
 #[template(path = "lsm-proxy-drop-in.conf", escape = "none")]
 struct SocketDropIn {
-    listen: String,
-    allow: String,
+    listen: SocketAddr,
+}
+
+#[derive(Template)]
+#[template(path = "allow.conf", escape = "none")]
+struct AllowDropIn {
+    section: &'static str,
+    addresses: String,
 }
 
 #[derive(Template)]
@@ -109,8 +111,8 @@ pub fn render_service_drop_in(
     platform: &Platform,
     credentials: &[Credential],
 ) -> Result<String> {
-    let host = (spec.mode == Mode::Host).then(|| HostMode { listen: spec.listen, allow: addresses(spec) });
-    super::render(&ServiceDropIn { lnd, platform, credentials, create: false, host })
+    let listen = (spec.mode == Mode::Host).then_some(spec.listen);
+    super::render(&ServiceDropIn { lnd, platform, credentials, create: false, listen })
 }
 
 /// The drop-in of the unit that lives while the wallet is made: the same sandbox, no TCP, no unlocking.
@@ -118,15 +120,31 @@ pub fn render_service_drop_in(
 /// # Errors
 /// Where the template cannot be rendered.
 pub fn render_create_drop_in(lnd: &Lnd, platform: &Platform, credentials: &[Credential]) -> Result<String> {
-    super::render(&ServiceDropIn { lnd, platform, credentials, create: true, host: None })
+    super::render(&ServiceDropIn { lnd, platform, credentials, create: true, listen: None })
 }
 
-/// The drop-in of `lsm-proxy@INSTANCE.socket`: the address, and the allowlist once more.
+/// The drop-in of `lsm-proxy@INSTANCE.socket`: the address.
 ///
 /// # Errors
 /// Where the template cannot be rendered.
 pub fn render_socket_drop_in(spec: &Spec) -> Result<String> {
-    super::render(&SocketDropIn { listen: spec.listen.to_string(), allow: addresses(spec) })
+    super::render(&SocketDropIn { listen: spec.listen })
+}
+
+/// The drop-in of the unit that holds the port: the allowlist once more, and the address at which this host calls itself.
+/// In a file of its own: systemd puts a changed `IPAddressAllow=` in force in the running unit when it reads its units
+/// again, the new filter before the old one goes (systemd's bpf-firewall.c, `bpf_firewall_install`).
+///
+/// # Errors
+/// Where the template cannot be rendered.
+pub fn render_allow_drop_in(spec: &Spec) -> Result<String> {
+    let section = match spec.mode {
+        Mode::Isolated => "Socket",
+        Mode::Host => "Service",
+    };
+    let own = spec.own_address().ip().to_string();
+    let addresses: Vec<String> = [own].into_iter().chain(spec.allow.iter().map(ToString::to_string)).collect();
+    super::render(&AllowDropIn { section, addresses: addresses.join(" ") })
 }
 
 /// The sysusers.d(5) file of an instance.
@@ -145,10 +163,6 @@ pub fn render_folders(instance: &Instance) -> Result<String> {
     super::render(&Folders { instance })
 }
 
-fn addresses(spec: &Spec) -> String {
-    spec.allow.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +177,21 @@ mod tests {
         let wanted = calls.of_unit();
         let shown = wanted.iter().copied().collect::<Vec<_>>().join(" ");
         assert_eq!(named, wanted, "units/lsm@.service is to say, in lines of this width:\nSystemCallFilter={shown}");
+    }
+
+    #[test]
+    fn the_allowlist_names_this_hosts_own_address_and_then_the_peers() {
+        let mut spec = Spec::new(&Instance::default(), crate::spec::Network::Regtest, "v0");
+        let last = |spec: &Spec| render_allow_drop_in(spec).unwrap().lines().skip(1).collect::<Vec<_>>().join("\n");
+        spec.listen = "10.0.0.5:10012".parse().unwrap();
+        assert_eq!(last(&spec), "[Socket]\nIPAddressAllow=10.0.0.5");
+        spec.mode = Mode::Host;
+        spec.allow = ["10.0.0.7", "fd00::/64"].map(|net| crate::spec::parse_cidr(net).unwrap()).to_vec();
+        assert_eq!(last(&spec), "[Service]\nIPAddressAllow=10.0.0.5 10.0.0.7/32 fd00::/64");
+        for (listen, own) in [("0.0.0.0:1", "127.0.0.1"), ("[::]:1", "::1"), ("[fd00::5]:1", "fd00::5")] {
+            spec.listen = listen.parse().unwrap();
+            assert!(last(&spec).contains(&format!("IPAddressAllow={own} ")), "{listen}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedSt
 use std::fmt;
 use std::future::Future;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
@@ -104,12 +105,22 @@ pub struct Channel {
 impl Channel {
     /// A channel to `endpoint`, whose server has to present exactly `pin`. Nothing is dialled yet.
     pub fn new(endpoint: Endpoint, pin: &Certificate) -> Self {
+        Self::dialling(endpoint, None, pin)
+    }
+
+    /// The same at `address`, whatever the name of `endpoint` resolves to; the certificate has to be for that name.
+    pub fn at(endpoint: Endpoint, address: SocketAddr, pin: &Certificate) -> Self {
+        Self::dialling(endpoint, Some(address), pin)
+    }
+
+    fn dialling(endpoint: Endpoint, address: Option<SocketAddr>, pin: &Certificate) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a current-thread runtime needs only an epoll descriptor");
         let dialled = Arc::new(Dialler {
             endpoint: endpoint.clone(),
+            address,
             tls: TlsConnector::from(Arc::new(tls_settings(&endpoint, pin))),
             pin: pin.clone(),
             fault: Mutex::new(None),
@@ -178,6 +189,8 @@ type Dialled = tokio_rustls::client::TlsStream<Box<dyn Stream>>;
 
 struct Dialler {
     endpoint: Endpoint,
+    /// Where to dial, where that is not for the endpoint's name to say.
+    address: Option<SocketAddr>,
     tls: TlsConnector,
     pin: Certificate,
     /// Why the last dial failed: gRPC's own error would say only that it could not connect.
@@ -230,7 +243,11 @@ impl Dialler {
         let cannot = |e| self.explain_open(&e);
         Ok(match &self.endpoint {
             Endpoint::Tcp { host, port } => {
-                let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await.map_err(cannot)?;
+                let stream = match self.address {
+                    Some(address) => tokio::net::TcpStream::connect(address).await,
+                    None => tokio::net::TcpStream::connect((host.as_str(), *port)).await,
+                }
+                .map_err(cannot)?;
                 stream.set_nodelay(true).map_err(cannot)?;
                 Box::new(stream)
             }

@@ -15,6 +15,7 @@ use channel::{Channel, Endpoint, Outcome};
 use macaroon::{Macaroon, Permission};
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tonic::metadata::AsciiMetadataValue;
 use wire::lnrpc::lightning_client::LightningClient;
@@ -66,6 +67,11 @@ impl Node {
     /// The node at `endpoint`, whose server has to present exactly `pin`. Nothing is dialled yet.
     pub fn new(endpoint: Endpoint, pin: &Certificate) -> Self {
         Self { channel: Channel::new(endpoint, pin), macaroon: None }
+    }
+
+    /// The same at `address`, whatever the name of `endpoint` resolves to; the certificate has to be for that name.
+    pub fn at(endpoint: Endpoint, address: SocketAddr, pin: &Certificate) -> Self {
+        Self { channel: Channel::at(endpoint, address, pin), macaroon: None }
     }
 
     /// The same with `macaroon` on every call.

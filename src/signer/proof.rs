@@ -14,6 +14,13 @@ pub const NODE_PREFIX: &[u8] = b"Lightning Signed Message:";
 /// The key family and index of a node's identity (lnd's keychain.KeyFamilyNodeKey).
 pub const IDENTITY: (i32, i32) = (6, 0);
 
+/// Something that nobody has signed yet.
+pub fn new_message() -> String {
+    let mut nonce = [0_u8; 16];
+    getrandom::fill(&mut nonce).expect("the kernel's random generator answers");
+    format!("lsm proof {}", hex::encode(nonce))
+}
+
 /// Checks a signature as `lncli signmessage` gives it.
 ///
 /// # Errors

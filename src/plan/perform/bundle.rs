@@ -10,7 +10,7 @@ use crate::signer::macaroon::signer_permissions;
 use crate::signer::proof;
 
 /// The root key of the signer role's macaroon: one of its own, so that it can be revoked alone (root key 0 cannot be).
-const SIGNER_ROOT_KEY: u64 = 1;
+pub(super) const SIGNER_ROOT_KEY: u64 = 1;
 /// The root key of that macaroon with MuSig2: another one, so that going back to the least one can revoke it.
 const TAPROOT_ROOT_KEY: u64 = 2;
 

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod certificate;
+mod outside;
 mod restore;
 mod service;
 mod wallet;
@@ -27,6 +28,7 @@ use serde_json::json;
 use std::fs::File;
 use std::path::Path;
 
+pub use outside::prove_outside;
 pub use wallet::{Receipt, read_receipt, stop};
 
 const NO_USER: Code = Code::lacking("E-PLAN-010");

@@ -1,0 +1,29 @@
+//! A signature through the public port, asked for by root on the signer's own host.
+
+use super::{open_as_admin, read_certificate, read_receipt};
+use crate::error::Result;
+use crate::plan::step::Door;
+use crate::signer::Node;
+use crate::signer::channel::Endpoint;
+use crate::signer::macaroon::signer_permissions;
+use crate::signer::proof;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Has the signer sign through its port with a new least macaroon, as a watch-only node would, and checks the signature
+/// against the wallet's receipt. `host` is how the watch-only side names the port (`HOST:PORT`), `address` where the port
+/// is dialled from here; the packet filter and the unit let only root through. The macaroon is kept nowhere.
+///
+/// # Errors
+/// The first layer that fails: lnd's own socket, the port, the certificate, the macaroon, the signature.
+pub fn prove_outside(door: &Door, receipt: &Path, host: &str, address: SocketAddr) -> Result<()> {
+    let identity = read_receipt(receipt)?.identity_pubkey;
+    let admin = open_as_admin(door)?;
+    let macaroon = admin.bake(&signer_permissions(false, &admin.known_uris()?)?, super::bundle::SIGNER_ROOT_KEY)?;
+    let endpoint: Endpoint = host.parse()?;
+    let node = Node::at(endpoint, address, &read_certificate(&door.certificate)?).with_macaroon(&macaroon);
+    let message = proof::new_message();
+    let (family, index) = proof::IDENTITY;
+    let signature = node.sign_with_key(family, index, message.as_bytes())?;
+    proof::verify_compact(message.as_bytes(), &signature, &identity)
+}
