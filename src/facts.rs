@@ -1,5 +1,8 @@
 //! One read-only look at the machine, shared by planner and audit.
 
+pub mod filter;
+pub mod units;
+
 use crate::host::{file, program, user};
 use crate::sandbox::elf;
 use crate::signer::certificate::Certificate;

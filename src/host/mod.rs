@@ -7,6 +7,7 @@ pub mod draft;
 pub mod file;
 pub mod kept;
 pub mod lock;
+pub mod network;
 pub mod process;
 pub mod program;
 pub mod tree;
