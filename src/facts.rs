@@ -3,7 +3,7 @@
 pub mod filter;
 pub mod units;
 
-use crate::host::{file, program, user};
+use crate::host::{file, program, user, xattrs};
 use crate::sandbox::elf;
 use crate::signer::certificate::Certificate;
 use crate::spec::San;
@@ -66,6 +66,16 @@ pub struct Facts {
     pub seen: BTreeMap<PathBuf, Seen>,
     /// Units that are active, of those asked about.
     pub active: BTreeSet<String>,
+    /// Units whose files changed since systemd read them, of those asked about.
+    pub unread: BTreeSet<String>,
+    /// Units whose main process is not the program that it should be, of those asked about.
+    pub stale: BTreeSet<String>,
+    /// What is said of units beside lsm's own files, or by them.
+    pub unit_files: Vec<units::UnitFile>,
+    /// The live packet filter is what is wanted; `None` where that cannot be told.
+    pub filter: Option<bool>,
+    /// Folders that could have a default ACL and have none, of those asked about.
+    pub open: BTreeSet<PathBuf>,
     /// Numbers of users and groups by name, of those asked about.
     pub users: BTreeMap<String, u32>,
     /// Groups by name.
@@ -91,6 +101,11 @@ impl Facts {
             space: free_space(Path::new("/var/lib")),
             seen: BTreeMap::new(),
             active: BTreeSet::new(),
+            unread: BTreeSet::new(),
+            stale: BTreeSet::new(),
+            unit_files: units::files(),
+            filter: None,
+            open: BTreeSet::new(),
             users: BTreeMap::new(),
             groups: BTreeMap::new(),
             owner: 0,
@@ -124,10 +139,21 @@ impl Facts {
                 self.groups.insert(name.to_owned(), gid);
             }
         }
-        if self.systemd.is_some() {
-            self.active.extend(units.into_iter().filter(|unit| is_active(unit)).map(str::to_owned));
+        for unit in units.into_iter().filter(|_| self.systemd.is_some()) {
+            if is_active(unit) {
+                self.active.insert(unit.to_owned());
+            }
+            if units::is_unread(unit) {
+                self.unread.insert(unit.to_owned());
+            }
         }
         self
+    }
+
+    /// Adds which of `folders` have no default ACL.
+    pub fn observe_closed(&mut self, folders: &[PathBuf]) {
+        let open = folders.iter().filter(|folder| xattrs::is_without(folder, "system.posix_acl_default"));
+        self.open.extend(open.cloned());
     }
 
     /// What is at `path`; nothing where it was not asked about.

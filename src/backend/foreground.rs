@@ -162,6 +162,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
         Step::Bundle {
             folder: layout.bundle(),
             given: false,
+            handed: false,
             door,
             receipt: layout.receipt(),
             hosts: vec![spec.listen.to_string()],

@@ -2,13 +2,16 @@
 
 mod layout;
 mod stays;
+mod upkeep;
 
 pub use layout::Layout;
 pub use stays::{heir, spec_before, stays};
 
 use crate::error::{Code, Error, Result};
-use crate::facts::Facts;
+use crate::facts::units::UnitFile;
+use crate::facts::{self, Facts, Seen};
 use crate::host::file;
+use crate::plan::History;
 use crate::plan::step::{Access, Runner, SeedSink, Step};
 use crate::release::pins::{Arch, Release};
 use crate::render::launch::{LaunchPolicy, render_launch_policy};
@@ -38,6 +41,8 @@ pub const RELEASES: &str = "/usr/local/lib/lsm/lnd";
 /// lnd's user can run it and not read it. The kernel then lets nobody but root look into the process, and treats its core
 /// dump as that of a set-user-ID program (prctl(2), PR_SET_DUMPABLE; proc(5), `suid_dumpable`): by default there is none.
 const LND_MODE: u32 = 0o711;
+/// The packet filter's unit.
+const FIREWALL_UNIT: &str = "lsm-firewall.service";
 /// The packet filter's file.
 const FIREWALL: &str = "/etc/lsm/firewall.nft";
 
@@ -83,6 +88,8 @@ pub struct Wishes {
     pub password: Option<PathBuf>,
     /// Where the bundle goes.
     pub bundle: PathBuf,
+    /// One was handed to the operator before, and none was asked for now.
+    pub handed: bool,
     /// Leave the wallet, and what needs one, for later.
     pub no_wallet: bool,
     /// The hash of the running lsm.
@@ -100,25 +107,31 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
         return Err(no_names(spec));
     }
     let platform = Platform { systemd: facts.systemd, libraries: facts.libraries.clone() };
-    let build = Build { spec, wishes, layout: Layout::new(&spec.instance), release, arch, platform };
+    let unit_files = &facts.unit_files;
+    let build = Build { spec, wishes, layout: Layout::new(&spec.instance), release, arch, platform, unit_files };
     let mut steps = build.ground()?;
     steps.extend(build.program()?);
+    steps.extend(build.accesses());
     steps.extend(build.units()?);
     if !wishes.no_wallet {
         steps.extend(build.wallet()?);
         steps.extend(build.service());
     }
+    build.clear_units(&mut steps);
     Ok(steps)
 }
 
-/// The steps that export the bundle of an installed signer to `out`.
-pub fn bundle_steps(spec: &Spec, out: &Path) -> Vec<Step> {
+/// The steps that export the bundle of an installed signer to `out`; where one was `handed` over before, only if it has to
+/// be another one by now.
+pub fn bundle_steps(spec: &Spec, out: &Path, handed: bool) -> Vec<Step> {
     let layout = Layout::new(&spec.instance);
     let door = layout.door();
-    let own = (out == layout.bundle()).then(|| folder("/var/lib/lsm/bundle", 0o700));
+    let is_own = out == layout.bundle();
+    let own = (is_own && !handed).then(|| folder("/var/lib/lsm/bundle", 0o700));
     let bundle = Step::Bundle {
         folder: out.to_owned(),
-        given: own.is_none(),
+        given: !is_own,
+        handed,
         receipt: layout.receipt(),
         hosts: spec.certificate_names().iter().map(|name| dial(name, spec.listen.port())).collect(),
         taproot_channels: spec.taproot_channels,
@@ -151,6 +164,27 @@ struct Build<'a> {
     release: &'a Release,
     arch: Arch,
     platform: Platform,
+    unit_files: &'a [UnitFile],
+}
+
+impl Wishes {
+    /// What an install with no option wants of the signer `layout`, whose journal says `history`.
+    ///
+    /// # Errors
+    /// As [`read_specs`].
+    pub fn standing(layout: &Layout, history: &History) -> Result<Self> {
+        let handed = history.handed_bundle();
+        Ok(Self {
+            seed: SeedSink::Terminal,
+            password: None,
+            // Who may not read the journal does not know, and has nothing to complain of.
+            handed: handed.is_some() || facts::look(&layout.journal()) == Seen::Hidden,
+            bundle: handed.unwrap_or_else(|| layout.bundle()),
+            no_wallet: false,
+            lsm_sha256: facts::hash_self().unwrap_or_default(),
+            others: read_specs()?,
+        })
+    }
 }
 
 impl Build<'_> {
@@ -169,7 +203,11 @@ impl Build<'_> {
             Step::Users { file: users, names: vec![user, proxy] },
             folder("/etc/tmpfiles.d", 0o755),
             text(&folders, render_folders(&self.spec.instance)?),
-            Step::Folders { file: folders, folders: vec![self.layout.data(), run(""), run("-admin"), run("-gate")] },
+            Step::Folders {
+                file: folders,
+                folders: vec![self.layout.data(), run(""), run("-admin"), run("-gate")],
+                closed: vec![self.layout.data(), run("-admin")],
+            },
         ];
         let store = self.layout.keep("wallet-password", self.spec.sealed);
         steps.push(folder(store.path().parent().unwrap_or(Path::new("/etc/credstore")), 0o700));
@@ -294,13 +332,21 @@ impl Build<'_> {
         if self.spec.mode == Mode::Host {
             steps.push(Step::Retire { link: wants(&service, &socket), unit: socket.clone() });
         }
-        steps.push(Step::Service { link: wants("multi-user.target", &service), unit: service.clone(), after });
-        steps.extend(bundle_steps(self.spec, &self.wishes.bundle));
+        steps.push(Step::Service {
+            link: wants("multi-user.target", &service),
+            unit: service.clone(),
+            after,
+            with: vec![],
+            program: Some(self.lnd_folder().join("lnd")),
+        });
+        steps.extend(bundle_steps(self.spec, &self.wishes.bundle, self.wishes.handed));
         if self.spec.mode == Mode::Isolated {
             steps.push(Step::Service {
                 link: wants(&service, &socket),
                 after: vec![drop_in(&socket), unit_path("lsm-proxy@.socket"), unit_path("lsm-proxy@.service")],
                 unit: socket,
+                with: vec![self.layout.proxy_service()],
+                program: None,
             });
         }
         steps
@@ -349,11 +395,11 @@ fn firewall<'a>(specs: impl Iterator<Item = &'a Spec>) -> Result<Step> {
     let mut specs: Vec<&Spec> = specs.collect();
     specs.sort_by(|a, b| a.instance.cmp(&b.instance));
     Ok(Step::Firewall {
-        unit: "lsm-firewall.service".into(),
-        link: unit_path("sysinit.target.wants/lsm-firewall.service"),
+        unit: FIREWALL_UNIT.into(),
+        link: wants("sysinit.target", FIREWALL_UNIT),
         file: FIREWALL.into(),
         text: render_nft(&specs)?,
-        after: vec![unit_path("lsm-firewall.service")],
+        after: vec![unit_path(FIREWALL_UNIT)],
     })
 }
 

@@ -84,7 +84,7 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     let layout = Layout::new(&common.instance);
     let spec = native::read_spec(&layout.spec())?;
     let out = args.out.as_deref().map_or_else(|| Ok(layout.bundle()), machine::absolute)?;
-    let plan = Plan { steps: native::bundle_steps(&spec, &out) };
+    let plan = Plan { steps: native::bundle_steps(&spec, &out, false) };
     if args.machine.dry_run {
         machine::show_plan(&plan);
         return Ok(());

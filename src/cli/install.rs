@@ -6,7 +6,7 @@ use crate::cli::Common;
 use crate::cli::machine::{self, MachineArgs, absolute, consent, open_journal, show_plan};
 use crate::cli::release::QUORUM_HELP;
 use crate::error::{Code, Error, Result};
-use crate::facts::{self, Facts};
+use crate::facts::Facts;
 use crate::host::file;
 use crate::host::process;
 use crate::plan::prior::{Prior, Thing};
@@ -181,16 +181,20 @@ impl Look {
     fn take(options: &Options, instance: &Instance) -> Result<Self> {
         let facts = Facts::gather();
         let spec = options.spec(instance, &facts)?;
-        let release = pins::find(&spec.release)?;
         let layout = Layout::new(instance);
         let there = native::read_spec(&layout.spec()).ok().map(|there| there.release);
         if there.as_ref() != Some(&spec.release) {
-            release.admit(there.as_deref(), options.accept_risk.as_deref())?;
+            pins::find(&spec.release)?.admit(there.as_deref(), options.accept_risk.as_deref())?;
         }
-        let wishes = options.wishes(&layout)?;
+        let history = History::read(&layout.journal())?;
+        let wishes = options.wishes(Wishes::standing(&layout, &history)?)?;
+        Self::at(spec, wishes, facts, history)
+    }
+
+    fn at(spec: Spec, wishes: Wishes, facts: Facts, history: History) -> Result<Self> {
+        let (release, layout) = (pins::find(&spec.release)?, Layout::new(&spec.instance));
         let wanted = native::steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts)?;
         let facts = plan::observe(facts, &wanted);
-        let history = History::read(&layout.journal())?;
         let plan = plan::make_plan(wanted, &facts, history.unfinished().is_some_and(|record| record.verb == VERB));
         Ok(Self { spec, release, layout, wishes, facts, history, plan })
     }
@@ -213,6 +217,17 @@ impl Look {
         }
         Ok(())
     }
+}
+
+/// What `lsm install` with no further option would do to the signer that is there, and the facts that say so.
+///
+/// # Errors
+/// Where that cannot be told: its lnd is known no more, another signer's spec cannot be read.
+pub(super) fn drift(spec: Spec) -> Result<(Plan, Facts)> {
+    let layout = Layout::new(&spec.instance);
+    let history = History::read(&layout.journal())?;
+    let wishes = Wishes::standing(&layout, &history)?;
+    Look::at(spec, wishes, Facts::gather(), history).map(|look| (look.plan, look.facts))
 }
 
 /// What is unpacked already is not verified again: then what was found at that time must be enough.
@@ -275,18 +290,20 @@ impl Options {
         spec.checked()
     }
 
-    fn wishes(&self, layout: &Layout) -> Result<Wishes> {
+    /// What is wanted anyway, with what is given now.
+    fn wishes(&self, mut wishes: Wishes) -> Result<Wishes> {
         if let Some(path) = &self.password_file {
             plan::read_password(path)?;
+            wishes.password = Some(absolute(path)?);
         }
-        Ok(Wishes {
-            seed: self.seed_out.as_deref().map_or(Ok(SeedSink::Terminal), |path| absolute(path).map(SeedSink::File))?,
-            password: self.password_file.as_deref().map(absolute).transpose()?,
-            bundle: self.bundle_out.as_deref().map_or_else(|| Ok(layout.bundle()), absolute)?,
-            no_wallet: self.no_wallet,
-            lsm_sha256: facts::hash_self().unwrap_or_default(),
-            others: native::read_specs()?,
-        })
+        if let Some(path) = &self.seed_out {
+            wishes.seed = SeedSink::File(absolute(path)?);
+        }
+        if let Some(path) = &self.bundle_out {
+            (wishes.bundle, wishes.handed) = (absolute(path)?, false);
+        }
+        wishes.no_wallet = self.no_wallet;
+        Ok(wishes)
     }
 
     /// The verified lnd, where the plan unpacks one. Before any step: a bad archive changes nothing.

@@ -1,18 +1,19 @@
 //! `lsm status`: what is true of the running signer; it succeeds only where lnd can sign.
 
 use crate::backend::native::{self, Layout};
-use crate::cli::Common;
 use crate::cli::release::in_words;
+use crate::cli::{Common, install};
 use crate::error::{Code, Error, Exit, Result};
-use crate::facts;
-use crate::plan;
+use crate::facts::{self, units::UnitFile};
+use crate::plan::{self, Step};
 use crate::release::Installed;
 use crate::release::pins;
 use crate::sandbox::landlock::Interface;
 use crate::signer::wallet::State;
+use crate::spec::{Instance, Spec};
 use crate::ui::{self, say};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const NOT_INSTALLED: Code = Code::refused("E-STATUS-001");
@@ -36,7 +37,6 @@ pub fn run(common: &Common) -> Result<ExitCode> {
         Err(e) => Some(e.to_string()),
     };
     let port_is_open = facts::is_active(&layout.public_unit(&spec));
-    let filtered = facts::is_active("lsm-firewall.service");
     // A unit that is not active has no filter, and no port either.
     let unit_filters = port_is_open.then(|| facts::filters_addresses(&layout.public_unit(&spec)));
     // What is told of lnd's past must not keep anybody from learning whether it signs.
@@ -47,6 +47,8 @@ pub fn run(common: &Common) -> Result<ExitCode> {
     let (judgement, reason) = judge(&spec.release);
     let landlock = Interface::of_kernel();
     let receipt = plan::read_receipt(&layout.receipt()).ok();
+    let drift = Drift::look(&spec);
+    let filtered = facts::is_active("lsm-firewall.service") && drift.filter != Some(false);
     if ui::voice().json {
         let object = json!({
             "instance": spec.instance, "network": spec.network, "release": spec.release, "signs": signs,
@@ -56,6 +58,7 @@ pub fn run(common: &Common) -> Result<ExitCode> {
             "landlock": {
                 "abi": landlock.number(), "missing": landlock.missing(), "required": spec.require_landlock,
             },
+            "drift": drift.steps, "drift_unknown": drift.unknown, "general_drop_ins": drift.general,
             "why": why, "judgement": judgement, "judgement_reason": reason, "lnd": lnd,
         });
         say!("{object}");
@@ -74,6 +77,7 @@ pub fn run(common: &Common) -> Result<ExitCode> {
         };
         say!("filtered   {}{twice}", yes(filtered));
         say!("sandbox    {landlock}");
+        drift.show(&spec);
         if let Some(receipt) = receipt {
             say!("identity   {}", receipt.identity_pubkey);
         }
@@ -83,6 +87,54 @@ pub fn run(common: &Common) -> Result<ExitCode> {
         }
     }
     Ok(if signs { ExitCode::SUCCESS } else { ExitCode::from(Exit::Refused as u8) })
+}
+
+/// How the machine differs from what is wanted of this signer.
+struct Drift {
+    /// What `lsm install` would do, in its own words; `None` where that cannot be told.
+    steps: Option<Vec<String>>,
+    /// Why it cannot be told, or not in full.
+    unknown: Option<String>,
+    /// The live packet filter is what is wanted; `None` where that cannot be told.
+    filter: Option<bool>,
+    /// Drop-ins for every unit: they say something of the signer's too, and are not lsm's to take away.
+    general: Vec<PathBuf>,
+}
+
+impl Drift {
+    fn look(spec: &Spec) -> Self {
+        let (plan, facts) = match install::drift(spec.clone()) {
+            Ok(seen) => seen,
+            Err(e) => return Self { steps: None, unknown: Some(e.to_string()), filter: None, general: vec![] },
+        };
+        let unknown = (!facts.root).then(|| "only root sees the packet filter and what is secret".to_owned());
+        let general = facts.unit_files.into_iter().filter(UnitFile::is_general).map(|file| file.path).collect();
+        let steps = plan.steps.iter().map(Step::describe).collect();
+        Self { steps: Some(steps), unknown, filter: facts.filter, general }
+    }
+
+    fn show(&self, spec: &Spec) {
+        let because = self.unknown.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        match self.steps.as_deref() {
+            None => say!("as wanted  cannot be told{because}"),
+            Some([]) if self.unknown.is_some() => say!("as wanted  as far as can be seen{because}"),
+            Some([]) => say!("as wanted  yes"),
+            Some(steps) => {
+                for (place, step) in steps.iter().enumerate() {
+                    say!("{}  {step}", if place == 0 { "as wanted  NO:" } else { "              " });
+                }
+                let instance = if spec.instance == Instance::default() {
+                    String::new()
+                } else {
+                    format!(" --instance {}", spec.instance)
+                };
+                say!("           put it right with: sudo lsm install --network {}{instance}", spec.network);
+            }
+        }
+        for path in &self.general {
+            say!("besides    {} is for every unit, this signer's too; lsm leaves it there", path.display());
+        }
+    }
 }
 
 /// What the policy in force says of the installed lnd now, which may have become stricter since; and why. A policy that

@@ -71,7 +71,8 @@ fn files_in(folder: &Path) -> Vec<UnitFile> {
         let file = |path| UnitFile { path, name: name.clone(), is_drop_in };
         if is_drop_in && !is_link {
             // systemd reads no others in it.
-            found.extend(list(&path).into_iter().filter(|path| has_ending(path, &["conf"])).map(file));
+            found
+                .extend(list(&path).into_iter().filter(|path| has_ending(path, &["conf"]) && !path.is_dir()).map(file));
         } else if is_drop_in || has_ending(&path, &KINDS) {
             found.push(file(path));
         }
@@ -88,7 +89,7 @@ fn list(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// True where files of `unit` changed since systemd read them.
-pub fn is_stale(unit: &str) -> bool {
+pub fn is_unread(unit: &str) -> bool {
     show(unit, "NeedDaemonReload").as_deref() == Some("yes")
 }
 

@@ -21,6 +21,7 @@ const TOO_LARGE: Code = Code::usage("E-HOST-004");
 const NOT_A_FOLDER: Code = Code::refused("E-HOST-005");
 const NOT_PLAIN: Code = Code::usage("E-HOST-006");
 const NOT_A_SOCKET: Code = Code::refused("E-HOST-007");
+const OTHER_NAME: Code = Code::refused("E-HOST-008");
 
 /// Mode and owner of a file or folder; without an owner it belongs to whoever runs lsm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -132,6 +133,21 @@ pub fn make_folder(path: &Path, access: Access) -> Result<()> {
     }
     grant(&open_folder(path)?, access).map_err(|e| cannot_write(path, &e))?;
     sync_folder_of(path)
+}
+
+/// Gives the folder or plain file at `path` this access, through no link.
+///
+/// # Errors
+/// Where it is anything else, a file with another name besides (it could be anybody's), or the access cannot be given.
+pub fn tighten(path: &Path, access: Access) -> Result<()> {
+    let meta = std::fs::symlink_metadata(path).map_err(|e| cannot_read(path, &e))?;
+    let there = if meta.is_dir() { open_folder(path)? } else { open_plain(path)? };
+    let meta = there.metadata().map_err(|e| cannot_read(path, &e))?;
+    if meta.is_file() && meta.nlink() > 1 {
+        return Err(Error::new(OTHER_NAME, format!("{} is a file that has another name too", path.display()))
+            .hint("it is left as it is; find out who made that, and move it away"));
+    }
+    grant(&there, access).and_then(|()| there.sync_all()).map_err(|e| cannot_write(path, &e))
 }
 
 /// Opens a folder, through no link.
@@ -413,6 +429,23 @@ mod tests {
         assert_eq!(again.code(), EXISTS);
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn access_is_given_to_the_very_file_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, link, folder] = ["file", "link", "folder"].map(|name| dir.path().join(name));
+        std::fs::write(&file, "x").unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for (path, mode) in [(&file, 0o600), (&folder, 0o700)] {
+            tighten(path, Access::mode(mode)).unwrap();
+            assert_eq!(mode_of(path), mode);
+        }
+        assert_eq!(tighten(&link, Access::mode(0o666)).unwrap_err().code(), NOT_PLAIN);
+        std::fs::hard_link(&file, dir.path().join("other")).unwrap();
+        assert_eq!(tighten(&file, Access::mode(0o666)).unwrap_err().code(), OTHER_NAME);
+        assert_eq!(mode_of(&file), 0o600);
     }
 
     #[test]

@@ -29,6 +29,11 @@ pub fn read(path: &Path) -> Result<Attributes> {
     Ok(found)
 }
 
+/// True where what is at `path` could have the attribute and has it not; false also where that cannot be told.
+pub fn is_without(path: &Path, name: &str) -> bool {
+    matches!(xattr::get(path, name), Ok(None))
+}
+
 /// Gives the open `file`, which is or will be `path`, these attributes and no other.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use crate::plan::journal::{Event, Line};
 use crate::plan::prior::{Prior, Thing};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The verb of plans that undo another.
 pub const ROLLBACK: &str = "rollback";
@@ -132,6 +132,14 @@ impl History {
     /// The last plan, where it was cut off or its undoing was.
     pub fn unfinished(&self) -> Option<Record<'_>> {
         self.records().pop().filter(|record| !record.ended)
+    }
+
+    /// Where the last bundle went, if the operator named the place.
+    pub fn handed_bundle(&self) -> Option<PathBuf> {
+        let records = self.records();
+        let mut intents = records.iter().flat_map(|record| &record.intents).filter(|intent| intent.left.is_some());
+        let last = intents.rfind(|intent| intent.what["kind"] == "bundle")?;
+        (last.what["given"] == true).then(|| last.what["folder"].as_str().map(PathBuf::from)).flatten()
     }
 
     /// The plan that a rollback undoes: the last one, unless that was undone already. Where its undoing was cut off, it

@@ -1,7 +1,7 @@
 //! From the steps that a backend wants and the facts to those that are still to be done. Pure: it changes nothing.
 
-use crate::facts::{Facts, Seen};
-use crate::plan::step::{Access, LNCLI_MODE, Step, hash_text};
+use crate::facts::{Facts, Seen, filter, units};
+use crate::plan::step::{Access, Step, hash_text};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,19 @@ impl Plan {
 /// Adds to `facts` all that `steps` speak of.
 pub fn observe(facts: Facts, steps: &[Step]) -> Facts {
     let paths: Vec<PathBuf> = steps.iter().flat_map(Step::paths).collect();
-    facts.observe(&paths, steps.iter().flat_map(Step::users), steps.iter().filter_map(Step::unit))
+    let users = steps.iter().flat_map(Step::users);
+    let mut facts = facts.observe(&paths, users, steps.iter().flat_map(Step::units));
+    for step in steps {
+        match step {
+            Step::Firewall { text, .. } => facts.filter = filter::is_live(text),
+            Step::Folders { closed, .. } => facts.observe_closed(closed),
+            Step::Service { unit, program: Some(program), .. } if units::runs_other(unit, program) => {
+                facts.stale.insert(unit.clone());
+            }
+            _ => {}
+        }
+    }
+    facts
 }
 
 /// Keeps of `wanted` what `facts` do not show to be done.
@@ -33,7 +45,7 @@ pub fn make_plan(wanted: Vec<Step>, facts: &Facts, unfinished: bool) -> Plan {
     let judge = Judge { facts, unfinished, finished: is_finished(&wanted, facts) };
     let mut steps: Vec<Step> = Vec::new();
     for step in wanted {
-        let changed: Vec<PathBuf> = steps.iter().flat_map(Step::paths).collect();
+        let changed: Vec<PathBuf> = steps.iter().flat_map(Step::changes).collect();
         if !judge.is_done(&step, &changed) {
             steps.push(step);
         }
@@ -62,38 +74,52 @@ impl Judge<'_> {
             Step::Folder { path, access } => self.is_folder(path, access),
             Step::Text { path, access, text } => self.is_file(path, access, &hash_text(text)),
             Step::Lsm { path, sha256 } => self.is_file(path, &Access::mode(0o755), sha256),
-            Step::Release { folder, lnd_mode, lnd_sha256, lncli_sha256, .. } => {
-                let programs = [("lnd", *lnd_mode, lnd_sha256), ("lncli", LNCLI_MODE, lncli_sha256)];
-                programs.into_iter().all(|(name, mode, pinned)| {
+            Step::Release { folder, lnd_sha256, lncli_sha256, .. } => {
+                // Not the modes: a step of their own gives them back without the archive.
+                [("lnd", lnd_sha256), ("lncli", lncli_sha256)].into_iter().all(|(name, pinned)| {
                     let path = folder.join(name);
-                    let is_pinned = |pin: &String| self.is_file(&path, &Access::mode(mode), pin);
-                    pinned.as_ref().map_or_else(|| self.is_there(&path), is_pinned)
+                    pinned.as_ref().map_or_else(|| self.is_there(&path), |pin| self.is_content(&path, pin))
                 })
             }
             Step::Users { names, .. } => names.iter().all(|name| self.facts.users.contains_key(name)),
-            Step::Folders { file, folders } => {
-                folders.iter().all(|path| self.is_there(path)) && !self.follows(std::slice::from_ref(file), changed)
+            Step::Folders { file, folders, closed } => {
+                folders.iter().all(|path| self.is_there(path))
+                    && !closed.iter().any(|path| self.facts.open.contains(path))
+                    && !self.follows(std::slice::from_ref(file), changed)
             }
+            Step::Tighten { path, access } => match self.facts.at(path) {
+                Seen::Folder { .. } => self.is_folder(path, access),
+                Seen::File { mode, uid, gid, .. } => self.is_access(access, *mode, *uid, *gid),
+                Seen::Absent | Seen::Hidden => true,
+                Seen::Other => false,
+            },
+            Step::Remove { path } => *self.facts.at(path) == Seen::Absent,
             Step::Password { keep, .. } => self.is_there(keep.path()),
             Step::Certificate { path, key, names } => {
                 self.is_there(key.path()) && self.facts.certificates.get(path).is_some_and(|there| there == names)
             }
-            Step::ReloadUnits { after } => !self.follows(after, changed),
-            Step::Firewall { unit, link, file, text, after } => {
-                self.is_file(file, &Access::mode(0o644), &hash_text(text)) && self.runs(unit, link, after, changed)
+            Step::ReloadUnits { after } => self.facts.unread.is_empty() && !self.follows(after, changed),
+            Step::Firewall { link, file, text, after, .. } => {
+                self.is_file(file, &Access::mode(0o644), &hash_text(text))
+                    && self.facts.filter != Some(false)
+                    && self.runs(step, link, after, changed)
             }
-            Step::Service { unit, link, after } => self.runs(unit, link, after, changed),
+            Step::Service { link, after, .. } => self.runs(step, link, after, changed),
             Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
             Step::Start { .. } | Step::Restore { .. } => false,
-            Step::Bundle { folder, after, .. } => {
-                self.is_there(&folder.join("bundle.json")) && !self.follows(after, changed)
+            Step::Bundle { folder, handed, after, .. } => {
+                (*handed || self.is_there(&folder.join("bundle.json"))) && !self.follows(after, changed)
             }
         }
     }
 
-    fn runs(&self, unit: &str, link: &Path, after: &[PathBuf], changed: &[PathBuf]) -> bool {
-        *self.facts.at(link) == Seen::Other && self.facts.active.contains(unit) && !self.follows(after, changed)
+    /// True where the step's unit is enabled and active, with what its files say now.
+    fn runs(&self, step: &Step, link: &Path, after: &[PathBuf], changed: &[PathBuf]) -> bool {
+        let is_active = step.unit().is_some_and(|unit| self.facts.active.contains(unit));
+        let is_old = |unit: &&str| self.facts.unread.contains(*unit) || self.facts.stale.contains(*unit);
+        let is_enabled = *self.facts.at(link) == Seen::Other;
+        is_enabled && is_active && !step.units().iter().any(is_old) && !self.follows(after, changed)
     }
 
     fn is_there(&self, path: &Path) -> bool {
@@ -105,11 +131,16 @@ impl Judge<'_> {
     }
 
     fn is_file(&self, path: &Path, access: &Access, wanted: &str) -> bool {
+        let is_access = match self.facts.at(path) {
+            Seen::File { mode, uid, gid, .. } => self.is_access(access, *mode, *uid, *gid),
+            _ => true,
+        };
+        is_access && self.is_content(path, wanted)
+    }
+
+    fn is_content(&self, path: &Path, wanted: &str) -> bool {
         match self.facts.at(path) {
-            Seen::File { mode, uid, gid, sha256 } => {
-                let same = sha256.as_ref().map_or(self.finished, |there| there == wanted);
-                same && self.is_access(access, *mode, *uid, *gid)
-            }
+            Seen::File { sha256, .. } => sha256.as_ref().map_or(self.finished, |there| there == wanted),
             Seen::Hidden => self.finished,
             _ => false,
         }
@@ -126,7 +157,10 @@ impl Judge<'_> {
     fn is_access(&self, access: &Access, mode: u32, uid: u32, gid: u32) -> bool {
         let is_owner = match &access.owner {
             None => self.facts.owner == uid,
-            Some(name) => self.facts.users.get(name) == Some(&uid) && self.facts.groups.get(name) == Some(&gid),
+            Some(name) => {
+                let group = access.group.as_ref().unwrap_or(name);
+                self.facts.users.get(name) == Some(&uid) && self.facts.groups.get(group) == Some(&gid)
+            }
         };
         is_owner && mode == access.mode
     }

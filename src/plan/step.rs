@@ -19,17 +19,20 @@ pub struct Access {
     /// The user whose file it is, with the group of the same name; without one it is of the user who runs lsm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// The group, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 impl Access {
     /// Bits alone.
     pub const fn mode(mode: u32) -> Self {
-        Self { mode, owner: None }
+        Self { mode, owner: None, group: None }
     }
 
     /// Bits and an owner.
     pub fn owned(mode: u32, owner: impl Into<String>) -> Self {
-        Self { mode, owner: Some(owner.into()) }
+        Self { mode, owner: Some(owner.into()), group: None }
     }
 }
 
@@ -145,6 +148,20 @@ pub enum Step {
         file: PathBuf,
         /// The folders.
         folders: Vec<PathBuf>,
+        /// Those of them in which a default ACL keeps what is new from all others.
+        closed: Vec<PathBuf>,
+    },
+    /// The mode and owner that lsm gave to a file or folder and that somebody changed. What is not there is not made.
+    Tighten {
+        /// Where.
+        path: PathBuf,
+        /// For whom.
+        access: Access,
+    },
+    /// A file that somebody else put beside lsm's own, and that changes what they mean.
+    Remove {
+        /// Where.
+        path: PathBuf,
     },
     /// The wallet's password, made here or taken from a file.
     Password {
@@ -212,6 +229,11 @@ pub enum Step {
         link: PathBuf,
         /// The files whose change asks for a restart.
         after: Vec<PathBuf>,
+        /// Units that go with it: a change of theirs asks for a restart too.
+        with: Vec<String>,
+        /// The program that its main process has to be.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        program: Option<PathBuf>,
     },
     /// A unit that is wanted no more: stopped and disabled.
     Retire {
@@ -238,6 +260,8 @@ pub enum Step {
         folder: PathBuf,
         /// The operator named the folder: nothing there is ever taken back.
         given: bool,
+        /// One was handed to the operator before: it need not be here any more.
+        handed: bool,
         /// How the signer is reached.
         door: Door,
         /// The wallet's receipt.

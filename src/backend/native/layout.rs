@@ -85,6 +85,11 @@ impl Layout {
         format!("lsm-proxy@{}.socket", self.instance)
     }
 
+    /// The unit of what passes connections on from that port.
+    pub fn proxy_service(&self) -> String {
+        format!("lsm-proxy@{}.service", self.instance)
+    }
+
     /// How lsm reaches this lnd.
     pub fn door(&self) -> Door {
         Door {

@@ -28,6 +28,7 @@ pub fn stays(instance: &Instance, own: Option<&Spec>) -> Result<Stays> {
             seed: SeedSink::Nowhere,
             password: None,
             bundle: Layout::new(&spec.instance).bundle(),
+            handed: false,
             no_wallet: false,
             lsm_sha256: String::new(),
             others: vec![],

@@ -13,7 +13,7 @@ use crate::host::credential::Keep;
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
 use crate::host::program::Program;
-use crate::host::user;
+use crate::host::user::{self, Owner};
 use crate::plan::journal::{Event, Journal};
 use crate::plan::prior::Prior;
 use crate::plan::step::{Access, Door, LNCLI_MODE, Runner, Step};
@@ -59,6 +59,8 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Release { version, folder, lnd_mode, .. } => unpack(version, folder, *lnd_mode, journal, machine),
         Step::Users { file, .. } => Program::new("systemd-sysusers").arg(file).run().map(drop),
         Step::Folders { file, .. } => Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop),
+        Step::Tighten { path, access } => file::tighten(path, resolve(access)?),
+        Step::Remove { path } => file::remove(path).map(drop),
         Step::Password { keep, from } => keep_password(keep, from.as_deref()),
         Step::Certificate { path, key, names } => certificate::make(path, key, names),
         Step::ReloadUnits { .. } => service::reload_units(),
@@ -100,8 +102,16 @@ fn read_certificate(path: &Path) -> Result<Certificate> {
 }
 
 fn resolve(access: &Access) -> Result<FileAccess> {
-    let Some(name) = &access.owner else { return Ok(FileAccess::mode(access.mode)) };
-    let owner = user::find(name)?.ok_or_else(|| Error::new(NO_USER, format!("there is no user {name}")))?;
+    let Some(name) = &access.owner else {
+        let mine = FileAccess::mode(access.mode);
+        // Somebody may have given away what is root's.
+        return Ok(if user::is_root() { FileAccess::owned(access.mode, Owner::ROOT) } else { mine });
+    };
+    let unknown = |what: &str, name: &str| Error::new(NO_USER, format!("there is no {what} {name}"));
+    let mut owner = user::find(name)?.ok_or_else(|| unknown("user", name))?;
+    if let Some(name) = &access.group {
+        owner.gid = user::find_group(name)?.ok_or_else(|| unknown("group", name))?;
+    }
     Ok(FileAccess::owned(access.mode, owner))
 }
 

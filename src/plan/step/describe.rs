@@ -15,6 +15,10 @@ impl Step {
             }
             Self::Users { names, .. } => format!("make the users {}", names.join(", ")),
             Self::Folders { folders, .. } => format!("make the folders {}", list(folders)),
+            Self::Tighten { path, access } => {
+                format!("give {} its mode and owner again ({})", path.display(), shown(access))
+            }
+            Self::Remove { path } => format!("take away {}, which lsm did not write", path.display()),
             Self::Password { keep, from } => {
                 let what = if from.is_some() { "take over" } else { "make" };
                 let how = if keep.is_sealed() { "sealed to this machine" } else { "0600" };
@@ -41,7 +45,8 @@ impl Step {
 
 fn shown(access: &Access) -> String {
     let owner = access.owner.as_ref().map(|o| format!(", {o}")).unwrap_or_default();
-    format!("{:04o}{owner}", access.mode)
+    let group = access.group.as_ref().map(|g| format!(":{g}")).unwrap_or_default();
+    format!("{:04o}{owner}{group}", access.mode)
 }
 
 fn shown_sink(sink: &SeedSink) -> String {

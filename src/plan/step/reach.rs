@@ -13,6 +13,7 @@ impl Step {
     pub fn paths(&self) -> Vec<PathBuf> {
         match self {
             Self::Folder { path, .. } | Self::Text { path, .. } | Self::Lsm { path, .. } => vec![path.clone()],
+            Self::Tighten { path, .. } | Self::Remove { path } => vec![path.clone()],
             Self::Release { folder, .. } => vec![folder.join("lnd"), folder.join("lncli")],
             Self::Folders { folders, .. } => folders.clone(),
             Self::Password { keep, .. } => vec![keep.path().to_owned()],
@@ -30,10 +31,18 @@ impl Step {
         }
     }
 
+    /// The paths whose change is felt by what uses them: of a file that only has its mode back, a program alone.
+    pub fn changes(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Tighten { access, .. } if access.mode & 0o111 == 0 => vec![],
+            _ => self.paths(),
+        }
+    }
+
     /// All that it may change, so that it can be undone: a folder before what comes into it.
     pub fn touches(&self) -> Vec<Thing> {
         match self {
-            Self::Folder { .. } | Self::Text { .. } | Self::Lsm { .. } => plain(self.paths()),
+            Self::Folder { .. } | Self::Text { .. } | Self::Lsm { .. } | Self::Remove { .. } => plain(self.paths()),
             Self::Release { folder, .. } => plain([folder.join("lnd"), folder.join("lncli"), Installed::place(folder)]),
             Self::Users { names, .. } => {
                 let accounts = names.iter().map(|name| Thing::Account(name.clone()));
@@ -59,7 +68,8 @@ impl Step {
             Self::Bundle { folder, given: true, .. } => vec![Thing::Given(folder.clone())],
             Self::Bundle { folder, .. } => plain([folder.clone()].into_iter().chain(bundle::files(folder))),
             Self::Restore { to } => vec![to.thing()],
-            Self::ReloadUnits { .. } => vec![],
+            // What lsm gave it gives again: no undoing loosens it.
+            Self::ReloadUnits { .. } | Self::Tighten { .. } => vec![],
         }
     }
 
@@ -88,10 +98,18 @@ impl Step {
     /// The users that it speaks of.
     pub fn users(&self) -> Vec<&str> {
         match self {
-            Self::Folder { access, .. } | Self::Text { access, .. } => access.owner.as_deref().into_iter().collect(),
+            Self::Folder { access, .. } | Self::Text { access, .. } | Self::Tighten { access, .. } => {
+                [&access.owner, &access.group].into_iter().flatten().map(String::as_str).collect()
+            }
             Self::Users { names, .. } => names.iter().map(String::as_str).collect(),
             _ => vec![],
         }
+    }
+
+    /// The unit that it starts, and those that go with it.
+    pub fn units(&self) -> Vec<&str> {
+        let with = if let Self::Service { with, .. } = self { with.as_slice() } else { &[] };
+        self.unit().into_iter().chain(with.iter().map(String::as_str)).collect()
     }
 
     /// The unit that it starts.
