@@ -68,7 +68,7 @@ pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
     let mut journal = open_journal(&layout)?;
     let Some(undo) = find(journal.history())? else { return nothing(&layout, &History::default(), &options.machine) };
     plan::apply_all(&undo.plan, ROLLBACK, &mut journal, &Machine::default()).map_err(go_on("rollback"))?;
-    end(undo, journal)
+    end(undo, ROLLBACK, journal)
 }
 
 /// Runs `lsm uninstall`.
@@ -105,7 +105,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
     if let Some(heir) = native::heir(&common.instance)? {
         journal.hand_on(&Layout::new(&heir).journal(), &undo.shared)?;
     }
-    end(undo, journal)
+    end(undo, UNINSTALL, journal)
 }
 
 impl UninstallOptions {
@@ -141,7 +141,8 @@ fn go_on(verb: &'static str) -> impl Fn(Error) -> Error {
 
 /// Where there is nothing to undo; a journal that answers for nothing goes.
 fn nothing(layout: &Layout, history: &History, machine: &MachineArgs) -> Result<()> {
-    if !machine.dry_run && user::is_root() && file::is_there(&layout.journal())? && undo::is_all_undone(history)? {
+    if !machine.dry_run && user::is_root() && file::is_there(&layout.journal())? && undo::left_over(history)?.is_empty()
+    {
         machine::retire(open_journal(layout)?)?;
     }
     if ui::voice().json {
@@ -153,18 +154,19 @@ fn nothing(layout: &Layout, history: &History, machine: &MachineArgs) -> Result<
 }
 
 /// Says what stays, forgets what is somebody else's, and takes the journal away where it answers for nothing.
-fn end(undo: Undo, mut journal: Journal) -> Result<()> {
-    let uninstalled = journal.history().unfinished().is_none() && !undo.plan.is_empty();
+fn end(undo: Undo, verb: &str, mut journal: Journal) -> Result<()> {
     let foreign: Vec<_> = undo.foreign.iter().map(|prior| shown(&prior.thing())).collect();
     journal.let_go(&undo.foreign)?;
-    let full = if undo.wallet.is_none() { undo::left_over(journal.history())? } else { vec![] };
-    let full: Vec<_> = full.iter().map(|prior| shown(&prior.thing())).collect();
+    let left = undo::left_over(journal.history())?;
     let wallet = undo.wallet.as_ref().map(|wallet| wallet.database.clone());
-    if undo::is_all_undone(journal.history())? {
+    if left.is_empty() {
         machine::retire(journal)?;
     }
+    // A rollback leaves what was there before the last plan, and a wallet what belongs to it.
+    let is_told = verb == UNINSTALL && wallet.is_none();
+    let full: Vec<_> = left.iter().filter(|_| is_told).map(|prior| shown(&prior.thing())).collect();
     if ui::voice().json {
-        say!("{}", json!({"changed": uninstalled, "kept": foreign, "left": full, "wallet": wallet}));
+        say!("{}", json!({"changed": !undo.plan.is_empty(), "kept": foreign, "left": full, "wallet": wallet}));
         return Ok(());
     }
     say!("done       {} steps", undo.plan.steps.len());

@@ -3,13 +3,18 @@
 use crate::error::{Code, Error, Result};
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access, cannot_read, cannot_write};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroize;
 
 const LOST: Code = Code::refused("E-HOST-080");
 
-/// A folder (0700) of such files (0600).
+/// From how many bytes on a file is large.
+const LARGE: u64 = 1 << 20;
+
+/// A folder (0700) of such files (0600, but for large ones).
 #[derive(Debug)]
 pub struct Kept {
     folder: PathBuf,
@@ -21,11 +26,20 @@ impl Kept {
         Self { folder }
     }
 
-    /// Keeps the plain file at `path`; it is on the disk when this returns.
+    /// Keeps the plain file at `path`; it is on the disk when this returns. A large one is not copied where a second
+    /// name for it will do: what takes its place does so by rename, and a full disk must not keep anything from going.
     ///
     /// # Errors
     /// Where it cannot be read or kept.
     pub fn keep_file(&self, path: &Path) -> Result<String> {
+        if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() >= LARGE) {
+            file::make_folder(&self.folder, Access::mode(0o700))?;
+            let name = random_name();
+            if std::fs::hard_link(path, self.folder.join(&name)).is_ok() {
+                file::sync_folder_of(&self.folder.join(&name))?;
+                return Ok(name);
+            }
+        }
         let mut from = file::open_plain(path)?;
         self.keep(|draft| std::io::copy(&mut from, draft).map(drop).map_err(|e| cannot_read(path, &e)))
     }
@@ -40,23 +54,34 @@ impl Kept {
 
     fn keep(&self, fill: impl FnOnce(&mut Draft) -> Result<()>) -> Result<String> {
         file::make_folder(&self.folder, Access::mode(0o700))?;
-        let mut random = [0_u8; 16];
-        getrandom::fill(&mut random).expect("the kernel's random generator answers");
-        let name = hex::encode(random);
+        let name = random_name();
         let mut draft = Draft::begin(&self.folder.join(&name), Access::mode(0o600))?;
         fill(&mut draft)?;
         draft.keep(Durable::Yes)?;
         Ok(name)
     }
 
-    /// Writes what is kept as `name` into `draft`.
+    /// Writes what is kept as `name` into `draft`; it has to have this hash, where one is known.
     ///
     /// # Errors
-    /// Where it is not there any more, or cannot be copied.
-    pub fn copy_to(&self, name: &str, draft: &mut Draft) -> Result<()> {
+    /// Where it is not there any more, is not what it was, or cannot be copied.
+    pub fn copy_to(&self, name: &str, sha256: Option<&str>, draft: &mut Draft) -> Result<()> {
         let path = self.path(name)?;
-        let mut from = file::open_plain(&path)?;
-        std::io::copy(&mut from, draft).map(drop).map_err(|e| cannot_write(&path, &e))
+        let (mut from, mut hash) = (file::open_plain(&path)?, Sha256::new());
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let n = from.read(&mut buffer).map_err(|e| cannot_read(&path, &e))?;
+            if n == 0 {
+                break;
+            }
+            hash.update(&buffer[..n]);
+            draft.write_all(&buffer[..n]).map_err(|e| cannot_write(&path, &e))?;
+        }
+        buffer.zeroize();
+        if sha256.is_some_and(|wanted| wanted != hex::encode(hash.finalize())) {
+            return Err(Error::new(LOST, format!("{} is not what was kept there", path.display())));
+        }
+        Ok(())
     }
 
     /// The bytes kept as `name`, at most `limit` of them.
@@ -97,6 +122,12 @@ impl Kept {
         }
         Err(Error::new(LOST, format!("what was kept as {name:?} is gone from {}", self.folder.display())))
     }
+}
+
+fn random_name() -> String {
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random).expect("the kernel's random generator answers");
+    hex::encode(random)
 }
 
 #[cfg(test)]

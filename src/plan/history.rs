@@ -58,14 +58,16 @@ impl Record<'_> {
         let kind = last.and_then(|intent| intent.what["kind"].as_str()).unwrap_or("nothing");
         (last.map_or(0, |intent| intent.step + 1), kind)
     }
+}
 
-    /// What it touched, in the order in which it did, each with what it was before this plan.
-    pub fn touched(&self) -> Vec<Touched> {
-        let mut touched: Vec<Touched> = Vec::new();
-        for prior in self.made {
-            touched.push(Touched { since: self.at, first: prior.clone(), left: None });
+/// What several plans touched, in the order in which they did, each with what it was before the first of them.
+fn touched_by(records: &[Record<'_>]) -> Vec<Touched> {
+    let mut touched: Vec<Touched> = Vec::new();
+    for record in records {
+        for prior in record.made {
+            touched.push(Touched { since: record.at, first: prior.clone(), left: None });
         }
-        for intent in &self.intents {
+        for intent in &record.intents {
             for prior in intent.prior {
                 let left = intent.left.and_then(|left| find(left, prior));
                 match touched.iter_mut().find(|t| t.first.thing() == prior.thing()) {
@@ -74,8 +76,8 @@ impl Record<'_> {
                 }
             }
         }
-        touched
     }
+    touched
 }
 
 /// What is said in `list` of the thing that `prior` is of.
@@ -142,9 +144,9 @@ impl History {
         (last.what["given"] == true).then(|| last.what["folder"].as_str().map(PathBuf::from)).flatten()
     }
 
-    /// The plan that a rollback undoes: the last one, unless that was undone already. Where its undoing was cut off, it
-    /// is that one again.
-    pub fn to_undo(&self) -> Option<Record<'_>> {
+    /// What a rollback puts back: all that the last plan touched, with those before it that were cut off and that it
+    /// went on with; `None` where that was undone already. Where its undoing was cut off, it is the same again.
+    pub fn to_undo(&self) -> Option<Vec<Touched>> {
         let mut records = self.records();
         if records.last().is_some_and(|last| last.verb == ROLLBACK && last.ended) {
             return None;
@@ -152,7 +154,10 @@ impl History {
         while records.last().is_some_and(|last| last.verb == ROLLBACK) {
             records.pop();
         }
-        records.pop()
+        let verb = records.last()?.verb;
+        let goes_on = |record: &&Record<'_>| record.verb == verb && !record.ended;
+        let before = records.iter().rev().skip(1).take_while(goes_on).count();
+        Some(touched_by(&records[records.len() - 1 - before..]))
     }
 
     /// All that lsm answers for, in the order in which it came to do so, each with what it was before lsm.
@@ -193,8 +198,7 @@ impl History {
 
     /// The names of all bytes that may still be put back: those of before lsm, and those of the plan that can be undone.
     pub(super) fn kept(&self) -> BTreeSet<String> {
-        let last = self.to_undo().map(|record| record.touched()).unwrap_or_default();
-        let all = self.touched().into_iter().chain(last);
+        let all = self.touched().into_iter().chain(self.to_undo().unwrap_or_default());
         all.filter_map(|touched| touched.first.kept().map(str::to_owned)).collect()
     }
 
@@ -272,5 +276,115 @@ impl Ledger {
     fn add(&mut self, touched: Touched) {
         let next = self.0.last_key_value().map_or(0, |(last, _)| last + 1);
         self.0.insert(next, touched);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn history(events: Vec<Value>) -> History {
+        let line = |(at, mut event): (usize, Value)| {
+            event["v"] = json!(2);
+            event["at"] = json!(at);
+            serde_json::from_value(event).unwrap()
+        };
+        History::new(events.into_iter().enumerate().map(line).collect())
+    }
+
+    fn begin(verb: &str) -> Value {
+        json!({"event": "begin", "verb": verb, "steps": 2})
+    }
+
+    fn at(path: &str, hash: &str) -> Value {
+        if hash.is_empty() {
+            json!({"path": path, "was": "absent"})
+        } else {
+            json!({"path": path, "was": "file", "sha256": hash})
+        }
+    }
+
+    /// A step on one path, and its end where `to` is what it left.
+    fn step(what: Value, path: &str, from: &str, to: Option<&str>) -> Vec<Value> {
+        let mut events = vec![json!({"event": "intent", "step": 0, "what": what, "prior": [at(path, from)]})];
+        events.extend(to.map(|to| json!({"event": "done", "step": 0, "left": [at(path, to)]})));
+        events
+    }
+
+    fn write(path: &str, from: &str, to: Option<&str>) -> Vec<Value> {
+        step(json!({"kind": "text"}), path, from, to)
+    }
+
+    fn restore(path: &str, from: &str, to: &str) -> Vec<Value> {
+        step(json!({"kind": "restore", "to": at(path, to)}), path, from, Some(to))
+    }
+
+    fn shown(touched: &[Touched]) -> Vec<(String, Option<String>, bool)> {
+        let show = |touched: &Touched| match &touched.first {
+            Prior::Path(at) => (at.path.display().to_string(), at.sha256.clone(), touched.left.is_some()),
+            other => panic!("{other:?}"),
+        };
+        touched.iter().map(show).collect()
+    }
+
+    fn seen(path: &str, hash: &str, is_left: bool) -> (String, Option<String>, bool) {
+        (path.to_owned(), Some(hash.to_owned()).filter(|h| !h.is_empty()), is_left)
+    }
+
+    #[test]
+    fn a_plan_and_those_cut_off_before_it_are_undone_together_and_once() {
+        let mut events = vec![begin("install")];
+        events.extend(write("/a", "", Some("1")));
+        events.extend([json!({"event": "end"}), begin("install")]);
+        events.extend(write("/a", "1", None));
+        events.push(begin("install"));
+        events.extend(write("/a", "1", Some("2")).into_iter().chain(write("/b", "", Some("3"))));
+        let wanted = vec![seen("/a", "1", true), seen("/b", "", true)];
+        assert_eq!(shown(&history(events.clone()).to_undo().unwrap()), wanted);
+        events.push(begin(ROLLBACK));
+        events.extend(restore("/b", "3", ""));
+        let cut = history(events.clone());
+        assert_eq!((shown(&cut.to_undo().unwrap()), cut.unfinished().unwrap().verb), (wanted, ROLLBACK));
+        events.push(json!({"event": "end"}));
+        let undone = history(events);
+        assert!(undone.to_undo().is_none() && undone.unfinished().is_none());
+        assert_eq!(shown(&undone.touched()), [seen("/a", "", true)]);
+    }
+
+    #[test]
+    fn lsm_answers_for_what_was_there_before_it_until_that_is_back() {
+        let mut events = vec![begin("install")];
+        events.extend(write("/a", "0", Some("1")).into_iter().chain(write("/a", "1", Some("2"))));
+        events.extend(write("/b", "", None));
+        assert_eq!(shown(&history(events.clone()).touched()), [seen("/a", "0", true), seen("/b", "", false)]);
+        // Back to something in between is not back.
+        events.extend(restore("/a", "2", "1").into_iter().chain(restore("/b", "x", "")));
+        assert_eq!(shown(&history(events.clone()).touched()), [seen("/a", "0", true)]);
+        events.extend(restore("/a", "1", "0").into_iter().chain(write("/a", "5", Some("6"))));
+        assert_eq!(shown(&history(events.clone()).touched()), [seen("/a", "5", true)]);
+        events.push(json!({"event": "let-go", "prior": at("/a", "5")}));
+        assert_eq!(shown(&history(events).touched()), []);
+    }
+
+    #[test]
+    fn of_two_signers_knowledge_the_older_counts() {
+        let mut events = vec![begin("install")];
+        events.extend(write("/a", "2", Some("3")));
+        events.push(json!({"event": "inherit", "since": 0, "prior": at("/a", "1")}));
+        events.push(json!({"event": "inherit", "since": 9, "prior": at("/a", "7")}));
+        events.push(json!({"event": "inherit", "since": 9, "prior": at("/b", "8")}));
+        assert_eq!(shown(&history(events).touched()), [seen("/a", "1", true), seen("/b", "8", false)]);
+    }
+
+    #[test]
+    fn the_journal_of_every_schema_is_read() {
+        for (schema, steps) in [(1, 30), (2, 30)] {
+            let path = format!("{}/tests/fixtures/journal/{schema}.jsonl", env!("CARGO_MANIFEST_DIR"));
+            let history = History::read(Path::new(&path)).unwrap();
+            let [record] = &history.records()[..] else { panic!("schema {schema}") };
+            assert!(record.ended && record.verb == "install" && record.steps >= steps, "schema {schema}");
+            assert!(history.touched().len() >= steps && history.to_undo().is_some());
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::plan::history::{History, Touched};
 use crate::plan::planner::Plan;
-use crate::plan::prior::{AtPath, Prior, Thing, Wallet, Was};
+use crate::plan::prior::{AtPath, Prior, Thing, Wallet};
 use crate::plan::step::Step;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ pub struct Undo {
 /// Where the machine cannot be looked at.
 pub fn undo_last(history: &History, stays: &Stays) -> Result<Option<Undo>> {
     let wallets = find_wallets(&history.touched());
-    history.to_undo().map(|record| Undo::of(record.touched(), &wallets, stays)).transpose()
+    history.to_undo().map(|touched| Undo::of(touched, &wallets, stays)).transpose()
 }
 
 /// Undoes all that lsm answers for.
@@ -52,20 +52,6 @@ pub fn undo_all(history: &History, stays: &Stays) -> Result<Undo> {
     let touched = history.touched();
     let wallets = find_wallets(&touched);
     Undo::of(touched, &wallets, stays)
-}
-
-/// True where lsm answers for nothing any more.
-///
-/// # Errors
-/// Where a wallet cannot be looked for.
-pub fn is_all_undone(history: &History) -> Result<bool> {
-    for touched in history.touched() {
-        match &touched.first {
-            Prior::Wallet { wallet } if !wallet.is_made()? => {}
-            _ => return Ok(false),
-        }
-    }
-    Ok(true)
 }
 
 fn find_wallets(touched: &[Touched]) -> Vec<Wallet> {
@@ -153,17 +139,19 @@ fn is_units(path: &Path) -> bool {
     UNITS.iter().any(|folder| path.starts_with(folder) && path != Path::new(folder))
 }
 
-/// What of `things` is not as it was: a folder in which somebody else has something.
+/// What lsm answers for and is not as it was: nothing, where all was undone.
 ///
 /// # Errors
 /// Where the machine cannot be looked at.
 pub fn left_over(history: &History) -> Result<Vec<Prior>> {
     let mut left = Vec::new();
-    for touched in history.touched() {
-        if let Prior::Path(AtPath { was: Was::Absent, .. }) = &touched.first
-            && !Prior::observe(&touched.first.thing())?.is_same(&touched.first)
-        {
-            left.push(touched.first);
+    for Touched { first, .. } in history.touched() {
+        let is_left = match &first {
+            Prior::Wallet { wallet } => wallet.is_made()?,
+            first => !Prior::observe(&first.thing())?.is_same(first),
+        };
+        if is_left {
+            left.push(first);
         }
     }
     Ok(left)

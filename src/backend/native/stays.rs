@@ -51,8 +51,7 @@ pub fn heir(instance: &Instance) -> Result<Option<Instance>> {
 /// The spec of `instance` as it was before the plan that a rollback undoes.
 pub fn spec_before(instance: &Instance, history: &History) -> Option<Spec> {
     let layout = Layout::new(instance);
-    let touched = history.to_undo()?.touched();
-    let prior = touched.into_iter().find_map(|touched| match touched.first {
+    let prior = history.to_undo()?.into_iter().find_map(|touched| match touched.first {
         Prior::Path(at) if at.path == layout.spec() => Some(at),
         _ => None,
     });

@@ -41,7 +41,7 @@ fn restore_path(at: &AtPath, kept: &Kept) -> Result<()> {
         Was::File => {
             let name = at.kept.as_deref().ok_or_else(|| lost(&path.display().to_string()))?;
             let mut draft = Draft::begin(path, access(at))?;
-            kept.copy_to(name, &mut draft)?;
+            kept.copy_to(name, at.sha256.as_deref(), &mut draft)?;
             xattrs::write(draft.file(), path, &at.attributes())?;
             draft.keep(Durable::Yes)
         }

@@ -1,0 +1,152 @@
+//! Back again: rollback and uninstall on real hosts, held against a listing of everything that was there before.
+
+mod lab;
+mod stage;
+
+use lab::net::Met;
+use serde_json::{Value, json};
+use stage::{BUNDLE, LISTEN, PASSWORD, PORT, SEED, Stage, assert_unchanged};
+use std::fs;
+use std::time::Duration;
+
+/// Everything that an install could change. systemd's own key for this host is made once and stays: what others seal
+/// hangs on it too.
+const STATE: &str = "
+find /etc /usr /var/lib /var/cache /root /run -xdev \\( -path /run/systemd -o -path /run/log -o -path /var/lib/systemd/credential.secret \\) -prune \
+    -o \\( -type f -a -not -name lock \\) -printf '%p %y %m %U:%G ' -exec sha256sum {} \\; -o -printf '%p %y %m %U:%G %l\\n' | LC_ALL=C sort
+find /etc /usr/local /var/lib/lsm /run/lsm -exec getfattr --absolute-names -h -d -m - {} + 2>/dev/null
+systemctl list-unit-files --no-legend --no-pager
+systemctl list-units --all --no-legend --no-pager --plain --type=service,socket,target 'lsm*' 'nftables*'
+nft list ruleset
+";
+
+impl Stage {
+    fn state(&self) -> Vec<String> {
+        self.host.sh(STATE).ok().lines().map(str::to_owned).collect()
+    }
+
+    /// What `lsm` would do, step by step.
+    fn plan(&self, args: &[&str]) -> Vec<Value> {
+        let plan = self.host.lsm(args.iter().chain(&["--dry-run", "--json"])).json();
+        plan["steps"].as_array().expect("steps").clone()
+    }
+
+    fn undo(&self, args: &[&str]) -> Value {
+        self.host.lsm(args.iter().chain(&["--yes", "--json"])).json()
+    }
+
+    fn without_wallet(&self) -> Vec<String> {
+        let mut args: Vec<String> = ["install", "--network=regtest", "--no-wallet"].map(str::to_owned).to_vec();
+        args.extend(self.source());
+        args.extend([format!("--listen={LISTEN}"), "--allow=10.77.0.3".to_owned()]);
+        args
+    }
+}
+
+#[test]
+fn without_a_wallet_everything_is_as_it_was() {
+    let Some(stage) = Stage::boot("undo-bare") else { return };
+    // What is there already under names that lsm uses too.
+    stage.host.sh("mkdir -m 750 /etc/systemd/system/nftables.service.d /etc/sysusers.d && chgrp daemon /etc/sysusers.d
+        echo '[Unit]' >/etc/systemd/system/nftables.service.d/lsm.conf && chmod 640 /etc/systemd/system/nftables.service.d/lsm.conf
+        echo '[Unit]' >/etc/systemd/system/nftables.service.d/other.conf && systemctl daemon-reload").ok();
+    let before = stage.state();
+    for undo in [["rollback", "-q"], ["uninstall", "-q"]] {
+        stage.install_with(&stage.without_wallet(), &[]).ok();
+        assert!(stage.state().len() > before.len() + 30);
+        assert!(stage.plan(&undo).len() > 30);
+        let done = stage.undo(&undo);
+        assert_eq!((&done["changed"], &done["kept"], &done["left"]), (&json!(true), &json!([]), &json!([])));
+        assert_unchanged(&before, &stage.state());
+        assert_eq!(stage.undo(&undo)["changed"], false, "twice does nothing");
+        assert_eq!(stage.plan(&undo), [] as [Value; 0]);
+        assert_unchanged(&before, &stage.state());
+    }
+}
+
+#[test]
+fn what_somebody_else_changed_since_is_kept_and_named() {
+    let Some(stage) = Stage::boot("undo-foreign") else { return };
+    stage.install_with(&stage.without_wallet(), &[]).ok();
+    stage.host.sh("echo '# mine' >>/etc/lsm/signer-lnd.conf && echo mine >/etc/sysusers.d/mine.conf").ok();
+    let done = stage.undo(&["uninstall"]);
+    assert_eq!(done["kept"], json!(["/etc/lsm/signer-lnd.conf"]));
+    let left: Vec<&str> = done["left"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(left.contains(&"/etc/lsm"), "{left:?}");
+    assert!(fs::read_to_string(stage.host.path("/etc/lsm/signer-lnd.conf")).unwrap().ends_with("# mine\n"));
+    assert!(stage.host.path("/etc/sysusers.d/mine.conf").exists() && !stage.host.path("/etc/lsm/signer.toml").exists());
+}
+
+#[test]
+fn a_wallet_stays_until_it_is_purged_by_name() {
+    let Some(stage) = Stage::boot("undo-wallet") else { return };
+    let before = stage.state();
+    stage.install(&[]).ok();
+    let identity = stage.bundle().identity_pubkey().to_owned();
+    let [seed, password] = [SEED, PASSWORD].map(|path| fs::read(stage.host.path(path)).unwrap());
+
+    let done = stage.undo(&["uninstall"]);
+    assert_eq!(done["wallet"], "/var/lib/lsm/signer/data/chain/bitcoin/regtest/wallet.db");
+    assert_eq!([SEED, PASSWORD].map(|path| fs::read(stage.host.path(path)).unwrap()), [seed.clone(), password]);
+    assert!(stage.host.path(BUNDLE).join("admin.macaroon").exists());
+    assert_eq!(stage.host.run(["id", "-u", "lsm-signer"]).code, 0);
+    assert_ne!(stage.host.run(["id", "-u", "lsm-proxy-signer"]).code, 0);
+    assert!(matches!(stage.host.allowed().knock("10.77.0.2", PORT, Duration::from_secs(2)), Met::Refused));
+    assert_eq!(stage.undo(&["uninstall"])["changed"], false);
+
+    // The kept wallet is taken up again, by no other seed.
+    stage.install(&[]).ok();
+    assert_eq!(stage.bundle().identity_pubkey(), identity);
+    assert_eq!(fs::read(stage.host.path(SEED)).unwrap(), seed);
+    stage.host.lsm(["status"]).ok();
+
+    for args in [&["uninstall", "--purge", "--yes"][..], &["uninstall", "--purge", "--confirm=other", "--yes"]] {
+        assert_eq!(stage.host.lsm(args).code, 2, "{args:?}");
+    }
+    assert!(stage.is_active("lsm@signer.service"));
+    stage.undo(&["uninstall", "--purge", "--confirm=signer"]);
+    // What was handed to the operator is the operator's.
+    assert_eq!(fs::read(stage.host.path(SEED)).unwrap(), seed);
+    stage.host.sh("rm -r /root/out/*").ok();
+    assert_unchanged(&before, &stage.state());
+}
+
+#[test]
+fn one_of_two_signers_goes_and_the_other_notices_nothing() {
+    let Some(stage) = Stage::boot("undo-two") else { return };
+    let before = stage.state();
+    stage.install_with(&stage.without_wallet(), &[]).ok();
+    let mut second = stage.without_wallet();
+    second.extend(["--instance=other".to_owned(), "--listen=10.77.0.2:10013".to_owned()]);
+    stage.install_with(&second, &[]).ok();
+    stage.undo(&["uninstall"]);
+    let table = stage.host.run(["nft", "list", "table", "inet", "lsm"]).ok();
+    assert!(table.contains("other_judge") && !table.contains("signer_judge"), "{table}");
+    let mut again = second.clone();
+    again.extend(["--dry-run".to_owned(), "--json".to_owned()]);
+    assert_eq!(stage.host.lsm(&again).json(), json!({"steps": []}));
+    // What the first one brought goes with the last one.
+    stage.undo(&["uninstall", "--instance=other"]);
+    assert_unchanged(&before, &stage.state());
+}
+
+#[test]
+fn a_step_that_fails_undoes_those_before_it() {
+    let Some(stage) = Stage::boot("undo-failed") else { return };
+    let before = stage.state();
+    // The unit's link cannot be made: no step before the packet filter's knows of it.
+    stage.host.sh("mkdir -p /etc/systemd/system/sysinit.target.wants/lsm-firewall.service").ok();
+    let done = stage.install_with(&stage.without_wallet(), &[]);
+    assert!(done.code != 0 && done.stderr.contains("was undone"), "{done:?}");
+    stage.host.sh("rmdir /etc/systemd/system/sysinit.target.wants/lsm-firewall.service").ok();
+    // The journal says what happened until nobody needs it any more.
+    assert_eq!(stage.undo(&["rollback"])["changed"], false);
+    assert_unchanged(&before, &stage.state());
+
+    stage.host.sh("mkdir -p /etc/systemd/system/sysinit.target.wants/lsm-firewall.service").ok();
+    let done = stage.install_with(&stage.without_wallet(), &["--keep-going"]);
+    assert!(done.code != 0 && stage.host.path("/etc/lsm/signer.toml").exists(), "{done:?}");
+    stage.host.sh("rmdir /etc/systemd/system/sysinit.target.wants/lsm-firewall.service").ok();
+    let done = stage.install_with(&stage.without_wallet(), &[]);
+    assert!(done.code == 0 && done.stderr.contains("was cut off at step"), "{done:?}");
+}
