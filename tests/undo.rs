@@ -36,9 +36,13 @@ impl Stage {
     }
 
     fn without_wallet(&self) -> Vec<String> {
+        self.without_wallet_at(LISTEN)
+    }
+
+    fn without_wallet_at(&self, listen: &str) -> Vec<String> {
         let mut args: Vec<String> = ["install", "--network=regtest", "--no-wallet"].map(str::to_owned).to_vec();
         args.extend(self.source());
-        args.extend([format!("--listen={LISTEN}"), "--allow=10.77.0.3".to_owned()]);
+        args.extend([format!("--listen={listen}"), "--allow=10.77.0.3".to_owned()]);
         args
     }
 }
@@ -116,8 +120,8 @@ fn one_of_two_signers_goes_and_the_other_notices_nothing() {
     let Some(stage) = Stage::boot("undo-two") else { return };
     let before = stage.state();
     stage.install_with(&stage.without_wallet(), &[]).ok();
-    let mut second = stage.without_wallet();
-    second.extend(["--instance=other".to_owned(), "--listen=10.77.0.2:10013".to_owned()]);
+    let mut second = stage.without_wallet_at("10.77.0.2:10013");
+    second.push("--instance=other".to_owned());
     stage.install_with(&second, &[]).ok();
     stage.undo(&["uninstall"]);
     let table = stage.host.run(["nft", "list", "table", "inet", "lsm"]).ok();
@@ -134,19 +138,24 @@ fn one_of_two_signers_goes_and_the_other_notices_nothing() {
 fn a_step_that_fails_undoes_those_before_it() {
     let Some(stage) = Stage::boot("undo-failed") else { return };
     let before = stage.state();
-    // The unit's link cannot be made: no step before the packet filter's knows of it.
-    stage.host.sh("mkdir -p /etc/systemd/system/sysinit.target.wants/lsm-firewall.service").ok();
+    let breaks =
+        "mv /usr/sbin/nft /usr/sbin/nft.kept && printf '#!/bin/sh\nexit 1\n' >/usr/sbin/nft && chmod 755 /usr/sbin/nft";
+    let mends = "mv /usr/sbin/nft.kept /usr/sbin/nft";
+    stage.host.sh(breaks).ok();
     let done = stage.install_with(&stage.without_wallet(), &[]);
     assert!(done.code != 0 && done.stderr.contains("was undone"), "{done:?}");
-    stage.host.sh("rmdir /etc/systemd/system/sysinit.target.wants/lsm-firewall.service").ok();
+    stage.host.sh(mends).ok();
     // The journal says what happened until nobody needs it any more.
     assert_eq!(stage.undo(&["rollback"])["changed"], false);
     assert_unchanged(&before, &stage.state());
 
-    stage.host.sh("mkdir -p /etc/systemd/system/sysinit.target.wants/lsm-firewall.service").ok();
+    stage.host.sh(breaks).ok();
     let done = stage.install_with(&stage.without_wallet(), &["--keep-going"]);
     assert!(done.code != 0 && stage.host.path("/etc/lsm/signer.toml").exists(), "{done:?}");
-    stage.host.sh("rmdir /etc/systemd/system/sysinit.target.wants/lsm-firewall.service").ok();
+    stage.host.sh(mends).ok();
     let done = stage.install_with(&stage.without_wallet(), &[]);
     assert!(done.code == 0 && done.stderr.contains("was cut off at step"), "{done:?}");
+    // All of it, not only what the second run did.
+    stage.undo(&["rollback"]);
+    assert_unchanged(&before, &stage.state());
 }

@@ -68,7 +68,7 @@ pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
     let mut journal = open_journal(&layout)?;
     let Some(undo) = find(journal.history())? else { return nothing(&layout, &History::default(), &options.machine) };
     plan::apply_all(&undo.plan, ROLLBACK, &mut journal, &Machine::default()).map_err(go_on("rollback"))?;
-    end(undo, ROLLBACK, journal)
+    end(undo, journal)
 }
 
 /// Runs `lsm uninstall`.
@@ -105,7 +105,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
     if let Some(heir) = native::heir(&common.instance)? {
         journal.hand_on(&Layout::new(&heir).journal(), &undo.shared)?;
     }
-    end(undo, UNINSTALL, journal)
+    end(undo, journal)
 }
 
 impl UninstallOptions {
@@ -154,24 +154,24 @@ fn nothing(layout: &Layout, history: &History, machine: &MachineArgs) -> Result<
 }
 
 /// Says what stays, forgets what is somebody else's, and takes the journal away where it answers for nothing.
-fn end(undo: Undo, verb: &str, mut journal: Journal) -> Result<()> {
+fn end(undo: Undo, mut journal: Journal) -> Result<()> {
     let foreign: Vec<_> = undo.foreign.iter().map(|prior| shown(&prior.thing())).collect();
     journal.let_go(&undo.foreign)?;
-    let left = undo::left_over(journal.history())?;
+    let left: Vec<_> = undo.missed()?.iter().map(shown).collect();
     let wallet = undo.wallet.as_ref().map(|wallet| wallet.database.clone());
-    if left.is_empty() {
+    if undo::left_over(journal.history())?.is_empty() {
         machine::retire(journal)?;
     }
-    // A rollback leaves what was there before the last plan, and a wallet what belongs to it.
-    let is_told = verb == UNINSTALL && wallet.is_none();
-    let full: Vec<_> = left.iter().filter(|_| is_told).map(|prior| shown(&prior.thing())).collect();
     if ui::voice().json {
-        say!("{}", json!({"changed": !undo.plan.is_empty(), "kept": foreign, "left": full, "wallet": wallet}));
+        say!("{}", json!({"changed": !undo.plan.is_empty(), "kept": foreign, "left": left, "wallet": wallet}));
         return Ok(());
     }
     say!("done       {} steps", undo.plan.steps.len());
-    for kept in foreign.iter().chain(&full) {
+    for kept in foreign.iter() {
         say!("kept       {kept}: somebody else changed it");
+    }
+    for folder in left {
+        say!("kept       {folder}: there is something in it that is not lsm's");
     }
     if let Some(wallet) = wallet {
         say!("wallet     {} stays, with its user and its password", wallet.display());

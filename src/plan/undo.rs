@@ -139,6 +139,24 @@ fn is_units(path: &Path) -> bool {
     UNITS.iter().any(|folder| path.starts_with(folder) && path != Path::new(folder))
 }
 
+impl Undo {
+    /// What its plan, which was carried out, could not put back: folders in which somebody else has something.
+    ///
+    /// # Errors
+    /// Where the machine cannot be looked at.
+    pub fn missed(&self) -> Result<Vec<Thing>> {
+        let mut missed = Vec::new();
+        for step in &self.plan.steps {
+            if let Step::Restore { to: to @ Prior::Path(_) } = step
+                && !Prior::observe(&to.thing())?.is_same(to)
+            {
+                missed.push(to.thing());
+            }
+        }
+        Ok(missed)
+    }
+}
+
 /// What lsm answers for and is not as it was: nothing, where all was undone.
 ///
 /// # Errors
