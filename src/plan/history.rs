@@ -4,7 +4,7 @@ use crate::facts;
 use crate::plan::journal::{Event, Line};
 use crate::plan::prior::{Prior, Thing};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The verb of plans that undo another.
@@ -186,7 +186,7 @@ impl History {
                 _ => {}
             }
         }
-        ledger.0.into_values().collect()
+        ledger.touched
     }
 
     /// True where it was handed this already.
@@ -226,56 +226,55 @@ impl History {
     }
 }
 
-/// What lsm answers for, by the order in which it came to; the place of a thing that comes again is a new one.
+/// What lsm answers for, in the order in which it came to; what was handed on is older than the rest.
 #[derive(Default)]
-struct Ledger(BTreeMap<usize, Touched>);
+struct Ledger {
+    touched: Vec<Touched>,
+    inherited: usize,
+}
 
 impl Ledger {
-    fn place(&self, thing: &Thing) -> Option<usize> {
-        self.0.iter().find(|(_, touched)| touched.first.thing() == *thing).map(|(place, _)| *place)
+    fn find(&mut self, thing: &Thing) -> Option<&mut Touched> {
+        self.touched.iter_mut().find(|touched| touched.first.thing() == *thing)
     }
 
     fn take(&mut self, since: u64, prior: &Prior) {
-        match self.place(&prior.thing()).and_then(|place| self.0.get_mut(&place)) {
+        match self.find(&prior.thing()) {
             Some(known) => known.left = None,
             // What is the operator's is not lsm's to answer for.
             None if matches!(prior.thing(), Thing::Given(_)) => {}
-            None => self.add(Touched { since, first: prior.clone(), left: None }),
+            None => self.touched.push(Touched { since, first: prior.clone(), left: None }),
         }
     }
 
     fn leave(&mut self, thing: &Thing, left: Option<Prior>) {
-        if let Some(known) = self.place(thing).and_then(|place| self.0.get_mut(&place)) {
+        if let Some(known) = self.find(thing) {
             known.left = left;
         }
     }
 
     fn give_back(&mut self, to: &Prior) {
-        if let Some(place) = self.place(&to.thing())
-            && self.0[&place].first.is_same(to)
-        {
-            self.0.remove(&place);
+        if self.find(&to.thing()).is_some_and(|known| known.first.is_same(to)) {
+            self.forget(&to.thing());
         }
     }
 
-    /// The older knowledge is the better one.
+    /// The older knowledge is the better one. The other signer may have changed the thing since this one did.
     fn inherit(&mut self, since: u64, prior: &Prior) {
-        match self.place(&prior.thing()).and_then(|place| self.0.get_mut(&place)) {
-            Some(known) if known.since > since => (known.since, known.first) = (since, prior.clone()),
-            Some(_) => {}
-            None => self.add(Touched { since, first: prior.clone(), left: None }),
+        if self.find(&prior.thing()).is_some_and(|known| known.since <= since) {
+            self.leave(&prior.thing(), None);
+            return;
         }
+        self.forget(&prior.thing());
+        self.touched.insert(self.inherited, Touched { since, first: prior.clone(), left: None });
+        self.inherited += 1;
     }
 
     fn forget(&mut self, thing: &Thing) {
-        if let Some(place) = self.place(thing) {
-            self.0.remove(&place);
+        if let Some(place) = self.touched.iter().position(|touched| touched.first.thing() == *thing) {
+            self.touched.remove(place);
+            self.inherited -= usize::from(place < self.inherited);
         }
-    }
-
-    fn add(&mut self, touched: Touched) {
-        let next = self.0.last_key_value().map_or(0, |(last, _)| last + 1);
-        self.0.insert(next, touched);
     }
 }
 
@@ -374,7 +373,7 @@ mod tests {
         events.push(json!({"event": "inherit", "since": 0, "prior": at("/a", "1")}));
         events.push(json!({"event": "inherit", "since": 9, "prior": at("/a", "7")}));
         events.push(json!({"event": "inherit", "since": 9, "prior": at("/b", "8")}));
-        assert_eq!(shown(&history(events).touched()), [seen("/a", "1", true), seen("/b", "8", false)]);
+        assert_eq!(shown(&history(events).touched()), [seen("/a", "1", false), seen("/b", "8", false)]);
     }
 
     #[test]

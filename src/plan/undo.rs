@@ -29,7 +29,7 @@ pub struct Undo {
     pub plan: Plan,
     /// What somebody else changed since: it is left as it is now.
     pub foreign: Vec<Prior>,
-    /// What other signers need, each with since when and what it was before.
+    /// What other signers need, each with since when and what it was before, the oldest first.
     pub shared: Vec<(u64, Prior)>,
     /// The wallet that stays, with what belongs to it.
     pub wallet: Option<Wallet>,
@@ -75,6 +75,7 @@ impl Undo {
                 back.push(to);
             }
         }
+        undo.shared.reverse();
         undo.plan = order(back, stays);
         Ok(undo)
     }
