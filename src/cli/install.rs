@@ -129,9 +129,13 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
         show_plan(&look.plan);
         return Ok(());
     }
+    machine::admit(&look.history, VERB)?;
     look.check(options)?;
     if look.plan.is_empty() {
         return finish(&look, false);
+    }
+    if let Some(what) = machine::describe_cut_off(&look.history) {
+        ui::note(&format!("{what}: going on"));
     }
     if !options.machine.yes {
         terminal::require()?;

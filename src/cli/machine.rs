@@ -85,18 +85,25 @@ pub(super) fn retire(journal: Journal) -> Result<()> {
     file::remove_folder(Path::new(HOME)).map(drop)
 }
 
-/// Holds that no other verb was cut off; where this one was, says that it goes on.
-pub(super) fn admit(history: &History, verb: &str) -> Result<()> {
-    let Some(record) = history.unfinished() else { return Ok(()) };
+/// What was cut off, in words; nothing where the last plan came to its end.
+pub(super) fn describe_cut_off(history: &History) -> Option<String> {
+    let record = history.unfinished()?;
     let at = OffsetDateTime::from_unix_timestamp(record.at.cast_signed()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (reached, kind) = record.reached();
-    let what =
-        format!("the {} of {} was cut off at step {reached} of {} ({kind})", record.verb, at.date(), record.steps);
-    if record.verb == verb {
-        ui::note(&format!("{what}: going on"));
-        return Ok(());
+    Some(format!("the {} of {} was cut off at step {reached} of {} ({kind})", record.verb, at.date(), record.steps))
+}
+
+/// Holds that no other verb than `verb` was cut off; this one goes on.
+pub(super) fn admit(history: &History, verb: &str) -> Result<()> {
+    match (history.unfinished(), describe_cut_off(history)) {
+        (Some(record), Some(what)) if record.verb != verb => {
+            let again = if record.verb == ROLLBACK {
+                String::new()
+            } else {
+                format!("finish it with: lsm {}; or ", record.verb)
+            };
+            Err(Error::new(CUT_OFF, what).hint(format!("{again}undo it with: lsm rollback")))
+        }
+        _ => Ok(()),
     }
-    let again =
-        if record.verb == ROLLBACK { String::new() } else { format!("finish it with: lsm {}; or ", record.verb) };
-    Err(Error::new(CUT_OFF, what).hint(format!("{again}undo it with: lsm rollback")))
 }

@@ -2,10 +2,10 @@
 
 use crate::backend::native::{self, Layout};
 use crate::cli::release::in_words;
-use crate::cli::{Common, install};
+use crate::cli::{Common, install, machine};
 use crate::error::{Code, Error, Exit, Result};
 use crate::facts::{self, units::UnitFile};
-use crate::plan::{self, Step};
+use crate::plan::{self, History, Step};
 use crate::release::Installed;
 use crate::release::pins;
 use crate::sandbox::landlock::Interface;
@@ -24,8 +24,10 @@ const NOT_INSTALLED: Code = Code::refused("E-STATUS-001");
 /// Where there is no such signer.
 pub fn run(common: &Common) -> Result<ExitCode> {
     let layout = Layout::new(&common.instance);
+    let cut_off = History::read(&layout.journal()).ok().as_ref().and_then(machine::describe_cut_off);
     let spec = native::read_spec(&layout.spec()).map_err(|e| {
-        Error::new(NOT_INSTALLED, format!("this host has no signer called {}", common.instance))
+        let begun = cut_off.as_ref().map(|what| format!("; {what}")).unwrap_or_default();
+        Error::new(NOT_INSTALLED, format!("this host has no signer called {}{begun}", common.instance))
             .hint("make one with: lsm install --network NETWORK")
             .because(e)
     })?;
@@ -59,6 +61,7 @@ pub fn run(common: &Common) -> Result<ExitCode> {
                 "abi": landlock.number(), "missing": landlock.missing(), "required": spec.require_landlock,
             },
             "drift": drift.steps, "drift_unknown": drift.unknown, "general_drop_ins": drift.general,
+            "cut_off": cut_off,
             "why": why, "judgement": judgement, "judgement_reason": reason, "lnd": lnd,
         });
         say!("{object}");
@@ -77,6 +80,9 @@ pub fn run(common: &Common) -> Result<ExitCode> {
         };
         say!("filtered   {}{twice}", yes(filtered));
         say!("sandbox    {landlock}");
+        if let Some(what) = cut_off {
+            say!("unfinished {what}");
+        }
         drift.show(&spec);
         if let Some(receipt) = receipt {
             say!("identity   {}", receipt.identity_pubkey);

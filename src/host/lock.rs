@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::host::file::cannot_write;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A held lock; dropped, it is free again. The file stays.
@@ -34,11 +34,17 @@ impl Lock {
     pub fn try_take(path: &Path) -> Result<Option<Self>> {
         let file = open(path)?;
         match file.try_lock() {
+            // Whoever held it may have removed it: then the lock is on nothing that others could take.
+            Ok(()) if is_gone(&file) => Self::try_take(path),
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(e)) => Err(cannot_write(path, &e)),
         }
     }
+}
+
+fn is_gone(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.nlink() == 0)
 }
 
 fn open(path: &Path) -> Result<File> {

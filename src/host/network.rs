@@ -3,7 +3,7 @@
 use crate::error::{Code, Error, Result};
 use nix::sched::{CloneFlags, unshare};
 
-const NO_NETWORK: Code = Code::lacking("E-HOST-070");
+const NO_NETWORK: Code = Code::lacking("E-HOST-075");
 
 /// Does `work` on a thread whose network is a new and empty one (network_namespaces(7)). The programs that it starts are in
 /// it too.
