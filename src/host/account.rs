@@ -45,6 +45,11 @@ impl Accounts {
         FILES.map(|name| self.folder.join(format!("{name}-")))
     }
 
+    /// The files themselves.
+    pub fn files(&self) -> [PathBuf; 4] {
+        FILES.map(|name| self.folder.join(name))
+    }
+
     /// The lines of the user `name` and of its group, to be given to [`Accounts::put`]; `None` where there are none.
     ///
     /// # Errors

@@ -1,14 +1,15 @@
 //! A file under way: written beside its place, put there by rename when it is whole, gone when it is dropped before.
 
 use crate::error::Result;
-use crate::host::file::{Access, aside_name, cannot_write, grant, make_folders, parent_of, sync_folder};
+use crate::host::file::{Access, aside_name, cannot_write, grant, make_folders, parent_of, remove, sync_folder};
+use crate::host::user;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::linkat;
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Whether what was written must survive a power cut.
@@ -123,6 +124,37 @@ impl Draft {
     }
 }
 
+/// Removes what an lsm that was killed left of drafts for `place`, and where that is a folder of those in it: files and
+/// links of this user under such names as [`aside_name`] gives.
+///
+/// # Errors
+/// Where one cannot be removed.
+pub fn clear_left(place: &Path) -> Result<()> {
+    let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    clear_in(parent_of(place), |of| of == name)?;
+    let is_folder = std::fs::symlink_metadata(place).is_ok_and(|meta| meta.is_dir());
+    if is_folder { clear_in(place, |_| true) } else { Ok(()) }
+}
+
+fn clear_in(folder: &Path, is_meant: impl Fn(&str) -> bool) -> Result<()> {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_left = name.to_str().and_then(of_aside).is_some_and(&is_meant);
+        let is_own = |meta: Metadata| !meta.is_dir() && meta.uid() == user::own_uid();
+        if is_left && entry.metadata().is_ok_and(is_own) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The name of the file that a draft of this name is for: `.NAME.` and sixteen hexadecimal digits.
+fn of_aside(name: &str) -> Option<&str> {
+    let (of, random) = name.strip_prefix('.')?.rsplit_once('.')?;
+    let is_random = random.len() == 16 && random.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    is_random.then_some(of)
+}
+
 /// The folder of `place`, or where it is not there yet the nearest one above: it is on the same file system.
 fn nearest_folder(place: &Path) -> &Path {
     let above = parent_of(place).ancestors().map(|f| if f.as_os_str().is_empty() { Path::new(".") } else { f });
@@ -195,6 +227,22 @@ mod tests {
         assert_eq!(std::fs::read(folder.join("y")).unwrap(), b"y");
         assert_eq!(std::fs::metadata(folder.join("x")).unwrap().permissions().mode() & 0o777, 0o755);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_a_killed_draft_left_is_found_by_its_name_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("a.conf");
+        let mut draft = Draft::begin_named(dir.path(), &place).unwrap();
+        let link = aside_name(dir.path(), &place);
+        std::os::unix::fs::symlink("/etc", &link).unwrap();
+        let others = [".b.conf.0123456789abcdef", ".a.conf.0123456789abcdeg", ".a.conf", "a.conf"];
+        others.iter().for_each(|name| std::fs::write(dir.path().join(name), "").unwrap());
+        clear_left(&place).unwrap();
+        assert!(draft.aside.take().is_some_and(|aside| !aside.exists()) && !link.is_symlink());
+        assert!(others.iter().all(|name| dir.path().join(name).exists()));
+        clear_left(dir.path()).unwrap();
+        assert!(!dir.path().join(others[0]).exists() && dir.path().join(others[1]).exists());
     }
 
     #[test]

@@ -144,6 +144,12 @@ impl History {
         (last.what["given"] == true).then(|| last.what["folder"].as_str().map(PathBuf::from)).flatten()
     }
 
+    /// What the step was about that the last plan was cut off in.
+    pub fn cut_off(&self) -> Vec<Prior> {
+        let last = self.unfinished().and_then(|mut record| record.intents.pop());
+        last.filter(|intent| intent.left.is_none()).map(|intent| intent.prior.to_vec()).unwrap_or_default()
+    }
+
     /// What a rollback puts back: all that the last plan touched, with those before it that were cut off and that it
     /// went on with; `None` where that was undone already. Where its undoing was cut off, it is the same again.
     pub fn to_undo(&self) -> Option<Vec<Touched>> {

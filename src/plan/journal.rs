@@ -3,6 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::facts::Seen;
 use crate::facts::look;
+use crate::host::draft;
 use crate::host::file;
 use crate::host::kept::Kept;
 use crate::host::lock::Lock;
@@ -127,7 +128,8 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal at `path`, makes it (0600) where there is none, and takes the lock beside it: one lsm at a time
-    /// changes this machine, whatever its instance, since they share a packet filter.
+    /// changes this machine, whatever its instance, since they share a packet filter. Half-written files that a killed one
+    /// left go.
     ///
     /// # Errors
     /// Where another lsm is at work, it cannot be written, or it is from a newer lsm.
@@ -137,6 +139,7 @@ impl Journal {
                 .hint("wait until it is done; nothing was changed")
         })?;
         let (file, history) = open(path)?;
+        history.cut_off().iter().flat_map(Prior::files).try_for_each(|place| draft::clear_left(&place))?;
         Ok(Self { file, path: path.to_owned(), history, kept: Kept::new(kept_beside(path)), _lock: lock })
     }
 

@@ -254,6 +254,16 @@ impl Prior {
         }
     }
 
+    /// The files that change with it, as far as lsm writes them itself.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            // What is in lnd's folder is lnd's.
+            Self::Path(AtPath { path, role, .. }) if *role != Role::Tree => vec![path.clone()],
+            Self::Account { .. } => Accounts::default().files().into(),
+            _ => vec![],
+        }
+    }
+
     /// The name under which bytes of it are kept.
     pub fn kept(&self) -> Option<&str> {
         match self {
