@@ -1,5 +1,7 @@
 //! Programs, started with an empty environment, no shell, and secrets only through standard input.
 
+mod limited;
+
 use crate::error::{Code, Error, Result};
 use crate::host::user::Owner;
 use crate::secret::Secret;
@@ -16,9 +18,14 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 const MISSING: Code = Code::lacking("E-HOST-020");
 const FAILED: Code = Code::lacking("E-HOST-021");
+const HANGS: Code = Code::lacking("E-HOST-022");
+
+/// How long a program may run whose whole output is wanted: longer than a unit of lsm's may take to stop and to start.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// The search path of every program that lsm starts: the system's folders, nothing that a caller could prepend.
 pub const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -152,7 +159,7 @@ impl Program {
     /// Runs it to its end and returns what it left, whatever its exit status.
     ///
     /// # Errors
-    /// Where it is not there or cannot be started.
+    /// Where it is not there or cannot be started, and where it does not end within five minutes: it is killed then.
     pub fn output(mut self) -> Result<Output> {
         tracing::debug!(command = %self.shown(), "run");
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -160,12 +167,14 @@ impl Program {
         let mut child = self.spawn_child()?;
         // The pipes are small against a full buffer here: inputs are passwords and unit-sized texts.
         let fed = input.map_or(Ok(()), |bytes| feed(&mut child, &bytes));
-        let output = child.wait_with_output().map_err(|e| self.failed(&e.to_string()))?;
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() {
+        let (status, stdout, stderr) = limited::wait(child, LIMIT).map_err(|e| match e.kind() {
+            ErrorKind::TimedOut => self.hangs(),
+            _ => self.failed(&e.to_string()),
+        })?;
+        if status.success() {
             fed.map_err(|e| self.failed(&e.to_string()))?;
         }
-        Ok(Output { status: output.status, stdout: output.stdout, stderr })
+        Ok(Output { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
     }
 
     /// Runs it and returns its standard output.
@@ -266,6 +275,11 @@ impl Program {
             ErrorKind::NotFound => missing(&self.name.to_string_lossy()),
             _ => self.failed(&e.to_string()),
         })
+    }
+
+    fn hangs(&self) -> Error {
+        let cause = format!("{} did not end within {} minutes and was killed", self.shown(), LIMIT.as_secs() / 60);
+        Error::new(HANGS, cause).hint("see what it waits for, by running it yourself")
     }
 
     fn failed(&self, why: &str) -> Error {
