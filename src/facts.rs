@@ -10,7 +10,7 @@ use crate::spec::San;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{BufReader, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -187,9 +187,10 @@ pub fn hash_self() -> Option<String> {
     hash_of(File::open("/proc/self/exe").ok()?)
 }
 
-fn hash_of(mut file: File) -> Option<String> {
+fn hash_of(file: File) -> Option<String> {
     let mut hasher = Sha256::new();
-    std::io::copy(&mut file, &mut hasher).ok()?;
+    // Large reads: of an lnd there are many.
+    std::io::copy(&mut BufReader::with_capacity(1 << 17, file), &mut hasher).ok()?;
     Some(hex::encode(hasher.finalize()))
 }
 
