@@ -2,6 +2,7 @@
 
 mod lab;
 
+use lab::disk::Disk;
 use lab::host::Host;
 use lab::net::{Met, Net};
 use std::io::{BufRead, BufReader};
@@ -49,8 +50,28 @@ fn a_unit_is_held_to_its_sandbox_in_a_host() {
 }
 
 #[test]
+fn what_has_not_reached_the_disk_is_lost_with_the_power() {
+    let Some(mut host) = Host::boot_with("power", Disk::Image) else { return };
+    host.sh("echo kept >/root/kept && sync -f /root && echo lost >/root/lost").ok();
+    host.cut_power();
+    assert_ne!(host.sh("echo later >/root/later").code, 0, "there is no disk any more");
+    host.crash();
+    host.start_from_disk();
+    assert_eq!(host.sh("cat /root/kept").ok(), "kept\n");
+    assert_ne!(host.sh("test -e /root/lost || test -e /root/later").code, 0);
+    host.stop();
+    let saved = host.path("/").with_file_name("saved");
+    host.save_disk(&saved);
+    host.start();
+    host.sh("rm /root/kept").ok();
+    host.stop();
+    host.start_from(&saved);
+    assert_eq!(host.sh("cat /root/kept").ok(), "kept\n");
+}
+
+#[test]
 fn a_full_disk_is_full() {
-    let Some(host) = Host::boot_with("full", Some(48)) else { return };
+    let Some(host) = Host::boot_with("full", Disk::Small(48)) else { return };
     assert_ne!(host.sh("head -c 60000000 /dev/zero >/root/large").code, 0);
 }
 

@@ -1,5 +1,6 @@
 //! Real hosts: clones of a pristine Debian root, booted with their own systemd, network and control groups.
 
+use super::disk::{self, Disk};
 use super::net::{self, Net, Peer};
 use super::process::{self, Daemon, Done};
 use super::site::{kill_group, tool};
@@ -63,19 +64,19 @@ impl Host {
     /// `None`, said as a skip, where this machine cannot.
     #[track_caller]
     pub fn boot(name: &str) -> Option<Self> {
-        Self::boot_with(name, None)
+        Self::boot_with(name, Disk::Layer)
     }
 
-    /// As [`Host::boot`], with a disk that takes only `megabytes` more than the pristine system.
+    /// As [`Host::boot`], on a disk of this kind.
     #[track_caller]
-    pub fn boot_with(name: &str, megabytes: Option<u64>) -> Option<Self> {
+    pub fn boot_with(name: &str, disk: Disk) -> Option<Self> {
         let net = Net::build()?;
-        Self::boot_in(&net, name, 2, megabytes)
+        Self::boot_in(&net, name, 2, disk)
     }
 
     /// Boots a clean host on `net` with the addresses 10.77.0.`last` and fd77::`last`.
     #[track_caller]
-    pub fn boot_in(net: &Arc<Net>, name: &str, last: u8, megabytes: Option<u64>) -> Option<Self> {
+    pub fn boot_in(net: &Arc<Net>, name: &str, last: u8, disk: Disk) -> Option<Self> {
         let pristine = pristine_root();
         if let Some(reason) = lacking(&pristine) {
             super::skip(&reason);
@@ -90,7 +91,7 @@ impl Host {
             v4: format!("10.77.0.{last}"),
             v6: format!("fd77::{last}"),
         };
-        host.clone_root(&pristine, megabytes);
+        host.clone_root(&pristine, disk);
         host.start();
         Some(host)
     }
@@ -158,7 +159,7 @@ impl Host {
     pub fn path(&self, path: &str) -> PathBuf {
         let root = match &self.machine {
             Some(machine) => PathBuf::from(format!("/proc/{}/root", machine.leader)),
-            None => self.folder.join("root"),
+            None => self.root(),
         };
         root.join(path.trim_start_matches('/'))
     }
@@ -198,6 +199,43 @@ impl Host {
         kill_group(&self.net.site.group(&self.shells()));
         kill_group(&self.group());
         drop(self.machine.take());
+    }
+
+    /// Cuts the power of a host on [`Disk::Image`]: what has not reached its disk is lost. Its processes go on without a disk
+    /// until [`Host::crash`] ends them.
+    pub fn cut_power(&self) {
+        disk::cut_power(&self.root());
+    }
+
+    /// After [`Host::crash`], boots from what has reached the image.
+    #[track_caller]
+    pub fn start_from_disk(&mut self) {
+        disk::unmount_image(&self.root());
+        disk::mount_image(&self.folder, &self.root());
+        self.start();
+    }
+
+    /// Copies the image of a host that does not run to `to`.
+    #[track_caller]
+    pub fn save_disk(&self, to: &Path) {
+        assert!(self.machine.is_none(), "the host runs");
+        disk::unmount_image(&self.root());
+        copy_sparse(&disk::image(&self.folder), to);
+        disk::mount_image(&self.folder, &self.root());
+    }
+
+    /// Gives a host that does not run the image that was saved at `from`, and boots it.
+    #[track_caller]
+    pub fn start_from(&mut self, from: &Path) {
+        assert!(self.machine.is_none(), "the host runs");
+        disk::unmount_image(&self.root());
+        copy_sparse(from, &disk::image(&self.folder));
+        disk::mount_image(&self.folder, &self.root());
+        self.start();
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.join("root")
     }
 
     /// Shuts down and boots again.
@@ -241,7 +279,7 @@ impl Host {
         command.args([HOST_CALLS, "--console=pipe", "--link-journal=no"]);
         // The veth pair is made in the bridge's namespace, which nspawn runs in: the machine's own never sees it.
         command.args(["--network-bridge=br0", "--resolv-conf=off", "--timezone=off"]);
-        command.arg("--directory").arg(self.folder.join("root")).arg("--machine").arg(&self.name);
+        command.arg("--directory").arg(self.root()).arg("--machine").arg(&self.name);
         command
     }
 
@@ -264,19 +302,10 @@ impl Host {
         self.net.site.group(&self.group_name())
     }
 
-    /// Lays a writable layer over the pristine root and puts the host's network unit and `lsm` into it.
-    fn clone_root(&self, pristine: &Path, megabytes: Option<u64>) {
-        let (disk, root) = (self.folder.join("disk"), self.folder.join("root"));
-        fs::create_dir_all(&root).expect("a folder for the host");
-        fs::create_dir(&disk).expect("a folder for the host");
-        // A machine whose disk is itself an overlay cannot carry another one: memory can.
-        let on_disk = megabytes.is_none() && overlay(pristine, &disk, &root).code == 0;
-        if !on_disk {
-            let size = megabytes.map_or_else(|| "size=2g".to_owned(), |m| format!("size={m}m"));
-            let target = disk.to_string_lossy().into_owned();
-            tool("mount", &["-t".into(), "tmpfs".into(), "-o".into(), size, "tmpfs".into(), target]).ok();
-            overlay(pristine, &disk, &root).ok();
-        }
+    /// Lays a disk with the pristine root and puts the host's network unit and `lsm` into it.
+    fn clone_root(&self, pristine: &Path, disk: Disk) {
+        let root = self.root();
+        disk.lay(pristine, &self.folder, &root);
         let unit = NETWORK_UNIT.replace("@V4@", &self.v4).replace("@V6@", &self.v6);
         let units = root.join("etc/systemd/system");
         fs::write(units.join("host-network.service"), unit).expect("the unit is written");
@@ -298,14 +327,10 @@ impl Drop for Host {
     }
 }
 
-/// Mounts at `root` the folder `pristine` with a writable layer kept in `disk`.
-fn overlay(pristine: &Path, disk: &Path, root: &Path) -> Done {
-    let (upper, work) = (disk.join("upper"), disk.join("work"));
-    fs::create_dir_all(&upper).expect("a folder for the layer");
-    fs::create_dir_all(&work).expect("a folder for the layer");
-    let layers = format!("lowerdir={},upperdir={},workdir={}", pristine.display(), upper.display(), work.display());
-    let target = root.to_string_lossy().into_owned();
-    tool("mount", &["-t".into(), "overlay".into(), "-o".into(), layers, "overlay".into(), target])
+/// Copies a file, leaving out what of it is a hole.
+fn copy_sparse(from: &Path, to: &Path) {
+    let paths = [from, to].map(|path| path.to_string_lossy().into_owned());
+    tool("cp", &[&["--sparse=always".to_owned()], &paths[..]].concat()).ok();
 }
 
 /// The pristine root that `tests/run` built.

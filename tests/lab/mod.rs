@@ -2,11 +2,14 @@
 #![allow(dead_code, reason = "each test file uses its own part of the lab")]
 
 pub mod btcd;
+pub mod disk;
 pub mod host;
 pub mod lnd;
 pub mod net;
 pub mod process;
 mod site;
+pub mod snapshot;
+pub mod trace;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

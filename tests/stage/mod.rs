@@ -5,6 +5,7 @@ pub mod port;
 pub mod watch;
 pub mod watch_only;
 
+use crate::lab::disk::Disk;
 use crate::lab::host::{Host, LSM_INSIDE};
 use crate::lab::lnd::{RELEASES, Release};
 use crate::lab::net::Net;
@@ -53,8 +54,14 @@ impl Stage {
     /// As [`Stage::boot`], on `net` and with this release.
     #[track_caller]
     pub fn boot_in(net: &Arc<Net>, name: &str, release: &Release) -> Option<Self> {
+        Self::boot_on(net, name, release, Disk::Layer)
+    }
+
+    /// As [`Stage::boot_in`], on a disk of this kind.
+    #[track_caller]
+    pub fn boot_on(net: &Arc<Net>, name: &str, release: &Release, disk: Disk) -> Option<Self> {
         let archive = release.archive()?;
-        let host = Host::boot_in(net, name, 2, None)?;
+        let host = Host::boot_in(net, name, 2, disk)?;
         let file = archive.file_name().expect("an archive has a name").to_string_lossy().into_owned();
         host.copy_in(&archive, &format!("{ARCHIVES}/{file}"), 0o644);
         // Nobody cannot enter /root: a second name for lsm.
@@ -183,7 +190,7 @@ pub fn assert_unchanged(before: &[String], now: &[String]) {
 
 /// The newest release of the matrix that can be installed: it is pinned, and its archive is there.
 #[track_caller]
-fn newest() -> Option<Release> {
+pub fn newest() -> Option<Release> {
     let arch = Arch::of_this_machine().expect("a processor that lnd is released for");
     let pinned = |version: &&str| pins::find(version).is_ok_and(|release| release.pin(arch).is_ok());
     let versions: Vec<&str> = RELEASES.into_iter().filter(pinned).collect();
