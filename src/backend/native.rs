@@ -3,16 +3,17 @@
 mod layout;
 mod stays;
 mod upkeep;
+mod wishes;
 
 pub use layout::Layout;
 pub use stays::{heir, spec_before, stays};
+pub use wishes::Wishes;
 
 use crate::error::{Code, Error, Result};
+use crate::facts::Facts;
 use crate::facts::units::UnitFile;
-use crate::facts::{self, Facts, Seen};
 use crate::host::file;
-use crate::plan::History;
-use crate::plan::step::{Access, Runner, SeedSink, Step};
+use crate::plan::step::{Access, Runner, Step};
 use crate::release::pins::{Arch, Release};
 use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
@@ -79,25 +80,6 @@ pub fn read_specs() -> Result<Vec<Spec>> {
     Ok(specs)
 }
 
-/// What an install wants besides the spec.
-#[derive(Debug, Clone)]
-pub struct Wishes {
-    /// Where a new wallet's seed goes.
-    pub seed: SeedSink,
-    /// The operator's own password for the wallet.
-    pub password: Option<PathBuf>,
-    /// Where the bundle goes.
-    pub bundle: PathBuf,
-    /// One was handed to the operator before, and none was asked for now.
-    pub handed: bool,
-    /// Leave the wallet, and what needs one, for later.
-    pub no_wallet: bool,
-    /// The hash of the running lsm.
-    pub lsm_sha256: String,
-    /// The other signers of this host, for the one packet filter.
-    pub others: Vec<Spec>,
-}
-
 /// The steps from a bare host to a running signer, in order; the public port is the last.
 ///
 /// # Errors
@@ -111,8 +93,8 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     let build = Build { spec, wishes, layout: Layout::new(&spec.instance), release, arch, platform, unit_files };
     let mut steps = build.ground()?;
     steps.extend(build.program()?);
-    steps.extend(build.accesses());
     steps.extend(build.units()?);
+    steps.extend(build.accesses(&steps));
     if !wishes.no_wallet {
         steps.extend(build.wallet()?);
         steps.extend(build.service());
@@ -167,26 +149,6 @@ struct Build<'a> {
     unit_files: &'a [UnitFile],
 }
 
-impl Wishes {
-    /// What an install with no option wants of the signer `layout`, whose journal says `history`.
-    ///
-    /// # Errors
-    /// As [`read_specs`].
-    pub fn standing(layout: &Layout, history: &History) -> Result<Self> {
-        let handed = history.handed_bundle();
-        Ok(Self {
-            seed: SeedSink::Terminal,
-            password: None,
-            // Who may not read the journal does not know, and has nothing to complain of.
-            handed: handed.is_some() || facts::look(&layout.journal()) == Seen::Hidden,
-            bundle: handed.unwrap_or_else(|| layout.bundle()),
-            no_wallet: false,
-            lsm_sha256: facts::hash_self().unwrap_or_default(),
-            others: read_specs()?,
-        })
-    }
-}
-
 impl Build<'_> {
     /// Users and folders.
     fn ground(&self) -> Result<Vec<Step>> {
@@ -194,7 +156,6 @@ impl Build<'_> {
         let proxy = self.layout.proxy_user();
         let users: PathBuf = format!("/etc/sysusers.d/lsm-{}.conf", self.spec.instance).into();
         let folders: PathBuf = format!("/etc/tmpfiles.d/lsm-{}.conf", self.spec.instance).into();
-        let run = |name: &str| PathBuf::from(format!("/run/lsm/{}{name}", self.spec.instance));
         let mut steps = vec![
             folder("/etc/lsm", 0o755),
             folder(self.layout.folder(), 0o755),
@@ -205,13 +166,23 @@ impl Build<'_> {
             text(&folders, render_folders(&self.spec.instance)?),
             Step::Folders {
                 file: folders,
-                folders: vec![self.layout.data(), run(""), run("-admin"), run("-gate")],
-                closed: vec![self.layout.data(), run("-admin")],
+                folders: self.folders().into_iter().collect(),
+                closed: vec![self.layout.data(), self.run("-admin")],
             },
         ];
         let store = self.layout.keep("wallet-password", self.spec.sealed);
         steps.push(folder(store.path().parent().unwrap_or(Path::new("/etc/credstore")), 0o700));
         Ok(steps)
+    }
+
+    /// The signer's folder of this ending in /run.
+    fn run(&self, ending: &str) -> PathBuf {
+        format!("/run/lsm/{}{ending}", self.spec.instance).into()
+    }
+
+    /// The folders of lnd, and the one of what opens its port.
+    fn folders(&self) -> [PathBuf; 4] {
+        [self.layout.data(), self.run(""), self.run("-admin"), self.run("-gate")]
     }
 
     /// lsm, lnd and what lnd reads.
@@ -327,7 +298,11 @@ impl Build<'_> {
             self.layout.launch_policy(),
             door.certificate,
             self.lnd_folder().join("lnd"),
-        ];
+        ]
+        .into_iter()
+        // It sees the folders that were there when it started.
+        .chain(self.folders())
+        .collect();
         let mut steps = Vec::new();
         if self.spec.mode == Mode::Host {
             steps.push(Step::Retire { link: wants(&service, &socket), unit: socket.clone() });
@@ -336,6 +311,7 @@ impl Build<'_> {
             link: wants("multi-user.target", &service),
             unit: service.clone(),
             after,
+            anew: true,
             with: vec![],
             program: Some(self.lnd_folder().join("lnd")),
         });
@@ -345,6 +321,7 @@ impl Build<'_> {
                 link: wants(&service, &socket),
                 after: vec![drop_in(&socket), unit_path("lsm-proxy@.socket"), unit_path("lsm-proxy@.service")],
                 unit: socket,
+                anew: true,
                 with: vec![self.layout.proxy_service()],
                 program: None,
             });

@@ -4,8 +4,9 @@ use crate::host::program::Program;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where an operator's commands put what they say of a unit (systemd.unit(5)): systemctl edit, set-property, mask, link.
-const FOLDERS: [&str; 4] =
+/// Where lsm's units are, and where an operator's commands put what they say of a unit (systemd.unit(5)): systemctl edit,
+/// set-property, mask, link.
+pub const FOLDERS: [&str; 4] =
     ["/etc/systemd/system.control", "/run/systemd/system.control", "/etc/systemd/system", "/run/systemd/system"];
 /// The kinds of unit that lsm has.
 const KINDS: [&str; 2] = ["service", "socket"];

@@ -44,9 +44,13 @@ pub fn observe(facts: Facts, steps: &[Step]) -> Facts {
 pub fn make_plan(wanted: Vec<Step>, facts: &Facts, unfinished: bool) -> Plan {
     let judge = Judge { facts, unfinished, finished: is_finished(&wanted, facts) };
     let mut steps: Vec<Step> = Vec::new();
-    for step in wanted {
-        let changed: Vec<PathBuf> = steps.iter().flat_map(Step::changes).collect();
+    for mut step in wanted {
+        let changed: Vec<PathBuf> = steps.iter().flat_map(|step| judge.changes(step)).collect();
         if !judge.is_done(&step, &changed) {
+            let runs = matches!(&step, Step::Service { after, .. } if judge.runs(&step, after, &changed));
+            if let Step::Service { anew, .. } = &mut step {
+                *anew = !runs;
+            }
             steps.push(step);
         }
     }
@@ -69,10 +73,25 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// The paths whose change is felt by what uses them.
+    fn changes(&self, step: &Step) -> Vec<PathBuf> {
+        match step {
+            // How a program runs depends on its mode (prctl(2), PR_SET_DUMPABLE); what is read or entered is the same.
+            Step::Tighten { path, access } => {
+                let is_program = matches!(self.facts.at(path), Seen::File { .. }) && access.mode & 0o111 != 0;
+                if is_program { vec![path.clone()] } else { vec![] }
+            }
+            // Who uses one that is there goes on using it.
+            Step::Folders { folders, .. } => folders.iter().filter(|path| !self.is_there(path)).cloned().collect(),
+            _ => step.paths(),
+        }
+    }
+
     fn is_done(&self, step: &Step, changed: &[PathBuf]) -> bool {
         match step {
             Step::Folder { path, access } => self.is_folder(path, access),
-            Step::Text { path, access, text } => self.is_file(path, access, &hash_text(text)),
+            // Not its access: a step of its own gives that back, and nobody has to read the file again.
+            Step::Text { path, text, .. } => self.is_content(path, &hash_text(text)),
             Step::Lsm { path, sha256 } => self.is_file(path, &Access::mode(0o755), sha256),
             Step::Release { folder, lnd_sha256, lncli_sha256, .. } => {
                 // Not the modes: a step of their own gives them back without the archive.
@@ -87,6 +106,8 @@ impl Judge<'_> {
                     && !closed.iter().any(|path| self.facts.open.contains(path))
                     && !self.follows(std::slice::from_ref(file), changed)
             }
+            // What is made anew is made with its access.
+            Step::Tighten { path, .. } if changed.contains(path) => true,
             Step::Tighten { path, access } => match self.facts.at(path) {
                 Seen::Folder { .. } => self.is_folder(path, access),
                 Seen::File { mode, uid, gid, .. } => self.is_access(access, *mode, *uid, *gid),
@@ -102,9 +123,10 @@ impl Judge<'_> {
             Step::Firewall { link, file, text, after, .. } => {
                 self.is_file(file, &Access::mode(0o644), &hash_text(text))
                     && self.facts.filter != Some(false)
-                    && self.runs(step, link, after, changed)
+                    && self.is_enabled(link)
+                    && self.runs(step, after, changed)
             }
-            Step::Service { link, after, .. } => self.runs(step, link, after, changed),
+            Step::Service { link, after, .. } => self.is_enabled(link) && self.runs(step, after, changed),
             Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
             Step::Start { .. } | Step::Restore { .. } => false,
@@ -114,12 +136,15 @@ impl Judge<'_> {
         }
     }
 
-    /// True where the step's unit is enabled and active, with what its files say now.
-    fn runs(&self, step: &Step, link: &Path, after: &[PathBuf], changed: &[PathBuf]) -> bool {
+    fn is_enabled(&self, link: &Path) -> bool {
+        *self.facts.at(link) == Seen::Other
+    }
+
+    /// True where the step's unit is active, with what its files say now.
+    fn runs(&self, step: &Step, after: &[PathBuf], changed: &[PathBuf]) -> bool {
         let is_active = step.unit().is_some_and(|unit| self.facts.active.contains(unit));
         let is_old = |unit: &&str| self.facts.unread.contains(*unit) || self.facts.stale.contains(*unit);
-        let is_enabled = *self.facts.at(link) == Seen::Other;
-        is_enabled && is_active && !step.units().iter().any(is_old) && !self.follows(after, changed)
+        is_active && !step.units().iter().any(is_old) && !self.follows(after, changed)
     }
 
     fn is_there(&self, path: &Path) -> bool {

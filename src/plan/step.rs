@@ -229,6 +229,8 @@ pub enum Step {
         link: PathBuf,
         /// The files whose change asks for a restart.
         after: Vec<PathBuf>,
+        /// It is started, or started anew; `false` where it runs as it should and is only to be enabled.
+        anew: bool,
         /// Units that go with it: a change of theirs asks for a restart too.
         with: Vec<String>,
         /// The program that its main process has to be.

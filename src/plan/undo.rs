@@ -1,15 +1,13 @@
 //! The journal read backwards, as a plan: what the last plan changed, or all that lsm ever did.
 
 use crate::error::Result;
+use crate::facts::units;
 use crate::plan::history::{History, Touched};
 use crate::plan::planner::Plan;
 use crate::plan::prior::{AtPath, Prior, Thing, Wallet};
 use crate::plan::step::Step;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-/// Where systemd reads units from that lsm writes.
-const UNITS: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
 
 /// What stays although lsm brought it.
 #[derive(Debug, Default)]
@@ -137,7 +135,7 @@ fn path_of(prior: &Prior) -> Option<&Path> {
 }
 
 fn is_units(path: &Path) -> bool {
-    UNITS.iter().any(|folder| path.starts_with(folder) && path != Path::new(folder))
+    units::FOLDERS.iter().any(|folder| path.starts_with(folder) && path != Path::new(folder))
 }
 
 impl Undo {

@@ -39,27 +39,31 @@ impl Build<'_> {
         steps.splice(reload..reload, strange.into_iter().map(|file| Step::Remove { path: file.path.clone() }));
     }
 
-    /// The access of what other steps make and then do not look at again.
-    pub(super) fn accesses(&self) -> Vec<Step> {
+    /// The access of what `steps` make and then do not look at again.
+    pub(super) fn accesses(&self, steps: &[Step]) -> Vec<Step> {
+        let texts = steps.iter().filter_map(|step| match step {
+            Step::Text { path, access, .. } => Some((path.clone(), access.clone())),
+            _ => None,
+        });
         let user = self.layout.user();
         let (data, journal, receipt) = (self.layout.data(), self.layout.journal(), self.layout.receipt());
-        let run = |name: &str| PathBuf::from(format!("/run/lsm/{}{name}", self.spec.instance));
         let socket = Access { group: Some(self.layout.proxy_user()), ..Access::owned(0o2750, &user) };
         let lnd = Path::new(RELEASES).join(&self.release.version);
-        let mut accesses = vec![
+        let mut accesses: Vec<(PathBuf, Access)> = texts.collect();
+        accesses.extend([
             (PathBuf::from("/var/lib/lsm"), Access::mode(0o711)),
             (data, Access::owned(0o700, &user)),
             ("/run/lsm".into(), Access::mode(0o755)),
-            (run(""), socket),
-            (run("-admin"), Access::owned(0o700, &user)),
-            (run("-gate"), Access::mode(0o755)),
+            (self.run(""), socket),
+            (self.run("-admin"), Access::owned(0o700, &user)),
+            (self.run("-gate"), Access::mode(0o755)),
             (super::parent(&journal).to_owned(), Access::mode(0o700)),
             (journal, Access::mode(0o600)),
             (lnd.join("lnd"), Access::mode(LND_MODE)),
             (lnd.join("lncli"), Access::mode(LNCLI_MODE)),
             (self.layout.door().certificate, Access::mode(0o644)),
             (receipt, Access::mode(0o644)),
-        ];
+        ]);
         for what in ["wallet-password", "tls-key"] {
             accesses.push((self.layout.keep(what, self.spec.sealed).path().to_owned(), Access::mode(0o600)));
         }

@@ -65,7 +65,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Certificate { path, key, names } => certificate::make(path, key, names),
         Step::ReloadUnits { .. } => service::reload_units(),
         Step::Firewall { unit, file, text, .. } => service::load(unit, file, text),
-        Step::Service { unit, .. } => service::run(unit),
+        Step::Service { unit, anew, .. } => service::run(unit, *anew),
         Step::Retire { unit, .. } => service::retire(unit),
         Step::Restore { to } => restore::restore(to, journal.kept()),
         Step::Start { process, door } => {

@@ -32,10 +32,10 @@ pub(super) fn load(unit: &str, path: &Path, text: &str) -> Result<()> {
     systemctl("reload-or-restart", unit)
 }
 
-/// Enables a unit and starts it, or starts it anew.
-pub(super) fn run(unit: &str) -> Result<()> {
+/// Enables a unit; where it is asked for, starts it, or starts it `anew`.
+pub(super) fn run(unit: &str, anew: bool) -> Result<()> {
     Program::new("systemctl").args(["enable", "--quiet", unit]).run()?;
-    systemctl("restart", unit)
+    if anew { systemctl("restart", unit) } else { Ok(()) }
 }
 
 /// Stops a unit and disables it.

@@ -31,14 +31,6 @@ impl Step {
         }
     }
 
-    /// The paths whose change is felt by what uses them: of a file that only has its mode back, a program alone.
-    pub fn changes(&self) -> Vec<PathBuf> {
-        match self {
-            Self::Tighten { access, .. } if access.mode & 0o111 == 0 => vec![],
-            _ => self.paths(),
-        }
-    }
-
     /// All that it may change, so that it can be undone: a folder before what comes into it.
     pub fn touches(&self) -> Vec<Thing> {
         match self {

@@ -1,0 +1,47 @@
+//! What an install wants besides the spec.
+
+use super::{Layout, read_specs};
+use crate::error::Result;
+use crate::facts::{self, Seen};
+use crate::plan::{History, SeedSink};
+use crate::spec::Spec;
+use std::path::PathBuf;
+
+/// What an install wants besides the spec.
+#[derive(Debug, Clone)]
+pub struct Wishes {
+    /// Where a new wallet's seed goes.
+    pub seed: SeedSink,
+    /// The operator's own password for the wallet.
+    pub password: Option<PathBuf>,
+    /// Where the bundle goes.
+    pub bundle: PathBuf,
+    /// One was handed to the operator before, and none was asked for now.
+    pub handed: bool,
+    /// Leave the wallet, and what needs one, for later.
+    pub no_wallet: bool,
+    /// The hash of the running lsm.
+    pub lsm_sha256: String,
+    /// The other signers of this host, for the one packet filter.
+    pub others: Vec<Spec>,
+}
+
+impl Wishes {
+    /// What an install with no option wants of the signer `layout`, whose journal says `history`.
+    ///
+    /// # Errors
+    /// As [`read_specs`].
+    pub fn standing(layout: &Layout, history: &History) -> Result<Self> {
+        let handed = history.handed_bundle();
+        Ok(Self {
+            seed: SeedSink::Terminal,
+            password: None,
+            // Who may not read the journal does not know, and has nothing to complain of.
+            handed: handed.is_some() || facts::look(&layout.journal()) == Seen::Hidden,
+            bundle: handed.unwrap_or_else(|| layout.bundle()),
+            no_wallet: false,
+            lsm_sha256: facts::hash_self().unwrap_or_default(),
+            others: read_specs()?,
+        })
+    }
+}
