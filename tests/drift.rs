@@ -189,8 +189,8 @@ fn accesses(stage: &Stage) {
     stage.drifts("chown nobody /etc/lsm/signer", &["make the folder /etc/lsm/signer (0755)"]);
     xattr::remove(stage.host.path("/var/lib/lsm/signer"), "system.posix_acl_default").unwrap();
     stage.drifts("true", &[FOLDERS]);
+    stage.drifts("rmdir /run/lsm/signer-gate", &[FOLDERS]);
     assert_eq!(stage.lnd(), pid, "it was not started anew");
-    stage.drifts("rmdir /run/lsm/signer-gate", &[FOLDERS, SIGNER]);
     stage.drifts("rm -r /run/lsm/signer", &[FOLDERS, SIGNER]);
     // The signer's own bundle; the one that was handed over is the operator's.
     stage.host.sh(&format!("chmod 755 {} && chmod 644 {0}/admin.macaroon", stage::BUNDLE)).ok();

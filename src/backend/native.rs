@@ -291,6 +291,7 @@ impl Build<'_> {
         let service = self.layout.service();
         let socket = self.layout.socket();
         let door = self.layout.door();
+        let is_host = self.spec.mode == Mode::Host;
         let after = vec![
             unit_path("lsm@.service"),
             drop_in(&service),
@@ -301,10 +302,10 @@ impl Build<'_> {
         ]
         .into_iter()
         // It sees the folders that were there when it started.
-        .chain(self.folders())
+        .chain(self.folders().into_iter().filter(|folder| is_host || *folder != self.run("-gate")))
         .collect();
         let mut steps = Vec::new();
-        if self.spec.mode == Mode::Host {
+        if is_host {
             steps.push(Step::Retire { link: wants(&service, &socket), unit: socket.clone() });
         }
         steps.push(Step::Service {
@@ -316,7 +317,7 @@ impl Build<'_> {
             program: Some(self.lnd_folder().join("lnd")),
         });
         steps.extend(bundle_steps(self.spec, &self.wishes.bundle, self.wishes.handed));
-        if self.spec.mode == Mode::Isolated {
+        if !is_host {
             steps.push(Step::Service {
                 link: wants(&service, &socket),
                 after: vec![drop_in(&socket), unit_path("lsm-proxy@.socket"), unit_path("lsm-proxy@.service")],

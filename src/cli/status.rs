@@ -113,7 +113,11 @@ impl Drift {
             Ok(seen) => seen,
             Err(e) => return Self { steps: None, unknown: Some(e.to_string()), filter: None, general: vec![] },
         };
-        let unknown = (!facts.root).then(|| "only root sees the packet filter and what is secret".to_owned());
+        let unknown = match facts.filter {
+            _ if !facts.root => Some("only root sees the packet filter and what is secret".to_owned()),
+            None => Some("the packet filter that is wanted cannot be tried beside the live one".to_owned()),
+            Some(_) => None,
+        };
         let general = facts.unit_files.into_iter().filter(UnitFile::is_general).map(|file| file.path).collect();
         let steps = plan.steps.iter().map(Step::describe).collect();
         Self { steps: Some(steps), unknown, filter: facts.filter, general }
