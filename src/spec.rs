@@ -1,5 +1,7 @@
 //! What the operator wants: parsed, checked values, and nothing about the machine.
 
+mod allowlist;
+
 use crate::error::{Code, Error, Result};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,13 @@
 //! The native backend: systemd units, an own user, the packet filter.
 
+mod allowlist;
+pub mod control;
 mod layout;
 mod stays;
 mod upkeep;
 mod wishes;
 
+pub use allowlist::allow_steps;
 pub use layout::Layout;
 pub use stays::{heir, spec_before, stays};
 pub use wishes::Wishes;
@@ -19,8 +22,8 @@ use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
-    Credential, Lnd, NFTABLES_DROP_IN, Platform, SERVICE, UNITS, render_allow_drop_in, render_create_drop_in,
-    render_folders, render_service_drop_in, render_socket_drop_in, render_users,
+    Credential, Lnd, NFTABLES_DROP_IN, Platform, SERVICE, UNITS, render_create_drop_in, render_folders,
+    render_service_drop_in, render_socket_drop_in, render_users,
 };
 use crate::spec::{Instance, Mode, Spec};
 use std::net::SocketAddr;
@@ -201,8 +204,6 @@ impl Build<'_> {
             }),
             macaroons: &door.macaroon.parent().unwrap_or(Path::new("/run")).display().to_string(),
         };
-        let spec =
-            toml::to_string(self.spec).map_err(|e| Error::new(NO_SPEC, "the spec cannot be written").because(e))?;
         Ok(vec![
             folder("/usr/local/lib/lsm", 0o755),
             Step::Lsm { path: LSM.into(), sha256: self.wishes.lsm_sha256.clone() },
@@ -215,10 +216,7 @@ impl Build<'_> {
                 lnd_sha256: pin.lnd.clone(),
                 lncli_sha256: pin.lncli.clone(),
             },
-            text(
-                &self.layout.spec(),
-                format!("# What this signer is to be; `lsm install` reads and writes it.\n{spec}"),
-            ),
+            spec_file(self.spec)?,
             text(&self.layout.conf(), render_lnd_conf(&conf)?),
             text(&self.layout.launch_policy(), self.launch_policy()?),
             Step::Certificate {
@@ -235,8 +233,6 @@ impl Build<'_> {
 
     /// Units, drop-ins and the packet filter, which is loaded before anything can listen.
     fn units(&self) -> Result<Vec<Step>> {
-        let others = self.wishes.others.iter().filter(|s| s.instance != self.spec.instance);
-        let specs = others.chain([self.spec]);
         let mut steps: Vec<Step> =
             UNITS.iter().map(|(name, body)| text(&unit_path(name), (*body).to_owned())).collect();
         let service = drop_in(&self.layout.service());
@@ -253,14 +249,12 @@ impl Build<'_> {
             steps.push(folder(parent(&socket), 0o755));
             steps.push(text(&socket, render_socket_drop_in(self.spec)?));
         }
-        // Not among the files whose change restarts the unit: reading the units again is enough.
-        steps.push(text(&allow_file(&self.layout.public_unit(self.spec)), render_allow_drop_in(self.spec)?));
         let nftables = drop_in("nftables.service");
         steps.push(folder(parent(&nftables), 0o755));
         steps.push(text(&nftables, NFTABLES_DROP_IN.to_owned()));
         let files = steps.iter().flat_map(Step::paths).collect();
         steps.push(Step::ReloadUnits { after: files });
-        steps.push(firewall(specs)?);
+        steps.extend(allowlist::in_force(self.spec, &self.wishes.others)?);
         Ok(steps)
     }
 
@@ -369,6 +363,12 @@ impl Build<'_> {
 }
 
 /// The one packet filter for these signers.
+fn spec_file(spec: &Spec) -> Result<Step> {
+    let body = toml::to_string(spec).map_err(|e| Error::new(NO_SPEC, "the spec cannot be written").because(e))?;
+    let body = format!("# What this signer is to be; `lsm install` reads and writes it.\n{body}");
+    Ok(text(&Layout::new(&spec.instance).spec(), body))
+}
+
 fn firewall<'a>(specs: impl Iterator<Item = &'a Spec>) -> Result<Step> {
     let mut specs: Vec<&Spec> = specs.collect();
     specs.sort_by(|a, b| a.instance.cmp(&b.instance));
@@ -402,10 +402,6 @@ fn unit_path(name: &str) -> PathBuf {
 
 fn drop_in(unit: &str) -> PathBuf {
     unit_path(&format!("{unit}.d/lsm.conf"))
-}
-
-fn allow_file(unit: &str) -> PathBuf {
-    unit_path(&format!("{unit}.d/allow.conf"))
 }
 
 fn wants(target: &str, unit: &str) -> PathBuf {

@@ -1,6 +1,8 @@
 //! The command line: one file a verb turns arguments into a Spec or a call, and a result into text or JSON.
 
+mod allow;
 mod bundle;
+mod control;
 mod install;
 mod launch;
 mod machine;
@@ -69,6 +71,17 @@ pub enum Verb {
     /// The agent machine's side: a watch-only lnd whose signer signs
     #[command(subcommand)]
     WatchOnly(watch_only::WatchOnlyVerb),
+    /// Who may connect to the signer's port: changed while it runs, with no gap for those who stay
+    #[command(subcommand)]
+    Allow(allow::AllowVerb),
+    /// Start the signer, and open its port once it can sign
+    Start(control::StartOptions),
+    /// Stop the signer, and close its port
+    Stop(control::StopOptions),
+    /// Start the signer anew; its port stays, and callers wait
+    Restart(control::RestartOptions),
+    /// Show what lnd, the port and the packet filter logged
+    Logs(control::LogsOptions),
     /// Tell what is true of the running signer; exits 0 only where it can sign
     Status,
     /// Print the completions for a shell
@@ -104,6 +117,11 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Uninstall(options) => undo::uninstall(&options, &cli.common)?,
         Verb::Rollback(options) => undo::rollback(&options, &cli.common)?,
         Verb::Bundle(verb) => bundle::run(verb, &cli.common)?,
+        Verb::Allow(verb) => allow::run(verb, &cli.common)?,
+        Verb::Start(options) => control::start(&options, &cli.common)?,
+        Verb::Stop(options) => control::stop(&options, &cli.common)?,
+        Verb::Restart(options) => control::restart(&options, &cli.common)?,
+        Verb::Logs(options) => control::logs(&options, &cli.common)?,
         Verb::WatchOnly(verb) => watch_only::run(verb)?,
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lsm", &mut std::io::stdout())

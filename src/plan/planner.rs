@@ -127,6 +127,7 @@ impl Judge<'_> {
                     && self.runs(step, after, changed)
             }
             Step::Service { link, after, .. } => self.is_enabled(link) && self.runs(step, after, changed),
+            Step::Cut { unit, after, .. } => !self.facts.active.contains(unit) || !self.follows(after, changed),
             Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
             Step::Start { .. } | Step::Restore { .. } => false,

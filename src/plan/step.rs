@@ -6,8 +6,10 @@ mod reach;
 use crate::host::credential::Keep;
 use crate::plan::prior::Prior;
 use crate::spec::{Network, San};
+use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Permission bits, and the owner by name: the user may not exist yet when the plan is made.
@@ -243,6 +245,17 @@ pub enum Step {
         unit: String,
         /// The link that enables it.
         link: PathBuf,
+    },
+    /// Connections to a signer's port end whose peer may not connect any more.
+    Cut {
+        /// The unit that holds the port: while it does not run there are none.
+        unit: String,
+        /// The port, with the address that it listens on.
+        address: SocketAddr,
+        /// Who may connect, this host itself included.
+        peers: Vec<IpNet>,
+        /// The files whose change asks for it.
+        after: Vec<PathBuf>,
     },
     /// Something is again what it was.
     Restore {

@@ -29,6 +29,7 @@ use std::fs::File;
 use std::path::Path;
 
 pub use outside::prove_outside;
+pub use service::systemctl;
 pub use wallet::{Receipt, read_receipt, stop};
 
 const NO_USER: Code = Code::lacking("E-PLAN-010");
@@ -65,6 +66,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Certificate { path, key, names } => certificate::make(path, key, names),
         Step::ReloadUnits { .. } => service::reload_units(),
         Step::Firewall { unit, file, text, .. } => service::load(unit, file, text),
+        Step::Cut { address, peers, .. } => service::cut(*address, peers),
         Step::Service { unit, anew, .. } => service::run(unit, *anew),
         Step::Retire { unit, .. } => service::retire(unit),
         Step::Restore { to } => restore::restore(to, journal.kept()),

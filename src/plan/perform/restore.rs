@@ -20,7 +20,8 @@ const ACCOUNT: u64 = 1 << 16;
 pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
     match to {
         Prior::Path(at) => restore_path(at, kept),
-        Prior::Unit { unit, active: true } => service::systemctl("restart", unit),
+        // What can be reloaded, the packet filter, must not be restarted: the signers that require it would be too.
+        Prior::Unit { unit, active: true } => service::systemctl("reload-or-restart", unit),
         Prior::Unit { unit, active: false } => service::halt(unit),
         Prior::Account { account, exists: false, .. } => Accounts::default().remove(account),
         Prior::Account { account, kept: Some(name), .. } => {

@@ -2,12 +2,15 @@
 
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
-use crate::host::program::Program;
+use crate::host::program::{self, Program};
 use crate::plan::step::{Process, Runner};
 use crate::secret::Secret;
 use crate::signer::Node;
 use crate::signer::wallet::State;
+use crate::ui;
 use crate::{facts, host::process};
+use ipnet::IpNet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -52,8 +55,34 @@ pub(super) fn halt(unit: &str) -> Result<()> {
     Program::new("systemctl").args(["reset-failed", "--quiet", unit]).output().map(drop)
 }
 
+/// Ends the connections to `address` whose peer is none of `peers`; both sides learn of it at once (ss(8), `--kill`).
+pub(super) fn cut(address: SocketAddr, peers: &[IpNet]) -> Result<()> {
+    if program::find("ss").is_none() {
+        // They get no packet through any more.
+        ui::note("this machine has no ss (apt-get install iproute2): connections that were cut off end by timing out");
+        return Ok(());
+    }
+    let strangers = strangers(address, peers);
+    Program::new("ss").args(["--kill", "--tcp", "--numeric", "state", "connected", &strangers]).run().map(drop)
+}
+
+/// In ss's words; a net of IPv6 stands in brackets, and one of IPv4 is also seen behind a socket for both.
+fn strangers(address: SocketAddr, peers: &[IpNet]) -> String {
+    let port = match address.ip().is_unspecified() {
+        true => format!("sport = :{}", address.port()),
+        false => format!("src {address}"),
+    };
+    peers.iter().fold(port, |said, peer| match peer {
+        IpNet::V4(net) => format!("{said} and not dst {net}"),
+        IpNet::V6(net) => format!("{said} and not dst [{net}]"),
+    })
+}
+
 /// One verb of systemctl(1) on one unit; where it fails, the hint names the command that shows why.
-pub(super) fn systemctl(verb: &str, unit: &str) -> Result<()> {
+///
+/// # Errors
+/// Where it fails.
+pub fn systemctl(verb: &str, unit: &str) -> Result<()> {
     Program::new("systemctl").args([verb, unit]).run().map(drop).map_err(|e| {
         Error::new(NOT_STARTED, format!("systemctl {verb} {unit} failed"))
             .hint(format!("see why with: journalctl -u {unit} -n 50"))
@@ -98,4 +127,20 @@ pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool)
 /// Ends the process whose number is kept there: asks, waits, and insists after ten seconds. Nothing where none runs.
 pub(super) fn stop(kept: &Process) -> Result<()> {
     process::stop(&kept.pid_file, &kept.program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::parse_cidr;
+
+    #[test]
+    fn whoever_is_not_on_the_list_is_named_in_the_words_of_ss() {
+        let peers = ["10.0.0.5", "10.0.1.0/24", "fd00::/64"].map(|net| parse_cidr(net).unwrap());
+        let rest = " and not dst 10.0.0.5/32 and not dst 10.0.1.0/24 and not dst [fd00::/64]";
+        for (listen, port) in [("10.0.0.5:10012", "src 10.0.0.5:10012"), ("[fd00::5]:1", "src [fd00::5]:1")] {
+            assert_eq!(strangers(listen.parse().unwrap(), &peers), format!("{port}{rest}"));
+        }
+        assert_eq!(strangers("[::]:10012".parse().unwrap(), &[]), "sport = :10012");
+    }
 }

@@ -34,6 +34,7 @@ impl Step {
             Self::Service { unit, anew: true, .. } => format!("enable and start {unit}"),
             Self::Service { unit, .. } => format!("enable {unit}"),
             Self::Retire { unit, .. } => format!("stop and disable {unit}"),
+            Self::Cut { address, .. } => format!("end the connections to {address} of those who are not allowed"),
             Self::Restore { to } => to.describe(),
             Self::Start { process, .. } => format!("start {}", process.program.display()),
             Self::Bundle { folder, taproot_channels, .. } => {

@@ -27,7 +27,7 @@ impl Step {
             Self::Service { link, .. } | Self::Retire { link, .. } => vec![link.clone()],
             Self::Start { process, .. } => vec![process.pid_file.clone()],
             Self::Bundle { folder, .. } => vec![folder.join("bundle.json")],
-            Self::Users { .. } | Self::ReloadUnits { .. } | Self::Restore { .. } => vec![],
+            Self::Users { .. } | Self::ReloadUnits { .. } | Self::Cut { .. } | Self::Restore { .. } => vec![],
         }
     }
 
@@ -61,7 +61,7 @@ impl Step {
             Self::Bundle { folder, .. } => plain([folder.clone()].into_iter().chain(bundle::files(folder))),
             Self::Restore { to } => vec![to.thing()],
             // What lsm gave it gives again: no undoing loosens it.
-            Self::ReloadUnits { .. } | Self::Tighten { .. } => vec![],
+            Self::ReloadUnits { .. } | Self::Tighten { .. } | Self::Cut { .. } => vec![],
         }
     }
 
@@ -104,10 +104,10 @@ impl Step {
         self.unit().into_iter().chain(with.iter().map(String::as_str)).collect()
     }
 
-    /// The unit that it starts.
+    /// The unit that it starts, or that it is about.
     pub fn unit(&self) -> Option<&str> {
         match self {
-            Self::Firewall { unit, .. } | Self::Service { unit, .. } => Some(unit),
+            Self::Firewall { unit, .. } | Self::Service { unit, .. } | Self::Cut { unit, .. } => Some(unit),
             _ => None,
         }
     }

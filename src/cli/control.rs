@@ -1,0 +1,192 @@
+//! `lsm start`, `stop`, `restart` and `logs`: systemd's own, with what a signer's operator has to know.
+
+use crate::backend::native::{self, Layout, control};
+use crate::cli::Common;
+use crate::cli::machine::{self, MachineArgs};
+use crate::error::{Code, Error, Result};
+use crate::facts;
+use crate::host::{file, user};
+use crate::spec::{Instance, Spec};
+use crate::ui::{self, say, terminal};
+use clap::Args;
+use serde_json::json;
+
+const NOT_INSTALLED: Code = Code::refused("E-CONTROL-001");
+const NOT_ROOT: Code = Code::lacking("E-CONTROL-002");
+const ENDLESS: Code = Code::usage("E-CONTROL-003");
+
+/// `lsm start`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sudo lsm start")]
+pub struct StartOptions {
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// `lsm stop`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sudo lsm stop --yes")]
+pub struct StopOptions {
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// `lsm restart`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sudo lsm restart")]
+pub struct RestartOptions {
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// `lsm logs`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sudo lsm logs -f\n  sudo lsm logs --lines 1000")]
+pub struct LogsOptions {
+    /// Go on with what comes, until interrupted
+    #[arg(short, long)]
+    follow: bool,
+    /// How many lines of the past
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    lines: u32,
+}
+
+/// What stopping for a moment means to the other machine.
+const GAP: &str = "one signing call in the meantime stops the watch-only node, and open MuSig2 sessions are lost";
+
+/// Runs `lsm start`.
+///
+/// # Errors
+/// Where there is no such signer, or it does not get to sign.
+pub(super) fn start(options: &StartOptions, common: &Common) -> Result<()> {
+    let spec = installed(&common.instance)?;
+    let work = Work { verb: "start", warning: None, done: is_up(&spec) };
+    work.run(&spec, &options.machine, control::start)
+}
+
+/// Runs `lsm stop`.
+///
+/// # Errors
+/// Where there is no such signer, or it does not stop.
+pub(super) fn stop(options: &StopOptions, common: &Common) -> Result<()> {
+    let spec = installed(&common.instance)?;
+    let done = !control::units(&spec).iter().any(|unit| facts::is_active(unit));
+    Work { verb: "stop", warning: Some(GAP), done }.run(&spec, &options.machine, control::stop)
+}
+
+/// Runs `lsm restart`.
+///
+/// # Errors
+/// As [`start`].
+pub(super) fn restart(options: &RestartOptions, common: &Common) -> Result<()> {
+    let spec = installed(&common.instance)?;
+    Work { verb: "restart", warning: Some(GAP), done: false }.run(&spec, &options.machine, control::restart)
+}
+
+/// Runs `lsm logs`.
+///
+/// # Errors
+/// Where there is no such signer, or its log cannot be shown.
+pub(super) fn logs(options: &LogsOptions, common: &Common) -> Result<()> {
+    let spec = installed(&common.instance)?;
+    if !ui::voice().json {
+        return control::show_log(&spec, options.lines, options.follow);
+    }
+    if options.follow {
+        return Err(Error::new(ENDLESS, "--json is one object, and --follow has no end")
+            .hint("leave one out; journalctl --output=json follows line by line"));
+    }
+    let entries = control::read_log(&spec, options.lines)?;
+    say!("{}", json!({"instance": spec.instance, "entries": entries}));
+    Ok(())
+}
+
+/// The spec of a signer of this host.
+///
+/// # Errors
+/// Where there is none of this name.
+pub(super) fn installed(instance: &Instance) -> Result<Spec> {
+    let path = Layout::new(instance).spec();
+    if !file::is_there(&path)? {
+        return Err(Error::new(NOT_INSTALLED, format!("this host has no signer called {instance}"))
+            .hint("make one with: lsm install --network NETWORK, or name another with --instance"));
+    }
+    native::read_spec(&path)
+}
+
+/// Holds that root asks.
+///
+/// # Errors
+/// Where it is somebody else.
+pub(super) fn require_root() -> Result<()> {
+    if user::is_root() {
+        return Ok(());
+    }
+    Err(Error::new(NOT_ROOT, "changing a signer needs root").hint("run it with sudo, or look first with --dry-run"))
+}
+
+fn is_up(spec: &Spec) -> bool {
+    control::units(spec).iter().all(|unit| facts::is_active(unit))
+}
+
+/// One of the three verbs on one signer.
+struct Work {
+    verb: &'static str,
+    warning: Option<&'static str>,
+    done: bool,
+}
+
+impl Work {
+    fn run(&self, spec: &Spec, args: &MachineArgs, work: fn(&Spec) -> Result<()>) -> Result<()> {
+        if args.dry_run {
+            self.show(spec);
+            return Ok(());
+        }
+        if !self.done {
+            require_root()?;
+            if let Some(warning) = self.warning {
+                ui::note(&format!("warning: {warning}"));
+            }
+            if !args.yes && self.warning.is_some() {
+                terminal::confirm(&format!("{} the signer {}?", capital(self.verb), spec.instance))?;
+            }
+            // Holds the lock: not while another lsm changes this signer.
+            let journal = machine::open_journal(&Layout::new(&spec.instance))?;
+            if self.verb != "stop" {
+                machine::admit(journal.history(), self.verb)?;
+            }
+            work(spec)?;
+        }
+        self.tell(spec);
+        Ok(())
+    }
+
+    /// The dry run.
+    fn show(&self, spec: &Spec) {
+        let units = if self.done { vec![] } else { control::units(spec) };
+        if ui::voice().json {
+            let step = |unit| json!({"kind": self.verb, "unit": unit});
+            say!("{}", json!({"steps": units.iter().map(step).collect::<Vec<_>>()}));
+        } else if units.is_empty() {
+            say!("nothing to do: the signer is as wanted");
+        }
+        if !ui::voice().json {
+            units.iter().for_each(|unit| say!("{} {unit}", self.verb));
+        }
+    }
+
+    fn tell(&self, spec: &Spec) {
+        let up = is_up(spec);
+        if ui::voice().json {
+            say!("{}", json!({"instance": spec.instance, "changed": !self.done, "running": up}));
+        } else if up {
+            say!("the signer {} can sign and answers at {}", spec.instance, spec.listen);
+        } else {
+            say!("the signer {} is stopped and its port shut", spec.instance);
+        }
+    }
+}
+
+fn capital(verb: &str) -> String {
+    verb[..1].to_ascii_uppercase() + &verb[1..]
+}
