@@ -3,6 +3,7 @@
 use clap::Parser;
 use lsm::cli::{self, Cli};
 use lsm::error::{Code, Error};
+use lsm::host::process;
 use lsm::sandbox::memory;
 use lsm::ui::say;
 use std::error::Error as _;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     match cli::run(cli) {
         Ok(code) => code,
         Err(error) => {
+            process::yield_to_interrupt();
             tell(&error, json, verbose);
             ExitCode::from(error.code().exit as u8)
         }

@@ -12,9 +12,13 @@ use std::fmt::Display;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const CANNOT_STOP: Code = Code::refused("E-HOST-040");
+
+/// The end was asked for, and is on its way.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// How long a process may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,12 +84,20 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
     asked.thread_block().map_err(|e| Error::new(CANNOT_STOP, format!("cannot wait for signals: {e}")))?;
     std::thread::spawn(move || {
         if let Ok(signal) = asked.wait() {
+            INTERRUPTED.store(true, Ordering::SeqCst);
             clean();
             // As a shell shows a death by signal.
             std::process::exit(128 + signal as i32);
         }
     });
     Ok(())
+}
+
+/// Where the end was asked for, leaves it to [`on_interrupt`]: what its cleaning up makes fail is not how it ended.
+pub fn yield_to_interrupt() {
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
 }
 
 /// Ends every process of this user whose program is below `folder`, however it came to run: asks, waits, and insists

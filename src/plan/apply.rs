@@ -1,6 +1,7 @@
 //! The one interpreter: it performs a plan step by step, and says so in the journal before and after each.
 
 use crate::error::{Error, Result};
+use crate::host::process;
 use crate::plan::history::ROLLBACK;
 use crate::plan::journal::{Event, Journal};
 use crate::plan::perform::{Machine, perform};
@@ -54,6 +55,8 @@ pub fn apply_all(plan: &Plan, verb: &str, journal: &mut Journal, machine: &Machi
         let shown = Progress::new(&step.describe(), None);
         journal.intend(place, step)?;
         if let Err(error) = perform(step, journal, machine, &shown) {
+            // A plan that was interrupted goes on when it is run again, or back when that is asked for.
+            process::yield_to_interrupt();
             journal.write(Event::Failed { step: place, code: error.code().id.to_owned() })?;
             return Err(error);
         }
