@@ -362,13 +362,14 @@ impl Build<'_> {
     }
 }
 
-/// The one packet filter for these signers.
+/// The spec, as the next command finds it.
 fn spec_file(spec: &Spec) -> Result<Step> {
     let body = toml::to_string(spec).map_err(|e| Error::new(NO_SPEC, "the spec cannot be written").because(e))?;
     let body = format!("# What this signer is to be; `lsm install` reads and writes it.\n{body}");
     Ok(text(&Layout::new(&spec.instance).spec(), body))
 }
 
+/// The one packet filter for these signers.
 fn firewall<'a>(specs: impl Iterator<Item = &'a Spec>) -> Result<Step> {
     let mut specs: Vec<&Spec> = specs.collect();
     specs.sort_by(|a, b| a.instance.cmp(&b.instance));
