@@ -1,0 +1,78 @@
+//! `lsm start`, `stop`, `restart` and `logs` on an installed signer.
+
+mod lab;
+mod stage;
+
+use lab::net::Met;
+use lsm::signer::wallet::State;
+use serde_json::json;
+use stage::port::call_while;
+use stage::{PORT, Stage};
+use std::time::Duration;
+
+/// Long after an answer on this network would have come.
+const SOON: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_signer_is_stopped_and_started_and_tells_what_it_did() {
+    let Some(stage) = Stage::boot("control") else { return };
+    let other = stage.host.lsm(["stop", "--yes"]);
+    assert!(other.code == 1 && other.stderr.contains("no signer called signer"), "{other:?}");
+    stage.install(&["--no-wallet"]).ok();
+    let without = stage.host.lsm(["start"]);
+    assert!(without.code == 1 && without.stderr.contains("no wallet"), "{without:?}");
+    stage.install(&[]).ok();
+    stopping_shuts_the_port(&stage);
+    starting_waits_until_it_can_sign(&stage);
+    call_while(&stage.host, || restarting_keeps_callers_waiting(&stage));
+    its_log_is_shown(&stage);
+}
+
+fn stopping_shuts_the_port(stage: &Stage) {
+    let asked = stage.host.lsm(["stop"]);
+    assert_eq!(asked.code, 2, "without a terminal it needs --yes: {asked:?}");
+    assert!(stage.is_active("lsm@signer"));
+    let dry = stage.host.lsm(["stop", "--dry-run", "--json"]).json();
+    let units = ["lsm@signer.service", "lsm-proxy@signer.socket"].map(|unit| json!({"kind": "stop", "unit": unit}));
+    assert_eq!(dry, json!({ "steps": units }));
+    let stopped = stage.host.lsm(["stop", "--yes", "--json"]);
+    assert!(stopped.stderr.contains("watch-only"), "{stopped:?}");
+    assert_eq!(stopped.json(), json!({"instance": "signer", "changed": true, "running": false}));
+    for _ in 0..2 {
+        assert_ne!(stage.host.allowed().knock("10.77.0.2", PORT, SOON), Met::Open);
+    }
+    assert!(!stage.is_active("lsm@signer"), "no connection starts it");
+    assert_eq!(stage.host.lsm(["stop", "--yes", "--json"]).json()["changed"], false);
+}
+
+fn starting_waits_until_it_can_sign(stage: &Stage) {
+    assert_eq!(stage.lsm_as_nobody(&["start".to_owned()]).code, 3, "only root starts it");
+    assert_eq!(stage.host.lsm(["start", "--json"]).json()["running"], true);
+    let node = stage.signer();
+    assert_eq!(stage.host.allowed().inside(|| node.state()).unwrap(), State::Active);
+    let pid = stage.lnd();
+    assert_eq!(stage.host.lsm(["start", "--json"]).json()["changed"], false);
+    assert_eq!(stage.host.lsm(["start", "--dry-run", "--json"]).json(), json!({"steps": []}));
+    assert_eq!(stage.lnd(), pid);
+}
+
+fn restarting_keeps_callers_waiting(stage: &Stage) {
+    let pid = stage.lnd();
+    assert_eq!(stage.host.lsm(["restart"]).code, 2, "without a terminal it needs --yes");
+    assert_eq!(stage.lnd(), pid);
+    let restarted = stage.host.lsm(["restart", "--yes"]);
+    assert!(restarted.stderr.contains("MuSig2 sessions are lost"), "{restarted:?}");
+    assert!(restarted.ok().contains("can sign"));
+    assert_ne!(stage.lnd(), pid);
+}
+
+fn its_log_is_shown(stage: &Stage) {
+    let shown = stage.host.lsm(["logs", "--lines", "500"]).ok();
+    assert!(shown.contains("lnd") && shown.contains("Started lsm@signer.service"), "{shown}");
+    let entries = stage.host.lsm(["logs", "-n", "500", "--json"]).json()["entries"].clone();
+    let of = |unit: &str| entries.as_array().expect("entries").iter().filter(|entry| entry["unit"] == unit).count();
+    assert!(of("lsm@signer.service") > 1 && of("lsm-proxy@signer.socket") > 0, "{entries}");
+    assert_eq!(stage.host.lsm(["logs", "--follow", "--json"]).code, 2);
+    let followed = stage.host.sh("timeout 2 /root/lsm logs --follow --lines 1");
+    assert!(followed.code == 124 && !followed.stdout.is_empty(), "{followed:?}");
+}
