@@ -92,14 +92,17 @@ fn the_list_says_what_it_does(stage: &Stage) {
 /// Connections one after the other until `over`: how many came, what else came, and the longest wait.
 fn knock_until(peer: &Peer, from: Option<&str>, limit: Duration, over: &AtomicBool) -> (u32, Vec<String>, Duration) {
     let (mut open, mut failed, mut longest) = (0, Vec::new(), Duration::ZERO);
-    while !over.load(Ordering::Relaxed) {
-        let began = Instant::now();
-        match peer.inside(|| connect(from, limit)) {
-            Ok(_) => open += 1,
-            Err(e) => failed.push(e.to_string()),
+    peer.inside(|| {
+        while !over.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            match connect(from, limit) {
+                Ok(()) => open += 1,
+                Err(e) => failed.push(e.to_string()),
+            }
+            longest = longest.max(began.elapsed());
+            std::thread::sleep(Duration::from_millis(5));
         }
-        longest = longest.max(began.elapsed());
-    }
+    });
     (open, failed, longest)
 }
 
