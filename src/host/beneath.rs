@@ -1,10 +1,12 @@
 //! What is in a folder that somebody else fills: reached through no link, and looked at before it is opened.
 
 use crate::error::{Code, Error, Result};
-use crate::host::file::{cannot_read, parent_of, read_from};
+use crate::host::file::{Access, cannot_read, parent_of, read_from};
+use crate::host::user::Owner;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
@@ -33,10 +35,89 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     if found.meta.uid() != owner {
         return Err(refuse(path, "belongs to somebody else than its folder"));
     }
-    // It is the very file that was looked at. A lease on it (fcntl(2)) cannot make this wait either.
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(nix::libc::O_NONBLOCK);
-    read_from(options.open(found.name()).map_err(|e| cannot_read(path, &e))?, path, limit)
+    read_from(found.open()?, path, limit)
+}
+
+/// A folder that was looked at, and cannot be exchanged for something else any more.
+#[derive(Debug)]
+pub struct Folder(Held);
+
+/// What is in a [`Folder`] by one name.
+#[derive(Debug)]
+pub enum Entry {
+    /// A plain file, open to read.
+    File(File),
+    /// A folder.
+    Folder(Box<Folder>),
+}
+
+impl Folder {
+    /// The folder at `path`, which is beneath `above`; `None` where nothing is there. The way to `above` itself is trusted.
+    ///
+    /// # Errors
+    /// Where it is anything else, is reached through a link, or cannot be seen.
+    pub fn find(above: &Path, path: &Path) -> Result<Option<Self>> {
+        let Some(found) = Held::find(above, path)? else { return Ok(None) };
+        found.hold(FileType::is_dir, "folder")?;
+        Ok(Some(Self(found)))
+    }
+
+    /// The names in it, sorted; at most `limit` of them.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or holds more.
+    pub fn names(&self, limit: usize) -> Result<Vec<OsString>> {
+        let cannot = |e: std::io::Error| cannot_read(&self.0.path, &e);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.0.name()).map_err(cannot)? {
+            names.push(entry.map_err(cannot)?.file_name());
+            if names.len() > limit {
+                return Err(refuse(&self.0.path, "holds more than lnd would put there"));
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// What is in it by this name.
+    ///
+    /// # Errors
+    /// Where that is neither a plain file nor a folder, belongs to another user than this folder, or is gone.
+    pub fn enter(&self, name: &OsStr) -> Result<Entry> {
+        let path = self.0.path.join(name);
+        let above = self.0.name();
+        let mut found =
+            Held::find(&above, &above.join(name))?.ok_or_else(|| cannot_read(&path, &ErrorKind::NotFound.into()))?;
+        found.path = path;
+        if found.meta.uid() != self.0.meta.uid() {
+            return Err(refuse(&found.path, "belongs to somebody else than its folder"));
+        }
+        if found.meta.is_dir() {
+            return Ok(Entry::Folder(Box::new(Self(found))));
+        }
+        found.hold(FileType::is_file, "plain file")?;
+        found.open().map(Entry::File)
+    }
+
+    /// Its permission bits, owner and group.
+    pub fn access(&self) -> Access {
+        access_of(&self.0.meta)
+    }
+
+    /// The name to reach what is in it by, for as long as this lives.
+    pub fn name(&self) -> PathBuf {
+        self.0.name()
+    }
+
+    /// Where it was found, to be told.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+/// Permission bits, owner and group as they are.
+pub(super) fn access_of(meta: &Metadata) -> Access {
+    Access::owned(meta.mode() & 0o7777, Owner { uid: meta.uid(), gid: meta.gid() })
 }
 
 /// A unix socket that was looked at, and cannot be exchanged for something else any more.
@@ -94,13 +175,20 @@ impl Held {
         if is(&self.meta.file_type()) { Ok(()) } else { Err(refuse(&self.path, &format!("is no {what}"))) }
     }
 
+    /// Opens the very thing that was looked at. A lease on it (fcntl(2)) cannot make this wait either.
+    fn open(&self) -> Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+        options.open(self.name()).map_err(|e| cannot_read(&self.path, &e))
+    }
+
     /// A name that leads to what is held, whatever has its path by now (proc_pid_fd(5)).
     fn name(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.handle.as_raw_fd()).into()
     }
 }
 
-fn refuse(path: &Path, why: &str) -> Error {
+pub(super) fn refuse(path: &Path, why: &str) -> Error {
     Error::new(NOT_AS_IT_SHOULD, format!("{} {why}", path.display()))
         .hint("nothing but lnd writes there; if no human did this, somebody may have taken over lnd")
 }

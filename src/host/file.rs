@@ -341,20 +341,17 @@ fn write_aside(path: &Path, bytes: &[u8], access: Access) -> Result<PathBuf> {
     Ok(aside)
 }
 
-/// renameat2(2) with `RENAME_NOREPLACE`; nix has it for one C library alone.
 fn rename_to_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    rename_with(from, to, libc::RENAME_NOREPLACE)
+}
+
+/// renameat2(2); nix has it for one C library alone.
+pub(super) fn rename_with(from: &Path, to: &Path, flags: u32) -> std::io::Result<()> {
     let [from, to] = [from, to].map(|path| CString::new(path.as_os_str().as_bytes()));
     let (from, to) = (from?, to?);
     // SAFETY: both are strings with an end that live until the call returns; nothing is written to them.
     let answer = unsafe {
-        libc::syscall(
-            libc::SYS_renameat2,
-            libc::AT_FDCWD,
-            from.as_ptr(),
-            libc::AT_FDCWD,
-            to.as_ptr(),
-            libc::RENAME_NOREPLACE,
-        )
+        libc::syscall(libc::SYS_renameat2, libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), flags)
     };
     if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }

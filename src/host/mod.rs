@@ -10,6 +10,7 @@ pub mod lock;
 pub mod network;
 pub mod process;
 pub mod program;
+pub mod snapshot;
 pub mod tree;
 pub mod user;
 pub mod xattrs;
