@@ -16,7 +16,7 @@ const BAD_PORT: Code = Code::usage("E-SPEC-005");
 const BAD_NAME: Code = Code::usage("E-SPEC-004");
 
 /// Folders in /var/lib/lsm that are not an instance's.
-const RESERVED: [&str; 2] = ["bundle", "journal"];
+const RESERVED: [&str; 3] = ["bundle", "journal", "snapshot"];
 
 /// The port that a signer answers on, as the original system chose it.
 pub const DEFAULT_PORT: u16 = 10012;
@@ -351,7 +351,7 @@ mod tests {
         for good in ["signer", "a", "a123456789012345"] {
             assert!(good.parse::<Instance>().is_ok(), "{good}");
         }
-        for bad in ["journal", "bundle", "", "A", "1a", "a-b", "a/b", "a b", "a12345678901234567", "ä"] {
+        for bad in ["journal", "bundle", "snapshot", "", "A", "1a", "a-b", "a/b", "a b", "a12345678901234567", "ä"] {
             assert_eq!(bad.parse::<Instance>().unwrap_err().code(), BAD_INSTANCE, "{bad}");
         }
     }

@@ -4,12 +4,14 @@ mod allowlist;
 pub mod control;
 mod layout;
 mod stays;
+mod upgrade;
 mod upkeep;
 mod wishes;
 
 pub use allowlist::allow_steps;
 pub use layout::Layout;
 pub use stays::{heir, spec_before, stays};
+pub use upgrade::upgrade_steps;
 pub use wishes::Wishes;
 
 use crate::error::{Code, Error, Result};

@@ -3,17 +3,16 @@
 use crate::backend::native::{self, Layout, Wishes};
 use crate::backend::preflight;
 use crate::cli::Common;
+use crate::cli::lnd::LndArgs;
 use crate::cli::machine::{self, MachineArgs, absolute, consent, open_journal, show_plan};
-use crate::cli::release::QUORUM_HELP;
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::host::file;
 use crate::host::process;
 use crate::plan::prior::{Prior, Thing};
 use crate::plan::{self, History, Machine, Plan, SeedSink, Step};
+use crate::release;
 use crate::release::pins::{self, Arch, Release};
-use crate::release::quorum::parse_needed;
-use crate::release::{self, Archive, Installed, Provenance, Verified};
 use crate::sandbox::landlock::Interface;
 use crate::spec::{Instance, Mode, Network, San, Spec, parse_cidr};
 use crate::ui::{self, say, terminal};
@@ -21,12 +20,12 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use serde_json::json;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 const NO_SEED_SINK: Code = Code::usage("E-INSTALL-006");
 const OTHER_NETWORK: Code = Code::refused("E-INSTALL-009");
-const FEWER_SIGNED: Code = Code::unverified("E-INSTALL-014");
+const OTHER_VERSION: Code = Code::refused("E-INSTALL-016");
 
 /// The options of `lsm install`.
 #[derive(Debug, Args)]
@@ -43,12 +42,8 @@ pub struct Options {
     /// The version of lnd [default: the one that is installed, or the newest pinned one]
     #[arg(long, value_name = "V")]
     release: Option<String>,
-    /// An archive of lnd, or a folder as `lsm release fetch` makes it; verified again, without any network
-    #[arg(long, value_name = "ARCHIVE|DIR", conflicts_with = "source")]
-    from: Option<PathBuf>,
-    /// Build lnd from source, without trying to download it
-    #[arg(long)]
-    source: bool,
+    #[command(flatten)]
+    lnd: LndArgs,
     #[arg(long, value_name = "IP:PORT", help = format!("Where the signer answers [default: {}]", Spec::DEFAULT_LISTEN))]
     listen: Option<SocketAddr>,
     /// Who may connect: an address or CIDR, more than once if need be, or none [default: who was allowed before; nobody]
@@ -79,11 +74,6 @@ pub struct Options {
     /// Make everything but the wallet, and open no port
     #[arg(long)]
     no_wallet: bool,
-    /// Install this version in spite of its known fault, or though a newer one is installed; the journal keeps it
-    #[arg(long, value_name = "V")]
-    accept_risk: Option<String>,
-    #[arg(long, value_name = "N", conflicts_with = "source", value_parser = parse_needed, help = QUORUM_HELP)]
-    quorum: Option<usize>,
     /// Where a step fails, leave what was done before it, for the same command to go on with
     #[arg(long)]
     keep_going: bool,
@@ -142,7 +132,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     }
     let cache = release::default_cache()?;
     let made = !file::is_there(&cache)?;
-    let archive = options.archive(&look)?;
+    let archive = options.lnd.obtain(look.release, &look.plan)?;
     consent(&options.machine, &look.plan)?;
     clean_up_when_interrupted(&look.plan)?;
     let mut journal = open_journal(&look.layout)?;
@@ -153,8 +143,9 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let mut stays = native::stays(&common.instance, native::read_spec(&look.layout.spec()).ok().as_ref())?;
     let machine = Machine {
         archive: archive.as_ref(),
-        accepted_risk: options.accept_risk.as_deref(),
+        accepted_risk: options.lnd.accept_risk.as_deref(),
         made: if made { vec![Prior::no_tree(&cache)] } else { vec![] },
+        ..Machine::default()
     };
     // What was fetched or built is of use to the next try.
     stays.shared.insert(Thing::Tree(cache));
@@ -188,7 +179,8 @@ impl Look {
         let layout = Layout::new(instance);
         let there = native::read_spec(&layout.spec()).ok().map(|there| there.release);
         if there.as_ref() != Some(&spec.release) {
-            pins::find(&spec.release)?.admit(there.as_deref(), options.accept_risk.as_deref())?;
+            pins::find(&spec.release)?.admit(there.as_deref(), options.lnd.accept_risk.as_deref())?;
+            hold_version(there.as_deref(), &spec.release, &layout)?;
         }
         let history = History::read(&layout.journal())?;
         let wishes = options.wishes(Wishes::standing(&layout, &history)?)?;
@@ -203,17 +195,11 @@ impl Look {
         Ok(Self { spec, release, layout, wishes, facts, history, plan })
     }
 
-    fn unpacks(&self) -> bool {
-        self.plan.steps.iter().any(|step| matches!(step, Step::Release { .. }))
-    }
-
     fn check(&self, options: &Options) -> Result<()> {
         preflight::check_machine(&self.facts)?;
         Interface::of_kernel().require(self.spec.require_landlock.unwrap_or(0))?;
         preflight::check_plan(&self.plan, &self.spec, &self.wishes, &self.history)?;
-        if let (Some(needed), false) = (options.quorum, self.unpacks()) {
-            hold_quorum(&self.release.version, needed)?;
-        }
+        options.lnd.check(self.release, &self.plan)?;
         let makes_wallet = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
         if makes_wallet && options.seed_out.is_none() && !terminal::is_there() {
             return Err(Error::new(NO_SEED_SINK, "there is no terminal to show the new wallet's seed on")
@@ -234,19 +220,15 @@ pub(super) fn drift(spec: Spec) -> Result<(Plan, Facts)> {
     Look::at(spec, wishes, Facts::gather(), history).map(|look| (look.plan, look.facts))
 }
 
-/// What is unpacked already is not verified again: then what was found at that time must be enough.
-fn hold_quorum(version: &str, needed: usize) -> Result<()> {
-    let folder = Path::new(native::RELEASES).join(version);
-    let provenance = Installed::read(&folder)?.map(|lnd| lnd.provenance).unwrap_or_default();
-    let counted = provenance.iter().map(|p| if let Provenance::Quorum(q) = p { q.signatures.len() } else { 0 });
-    let had = counted.max().unwrap_or_default();
-    if had >= needed {
-        return Ok(());
+/// Another lnd on a wallet that is there takes more than new files.
+fn hold_version(there: Option<&str>, wanted: &str, layout: &Layout) -> Result<()> {
+    match there {
+        Some(there) if layout.receipt().exists() => {
+            Err(Error::new(OTHER_VERSION, format!("the signer has lnd {there}, and a wallet"))
+                .hint(format!("take it to the other lnd with: lsm upgrade {wanted}")))
+        }
+        _ => Ok(()),
     }
-    let cause =
-        format!("lnd {version} is installed, and {had} of {needed} needed signatures were good when it was unpacked");
-    Err(Error::new(FEWER_SIGNED, cause)
-        .hint(format!("have it verified and unpacked again: move {} away and run the same command", folder.display())))
 }
 
 /// An lnd whose wallet is being made must not go on running when the person at the terminal ends lsm.
@@ -308,23 +290,6 @@ impl Options {
         }
         wishes.no_wallet = self.no_wallet;
         Ok(wishes)
-    }
-
-    /// The verified lnd, where the plan unpacks one. Before any step: a bad archive changes nothing.
-    fn archive(&self, look: &Look) -> Result<Option<Verified<Archive>>> {
-        let release = look.release;
-        if !look.unpacks() {
-            return Ok(None);
-        }
-        // Also where it was installed before it was refused.
-        release.admit(None, Some(&release.version))?;
-        let (arch, cache) = (Arch::of_this_machine()?, release::default_cache()?);
-        let archive = match &self.from {
-            Some(path) => release::verify_as(path, release, arch, self.quorum)?,
-            None if self.source => release::build(release, arch, &cache, &cache)?,
-            None => release::obtain(release, arch, &cache, self.quorum)?,
-        };
-        Ok(Some(archive))
     }
 }
 

@@ -38,6 +38,12 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
             "warning: with --taproot-channels whoever holds the bundle can compute private keys of the signer (MuSig2); see SECURITY.md",
         );
     }
+    if plan.steps.iter().any(|step| matches!(step, Step::Snapshot { .. })) {
+        ui::note(
+            "warning: the signer stops for some seconds. One signing call in that time ends a watch-only lnd, so its unit \
+            needs Restart=always; open MuSig2 sessions are lost",
+        );
+    }
     if machine.yes {
         return Ok(());
     }

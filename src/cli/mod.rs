@@ -5,6 +5,7 @@ mod bundle;
 mod control;
 mod install;
 mod launch;
+mod lnd;
 mod machine;
 mod man;
 mod ready;
@@ -14,6 +15,7 @@ mod trial;
 mod undo;
 mod unpack;
 mod update;
+mod upgrade;
 mod watch_only;
 
 use crate::error::Result;
@@ -61,6 +63,8 @@ pub enum Verb {
     Release(release::Verb),
     /// Turn this host into a signer; run again, bring it back to what is wanted
     Install(Box<install::Options>),
+    /// Put another version of lnd under the signer; where it does not sign as the old one did, the old one comes back
+    Upgrade(upgrade::Options),
     /// Take a signer away: this host as it was before; the wallet stays, with its user and its password
     Uninstall(undo::UninstallOptions),
     /// Undo the last change: a finished one, or one that was cut off
@@ -114,6 +118,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Trial(options) => trial::run(&options)?,
         Verb::Release(verb) => return release::run(verb),
         Verb::Install(options) => install::run(&options, &cli.common)?,
+        Verb::Upgrade(options) => upgrade::run(&options, &cli.common)?,
         Verb::Uninstall(options) => undo::uninstall(&options, &cli.common)?,
         Verb::Rollback(options) => undo::rollback(&options, &cli.common)?,
         Verb::Bundle(verb) => bundle::run(verb, &cli.common)?,

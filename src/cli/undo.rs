@@ -186,5 +186,6 @@ fn shown(thing: &Thing) -> String {
         }
         Thing::Unit(name) | Thing::Account(name) => name.clone(),
         Thing::Wallet(wallet) => wallet.database.display().to_string(),
+        Thing::Database(database) => database.data.display().to_string(),
     }
 }

@@ -18,7 +18,11 @@ pub fn carry_out(plan: &Plan, verb: &str, journal: &mut Journal, machine: &Machi
     let Err(error) = apply(plan, verb, journal, machine) else { return Ok(()) };
     ui::note(&format!("{}; undoing what was done", error.cause()));
     Err(match go_back(journal, stays) {
-        Ok(()) => error.hint_if_none("what was done before was undone; mend it and run the same command again"),
+        Ok(()) => {
+            let next = error.advice().unwrap_or("mend it and run the same command again");
+            let hint = format!("what was done before was undone; {next}");
+            error.hint(hint)
+        }
         Err(second) => {
             let hint = format!("and undoing it failed: {second}; mend that, then run: lsm rollback");
             Error::new(error.code(), error.cause()).hint(hint).because(error)

@@ -195,6 +195,14 @@ impl History {
         ledger.touched
     }
 
+    /// The last step of this kind that was begun by a plan which is not at its end.
+    pub fn unended_step(&self, kind: &str) -> Option<&Value> {
+        let unended = self.0.iter().rev().take_while(|line| !matches!(line.event, Event::End));
+        let mut begun =
+            unended.filter_map(|line| if let Event::Intent { what, .. } = &line.event { Some(what) } else { None });
+        begun.find(|what| what["kind"] == kind)
+    }
+
     /// True where it was handed this already.
     pub(super) fn has_inherited(&self, since: u64, prior: &Prior) -> bool {
         self.0
@@ -247,8 +255,8 @@ impl Ledger {
     fn take(&mut self, since: u64, prior: &Prior) {
         match self.find(&prior.thing()) {
             Some(known) => known.left = None,
-            // What is the operator's is not lsm's to answer for.
-            None if matches!(prior.thing(), Thing::Given(_)) => {}
+            // What is the operator's is not lsm's to answer for, and what was before lsm is in no copy.
+            None if matches!(prior.thing(), Thing::Given(_) | Thing::Database(_)) => {}
             None => self.touched.push(Touched { since, first: prior.clone(), left: None }),
         }
     }

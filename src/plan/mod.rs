@@ -12,6 +12,9 @@ pub mod undo;
 pub use apply::{apply, apply_all, carry_out};
 pub use history::History;
 pub use journal::Journal;
-pub use perform::{Machine, Receipt, open, open_as_admin, prove_outside, read_password, read_receipt, stop, systemctl};
+pub use perform::{
+    Machine, Receipt, Told, check_snapshot, open, open_as_admin, prove_outside, read_password, read_receipt, stop,
+    systemctl,
+};
 pub use planner::{Plan, make_plan, observe};
 pub use step::{Access, Door, Runner, SeedSink, Step};

@@ -131,6 +131,12 @@ impl Judge<'_> {
             Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
             Step::Start { .. } | Step::Restore { .. } => false,
+            // The other lnd may have it already: the copy that was made before stays the one to go back to.
+            Step::Snapshot { database, .. } => {
+                matches!(self.facts.at(&database.swap), Seen::File { sha256: Some(is), .. } if *is == database.swapped)
+            }
+            Step::Prove { after, .. } | Step::Refresh { after, .. } => !self.follows(after, changed),
+            Step::Discard { folders } => folders.iter().all(|folder| *self.facts.at(folder) == Seen::Absent),
             Step::Bundle { folder, handed, after, .. } => {
                 (*handed || self.is_there(&folder.join("bundle.json"))) && !self.follows(after, changed)
             }

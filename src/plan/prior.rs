@@ -38,6 +38,8 @@ pub enum Thing {
     Filter(PathBuf),
     /// A wallet, and what is worth nothing without it.
     Wallet(Wallet),
+    /// lnd's database, of which there is a copy to go back to.
+    Database(Database),
 }
 
 /// A wallet and all that must stay as long as it does.
@@ -76,6 +78,33 @@ impl Wallet {
     }
 }
 
+/// lnd's database before another lnd may have changed it for good.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Database {
+    /// The folder that holds all of it.
+    pub data: PathBuf,
+    /// The folder of its copy.
+    pub copy: PathBuf,
+    /// The unit that fills it.
+    pub unit: String,
+    /// The file that says which lnd the unit starts.
+    pub swap: PathBuf,
+    /// That file's hash where it says the other one: only then the database may be another than the copy.
+    pub swapped: String,
+}
+
+impl Database {
+    /// True where the other lnd may have had the database.
+    pub fn is_given_over(&self) -> bool {
+        facts::hash(&self.swap).as_ref() == Some(&self.swapped)
+    }
+
+    /// The folder above lnd's own, which is root's.
+    pub fn home(&self) -> &Path {
+        self.data.parent().and_then(Path::parent).unwrap_or(Path::new("/"))
+    }
+}
+
 /// What a thing was, or is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -110,6 +139,11 @@ pub enum Prior {
     Wallet {
         /// Its parts.
         wallet: Wallet,
+    },
+    /// Of a database: as the copy has it.
+    Database {
+        /// Its parts.
+        database: Database,
     },
 }
 
@@ -221,6 +255,7 @@ impl Prior {
             }
             Thing::Filter(file) => Self::Filter { filter: file.clone(), loaded: is_loaded()? },
             Thing::Wallet(wallet) => Self::Wallet { wallet: wallet.clone() },
+            Thing::Database(database) => Self::Database { database: database.clone() },
         })
     }
 
@@ -240,6 +275,7 @@ impl Prior {
             Self::Account { account, .. } => Thing::Account(account.clone()),
             Self::Filter { filter, .. } => Thing::Filter(filter.clone()),
             Self::Wallet { wallet } => Thing::Wallet(wallet.clone()),
+            Self::Database { database } => Thing::Database(database.clone()),
         }
     }
 
@@ -305,6 +341,9 @@ impl Prior {
             Self::Filter { loaded: true, filter } => format!("load {} again", filter.display()),
             Self::Filter { loaded: false, .. } => "unload the packet filter's table".to_owned(),
             Self::Wallet { wallet } => format!("leave the wallet {}", wallet.database.display()),
+            Self::Database { database: Database { data, copy, .. } } => {
+                format!("put lnd's database {} back from {}", data.display(), copy.display())
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ mod describe;
 mod reach;
 
 use crate::host::credential::Keep;
-use crate::plan::prior::Prior;
+use crate::plan::prior::{Database, Prior};
 use crate::spec::{Network, San};
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
@@ -256,6 +256,52 @@ pub enum Step {
         peers: Vec<IpNet>,
         /// The files whose change asks for it.
         after: Vec<PathBuf>,
+    },
+    /// The signer is stopped and lnd's database copied, for another lnd to start on it.
+    Snapshot {
+        /// The version that had it until now.
+        from: String,
+        /// The version that gets it.
+        to: String,
+        /// The database and its copy.
+        database: Database,
+        /// How the running lnd is reached, to be asked what it knows.
+        door: Door,
+        /// The folder of a bundle that says it where lnd does not run.
+        bundle: PathBuf,
+        /// The units that stop with lnd's.
+        stops: Vec<String>,
+    },
+    /// The lnd that was started is the wanted one, has the same keys, and signs through the public port.
+    Prove {
+        /// The wanted version.
+        version: String,
+        /// How it is reached.
+        door: Door,
+        /// The wallet's receipt.
+        receipt: PathBuf,
+        /// The public port, as the watch-only side names it.
+        host: String,
+        /// Where this host dials it.
+        address: SocketAddr,
+        /// The copy of the database that says what the earlier lnd knew.
+        copy: PathBuf,
+        /// The files whose change asks for a proof.
+        after: Vec<PathBuf>,
+    },
+    /// A bundle is exported again where the lnd that was started has other calls for it.
+    Refresh {
+        /// The bundle's step.
+        bundle: Box<Step>,
+        /// The copy of the database that says what the earlier lnd knew.
+        copy: PathBuf,
+        /// The files whose change asks for a look.
+        after: Vec<PathBuf>,
+    },
+    /// Folders of lsm's own that nobody goes back to any more.
+    Discard {
+        /// The folders.
+        folders: Vec<PathBuf>,
     },
     /// Something is again what it was.
     Restore {

@@ -82,6 +82,9 @@ impl Undo {
     fn judge(&mut self, touched: Touched, stays: &Stays) -> Result<Option<Prior>> {
         let Touched { since, first, left } = touched;
         let thing = first.thing();
+        if let Prior::Database { database } = &first {
+            return Ok(database.is_given_over().then_some(first));
+        }
         if matches!(thing, Thing::Given(_) | Thing::Wallet(_)) || self.wallet.as_ref().is_some_and(|w| w.holds(&thing))
         {
             return Ok(None);
@@ -111,13 +114,16 @@ impl Undo {
 /// Units stop before anything under them changes, and start after everything has.
 fn order(back: Vec<Prior>, stays: &Stays) -> Plan {
     let (units, rest): (Vec<_>, Vec<_>) = back.into_iter().partition(|prior| matches!(prior, Prior::Unit { .. }));
+    // Before the file is put back that says who had it: cut off in between, it is put back again.
+    let (databases, rest): (Vec<_>, Vec<_>) =
+        rest.into_iter().partition(|prior| matches!(prior, Prior::Database { .. }));
     let (starts, stops): (Vec<_>, Vec<_>) =
         units.into_iter().partition(|u| matches!(u, Prior::Unit { active: true, .. }));
     let (loads, rest): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|p| matches!(p, Prior::Filter { loaded: true, .. }));
     let changed: Vec<PathBuf> = rest.iter().filter_map(path_of).filter(|p| is_units(p)).map(Path::to_owned).collect();
     let changes = !rest.is_empty() || !loads.is_empty();
-    let mut steps: Vec<Step> = stops.into_iter().chain(rest).map(|to| Step::Restore { to }).collect();
+    let mut steps: Vec<Step> = stops.into_iter().chain(databases).chain(rest).map(|to| Step::Restore { to }).collect();
     if !changed.is_empty() {
         steps.push(Step::ReloadUnits { after: changed });
     }

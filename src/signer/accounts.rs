@@ -4,10 +4,11 @@ use crate::error::{Code, Error, Result};
 use crate::signer::wire::{lnrpc, walletrpc};
 use bip32::{ChildNumber, XPub};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
 const BAD: Code = Code::usage("E-ACCT-001");
+const CHANGED: Code = Code::unverified("E-ACCT-002");
 
 /// The purpose of lnd's own keys (lnd's keychain.BIP0043Purpose).
 const LND_PURPOSE: u32 = 1017;
@@ -95,6 +96,25 @@ impl Accounts {
     /// The node's public key (m/1017'/COIN'/6'/0/0), 33 bytes in hex, derived from its account's.
     pub fn identity_pubkey(&self) -> &str {
         &self.identity
+    }
+
+    /// What was not there yet when `before` was read, each as its path and extended public key: a watch-only wallet that
+    /// was made from `before` lacks it.
+    ///
+    /// # Errors
+    /// Where an account of then is gone or has another key: these are not the same wallet's.
+    pub fn added_since(&self, before: &Self) -> Result<Vec<String>> {
+        let place = |a: &Account| (a.derivation_path.clone(), a.watch_only.then(|| a.name.clone()));
+        let now: HashMap<_, _> = self.list.iter().map(|a| (place(a), &a.extended_public_key)).collect();
+        for account in &before.list {
+            if now.get(&place(account)) != Some(&&account.extended_public_key) {
+                let path = &account.derivation_path;
+                return Err(Error::new(CHANGED, format!("the account {path} is not what it was: another wallet's")));
+            }
+        }
+        let known: HashSet<_> = before.list.iter().map(place).collect();
+        let added = self.list.iter().filter(|a| !known.contains(&place(a)));
+        Ok(added.map(|a| format!("{} {}", a.derivation_path, a.extended_public_key)).collect())
     }
 
     /// What a watch-only wallet is made from: every account with private keys on the signer.

@@ -3,7 +3,10 @@
 use crate::host::credential::Keep;
 use crate::plan::step::Door;
 use crate::spec::{Instance, Mode, Spec};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// Where the copies of every signer are.
+pub(super) const SNAPSHOTS: &str = "/var/lib/lsm/snapshot";
 
 /// The places of one instance.
 #[derive(Debug, Clone)]
@@ -45,6 +48,11 @@ impl Layout {
     /// lnd's own folder.
     pub fn data(&self) -> PathBuf {
         format!("/var/lib/lsm/{}", self.instance).into()
+    }
+
+    /// The folder of the copies of lnd's database, each in a folder of lnd's version.
+    pub fn snapshots(&self) -> PathBuf {
+        Path::new(SNAPSHOTS).join(self.instance.as_str())
     }
 
     /// The journal.

@@ -5,6 +5,7 @@ mod certificate;
 mod outside;
 mod restore;
 mod service;
+mod upgrade;
 mod wallet;
 
 use crate::error::{Code, Error, Result};
@@ -25,11 +26,13 @@ use crate::signer::macaroon::Macaroon;
 use crate::signer::{Node, wallet::State};
 use crate::ui::progress::Progress;
 use serde_json::json;
+use std::cell::RefCell;
 use std::fs::File;
 use std::path::Path;
 
 pub use outside::prove_outside;
 pub use service::systemctl;
+pub use upgrade::{Told, check_snapshot};
 pub use wallet::{Receipt, read_receipt, stop};
 
 const NO_USER: Code = Code::lacking("E-PLAN-010");
@@ -50,6 +53,8 @@ pub struct Machine<'a> {
     pub accepted_risk: Option<&'a str>,
     /// What was made for the plan before its first step, and was not there before.
     pub made: Vec<Prior>,
+    /// What the steps of an upgrade find out, for it to tell.
+    pub told: RefCell<Told>,
 }
 
 pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>, shown: &Progress) -> Result<()> {
@@ -79,6 +84,21 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             let work = wallet::Work { runner, door, password, seed, data, database, receipt, network: *network };
             wallet::create(&work, journal, shown)
         }
+        Step::Snapshot { database, door, bundle, .. } => upgrade::snapshot(database, door, bundle, machine),
+        Step::Prove { version, door, receipt, host, address, copy, .. } => {
+            let port = upgrade::Port { receipt, host, address: *address };
+            upgrade::prove(version, door, copy, &port, machine)
+        }
+        Step::Refresh { bundle, copy, .. } => {
+            if let Step::Bundle { folder, door, taproot_channels, .. } = &**bundle
+                && upgrade::asks_for_others(door, copy, *taproot_channels)?
+            {
+                perform(bundle, journal, machine, shown)?;
+                machine.told.borrow_mut().bundle = Some(folder.clone());
+            }
+            Ok(())
+        }
+        Step::Discard { folders } => folders.iter().try_for_each(|folder| file::remove_tree(folder).map(drop)),
         Step::Bundle { folder, door, receipt, hosts, taproot_channels, .. } => {
             let admin = open_as_admin(door)?;
             let receipt = read_receipt(receipt)?;

@@ -7,6 +7,7 @@ use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
 use crate::host::kept::Kept;
 use crate::host::program::Program;
+use crate::host::snapshot;
 use crate::host::user::Owner;
 use crate::host::xattrs;
 use crate::plan::prior::{AtPath, Prior, Role, TABLE, Was};
@@ -31,6 +32,11 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
         Prior::Filter { filter, loaded: true } => Program::new("nft").arg("-f").arg(filter).run().map(drop),
         Prior::Filter { loaded: false, .. } => unload(),
         Prior::Wallet { .. } => Ok(()),
+        Prior::Database { database } => {
+            // The lnd that has it now must not go on writing into what is taken away.
+            service::halt(&database.unit)?;
+            snapshot::put_back(&database.copy, database.home(), &database.data)
+        }
     }
 }
 

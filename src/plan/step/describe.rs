@@ -36,6 +36,16 @@ impl Step {
             Self::Retire { unit, .. } => format!("stop and disable {unit}"),
             Self::Cut { address, .. } => format!("end the connections to {address} of those who are not allowed"),
             Self::Restore { to } => to.describe(),
+            Self::Snapshot { from, database, .. } => {
+                format!("stop {} and copy the database of lnd {from} to {}", database.unit, database.copy.display())
+            }
+            Self::Prove { version, host, .. } => {
+                format!("hold lnd {version} to the same keys, and to a signature through {host}")
+            }
+            Self::Refresh { bundle, .. } => {
+                format!("where the new lnd has other calls for it, {}", bundle.describe())
+            }
+            Self::Discard { folders } => format!("remove what nobody goes back to: {}", list(folders)),
             Self::Start { process, .. } => format!("start {}", process.program.display()),
             Self::Bundle { folder, taproot_channels, .. } => {
                 let macaroon = if *taproot_channels { "signs, MuSig2 too" } else { "signs and no more" };

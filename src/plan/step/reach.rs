@@ -27,7 +27,14 @@ impl Step {
             Self::Service { link, .. } | Self::Retire { link, .. } => vec![link.clone()],
             Self::Start { process, .. } => vec![process.pid_file.clone()],
             Self::Bundle { folder, .. } => vec![folder.join("bundle.json")],
-            Self::Users { .. } | Self::ReloadUnits { .. } | Self::Cut { .. } | Self::Restore { .. } => vec![],
+            Self::Snapshot { database, .. } => vec![database.swap.clone()],
+            Self::Refresh { bundle, .. } => bundle.paths(),
+            Self::Discard { folders } => folders.clone(),
+            Self::Prove { .. }
+            | Self::Users { .. }
+            | Self::ReloadUnits { .. }
+            | Self::Cut { .. }
+            | Self::Restore { .. } => vec![],
         }
     }
 
@@ -60,8 +67,16 @@ impl Step {
             Self::Bundle { folder, given: true, .. } => vec![Thing::Given(folder.clone())],
             Self::Bundle { folder, .. } => plain([folder.clone()].into_iter().chain(bundle::files(folder))),
             Self::Restore { to } => vec![to.thing()],
+            Self::Snapshot { database, stops, .. } => {
+                let stopped = [&database.unit].into_iter().chain(stops).cloned().map(Thing::Unit);
+                let copied = [Thing::Tree(database.copy.clone()), Thing::Database(database.clone())];
+                copied.into_iter().chain(stopped).collect()
+            }
+            Self::Refresh { bundle, .. } => bundle.touches(),
+            // What is discarded is older than all that an undoing goes back to.
+            Self::Prove { .. } | Self::Discard { .. } | Self::ReloadUnits { .. } => vec![],
             // What lsm gave it gives again: no undoing loosens it.
-            Self::ReloadUnits { .. } | Self::Tighten { .. } | Self::Cut { .. } => vec![],
+            Self::Tighten { .. } | Self::Cut { .. } => vec![],
         }
     }
 

@@ -1,0 +1,110 @@
+//! Another version of lnd under an installed signer: what an install of it would do, around a copy of the database.
+
+use super::layout::SNAPSHOTS;
+use super::{Layout, RELEASES, Wishes, bundle_steps, drop_in, folder, public_port, read_specs, steps};
+use crate::error::{Code, Error, Result};
+use crate::facts::Facts;
+use crate::plan::prior::Database;
+use crate::plan::step::{Step, hash_text};
+use crate::release::pins::{Arch, Release};
+use crate::spec::Spec;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const NO_SWAP: Code = Code::refused("E-NATIVE-003");
+
+/// The steps from the lnd `from` to that of `spec`, in order.
+///
+/// # Errors
+/// As [`steps`].
+pub fn upgrade_steps(
+    spec: &Spec,
+    from: &str,
+    release: &Release,
+    arch: Arch,
+    wishes: &Wishes,
+    facts: &Facts,
+) -> Result<Vec<Step>> {
+    let layout = Layout::new(&spec.instance);
+    let mut wanted = steps(spec, release, arch, wishes, facts)?;
+    // The wallet is there, and its bundle stays good: only MuSig2's calls are not the same in every lnd.
+    wanted.retain(|step| !matches!(step, Step::Wallet { .. } | Step::Bundle { .. }));
+    let copy = layout.snapshots().join(from);
+    let swap = drop_in(&layout.service());
+    let place = wanted.iter().position(|step| step.paths().contains(&layout.spec())).unwrap_or_default();
+    let snapshot = Step::Snapshot {
+        from: from.to_owned(),
+        to: release.version.clone(),
+        database: Database {
+            data: layout.data().join("data"),
+            copy: copy.clone(),
+            unit: layout.service(),
+            swapped: text_at(&wanted, &swap)?,
+            swap: swap.clone(),
+        },
+        door: layout.door(),
+        bundle: wishes.bundle.clone(),
+        stops: vec![layout.socket()],
+    };
+    wanted.splice(place..place, [folder(SNAPSHOTS, 0o700), folder(layout.snapshots(), 0o700), snapshot]);
+    let (host, address) = public_port(spec)?;
+    wanted.push(Step::Prove {
+        version: release.version.clone(),
+        door: layout.door(),
+        receipt: layout.receipt(),
+        host,
+        address,
+        copy: copy.clone(),
+        after: vec![swap.clone()],
+    });
+    if spec.taproot_channels {
+        wanted.extend(
+            bundle_steps(spec, &wishes.bundle, wishes.handed).into_iter().map(|step| refresh(step, &copy, &swap)),
+        );
+    }
+    let old = discarded(spec, from)?;
+    if !old.is_empty() {
+        wanted.push(Step::Discard { folders: old });
+    }
+    Ok(wanted)
+}
+
+/// The hash of the text that `steps` put at `path`.
+fn text_at(steps: &[Step], path: &Path) -> Result<String> {
+    let text = steps.iter().find_map(|step| match step {
+        Step::Text { path: at, text, .. } if at == path => Some(hash_text(text)),
+        _ => None,
+    });
+    text.ok_or_else(|| Error::new(NO_SWAP, format!("nothing writes {}", path.display())))
+}
+
+fn refresh(step: Step, copy: &Path, swap: &Path) -> Step {
+    match step {
+        Step::Bundle { .. } => {
+            Step::Refresh { bundle: Box::new(step), copy: copy.to_owned(), after: vec![swap.to_owned()] }
+        }
+        folder => folder,
+    }
+}
+
+/// The releases that no signer of this host runs or goes back to, and this signer's copies of before `from`.
+fn discarded(spec: &Spec, from: &str) -> Result<Vec<PathBuf>> {
+    let layout = Layout::new(&spec.instance);
+    let mut wanted = BTreeSet::from([spec.release.clone(), from.to_owned()]);
+    for other in read_specs()?.into_iter().filter(|other| other.instance != spec.instance) {
+        wanted.extend(names(&Layout::new(&other.instance).snapshots()));
+        wanted.insert(other.release);
+    }
+    let copies = names(&layout.snapshots()).into_iter().filter(|name| name != from);
+    let releases = names(Path::new(RELEASES)).into_iter().filter(|name| !wanted.contains(name));
+    let folders = copies.map(|name| layout.snapshots().join(name));
+    Ok(folders.chain(releases.map(|name| Path::new(RELEASES).join(name))).collect())
+}
+
+/// The names in a folder; none where it is not there, or this user may not look.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,74 @@
+//! Which lnd a verb brings to the machine, and from where: what `lsm install` and `lsm upgrade` have in common.
+
+use crate::backend::native;
+use crate::cli::release::QUORUM_HELP;
+use crate::error::{Code, Error, Result};
+use crate::plan::{Plan, Step};
+use crate::release::pins::{Arch, Release};
+use crate::release::quorum::parse_needed;
+use crate::release::{self, Archive, Installed, Provenance, Verified};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+const FEWER_SIGNED: Code = Code::unverified("E-INSTALL-014");
+
+/// Where lnd comes from, and what is asked of it.
+#[derive(Debug, Clone, Args)]
+pub struct LndArgs {
+    /// An archive of lnd, or a folder as `lsm release fetch` makes it; verified again, without any network
+    #[arg(long, value_name = "ARCHIVE|DIR", conflicts_with = "source")]
+    from: Option<PathBuf>,
+    /// Build lnd from source, without trying to download it
+    #[arg(long)]
+    source: bool,
+    /// Take this version in spite of its known fault, or though a newer one is installed; the journal keeps it
+    #[arg(long, value_name = "V")]
+    pub accept_risk: Option<String>,
+    #[arg(long, value_name = "N", conflicts_with = "source", value_parser = parse_needed, help = QUORUM_HELP)]
+    quorum: Option<usize>,
+}
+
+impl LndArgs {
+    /// Holds an lnd that `plan` finds unpacked to the quorum that is asked for.
+    pub(super) fn check(&self, release: &Release, plan: &Plan) -> Result<()> {
+        match self.quorum {
+            Some(needed) if !unpacks(plan) => hold_quorum(&release.version, needed),
+            _ => Ok(()),
+        }
+    }
+
+    /// The verified lnd, where the plan unpacks one. Before any step: a bad archive changes nothing.
+    pub(super) fn obtain(&self, release: &Release, plan: &Plan) -> Result<Option<Verified<Archive>>> {
+        if !unpacks(plan) {
+            return Ok(None);
+        }
+        // Also where it was installed before it was refused.
+        release.admit(None, Some(&release.version))?;
+        let (arch, cache) = (Arch::of_this_machine()?, release::default_cache()?);
+        let archive = match &self.from {
+            Some(path) => release::verify_as(path, release, arch, self.quorum)?,
+            None if self.source => release::build(release, arch, &cache, &cache)?,
+            None => release::obtain(release, arch, &cache, self.quorum)?,
+        };
+        Ok(Some(archive))
+    }
+}
+
+fn unpacks(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| matches!(step, Step::Release { .. }))
+}
+
+/// What is unpacked already is not verified again: then what was found at that time must be enough.
+fn hold_quorum(version: &str, needed: usize) -> Result<()> {
+    let folder = Path::new(native::RELEASES).join(version);
+    let provenance = Installed::read(&folder)?.map(|lnd| lnd.provenance).unwrap_or_default();
+    let counted = provenance.iter().map(|p| if let Provenance::Quorum(q) = p { q.signatures.len() } else { 0 });
+    let had = counted.max().unwrap_or_default();
+    if had >= needed {
+        return Ok(());
+    }
+    let cause =
+        format!("lnd {version} is installed, and {had} of {needed} needed signatures were good when it was unpacked");
+    Err(Error::new(FEWER_SIGNED, cause)
+        .hint(format!("have it verified and unpacked again: move {} away and run the same command", folder.display())))
+}

@@ -1,0 +1,195 @@
+//! `lsm upgrade`: another version of lnd under the signer, held to what the old one was; else the old one comes back.
+
+use crate::backend::native::{self, Layout, Wishes};
+use crate::backend::preflight;
+use crate::cli::Common;
+use crate::cli::lnd::LndArgs;
+use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
+use crate::error::{Code, Error, Result};
+use crate::facts::Facts;
+use crate::host::file;
+use crate::plan::prior::{Prior, Thing};
+use crate::plan::{self, History, Machine, Plan, Step, Told};
+use crate::release;
+use crate::release::pins::{self, Arch, Release};
+use crate::sandbox::landlock::Interface;
+use crate::spec::{Instance, Spec};
+use crate::ui::{self, say, terminal};
+use clap::Args;
+use serde_json::json;
+use std::path::Path;
+
+const NOT_INSTALLED: Code = Code::refused("E-UPGRADE-001");
+const NO_WALLET: Code = Code::refused("E-UPGRADE-002");
+const OTHER_UPGRADE: Code = Code::refused("E-UPGRADE-003");
+
+/// Under which name the journal has these plans.
+const VERB: &str = "upgrade";
+
+/// The options of `lsm upgrade`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The signer stops for some seconds. One signing call in that time ends a watch-only lnd, so its unit \
+    needs\nRestart=always; open MuSig2 sessions are lost.\n\n\
+    Examples:\n  sudo lsm upgrade v0.21.3-beta\n  sudo lsm upgrade v0.21.3-beta --from /media/stick/lnd --yes\n  \
+    lsm upgrade v0.21.3-beta --dry-run"
+)]
+pub struct Options {
+    /// The version of lnd
+    #[arg(value_name = "VERSION")]
+    version: String,
+    #[command(flatten)]
+    lnd: LndArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Bad input, a machine that lacks something, a failed verification: before anything was changed. Later, that of the
+/// step that failed: then the old lnd runs again on the old database.
+pub fn run(options: &Options, common: &Common) -> Result<()> {
+    let look = Look::take(options, &common.instance)?;
+    if options.machine.dry_run {
+        show_plan(&look.plan);
+        return Ok(());
+    }
+    look.check(options)?;
+    if look.plan.is_empty() {
+        finish(&look, None);
+        return Ok(());
+    }
+    if !options.machine.yes {
+        terminal::require()?;
+    }
+    let cache = release::default_cache()?;
+    let made = !file::is_there(&cache)?;
+    let archive = options.lnd.obtain(look.release, &look.plan)?;
+    consent(&options.machine, &look.plan)?;
+    let mut journal = open_journal(&look.layout)?;
+    // Until the lock was taken another lsm may have been at work.
+    let look = Look::take(options, &common.instance)?;
+    look.check(options)?;
+    machine::admit(journal.history(), VERB)?;
+    let mut stays = native::stays(&common.instance, Some(&look.there))?;
+    let machine = Machine {
+        archive: archive.as_ref(),
+        accepted_risk: options.lnd.accept_risk.as_deref(),
+        made: if made { vec![Prior::no_tree(&cache)] } else { vec![] },
+        ..Machine::default()
+    };
+    // What was fetched or built is of use to the next try.
+    stays.shared.insert(Thing::Tree(cache));
+    plan::carry_out(&look.plan, VERB, &mut journal, &machine, &stays)?;
+    finish(&look, Some(&machine.told.take()));
+    Ok(())
+}
+
+/// What is wanted, what is there, and what follows.
+struct Look {
+    release: &'static Release,
+    layout: Layout,
+    /// The spec of now.
+    there: Spec,
+    /// The version that the database is of.
+    from: String,
+    facts: Facts,
+    plan: Plan,
+}
+
+impl Look {
+    fn take(options: &Options, instance: &Instance) -> Result<Self> {
+        let layout = Layout::new(instance);
+        let facts = Facts::gather();
+        let there = native::read_spec(&layout.spec()).map_err(|e| {
+            Error::new(NOT_INSTALLED, format!("this host has no signer called {instance}"))
+                .hint("make one with: lsm install --network NETWORK")
+                .because(e)
+        })?;
+        let release = pins::find(&options.version)?;
+        let history = History::read(&layout.journal())?;
+        let unfinished = history.unfinished().is_some_and(|record| record.verb == VERB);
+        let begun = history.unended_step("snapshot").filter(|_| unfinished);
+        let said = |what: &str| begun.and_then(|step| step[what].as_str()).map(str::to_owned);
+        if let Some(other) = said("to").filter(|other| *other != release.version) {
+            return Err(Error::new(OTHER_UPGRADE, format!("an upgrade to {other} was cut off"))
+                .hint(format!("finish it with: lsm upgrade {other}; or undo it with: lsm rollback")));
+        }
+        let from = said("from").unwrap_or_else(|| there.release.clone());
+        let mut look = Self { release, layout, there, from, facts, plan: Plan { steps: Vec::new() } };
+        if look.from != release.version {
+            release.admit(Some(&look.from), options.lnd.accept_risk.as_deref())?;
+            look.plan(&history, unfinished)?;
+        }
+        Ok(look)
+    }
+
+    fn plan(&mut self, history: &History, unfinished: bool) -> Result<()> {
+        if !self.layout.receipt().exists() {
+            return Err(Error::new(NO_WALLET, "the signer has no wallet yet")
+                .hint(format!("there is nothing to take along: lsm install --release {}", self.release.version)));
+        }
+        let spec = Spec { release: self.release.version.clone(), ..self.there.clone() };
+        let mut wishes = Wishes::standing(&self.layout, history)?;
+        // Where the operator has taken the last one away with its folder, the next one goes to its own place.
+        if wishes.handed && !wishes.bundle.parent().is_some_and(Path::is_dir) {
+            (wishes.bundle, wishes.handed) = (self.layout.bundle(), false);
+        }
+        let arch = Arch::of_this_machine()?;
+        let wanted = native::upgrade_steps(&spec, &self.from, self.release, arch, &wishes, &self.facts)?;
+        self.facts = plan::observe(self.facts.clone(), &wanted);
+        self.plan = plan::make_plan(wanted, &self.facts, unfinished);
+        Ok(())
+    }
+
+    fn check(&self, options: &Options) -> Result<()> {
+        preflight::check_machine(&self.facts)?;
+        Interface::of_kernel().require(self.there.require_landlock.unwrap_or(0))?;
+        options.lnd.check(self.release, &self.plan)?;
+        for step in &self.plan.steps {
+            if let Step::Snapshot { database, .. } = step {
+                plan::check_snapshot(database)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells what was found out; nothing was, where there was nothing to do.
+fn finish(look: &Look, told: Option<&Told>) {
+    let (from, to) = (&look.from, &look.release.version);
+    let nothing = Told::default();
+    let Told { gap, accounts, bundle, .. } = told.unwrap_or(&nothing);
+    let gap = gap.map(|gap| u64::try_from(gap.as_millis()).unwrap_or(u64::MAX));
+    if ui::voice().json {
+        let object = json!({
+            "from": from, "to": to, "changed": told.is_some(), "bundle_changed": bundle.is_some(), "bundle": bundle,
+            "accounts_changed": accounts, "gap_ms": gap,
+        });
+        say!("{object}");
+        return;
+    }
+    if told.is_none() {
+        say!("nothing to do: the signer has lnd {to}");
+        return;
+    }
+    say!("signer     {}: lnd {from} -> {to}; it signed through its port", look.there.instance);
+    if let Some(gap) = gap {
+        say!("gap        {gap} ms without a signature");
+    }
+    if accounts.is_empty() {
+        say!("accounts   the same: the watch-only side has nothing to import");
+    }
+    for account in accounts {
+        say!("accounts   new, the watch-only side has to import it: {account}");
+    }
+    match bundle {
+        None => say!("bundle     as it was, and good"),
+        Some(folder) => say!(
+            "bundle     exported again to {}: the new lnd has more calls; on the watch-only machine: lsm bundle import",
+            folder.display()
+        ),
+    }
+    say!("next       lsm rollback goes back to {from} and its database, until the next change");
+}
