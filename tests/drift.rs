@@ -17,6 +17,8 @@ const RELOADED: [&str; 2] = ["let systemd read its units again", SIGNER];
 const SIGNER: &str = "enable and start lsm@signer.service";
 const SOCKET: &str = "enable and start lsm-proxy@signer.socket";
 const FILTER: &str = "write /etc/lsm/firewall.nft and load it, now and at every boot";
+/// It may have let somebody in.
+const CUT: &str = "end the connections to 10.77.0.2:10012 of those who are not allowed";
 const FOLDERS: &str =
     "make the folders /var/lib/lsm/signer, /run/lsm/signer, /run/lsm/signer-admin, /run/lsm/signer-gate";
 /// lnd's programs, inside.
@@ -154,7 +156,7 @@ fn strangers(stage: &Stage) {
     let link = "/etc/systemd/system/lsm-.service.d";
     stage.drifts(
         &format!("mkdir -p /srv/d; printf '{OVERRIDE}' >/srv/d/x.conf; ln -s /srv/d {link}"),
-        &[&away(link), RELOADED[0], FILTER],
+        &[&away(link), RELOADED[0], FILTER, CUT, SOCKET],
     );
     assert!(stage.host.path("/srv/d/x.conf").exists(), "what the link leads to is somebody's own");
 }
@@ -169,7 +171,7 @@ fn filter(stage: &Stage) {
         "nft add table inet lsm '{ flags dormant; }'",
         "echo >>/etc/lsm/firewall.nft",
     ] {
-        stage.drifts(cause, &[FILTER]);
+        stage.drifts(cause, &[FILTER, CUT]);
         stage.is_closed_to_strangers();
     }
     stage.host.sh("nft flush ruleset").ok();
@@ -246,7 +248,7 @@ fn who_is_not_root_sees_his_part(stage: &Stage) {
     stage.host.run(["chmod", "666", "/etc/lsm/signer-lnd.conf"]).ok();
     let step = "give /etc/lsm/signer-lnd.conf its mode and owner again (0644)";
     assert_eq!(status(stage)["drift"], json!([step]));
-    stage.drifts("true", &[FILTER, step]);
+    stage.drifts("true", &[FILTER, CUT, step]);
 }
 
 #[test]
@@ -254,8 +256,8 @@ fn in_host_mode_the_open_gate_is_no_drift_and_a_shut_one_is() {
     let Some(mut stage) = Stage::boot("drift-host") else { return };
     stage.install(&["--mode=host"]).ok();
     stage.is_as_wanted_whatever_happens();
-    stage.drifts("nft flush set inet lsm signer_open", &[FILTER]);
-    stage.drifts("nft add element inet lsm signer_open { 22 }", &[FILTER]);
-    stage.drifts("nft flush ruleset", &[FILTER]);
+    stage.drifts("nft flush set inet lsm signer_open", &[FILTER, CUT]);
+    stage.drifts("nft add element inet lsm signer_open { 22 }", &[FILTER, CUT]);
+    stage.drifts("nft flush ruleset", &[FILTER, CUT]);
     stage.drifts("systemctl stop lsm@signer.service", &[SIGNER]);
 }

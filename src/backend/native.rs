@@ -255,7 +255,7 @@ impl Build<'_> {
         steps.push(folder(parent(&nftables), 0o755));
         steps.push(text(&nftables, NFTABLES_DROP_IN.to_owned()));
         let files = steps.iter().flat_map(Step::paths).collect();
-        steps.push(Step::ReloadUnits { after: files });
+        steps.push(Step::ReloadUnits { after: files, of: self.unit_names() });
         steps.extend(allowlist::in_force(self.spec, &self.wishes.others)?);
         Ok(steps)
     }

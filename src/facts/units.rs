@@ -39,7 +39,7 @@ impl UnitFile {
 }
 
 /// The names under which systemd looks for a unit, and those under which it looks for drop-ins besides: `a-@.service.d`
-/// is for every `a-b@c.service`, `a-.service.d` for every `a-b.service`.
+/// is for every `a-b@c.service`, `a-.service.d` for that and every `a-b.service`.
 fn names_of(unit: &str) -> (Vec<String>, Vec<String>) {
     let (stem, kind) = unit.rsplit_once('.').unwrap_or((unit, ""));
     let (prefix, instances) = match stem.split_once('@') {
@@ -47,7 +47,9 @@ fn names_of(unit: &str) -> (Vec<String>, Vec<String>) {
         None => (stem, vec![String::new()]),
     };
     let of = |prefix: &str| instances.iter().map(|i| format!("{prefix}{i}.{kind}")).collect::<Vec<_>>();
-    let beginnings = prefix.match_indices('-').flat_map(|(hyphen, _)| of(&prefix[..=hyphen]));
+    let beginnings = prefix.match_indices('-').map(|(hyphen, _)| &prefix[..=hyphen]);
+    // Without the instance, too.
+    let beginnings = beginnings.flat_map(|beginning| [of(beginning), vec![format!("{beginning}.{kind}")]].concat());
     (of(prefix), beginnings.collect())
 }
 
@@ -119,13 +121,12 @@ mod tests {
     #[test]
     fn a_file_is_of_the_units_that_systemd_takes_it_for() {
         let proxy = "lsm-proxy@signer.socket";
-        for (name, as_unit) in [(proxy, true), ("lsm-proxy@.socket", true), ("lsm-@signer.socket", false)] {
+        let beginnings = ["lsm-@signer.socket", "lsm-@.socket", "lsm-.socket"].map(|name| (name, false));
+        for (name, as_unit) in [(proxy, true), ("lsm-proxy@.socket", true)].into_iter().chain(beginnings) {
             assert!(is_of(name, true, proxy) && is_of(name, false, proxy) == as_unit, "{name}");
         }
         assert!(is_of("lsm-.service", true, "lsm-firewall.service"));
-        for other in
-            ["lsm-proxy@other.socket", "lsm-proxy@signer.service", "lsm@signer.socket", "socket", "lsm-.socket"]
-        {
+        for other in ["lsm-proxy@other.socket", "lsm-proxy@signer.service", "lsm@signer.socket", "socket"] {
             assert!(!is_of(other, true, proxy), "{other}");
         }
     }

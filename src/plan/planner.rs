@@ -119,7 +119,9 @@ impl Judge<'_> {
             Step::Certificate { path, key, names } => {
                 self.is_there(key.path()) && self.facts.certificates.get(path).is_some_and(|there| there == names)
             }
-            Step::ReloadUnits { after } => self.facts.unread.is_empty() && !self.follows(after, changed),
+            Step::ReloadUnits { after, of } => {
+                !of.iter().any(|unit| self.facts.unread.contains(unit)) && !self.follows(after, changed)
+            }
             Step::Firewall { link, file, text, after, .. } => {
                 self.is_file(file, &Access::mode(0o644), &hash_text(text))
                     && self.facts.filter != Some(false)

@@ -186,6 +186,9 @@ pub enum Step {
     ReloadUnits {
         /// The files whose change asks for it.
         after: Vec<PathBuf>,
+        /// The units whose files, changed by whomever, ask for it too.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        of: Vec<String>,
     },
     /// The packet filter is loaded, now and at every boot.
     Firewall {

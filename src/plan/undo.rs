@@ -125,7 +125,7 @@ fn order(back: Vec<Prior>, stays: &Stays) -> Plan {
     let changes = !rest.is_empty() || !loads.is_empty();
     let mut steps: Vec<Step> = stops.into_iter().chain(databases).chain(rest).map(|to| Step::Restore { to }).collect();
     if !changed.is_empty() {
-        steps.push(Step::ReloadUnits { after: changed });
+        steps.push(Step::ReloadUnits { after: changed, of: vec![] });
     }
     steps.extend(loads.into_iter().map(|to| Step::Restore { to }));
     if changes {

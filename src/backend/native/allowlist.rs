@@ -24,6 +24,6 @@ pub(super) fn in_force(spec: &Spec, others: &[Spec]) -> Result<Vec<Step>> {
         firewall(others.iter().filter(|other| other.instance != spec.instance).chain([spec]))?,
         Step::Cut { unit, address: spec.listen, peers, after: vec![FIREWALL.into()] },
         text(&list, render_allow_drop_in(spec)?),
-        Step::ReloadUnits { after: vec![list] },
+        Step::ReloadUnits { after: vec![list], of: vec![] },
     ])
 }

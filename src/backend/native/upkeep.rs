@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 impl Build<'_> {
     /// The units of this signer, and those that it shares.
-    fn unit_names(&self) -> Vec<String> {
+    pub(super) fn unit_names(&self) -> Vec<String> {
         let mut units = vec![self.layout.service(), FIREWALL_UNIT.to_owned()];
         if self.spec.mode == Mode::Isolated {
             units.extend([self.layout.socket(), self.layout.proxy_service()]);
@@ -29,7 +29,9 @@ impl Build<'_> {
             let names: Vec<String> = step.units().into_iter().map(str::to_owned).collect();
             let is_felt = |file: &&&UnitFile| names.iter().any(|unit| file.is_of(unit));
             match step {
-                Step::ReloadUnits { after } => after.extend(strange.iter().map(|file| file.path.clone())),
+                Step::ReloadUnits { after, of } if !of.is_empty() => {
+                    after.extend(strange.iter().map(|file| file.path.clone()))
+                }
                 Step::Firewall { after, .. } | Step::Service { after, .. } => {
                     after.extend(strange.iter().filter(is_felt).map(|file| file.path.clone()));
                 }

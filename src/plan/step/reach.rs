@@ -113,9 +113,13 @@ impl Step {
         }
     }
 
-    /// The unit that it starts, and those that go with it.
+    /// The unit that it starts, and the others that it speaks of.
     pub fn units(&self) -> Vec<&str> {
-        let with = if let Self::Service { with, .. } = self { with.as_slice() } else { &[] };
+        let with = match self {
+            Self::Service { with, .. } => with.as_slice(),
+            Self::ReloadUnits { of, .. } => of,
+            _ => &[],
+        };
         self.unit().into_iter().chain(with.iter().map(String::as_str)).collect()
     }
 
