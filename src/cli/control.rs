@@ -2,7 +2,7 @@
 
 use crate::backend::native::{self, Layout, control};
 use crate::cli::Common;
-use crate::cli::machine::{self, MachineArgs};
+use crate::cli::machine::{self, GAP, MachineArgs};
 use crate::error::{Code, Error, Result};
 use crate::facts;
 use crate::host::{file, user};
@@ -50,9 +50,6 @@ pub struct LogsOptions {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
     lines: u32,
 }
-
-/// What stopping for a moment means to the other machine.
-const GAP: &str = "one signing call in the meantime stops the watch-only node, and open MuSig2 sessions are lost";
 
 /// Runs `lsm start`.
 ///

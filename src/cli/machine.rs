@@ -16,6 +16,10 @@ use time::OffsetDateTime;
 const BAD_PATH: Code = Code::usage("E-INSTALL-013");
 const CUT_OFF: Code = Code::refused("E-PLAN-050");
 
+/// What stopping for a moment means to the other machine.
+pub(super) const GAP: &str = "one signing call in the meantime stops the watch-only node, whose unit needs \
+    Restart=always; open MuSig2 sessions are lost";
+
 /// Where all that signers own is.
 const HOME: &str = "/var/lib/lsm";
 
@@ -39,10 +43,7 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
         );
     }
     if plan.steps.iter().any(|step| matches!(step, Step::Snapshot { .. })) {
-        ui::note(
-            "warning: the signer stops for some seconds. One signing call in that time ends a watch-only lnd, so its unit \
-            needs Restart=always; open MuSig2 sessions are lost",
-        );
+        ui::note(&format!("warning: {GAP}"));
     }
     if machine.yes {
         return Ok(());

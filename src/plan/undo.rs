@@ -179,3 +179,44 @@ pub fn left_over(history: &History) -> Result<Vec<Prior>> {
     }
     Ok(left)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts;
+    use crate::plan::prior::Database;
+    use serde_json::json;
+
+    #[test]
+    fn a_database_goes_back_while_the_other_lnd_has_it_and_before_that_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let swap = dir.path().join("lsm.conf");
+        std::fs::write(&swap, "the other lnd").unwrap();
+        let old = Prior::observe(&Thing::Path(swap.clone())).unwrap();
+        let database = Database {
+            data: dir.path().join("signer/data"),
+            copy: dir.path().join("copy"),
+            unit: "lsm-none.service".into(),
+            swapped: facts::hash(&swap).unwrap(),
+            swap: swap.clone(),
+        };
+        let prior = Prior::Database { database };
+        let gone = json!({"path": swap, "was": "absent"});
+        let lines = [
+            json!({"v": 2, "at": 1, "event": "begin", "verb": "upgrade", "steps": 2}),
+            json!({"v": 2, "at": 1, "event": "intent", "step": 0, "what": {"kind": "snapshot"}, "prior": [prior]}),
+            json!({"v": 2, "at": 1, "event": "done", "step": 0, "left": [prior]}),
+            json!({"v": 2, "at": 1, "event": "intent", "step": 1, "what": {"kind": "text"}, "prior": [gone]}),
+            json!({"v": 2, "at": 1, "event": "done", "step": 1, "left": [old]}),
+        ];
+        let history = History::new(lines.into_iter().map(|line| serde_json::from_value(line).unwrap()).collect());
+        let steps = || undo_last(&history, &Stays::default()).unwrap().unwrap().plan.steps;
+        let back = |to: &Prior| Step::Restore { to: to.clone() };
+        assert_eq!(steps(), [back(&prior), back(&serde_json::from_value(gone).unwrap())]);
+        // The old lnd has it: also after a rollback that was cut off here.
+        std::fs::remove_file(&swap).unwrap();
+        assert_eq!(steps(), []);
+        // An uninstall leaves the wallet as it is.
+        assert!(history.touched().iter().all(|touched| touched.first != prior));
+    }
+}

@@ -192,6 +192,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_new_is_told_and_what_is_other_or_gone_refused() {
+        let account = |path: &str, key: &str| Account {
+            name: "default".into(),
+            address_type: "WITNESS_PUBKEY_HASH".into(),
+            extended_public_key: key.into(),
+            master_key_fingerprint: String::new(),
+            derivation_path: path.into(),
+            external_key_count: 0,
+            internal_key_count: 0,
+            watch_only: false,
+        };
+        let accounts = |list: &[(&str, &str)]| Accounts {
+            list: list.iter().map(|(path, key)| account(path, key)).collect(),
+            coin_type: 1,
+            identity: String::new(),
+        };
+        let before = accounts(&[("m/84'/0'/0'", "a"), ("m/86'/0'/0'", "b")]);
+        let mut used = before.clone();
+        used.list[0].external_key_count = 7;
+        assert_eq!(used.added_since(&before).unwrap(), [] as [String; 0]);
+        let more = accounts(&[("m/86'/0'/0'", "b"), ("m/1'/0'/0'", "c"), ("m/84'/0'/0'", "a")]);
+        assert_eq!(more.added_since(&before).unwrap(), ["m/1'/0'/0' c"]);
+        for other in [accounts(&[("m/84'/0'/0'", "a")]), accounts(&[("m/84'/0'/0'", "a"), ("m/86'/0'/0'", "x")])] {
+            assert_eq!(other.added_since(&before).unwrap_err().code(), CHANGED);
+        }
+    }
+
+    #[test]
     fn what_is_no_account_list_is_refused() {
         for bad in ["", "{}", "[]", r#"{"accounts":[]}"#, r#"{"accounts":[{"name":"default"}]}"#] {
             assert_eq!(Accounts::parse(bad.as_bytes()).unwrap_err().code(), BAD, "{bad}");

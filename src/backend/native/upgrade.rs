@@ -11,7 +11,7 @@ use crate::spec::Spec;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const NO_SWAP: Code = Code::refused("E-NATIVE-003");
+const NO_SWAP: Code = Code::refused("E-NATIVE-006");
 
 /// The steps from the lnd `from` to that of `spec`, in order.
 ///
