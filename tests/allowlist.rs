@@ -7,6 +7,7 @@ use lab::lnd::RELEASES;
 use lab::lnd::Release;
 use lab::net::{Met, Net, Peer};
 use lab::{process::Done, wait_for};
+use lsm::plan::{Door, prove_outside};
 use lsm::signer::Node;
 use lsm::watch_only::prove_at_signer;
 use serde_json::json;
@@ -178,6 +179,15 @@ fn root_alone_of_this_host_passes(stage: &Stage, listen: &str) {
     let bundle = stage.bundle();
     let node = Node::new(listen.parse().unwrap(), &bundle.certificate).with_macaroon(&bundle.macaroon);
     stage.host.inside(|| prove_at_signer(&node, bundle.identity_pubkey())).unwrap();
+    // As lsm itself does it there.
+    let place = |path: &str| stage.host.path(path);
+    let door = Door {
+        socket: place("/run/lsm/signer/lnd.sock"),
+        certificate: place("/etc/lsm/signer/tls.cert"),
+        macaroon: place("/run/lsm/signer-admin/admin.macaroon"),
+    };
+    let receipt = place("/etc/lsm/signer/wallet.toml");
+    stage.host.inside(|| prove_outside(&door, &receipt, listen, listen.parse().unwrap())).unwrap();
     let call = |user: &str| {
         let connect = format!("exec 3<>/dev/tcp/{}", listen.replace(':', "/"));
         stage.host.run(["setpriv", "--reuid", user, "--clear-groups", "timeout", "2", "bash", "-c", &connect]).code
