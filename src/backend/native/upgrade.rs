@@ -6,6 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::plan::prior::Database;
 use crate::plan::step::{Step, hash_text};
+use crate::release::Installed;
 use crate::release::pins::{Arch, Release};
 use crate::spec::Spec;
 use std::collections::BTreeSet;
@@ -97,8 +98,10 @@ fn discarded(spec: &Spec, from: &str) -> Result<Vec<PathBuf>> {
     }
     let copies = names(&layout.snapshots()).into_iter().filter(|name| name != from);
     let releases = names(Path::new(RELEASES)).into_iter().filter(|name| !wanted.contains(name));
-    let folders = copies.map(|name| layout.snapshots().join(name));
-    Ok(folders.chain(releases.map(|name| Path::new(RELEASES).join(name))).collect())
+    let folders = releases.map(|name| Path::new(RELEASES).join(name));
+    // What lsm did not unpack is somebody else's.
+    let own = folders.filter(|folder| Installed::place(folder).exists());
+    Ok(copies.map(|name| layout.snapshots().join(name)).chain(own).collect())
 }
 
 /// The names in a folder; none where it is not there, or this user may not look.
