@@ -39,7 +39,8 @@ pub struct Undo {
 /// Where the machine cannot be looked at.
 pub fn undo_last(history: &History, stays: &Stays) -> Result<Option<Undo>> {
     let wallets = find_wallets(&history.touched());
-    history.to_undo().map(|touched| Undo::of(touched, &wallets, stays)).transpose()
+    let cut_off = history.unfinished().is_some();
+    history.to_undo().map(|touched| Undo::of(touched, &wallets, stays, cut_off)).transpose()
 }
 
 /// Undoes all that lsm answers for.
@@ -49,7 +50,7 @@ pub fn undo_last(history: &History, stays: &Stays) -> Result<Option<Undo>> {
 pub fn undo_all(history: &History, stays: &Stays) -> Result<Undo> {
     let touched = history.touched();
     let wallets = find_wallets(&touched);
-    Undo::of(touched, &wallets, stays)
+    Undo::of(touched, &wallets, stays, history.unfinished().is_some())
 }
 
 fn find_wallets(touched: &[Touched]) -> Vec<Wallet> {
@@ -59,7 +60,8 @@ fn find_wallets(touched: &[Touched]) -> Vec<Wallet> {
 }
 
 impl Undo {
-    fn of(touched: Vec<Touched>, wallets: &[Wallet], stays: &Stays) -> Result<Self> {
+    /// Where a plan was cut off, it may have been between a file and what follows from it.
+    fn of(touched: Vec<Touched>, wallets: &[Wallet], stays: &Stays, cut_off: bool) -> Result<Self> {
         let mut wallet = None;
         for made in wallets {
             if !stays.purge && made.is_made()? {
@@ -74,7 +76,7 @@ impl Undo {
             }
         }
         undo.shared.reverse();
-        undo.plan = order(back, stays);
+        undo.plan = order(back, stays, cut_off);
         Ok(undo)
     }
 
@@ -111,8 +113,9 @@ impl Undo {
     }
 }
 
-/// Units stop before anything under them changes, and start after everything has.
-fn order(back: Vec<Prior>, stays: &Stays) -> Plan {
+/// Units stop before anything under them changes, and start after everything has. After a plan that was `cut_off` systemd
+/// reads its units and starts them in any case: their files may be back already.
+fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
     let (units, rest): (Vec<_>, Vec<_>) = back.into_iter().partition(|prior| matches!(prior, Prior::Unit { .. }));
     // Before the file is put back that says who had it: cut off in between, it is put back again.
     let (databases, rest): (Vec<_>, Vec<_>) =
@@ -122,9 +125,9 @@ fn order(back: Vec<Prior>, stays: &Stays) -> Plan {
     let (loads, rest): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|p| matches!(p, Prior::Filter { loaded: true, .. }));
     let changed: Vec<PathBuf> = rest.iter().filter_map(path_of).filter(|p| is_units(p)).map(Path::to_owned).collect();
-    let changes = !rest.is_empty() || !loads.is_empty();
+    let changes = cut_off || !rest.is_empty() || !loads.is_empty();
     let mut steps: Vec<Step> = stops.into_iter().chain(databases).chain(rest).map(|to| Step::Restore { to }).collect();
-    if !changed.is_empty() {
+    if cut_off || !changed.is_empty() {
         steps.push(Step::ReloadUnits { after: changed, of: vec![] });
     }
     steps.extend(loads.into_iter().map(|to| Step::Restore { to }));
