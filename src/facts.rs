@@ -7,11 +7,14 @@ use crate::host::{file, program, user, xattrs};
 use crate::sandbox::elf;
 use crate::signer::certificate::Certificate;
 use crate::spec::San;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
@@ -196,7 +199,12 @@ fn hash_of(file: File) -> Option<String> {
 
 /// True where something listens on `address` already, or on its port at every address.
 pub fn is_taken(address: SocketAddr) -> bool {
-    TcpListener::bind(address).is_err_and(|e| e.kind() == ErrorKind::AddrInUse)
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let Ok(tried) = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) else { return false };
+    // Connections of before that have ended do not count.
+    let _ = setsockopt(&tried, sockopt::ReuseAddr, &true);
+    // Bound and never listened on: for no moment can anybody connect.
+    bind(tried.as_raw_fd(), &SockaddrStorage::from(address)) == Err(Errno::EADDRINUSE)
 }
 
 /// What the dynamic linker answers for the running lsm (ld.so(8), `LD_TRACE_LOADED_OBJECTS`): nothing of lsm runs.
@@ -291,7 +299,10 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_seen() {
-        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(is_taken(holder.local_addr().unwrap()));
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = holder.local_addr().unwrap();
+        assert!(is_taken(address));
+        drop(holder);
+        assert!(!is_taken(address));
     }
 }
