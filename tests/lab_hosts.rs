@@ -5,7 +5,11 @@ mod lab;
 use lab::disk::Disk;
 use lab::host::Host;
 use lab::net::{Met, Net};
+use lab::trace::{self, Fate};
+use nix::errno::Errno;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(2);
@@ -70,6 +74,24 @@ fn what_has_not_reached_the_disk_is_lost_with_the_power() {
 }
 
 #[test]
+fn a_traced_program_is_killed_or_told_an_error_as_the_test_decides() {
+    if let Some(reason) = trace::cannot_fail() {
+        return lab::skip(reason);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (program, made) = (folder.path().join("lsm"), folder.path().join("made"));
+    lab::process::copy_program(Path::new("/bin/mkdir"), &program);
+    let mut command = Command::new(&program);
+    command.arg(&made);
+    let meets = |fate: Fate| trace::run(&command, |call| if call.changes_a_file() { fate } else { Fate::Go });
+    let refused = meets(Fate::Fail(Errno::ENOSPC));
+    assert!(refused.code == 1 && refused.stderr.contains("No space left on device"), "{refused:?}");
+    assert_eq!((meets(Fate::Kill).code, made.exists()), (128 + 9, false));
+    assert_eq!((meets(Fate::TimeOut).code, made.exists()), (0, false));
+    assert_eq!((meets(Fate::Go).code, made.exists()), (0, true));
+}
+
+#[test]
 fn a_full_disk_is_full() {
     let Some(host) = Host::boot_with("full", Disk::Small(48)) else { return };
     assert_ne!(host.sh("head -c 60000000 /dev/zero >/root/large").code, 0);
@@ -97,7 +119,7 @@ fn a_killed_test_leaves_nothing_that_the_next_does_not_sweep() {
         std::thread::sleep(Duration::from_secs(600));
     }
     let Some(net) = Net::build() else { return };
-    let mut held = std::process::Command::new(std::env::current_exe().unwrap())
+    let mut held = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_killed_test_leaves_nothing_that_the_next_does_not_sweep", "--nocapture"])
         .env("LSM_LAB_HOLD", "1")
         .stdout(std::process::Stdio::piped())

@@ -14,6 +14,8 @@ pub enum Moment {
     Written(Line),
     /// The step's n-th call, from 1, that changes a file or has to do with a program.
     Change(u32),
+    /// A program is waited for, within the step.
+    Wait,
 }
 
 /// One line of the journal.
@@ -85,6 +87,9 @@ impl Reader {
         {
             self.coming = Some(line.clone());
             return Some(Moment::Coming(line));
+        }
+        if call.waits() && !self.step.is_empty() {
+            return Some(Moment::Wait);
         }
         if self.step.is_empty() || !(call.changes_a_file() || call.is_about_a_program()) {
             return None;

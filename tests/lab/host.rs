@@ -234,6 +234,11 @@ impl Host {
         self.start();
     }
 
+    /// The folder of its own on this machine, gone with it.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn root(&self) -> PathBuf {
         self.folder.join("root")
     }

@@ -66,6 +66,15 @@ impl Call {
         Some((file, bytes))
     }
 
+    /// True where it waits for what a program prints, so long and no longer.
+    pub fn waits(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        const OLD: libc::c_long = libc::SYS_poll;
+        #[cfg(not(target_arch = "x86_64"))]
+        const OLD: libc::c_long = libc::SYS_ppoll;
+        self.number == OLD || self.number == libc::SYS_ppoll
+    }
+
     /// True where it starts a program or waits for one.
     pub fn is_about_a_program(self) -> bool {
         [libc::SYS_clone, libc::SYS_clone3, libc::SYS_wait4].contains(&self.number)
@@ -81,6 +90,8 @@ pub enum Fate {
     Kill,
     /// It is not made and fails with this.
     Fail(Errno),
+    /// It is not made and returns 0: of a wait with a limit, that the time is up.
+    TimeOut,
 }
 
 /// Runs `command`, which starts lsm by exec or fork, to its end, asking `decide` at each system call of lsm's main thread.
@@ -121,8 +132,8 @@ struct Tracer<F> {
     first: Pid,
     /// lsm, once it runs.
     lsm: Option<Pid>,
-    /// lsm is inside a call, which fails with this where it was decided so.
-    inside: Option<Option<Errno>>,
+    /// lsm is inside a call, which returns this where it was decided so.
+    inside: Option<Option<i64>>,
 }
 
 impl<F: FnMut(Call) -> Fate> Tracer<F> {
@@ -165,6 +176,8 @@ impl<F: FnMut(Call) -> Fate> Tracer<F> {
         let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
         if self.lsm.is_none() && program.file_name().is_some_and(|name| name == "lsm") {
             self.lsm = Some(pid);
+            // The end of execve(2) itself comes first.
+            self.inside = Some(None);
             let calls = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL;
             ptrace::setoptions(pid, calls).expect("a stopped tracee");
         }
@@ -179,9 +192,9 @@ impl<F: FnMut(Call) -> Fate> Tracer<F> {
 
     fn at_call(&mut self, pid: Pid) {
         match self.inside.take() {
-            Some(failed) => {
-                if let Some(errno) = failed {
-                    answer(pid, errno);
+            Some(decided) => {
+                if let Some(returned) = decided {
+                    answer(pid, returned);
                 }
                 self.go_on(pid, None);
             }
@@ -197,12 +210,16 @@ impl<F: FnMut(Call) -> Fate> Tracer<F> {
             Fate::Kill => {
                 let _ = kill(pid, Signal::SIGKILL);
             }
-            Fate::Fail(errno) => {
-                skip(pid);
-                self.inside = Some(Some(errno));
-                self.go_on(pid, None);
-            }
+            Fate::Fail(errno) => self.instead(pid, -i64::from(errno as i32)),
+            Fate::TimeOut => self.instead(pid, 0),
         }
+    }
+
+    /// Has a call return this without being made.
+    fn instead(&mut self, pid: Pid, returned: i64) {
+        skip(pid);
+        self.inside = Some(Some(returned));
+        self.go_on(pid, None);
     }
 }
 
@@ -237,11 +254,11 @@ fn skip(pid: Pid) {
     ptrace::setregs(pid, registers).expect("a stopped tracee");
 }
 
-/// Has the call that was entered fail.
+/// Has the call that was entered return this.
 #[cfg(target_arch = "x86_64")]
-fn answer(pid: Pid, errno: Errno) {
+fn answer(pid: Pid, returned: i64) {
     let mut registers = ptrace::getregs(pid).expect("a stopped tracee");
-    registers.rax = i64::from(-(errno as i32)).cast_unsigned();
+    registers.rax = returned.cast_unsigned();
     ptrace::setregs(pid, registers).expect("a stopped tracee");
 }
 
@@ -251,4 +268,4 @@ fn skip(_: Pid) {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn answer(_: Pid, _: Errno) {}
+fn answer(_: Pid, _: i64) {}

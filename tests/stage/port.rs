@@ -63,8 +63,12 @@ pub fn call_while<T>(host: &Host, work: impl FnOnce() -> T) -> T {
 fn ask(host: &Host) -> Option<String> {
     let address: SocketAddr = LISTEN.parse().expect("an address");
     // A closed port is most of what there is to see: don't wait long for a dropped packet.
-    TcpStream::connect_timeout(&address, Duration::from_millis(150)).ok()?;
-    let Some(pin) = certificate(host) else { return Some("open before there is a certificate".to_owned()) };
+    let is_open = || TcpStream::connect_timeout(&address, Duration::from_millis(150)).ok();
+    is_open()?;
+    let Some(pin) = certificate(host) else {
+        // An uninstall may have closed the port and taken the certificate since.
+        return is_open().map(|_| "open while there is no certificate".to_owned());
+    };
     match Node::new(endpoint(), &pin).state() {
         Ok(state) => Some(format!("{state:?}")),
         Err(fault) if UNANSWERED.contains(&fault.code()) => None,
