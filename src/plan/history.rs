@@ -253,8 +253,13 @@ impl Ledger {
     }
 
     fn take(&mut self, since: u64, prior: &Prior) {
-        match self.find(&prior.thing()) {
-            Some(known) => known.left = None,
+        match self.touched.iter().position(|touched| touched.first.thing() == prior.thing()) {
+            // It was put back, though the journal does not say so: it comes again, after the folder that it comes into.
+            Some(place) if self.touched[place].first.is_same(prior) => {
+                let known = self.touched.remove(place);
+                self.touched.push(Touched { left: None, ..known });
+            }
+            Some(place) => self.touched[place].left = None,
             // What is the operator's is not lsm's to answer for, and what was before lsm is in no copy.
             None if matches!(prior.thing(), Thing::Given(_) | Thing::Database(_)) => {}
             None => self.touched.push(Touched { since, first: prior.clone(), left: None }),
@@ -363,6 +368,19 @@ mod tests {
         let undone = history(events);
         assert!(undone.to_undo().is_none() && undone.unfinished().is_none());
         assert_eq!(shown(&undone.touched()), [seen("/a", "", true)]);
+    }
+
+    #[test]
+    fn what_is_done_again_after_an_undoing_that_was_cut_off_comes_after_its_folder() {
+        let mut events = vec![begin("install")];
+        events.extend(write("/a", "", Some("1")).into_iter().chain(write("/a/b", "", Some("2"))));
+        events.push(begin("uninstall"));
+        events.extend(step(json!({"kind": "restore", "to": at("/a/b", "")}), "/a/b", "2", None));
+        events.push(begin("uninstall"));
+        events.extend(restore("/a", "1", ""));
+        events.push(begin("install"));
+        events.extend(write("/a", "", Some("1")).into_iter().chain(write("/a/b", "", Some("2"))));
+        assert_eq!(shown(&history(events).touched()), [seen("/a", "", true), seen("/a/b", "", true)]);
     }
 
     #[test]
