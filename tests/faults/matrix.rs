@@ -220,7 +220,7 @@ impl<'a> Range<'a> {
 /// where this machine has no hosts.
 #[track_caller]
 pub fn go_through(verb: &Verb) -> Option<Counts> {
-    let open = |what: &str| Range::open(verb, &format!("{}-{what}", verb.name));
+    let open = |what: &str| Range::open(verb, &format!("{}-{what}", verb.name.replace(' ', "-")));
     let (mut kills, mut cuts) = (open("kills")?, open("cuts")?);
     std::thread::scope(|threads| {
         let cuts = threads.spawn(move || cuts.cuts());
