@@ -211,6 +211,7 @@ mod tests {
             json!({"v": 2, "at": 1, "event": "done", "step": 0, "left": [prior]}),
             json!({"v": 2, "at": 1, "event": "intent", "step": 1, "what": {"kind": "text"}, "prior": [gone]}),
             json!({"v": 2, "at": 1, "event": "done", "step": 1, "left": [old]}),
+            json!({"v": 2, "at": 1, "event": "end"}),
         ];
         let history = History::new(lines.into_iter().map(|line| serde_json::from_value(line).unwrap()).collect());
         let steps = || undo_last(&history, &Stays::default()).unwrap().unwrap().plan.steps;
