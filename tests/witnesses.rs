@@ -314,16 +314,20 @@ fn an_install_from_a_folder_counts_its_signatures_and_keeps_what_spoke_for_it() 
     let evidence = lines.iter().find(|l| l["event"] == "evidence").unwrap();
     assert_eq!(evidence["archive"], status["lnd"]);
 
-    // Were a newer one there, this one would need a word.
+    // Were a newer one there, this one would need a word, and the way of an upgrade.
     stage.host.sh("sed -i s/v0.20.0-beta/v0.21.3-beta/ /etc/lsm/signer.toml").ok();
-    let plan = |more: &[&str]| {
-        let args = ["install", "--network=regtest", "--release", VERSION, "--dry-run", "--json"];
-        stage.host.lsm(args.iter().chain(more))
+    let plan = |verb: &[&str], more: &[&str]| stage.host.lsm(verb.iter().chain(&["--dry-run", "--json"]).chain(more));
+    let refused = |verb: &[&str], more: &[&str], code: &str| {
+        let done = plan(verb, more);
+        assert!(done.code == 1 && done.stdout.contains(code), "{verb:?} {more:?}: {done:?}");
     };
-    let refused = plan(&[]);
-    assert!(refused.code == 1 && refused.stdout.contains("E-RELEASE-009"), "{}", refused.stdout);
-    assert_eq!(plan(&["--accept-risk=v0.21.3-beta"]).code, 1);
-    plan(&["--accept-risk", VERSION]).ok();
+    let (install, upgrade) = (["install", "--network=regtest", "--release", VERSION], ["upgrade", VERSION]);
+    for verb in [&install[..], &upgrade[..]] {
+        refused(verb, &[], "E-RELEASE-009");
+        refused(verb, &["--accept-risk=v0.21.3-beta"], "E-RELEASE-009");
+    }
+    refused(&install, &["--accept-risk", VERSION], &format!("lsm upgrade {VERSION}"));
+    plan(&upgrade, &["--accept-risk", VERSION]).ok();
 }
 
 /// v0.20.1-beta, which lsm judges and does not pin: what a maintainer would sign to have it built. The archive's hash is
