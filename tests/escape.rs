@@ -49,6 +49,7 @@ fn a_hostile_lnd_gets_nowhere() {
     let host_mode = under_each_layer(&mut field, &network, &free);
     field.give_back();
     signs(&stage);
+    a_purge_goes_no_further_than_its_folders(&stage);
 
     let seen = [
         "\n## Isolated mode\n\n",
@@ -143,6 +144,22 @@ fn what_it_planted_leads_root_nowhere(stage: &Stage, field: &Field) {
     assert_unchanged(&before, &stage.listing("/etc /root/out /root/kept /usr/bin"));
 }
 
+/// What leads out of lnd's folders is taken away, and what it leads to stays.
+fn a_purge_goes_no_further_than_its_folders(stage: &Stage) {
+    stage
+        .host
+        .sh("mkdir -p /srv/precious/below && date >/srv/precious/below/file && chmod -R a+rwX /srv/precious")
+        .ok();
+    let script = "cd /var/lib/lsm/signer && ln -s /srv/precious out && ln -s /srv/precious data/out && mkfifo data/pipe && \
+        ln -s .. up && mkdir -p deep/er && ln -s /srv/precious/below deep/er/file && chmod 000 deep && \
+        cd /run/lsm/signer && ln -s /srv/precious out";
+    stage.host.sh(&format!("{AS_LND} sh -c '{script}'")).ok();
+    let before = stage.listing("/srv/precious /usr/bin /root/out");
+    stage.host.sh("timeout -s KILL 120 /root/lsm uninstall --purge --confirm signer --yes").ok();
+    assert_unchanged(&before, &stage.listing("/srv/precious /usr/bin /root/out"));
+    stage.host.sh("test ! -e /var/lib/lsm && test ! -e /run/lsm/signer").ok();
+}
+
 /// A small disk under lnd's folder.
 fn a_disk_of_its_own(stage: &Stage) {
     stage
@@ -154,11 +171,17 @@ fn a_disk_of_its_own(stage: &Stage) {
         .ok();
 }
 
-/// A disk that is full while lnd runs, and when it starts: it may stop, and it loses nothing.
+/// A disk that is full while lnd runs, and when it starts: lnd stops cleanly, and its wallet is what it was.
 fn a_full_disk_costs_no_wallet(stage: &Stage) {
     let fill = "head -c 99999999 /dev/zero >/var/lib/lsm/signer/full; ! echo more >>/var/lib/lsm/signer/full";
     stage.host.sh(&format!("{AS_LND} sh -c '{fill}'")).ok();
-    for verb in ["stop", "start", "stop"] {
+    let wallet = || stage.host.sh("sha256sum /var/lib/lsm/signer/data/chain/bitcoin/regtest/wallet.db").ok();
+    let before = wallet();
+    stage.host.sh("timeout 60 systemctl stop lsm@signer").ok();
+    let end = stage.host.sh("systemctl show -P Result -P ExecMainCode -P ExecMainStatus lsm@signer").ok();
+    assert_eq!(end.split_whitespace().collect::<Vec<_>>(), ["success", "1", "0"], "lnd did not stop cleanly");
+    assert_eq!(wallet(), before);
+    for verb in ["start", "stop"] {
         // Whether it can start on a full disk is lnd's affair; the wait for it is cut short.
         stage.host.sh(&format!("timeout 20 systemctl {verb} lsm@signer"));
     }

@@ -191,12 +191,12 @@ impl Look {
         let (release, layout) = (pins::find(&spec.release)?, Layout::new(&spec.instance));
         let wanted = native::steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts)?;
         let facts = plan::observe(facts, &wanted);
-        let plan = plan::make_plan(wanted, &facts, history.unfinished().is_some_and(|record| record.verb == VERB));
+        let plan = plan::make_plan(wanted, &facts, history.was_cut_off(VERB));
         Ok(Self { spec, release, layout, wishes, facts, history, plan })
     }
 
     fn check(&self, options: &Options) -> Result<()> {
-        preflight::check_machine(&self.facts)?;
+        preflight::check_machine(&self.facts, self.history.was_cut_off(VERB))?;
         Interface::of_kernel().require(self.spec.require_landlock.unwrap_or(0))?;
         preflight::check_plan(&self.plan, &self.spec, &self.wishes, &self.history)?;
         options.lnd.check(self.release, &self.plan)?;

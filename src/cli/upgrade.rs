@@ -95,6 +95,8 @@ struct Look {
     /// The version that the database is of.
     from: String,
     facts: Facts,
+    /// The same upgrade was cut off.
+    goes_on: bool,
     plan: Plan,
 }
 
@@ -109,23 +111,23 @@ impl Look {
         })?;
         let release = pins::find(&options.version)?;
         let history = History::read(&layout.journal())?;
-        let unfinished = history.unfinished().is_some_and(|record| record.verb == VERB);
-        let begun = history.unended_step("snapshot").filter(|_| unfinished);
+        let goes_on = history.was_cut_off(VERB);
+        let begun = history.unended_step("snapshot").filter(|_| goes_on);
         let said = |what: &str| begun.and_then(|step| step[what].as_str()).map(str::to_owned);
         if let Some(other) = said("to").filter(|other| *other != release.version) {
             return Err(Error::new(OTHER_UPGRADE, format!("an upgrade to {other} was cut off"))
                 .hint(format!("finish it with: lsm upgrade {other}; or undo it with: lsm rollback")));
         }
         let from = said("from").unwrap_or_else(|| there.release.clone());
-        let mut look = Self { release, layout, there, from, facts, plan: Plan { steps: Vec::new() } };
+        let mut look = Self { release, layout, there, from, facts, goes_on, plan: Plan { steps: Vec::new() } };
         if look.from != release.version {
             release.admit(Some(&look.from), options.lnd.accept_risk.as_deref())?;
-            look.plan(&history, unfinished)?;
+            look.plan(&history)?;
         }
         Ok(look)
     }
 
-    fn plan(&mut self, history: &History, unfinished: bool) -> Result<()> {
+    fn plan(&mut self, history: &History) -> Result<()> {
         if !self.layout.receipt().exists() {
             return Err(Error::new(NO_WALLET, "the signer has no wallet yet")
                 .hint(format!("there is nothing to take along: lsm install --release {}", self.release.version)));
@@ -139,12 +141,12 @@ impl Look {
         let arch = Arch::of_this_machine()?;
         let wanted = native::upgrade_steps(&spec, &self.from, self.release, arch, &wishes, &self.facts)?;
         self.facts = plan::observe(self.facts.clone(), &wanted);
-        self.plan = plan::make_plan(wanted, &self.facts, unfinished);
+        self.plan = plan::make_plan(wanted, &self.facts, self.goes_on);
         Ok(())
     }
 
     fn check(&self, options: &Options) -> Result<()> {
-        preflight::check_machine(&self.facts)?;
+        preflight::check_machine(&self.facts, self.goes_on)?;
         Interface::of_kernel().require(self.there.require_landlock.unwrap_or(0))?;
         options.lnd.check(self.release, &self.plan)?;
         for step in &self.plan.steps {

@@ -85,6 +85,32 @@ impl Accounts {
         self.change(name, &BTreeMap::new())
     }
 
+    /// Makes sure that what systemd-sysusers(8) did is on the disk: it syncs files, not their folder.
+    ///
+    /// # Errors
+    /// Where that fails.
+    pub fn sync(&self) -> Result<()> {
+        file::sync_folder(&self.folder)
+    }
+
+    /// Removes what systemd-sysusers(8) leaves beside the files where the power is cut: `.#NAME` and six characters, as
+    /// mkostemp(3) draws them. Under the lock nobody is at work on any.
+    ///
+    /// # Errors
+    /// Where the files cannot be locked, or one cannot be removed.
+    pub fn clear_left(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let random =
+                |name: &str| FILES.iter().find_map(|file| name.strip_prefix(".#")?.strip_prefix(file)?.len().into());
+            if name.to_str().and_then(random) == Some(6) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                file::remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     fn change(&self, name: &str, lines: &BTreeMap<String, String>) -> Result<()> {
         let _lock = self.lock()?;
         for file in FILES {
@@ -189,5 +215,16 @@ mod tests {
         assert_eq!(accounts.find("lsm-a").unwrap().unwrap(), kept);
         assert_eq!(read("passwd").matches("lsm-a:").count(), 1);
         assert!(!dir.path().join("gshadow").exists());
+    }
+
+    #[test]
+    fn what_a_power_cut_left_of_a_new_user_goes_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = [".#passwdXj4ZfT", ".#groupEQTdc6", ".#shadowRthHeG", ".#gshadowsbz9PI"];
+        let others = ["passwd", "shadow-", ".#passwd", ".#hostsXj4ZfT", ".#passwdXj4ZfTq", "#passwdXj4ZfT"];
+        left.iter().chain(&others).for_each(|name| fs::write(dir.path().join(name), "").unwrap());
+        Accounts { folder: dir.path().to_owned() }.clear_left().unwrap();
+        assert!(left.iter().all(|name| !dir.path().join(name).exists()));
+        assert!(others.iter().all(|name| dir.path().join(name).exists()));
     }
 }

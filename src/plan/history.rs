@@ -136,6 +136,11 @@ impl History {
         self.records().pop().filter(|record| !record.ended)
     }
 
+    /// True where that is a plan of this verb: run again, it goes on.
+    pub fn was_cut_off(&self, verb: &str) -> bool {
+        self.unfinished().is_some_and(|record| record.verb == verb)
+    }
+
     /// Where the last bundle went, if the operator named the place.
     pub fn handed_bundle(&self) -> Option<PathBuf> {
         let records = self.records();
@@ -256,7 +261,7 @@ impl Ledger {
         match self.touched.iter().position(|touched| touched.first.thing() == prior.thing()) {
             // It was put back, though the journal does not say so: it comes again, after the folder that it comes into.
             Some(place) if self.touched[place].first.is_same(prior) => {
-                let known = self.touched.remove(place);
+                let known = self.remove(place);
                 self.touched.push(Touched { left: None, ..known });
             }
             Some(place) => self.touched[place].left = None,
@@ -273,7 +278,9 @@ impl Ledger {
     }
 
     fn give_back(&mut self, to: &Prior) {
-        if self.find(&to.thing()).is_some_and(|known| known.first.is_same(to)) {
+        let is_first = self.find(&to.thing()).is_some_and(|known| known.first.is_same(to));
+        // A boot before the end would start it again.
+        if is_first && !to.comes_back() {
             self.forget(&to.thing());
         }
     }
@@ -291,9 +298,13 @@ impl Ledger {
 
     fn forget(&mut self, thing: &Thing) {
         if let Some(place) = self.touched.iter().position(|touched| touched.first.thing() == *thing) {
-            self.touched.remove(place);
-            self.inherited -= usize::from(place < self.inherited);
+            self.remove(place);
         }
+    }
+
+    fn remove(&mut self, place: usize) -> Touched {
+        self.inherited -= usize::from(place < self.inherited);
+        self.touched.remove(place)
     }
 }
 
@@ -371,6 +382,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_boot_brings_back_is_answered_for_until_the_undoing_is_at_its_end() {
+        let unit = |active: bool| json!({"unit": "lsm@signer.service", "active": active});
+        let changed = |what: Value, from: Value, to: Value| {
+            [
+                json!({"event": "intent", "step": 0, "what": what, "prior": [from]}),
+                json!({"event": "done", "step": 0, "left": [to]}),
+            ]
+        };
+        let mut events = vec![begin("install")];
+        events.extend(write("/a", "", Some("1")));
+        events.extend(changed(json!({"kind": "service"}), unit(false), unit(true)));
+        events.extend([json!({"event": "end"}), begin("uninstall")]);
+        events.extend(changed(json!({"kind": "restore", "to": unit(false)}), unit(true), unit(false)));
+        events.extend(restore("/a", "1", ""));
+        let touched = history(events).touched();
+        let firsts: Vec<&Prior> = touched.iter().map(|touched| &touched.first).collect();
+        assert_eq!(firsts, [&Prior::Unit { unit: "lsm@signer.service".into(), active: false }]);
+    }
+
+    #[test]
     fn what_is_done_again_after_an_undoing_that_was_cut_off_comes_after_its_folder() {
         let mut events = vec![begin("install")];
         events.extend(write("/a", "", Some("1")).into_iter().chain(write("/a/b", "", Some("2"))));
@@ -406,6 +437,17 @@ mod tests {
         events.push(json!({"event": "inherit", "since": 9, "prior": at("/a", "7")}));
         events.push(json!({"event": "inherit", "since": 9, "prior": at("/b", "8")}));
         assert_eq!(shown(&history(events).touched()), [seen("/a", "1", false), seen("/b", "8", false)]);
+    }
+
+    #[test]
+    fn what_was_handed_on_and_is_done_again_is_younger_than_what_is_handed_on_after() {
+        let mut events = vec![begin("install"), json!({"event": "inherit", "since": 0, "prior": at("/a", "")})];
+        events.extend(write("/c", "", Some("1")).into_iter().chain(write("/a", "", Some("2"))));
+        events.push(json!({"event": "inherit", "since": 0, "prior": at("/b", "8")}));
+        assert_eq!(
+            shown(&history(events).touched()),
+            [seen("/b", "8", false), seen("/c", "", true), seen("/a", "", true)]
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::facts::Seen;
 use crate::facts::look;
+use crate::host::account::Accounts;
 use crate::host::draft;
 use crate::host::file;
 use crate::host::kept::Kept;
@@ -139,7 +140,7 @@ impl Journal {
                 .hint("wait until it is done; nothing was changed")
         })?;
         let (file, history) = open(path)?;
-        history.cut_off().iter().flat_map(Prior::files).try_for_each(|place| draft::clear_left(&place))?;
+        history.cut_off().iter().try_for_each(clear_left)?;
         Ok(Self { file, path: path.to_owned(), history, kept: Kept::new(kept_beside(path)), _lock: lock })
     }
 
@@ -287,6 +288,14 @@ impl History {
             _ => Ok(parse(&file::read(path, LIMIT)?)?.0),
         }
     }
+}
+
+/// Removes the half-written files that a step on this left.
+fn clear_left(of: &Prior) -> Result<()> {
+    if let Prior::Account { .. } = of {
+        Accounts::default().clear_left()?;
+    }
+    of.files().iter().try_for_each(|place| draft::clear_left(place))
 }
 
 fn open(path: &Path) -> Result<(File, History)> {

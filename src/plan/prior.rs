@@ -290,6 +290,17 @@ impl Prior {
         }
     }
 
+    /// True where nothing of it is there, and the next boot makes it again as long as any file asks for that: a unit, the
+    /// packet filter, what is in /run.
+    pub(super) fn comes_back(&self) -> bool {
+        match self {
+            Self::Unit { active, .. } => !active,
+            Self::Filter { loaded, .. } => !loaded,
+            Self::Path(AtPath { path, was: Was::Absent, .. }) => path.starts_with("/run"),
+            _ => false,
+        }
+    }
+
     /// The files that change with it, as far as lsm writes them itself.
     pub fn files(&self) -> Vec<PathBuf> {
         match self {

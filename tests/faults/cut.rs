@@ -14,7 +14,7 @@ pub enum Moment {
     Written(Line),
     /// The step's n-th call, from 1, that changes a file or has to do with a program.
     Change(u32),
-    /// A program is waited for, within the step.
+    /// A program is waited for, within a step or between two.
     Wait,
 }
 
@@ -88,7 +88,7 @@ impl Reader {
             self.coming = Some(line.clone());
             return Some(Moment::Coming(line));
         }
-        if call.waits() && !self.step.is_empty() {
+        if call.waits() {
             return Some(Moment::Wait);
         }
         if self.step.is_empty() || !(call.changes_a_file() || call.is_about_a_program()) {

@@ -48,13 +48,22 @@ impl Place {
 }
 
 impl Fault {
-    /// Runs lsm with these arguments, and lets this befall its step number `nth`, from 0. `at_kill` is called where lsm is
-    /// about to be killed. `None` where the step needs no program and so none can be missing.
-    #[track_caller]
-    pub fn run(self, host: &Host, arguments: &[String], nth: usize, at_kill: impl FnMut() + Send) -> Option<Done> {
+    /// True where it can befall the step of this name, in which so many calls change something.
+    pub fn befalls(self, step: &str, changes: u32) -> bool {
         match self {
-            Self::Kill(place) => Some(kill(host, arguments, nth, place, at_kill)),
-            Self::Error(errno) => Some(fail(host, arguments, nth, errno)),
+            Self::Kill(_) => true,
+            Self::Error(_) => changes > 0,
+            Self::Missing | Self::Hanging => program_of(step).is_some(),
+        }
+    }
+
+    /// Runs lsm with these arguments, and lets this befall its step number `nth`, from 0. `at_kill` is called where lsm is
+    /// about to be killed.
+    #[track_caller]
+    pub fn run(self, host: &Host, arguments: &[String], nth: usize, at_kill: impl FnMut() + Send) -> Done {
+        match self {
+            Self::Kill(place) => kill(host, arguments, nth, place, at_kill),
+            Self::Error(errno) => fail(host, arguments, nth, errno),
             Self::Missing | Self::Hanging => disable(host, arguments, nth, self == Self::Hanging),
         }
     }
@@ -81,17 +90,17 @@ fn fail(host: &Host, arguments: &[String], nth: usize, errno: Errno) -> Done {
     })
 }
 
-fn disable(host: &Host, arguments: &[String], nth: usize, hangs: bool) -> Option<Done> {
+fn disable(host: &Host, arguments: &[String], nth: usize, hangs: bool) -> Done {
     let (mut begun, mut disabled) = (0, None);
-    let done = cut::run(host, arguments, |step, moment| {
+    cut::run(host, arguments, |step, moment| {
         begun += usize::from(is_intent(moment));
         if begun == nth + 1 && is_intent(moment) {
-            disabled = program_of(step).map(|program| Disabled::new(host, program, hangs));
+            let program = program_of(step).expect("a step that needs a program");
+            disabled = Some(Disabled::new(host, program, hangs));
         }
         // Nobody waits for five minutes: the kernel says that they have passed.
         if hangs && disabled.is_some() && matches!(moment, Moment::Wait) { Fate::TimeOut } else { Fate::Go }
-    });
-    disabled.map(|_| done)
+    })
 }
 
 fn is_intent(moment: &Moment) -> bool {

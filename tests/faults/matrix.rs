@@ -4,16 +4,18 @@ use crate::cut::{self, Moment};
 use crate::fault::{Fault, Place};
 use crate::held::Held;
 use crate::lab::disk::Disk;
+use crate::lab::lnd::Release;
 use crate::lab::net::Net;
 use crate::lab::snapshot::Snapshot;
 use crate::lab::trace::Fate;
-use crate::stage::{self, Stage};
+use crate::stage::{Stage, port};
 use crate::verb::Verb;
 use crate::{assert_back, chain};
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 /// The document.
 const DOCUMENT: &str = "docs/fault-matrix.md";
@@ -59,6 +61,7 @@ impl Counts {
             let text = panic.downcast_ref::<String>().cloned();
             text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
         });
+        println!("{} {what}: {column}: {}", self.verb, if good.is_ok() { "good" } else { "bad" });
         let count = self.counts.entry(column).or_default();
         count.tried += tried;
         match &good {
@@ -85,15 +88,15 @@ struct Range<'a> {
     clean: Snapshot,
     prepared: Snapshot,
     image: PathBuf,
-    /// How many calls of each step change something.
-    steps: Vec<u32>,
+    /// What each step is called, and how many of its calls change something.
+    steps: Vec<(String, u32)>,
 }
 
 impl<'a> Range<'a> {
     /// `None`, said as a skip, where this machine has no hosts.
     #[track_caller]
     fn open(verb: &'a Verb, name: &str) -> Option<Self> {
-        let stage = Stage::boot_on(&Net::build()?, name, &stage::newest()?, Disk::Image)?;
+        let stage = Stage::boot_on(&Net::build()?, name, &Release::find(verb.release)?, Disk::Image)?;
         let clean = Snapshot::of(&stage.host);
         (verb.prepare)(&stage);
         let image = stage.host.folder().join("prepared");
@@ -109,12 +112,12 @@ impl<'a> Range<'a> {
     }
 
     /// Runs the verb to its end once, and counts.
-    fn count_steps(&self) -> Vec<u32> {
+    fn count_steps(&self) -> Vec<(String, u32)> {
         let mut steps = Vec::new();
-        let done = cut::run(&self.stage.host, &self.arguments, |_, moment| {
+        let done = cut::run(&self.stage.host, &self.arguments, |step, moment| {
             match moment {
-                Moment::Written(line) if line.event == "intent" => steps.push(0),
-                Moment::Change(n) => *steps.last_mut().expect("a step") = *n,
+                Moment::Written(line) if line.event == "intent" => steps.push((step.to_owned(), 0)),
+                Moment::Change(n) => steps.last_mut().expect("a step").1 = *n,
                 _ => {}
             }
             Fate::Go
@@ -130,7 +133,7 @@ impl<'a> Range<'a> {
     }
 
     fn middle(&self, step: usize) -> Place {
-        Place::During(self.steps[step].div_ceil(2).max(1))
+        Place::During(self.steps[step].1.div_ceil(2).max(1))
     }
 
     /// Kills at every step, at one place a time, going on until it is done; then kills once at each and goes back.
@@ -139,9 +142,11 @@ impl<'a> Range<'a> {
         let tried = u32::try_from(self.steps.len()).expect("few");
         for place in [Place::Before, Place::During(2), Place::After] {
             counts.count(COLUMNS[0], &format!("killed {place:?} each step"), tried, || {
-                let killed = chain::run(&self.stage, &self.arguments, &[place], &mut Held::default());
-                assert!(killed.len() + 2 >= self.steps.len(), "only {killed:?}");
-                (self.verb.assert_done)(&self.stage, &self.clean, "gone on");
+                port::hold_while(&self.stage.host, || {
+                    let killed = chain::run(&self.stage, &self.arguments, &[place], &mut Held::default());
+                    assert!(killed.len() + 2 >= self.steps.len(), "only {killed:?}");
+                    (self.verb.assert_done)(&self.stage, &self.clean, "gone on");
+                });
             });
             self.renew();
         }
@@ -149,11 +154,8 @@ impl<'a> Range<'a> {
             for place in [Place::Before, self.middle(step), Place::After] {
                 self.go_back(&mut counts, COLUMNS[1], step, Fault::Kill(place));
             }
-            if self.steps[step] > 0 {
-                self.go_back(&mut counts, COLUMNS[4], step, Fault::Error(Errno::ENOSPC));
-                self.go_back(&mut counts, COLUMNS[5], step, Fault::Error(Errno::EACCES));
-            }
-            for (column, fault) in [(COLUMNS[6], Fault::Missing), (COLUMNS[7], Fault::Hanging)] {
+            let failing = [Fault::Error(Errno::ENOSPC), Fault::Error(Errno::EACCES), Fault::Missing, Fault::Hanging];
+            for (column, fault) in COLUMNS[4..].iter().zip(failing) {
                 self.go_back(&mut counts, column, step, fault);
             }
         }
@@ -161,23 +163,30 @@ impl<'a> Range<'a> {
     }
 
     fn go_back(&mut self, counts: &mut Counts, column: &'static str, step: usize, fault: Fault) {
-        let Some(done) = fault.run(&self.stage.host, &self.arguments, step, || {}) else { return };
-        let when = format!("step {step}, {fault:?}");
+        let (name, changes) = &self.steps[step];
+        if !fault.befalls(name, *changes) {
+            return;
+        }
+        let when = format!("step {step} ({name}), {fault:?}");
         let mut makes_wallet = false;
         let good = counts.count(column, &when, 1, || {
-            let killed = matches!(fault, Fault::Kill(_));
-            assert_eq!(killed, done.code == 128 + 9, "{done:?}");
-            assert_ne!(done.code, 0, "{done:?}");
-            let mut held = Held::default();
-            held.look(&self.stage, &when);
-            makes_wallet = held.has_wallet();
-            // What failed was undone at once, unless a program that this needs was not to be had.
-            self.stage.host.lsm(["rollback", "--yes"]).ok();
-            assert_back(&self.stage, &self.prepared, |name| (self.verb.may_stay)(name, makes_wallet), &when);
-            held.look(&self.stage, &when);
+            port::hold_while(&self.stage.host, || {
+                let done = fault.run(&self.stage.host, &self.arguments, step, || {});
+                let killed = matches!(fault, Fault::Kill(_));
+                assert_eq!(killed, done.code == 128 + 9, "{done:?}");
+                assert_ne!(done.code, 0, "{done:?}");
+                let mut held = Held::default();
+                held.look(&self.stage, &when);
+                makes_wallet = held.has_wallet();
+                // What failed was undone at once, unless a program that this needs was not to be had.
+                self.stage.host.lsm(["rollback", "--yes"]).ok();
+                assert_back(&self.stage, &self.prepared, |name| (self.verb.may_stay)(name, makes_wallet), &when);
+                held.look(&self.stage, &when);
+            });
         });
-        // A wallet stays: the next plan would be another one.
-        if !good || (makes_wallet && self.verb.name == "install") {
+        // A wallet stays, and so does a seed that was handed out: the next plan would be another one.
+        let stays = makes_wallet || self.stage.host.path("/root/out").exists();
+        if !good || (stays && self.verb.name == "install") {
             self.renew();
         }
     }
@@ -188,27 +197,32 @@ impl<'a> Range<'a> {
         let cut = self.image.with_extension("cut");
         for step in 0..self.steps.len() {
             let place = [self.middle(step), Place::After, Place::Before][step % 3];
-            let when = format!("step {step}, power cut {place:?}");
+            let when = format!("step {step} ({}), power cut {place:?}", self.steps[step].0);
             let host = &self.stage.host;
-            let done = Fault::Kill(place).run(host, &self.arguments, step, || host.cut_power()).expect("a kill");
+            let done = Fault::Kill(place).run(host, &self.arguments, step, || host.cut_power());
             assert_eq!(done.code, 128 + 9, "{when}: {done:?}");
             self.stage.host.crash();
             self.stage.host.save_disk(&cut);
             self.stage.host.start();
             counts.count(COLUMNS[2], &when, 1, || {
-                let mut held = Held::default();
-                held.look(&self.stage, &when);
-                self.stage.host.lsm(&self.arguments).ok();
-                (self.verb.assert_done)(&self.stage, &self.clean, &when);
-                held.look(&self.stage, &when);
+                port::hold_while(&self.stage.host, || {
+                    let mut held = Held::default();
+                    held.look(&self.stage, &when);
+                    self.stage.host.lsm(&self.arguments).ok();
+                    (self.verb.assert_done)(&self.stage, &self.clean, &when);
+                    held.look(&self.stage, &when);
+                });
             });
             self.stage.host.crash();
             self.stage.host.start_from(&cut);
             counts.count(COLUMNS[3], &when, 1, || {
-                let mut held = Held::default();
-                held.look(&self.stage, &when);
-                self.stage.host.lsm(["rollback", "--yes"]).ok();
-                assert_back(&self.stage, &self.prepared, |name| (self.verb.may_stay)(name, held.has_wallet()), &when);
+                port::hold_while(&self.stage.host, || {
+                    let mut held = Held::default();
+                    held.look(&self.stage, &when);
+                    self.stage.host.lsm(["rollback", "--yes"]).ok();
+                    let may_stay = |name: &str| (self.verb.may_stay)(name, held.has_wallet());
+                    assert_back(&self.stage, &self.prepared, may_stay, &when);
+                });
             });
             self.renew();
         }
@@ -251,6 +265,8 @@ impl Counts {
         if std::env::var_os("LSM_WRITE_DOCS").is_none() {
             return;
         }
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().expect("no other row failed to be written");
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(DOCUMENT);
         let document = std::fs::read_to_string(&path).expect(DOCUMENT);
         let (prose, rows) = document.split_once(MARK).expect("the document has a place for the matrix");

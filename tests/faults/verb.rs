@@ -1,6 +1,7 @@
 //! The verbs that change a machine: how a host comes before each, what it is asked for, and what holds when it is done.
 
 use crate::held::{assert_complete, assert_signs};
+use crate::lab::lnd::{RELEASES, Release};
 use crate::lab::snapshot::{Snapshot, is_kept_with_a_wallet, is_kept_without_a_wallet};
 use crate::stage::Stage;
 use serde_json::json;
@@ -9,6 +10,8 @@ use serde_json::json;
 pub struct Verb {
     /// Its name.
     pub name: &'static str,
+    /// The lnd that the host has an archive of.
+    pub release: &'static str,
     /// Brings a clean host to where the verb begins.
     pub prepare: fn(&Stage),
     /// Its arguments, the consent too.
@@ -23,6 +26,7 @@ pub struct Verb {
 pub const VERBS: &[Verb] = &[
     Verb {
         name: "install",
+        release: RELEASES[0],
         prepare: |_| {},
         arguments: |stage| consented(stage.arguments()),
         assert_done: |stage, _, when| assert_complete(stage, when),
@@ -30,6 +34,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "uninstall",
+        release: RELEASES[0],
         prepare: install,
         arguments: |_| words("uninstall --yes"),
         assert_done: |stage, clean, when| {
@@ -41,25 +46,68 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "allow add",
+        release: RELEASES[0],
         prepare: install,
         arguments: |_| words("allow add 10.77.0.9 --yes"),
+        assert_done: |stage, _, when| assert_allowed(stage, &["10.77.0.3", "10.77.0.9"], when),
+        may_stay: |name, _| is_of_a_running_signer(name),
+    },
+    Verb {
+        name: "allow remove",
+        release: RELEASES[0],
+        prepare: |stage| {
+            install(stage);
+            stage.host.lsm(words("allow add 10.77.0.9 --yes")).ok();
+        },
+        arguments: |_| words("allow remove 10.77.0.9 --yes"),
+        assert_done: |stage, _, when| assert_allowed(stage, &["10.77.0.3"], when),
+        may_stay: |name, _| is_of_a_running_signer(name),
+    },
+    Verb {
+        name: "upgrade",
+        release: RELEASES[1],
+        prepare: |stage| {
+            let archive = Release::find(RELEASES[0]).and_then(|new| new.archive()).expect("an lnd to go to");
+            stage.host.copy_in(&archive, NEWER, 0o644);
+            install(stage);
+        },
+        arguments: |_| words(&format!("upgrade {} --from={NEWER} --yes", RELEASES[0])),
         assert_done: |stage, _, when| {
-            assert_eq!(stage.host.lsm(["allow", "list"]).ok(), "10.77.0.3/32\n10.77.0.9/32\n", "{when}");
-            let plan = stage.host.lsm(["allow", "add", "10.77.0.9", "--dry-run", "--json"]).json();
-            assert_eq!(plan, json!({"steps": []}), "{when}");
+            let status = stage.host.lsm(["status", "--json"]).json();
+            assert_eq!(status["release"], RELEASES[0], "{when}");
+            for verb in [&["upgrade", RELEASES[0]][..], &["install", "--network=regtest"]] {
+                let plan = stage.host.lsm(verb.iter().chain(&["--dry-run", "--json"])).json();
+                assert_eq!(plan, json!({"steps": []}), "{when}: {verb:?}");
+            }
             assert_signs(stage, when);
         },
         may_stay: |name, _| is_of_a_running_signer(name),
     },
 ];
 
+/// The archive of the newest lnd, inside, where it is not the one that was installed.
+pub const NEWER: &str = "/root/newer/lnd.tar.gz";
+
+/// Just these may connect, nothing is left to do for that, and the signer signs.
+#[track_caller]
+fn assert_allowed(stage: &Stage, peers: &[&str], when: &str) {
+    let list: String = peers.iter().map(|peer| format!("{peer}/32\n")).collect();
+    assert_eq!(stage.host.lsm(["allow", "list"]).ok(), list, "{when}");
+    let plan = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();
+    assert_eq!(plan, json!({"steps": []}), "{when}");
+    assert_signs(stage, when);
+}
+
 fn install(stage: &Stage) {
     stage.install(&[]).ok();
     assert_signs(stage, "prepared");
 }
 
-/// What changes while a signer runs, and the journal.
+/// What changes while a signer runs, and whenever somebody connects to it; and the journal.
 fn is_of_a_running_signer(name: &str) -> bool {
+    if name.starts_with("unit of lsm lsm-proxy@") || name == "active unit lsm-proxy@signer.service" {
+        return true;
+    }
     let own = ["/var/lib/lsm/signer/", "/var/lib/lsm/journal/", "/run/lsm/"];
     own.iter().any(|path| name.strip_prefix("file ").is_some_and(|file| file.starts_with(path)))
 }

@@ -2,10 +2,12 @@
 
 use super::process::Done;
 use super::site::tool;
+use super::wait_for;
 use nix::libc;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Kinds of disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,10 @@ impl Disk {
         match self {
             Self::Image => {
                 make_image(pristine, &image(folder));
+                // Another host's mount namespace begins with copies of this one's mounts: what is unmounted here has to go
+                // there too, or the old file system lives on below the next one (mount_namespaces(7), shared subtrees).
+                call("mount", &["--bind", &text(folder), &text(folder)]).ok();
+                call("mount", &["--make-shared", &text(folder)]).ok();
                 mount_image(folder, root);
                 return;
             }
@@ -67,10 +73,14 @@ pub fn mount_image(folder: &Path, root: &Path) {
     call("mount", &["-o", "loop", &text(&image(folder)), &text(root)]).ok();
 }
 
-/// Unmounts it. All that ran on it has ended.
+/// Unmounts what [`mount_image`] did, and returns when nothing of it is left. All that ran on it has ended.
 #[track_caller]
-pub fn unmount_image(root: &Path) {
+pub fn unmount_image(folder: &Path, root: &Path) {
     call("umount", &[&text(root)]).ok();
+    let image = text(&image(folder));
+    wait_for("the end of the image's device", Duration::from_secs(30), || {
+        call("losetup", &["--associated", &image]).ok().is_empty().then_some(())
+    });
 }
 
 /// What a cut of the power does to the ext4 file system at `root`: from this moment on nothing reaches the image, and what

@@ -210,7 +210,7 @@ impl Host {
     /// After [`Host::crash`], boots from what has reached the image.
     #[track_caller]
     pub fn start_from_disk(&mut self) {
-        disk::unmount_image(&self.root());
+        disk::unmount_image(&self.folder, &self.root());
         disk::mount_image(&self.folder, &self.root());
         self.start();
     }
@@ -219,7 +219,7 @@ impl Host {
     #[track_caller]
     pub fn save_disk(&self, to: &Path) {
         assert!(self.machine.is_none(), "the host runs");
-        disk::unmount_image(&self.root());
+        disk::unmount_image(&self.folder, &self.root());
         copy_sparse(&disk::image(&self.folder), to);
         disk::mount_image(&self.folder, &self.root());
     }
@@ -228,7 +228,7 @@ impl Host {
     #[track_caller]
     pub fn start_from(&mut self, from: &Path) {
         assert!(self.machine.is_none(), "the host runs");
-        disk::unmount_image(&self.root());
+        disk::unmount_image(&self.folder, &self.root());
         copy_sparse(from, &disk::image(&self.folder));
         disk::mount_image(&self.folder, &self.root());
         self.start();
@@ -324,9 +324,8 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.crash();
-        for part in ["root", "disk"] {
-            let path = self.folder.join(part).to_string_lossy().into_owned();
-            tool("umount", &["--lazy".into(), path]);
+        for mount in [self.root(), self.folder.join("disk"), self.folder.clone()] {
+            tool("umount", &["--lazy".into(), mount.to_string_lossy().into_owned()]);
         }
         let _ = fs::remove_dir_all(&self.folder);
     }

@@ -61,7 +61,7 @@ impl Snapshot {
         walk(&host.path("/"), Path::new("/"), &mut seen);
         accounts(host, &mut seen);
         units(host, &mut seen);
-        seen.insert("filter".into(), host.run(["nft", "--stateless", "list", "ruleset"]).ok());
+        seen.insert("filter".into(), filter(host));
         settings(host, &mut seen);
         mounts(host, &mut seen);
         Self(seen)
@@ -181,6 +181,16 @@ fn units(host: &Host, seen: &mut BTreeMap<String, String>) {
     ask("active unit", steady, 2);
     ask("failed unit", "list-units --state=failed", 3);
     ask("unit of lsm", "list-units --all 'lsm*' '*lsm*'", 3);
+}
+
+/// The rules. Who is connected at this moment stands among them (nft(8), dynamic sets).
+fn filter(host: &Host) -> String {
+    let rules = host.run(["nft", "--stateless", "list", "ruleset"]).ok();
+    rules
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("elements = ") || !line.contains(" ct count "))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn settings(host: &Host, seen: &mut BTreeMap<String, String>) {

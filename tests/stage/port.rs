@@ -20,13 +20,15 @@ const UNANSWERED: [Code; 5] = [REFUSED, SILENT, NO_ROUTE, HUNG_UP, BROKEN];
 struct Heard {
     answers: Mutex<BTreeMap<String, u32>>,
     over: OnceLock<Instant>,
+    /// How long after the end the first answer may come.
+    patience: Duration,
 }
 
 impl Heard {
     /// True where the end was asked for, and either an answer came or none will.
     fn is_over(&self) -> bool {
         let quiet = self.answers.lock().expect("nobody panicked").is_empty();
-        self.over.get().is_some_and(|asked| !quiet || asked.elapsed() > Duration::from_secs(10))
+        self.over.get().is_some_and(|asked| !quiet || asked.elapsed() > self.patience)
     }
 
     fn call_until_over(&self, host: &Host) {
@@ -45,7 +47,23 @@ impl Heard {
 /// Where `work` does, another answer came, or none at all within ten seconds of its end.
 #[track_caller]
 pub fn call_while<T>(host: &Host, work: impl FnOnce() -> T) -> T {
-    let heard = Heard::default();
+    let (done, answers) = listen_while(host, Duration::from_secs(10), work);
+    assert!(!answers.is_empty(), "{LISTEN} said nothing");
+    done
+}
+
+/// As [`call_while`], where there may be nobody who answers.
+///
+/// # Panics
+/// Where `work` does, or another answer came.
+#[track_caller]
+pub fn hold_while<T>(host: &Host, work: impl FnOnce() -> T) -> T {
+    listen_while(host, Duration::ZERO, work).0
+}
+
+#[track_caller]
+fn listen_while<T>(host: &Host, patience: Duration, work: impl FnOnce() -> T) -> (T, BTreeMap<String, u32>) {
+    let heard = Heard { patience, ..Heard::default() };
     let done = std::thread::scope(|threads| {
         threads.spawn(|| host.allowed().inside(|| heard.call_until_over(host)));
         let done = catch_unwind(AssertUnwindSafe(work));
@@ -54,9 +72,10 @@ pub fn call_while<T>(host: &Host, work: impl FnOnce() -> T) -> T {
         done
     });
     let done = done.unwrap_or_else(|panic| resume_unwind(panic));
-    let answers = heard.answers.lock().expect("the caller did not panic");
-    assert!(answers.keys().eq([&format!("{:?}", State::Active)]), "{LISTEN} said: {answers:?}");
-    done
+    let answers = heard.answers.into_inner().expect("the caller did not panic");
+    let good = format!("{:?}", State::Active);
+    assert!(answers.keys().all(|answer| *answer == good), "{LISTEN} said: {answers:?}");
+    (done, answers)
 }
 
 /// One call: `None` where nobody shook hands.

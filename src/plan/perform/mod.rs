@@ -9,6 +9,7 @@ mod upgrade;
 mod wallet;
 
 use crate::error::{Code, Error, Result};
+use crate::host::account::Accounts;
 use crate::host::beneath;
 use crate::host::credential::Keep;
 use crate::host::draft::{Draft, Durable};
@@ -63,7 +64,10 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Text { path, access, text } => file::replace(path, text.as_bytes(), resolve(access)?),
         Step::Lsm { path, .. } => copy_self(path),
         Step::Release { version, folder, lnd_mode, .. } => unpack(version, folder, *lnd_mode, journal, machine),
-        Step::Users { file, .. } => Program::new("systemd-sysusers").arg(file).run().map(drop),
+        Step::Users { file, .. } => {
+            Program::new("systemd-sysusers").arg(file).run()?;
+            Accounts::default().sync()
+        }
         Step::Folders { file, .. } => Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop),
         Step::Tighten { path, access } => file::tighten(path, resolve(access)?),
         Step::Remove { path } => file::remove(path).map(drop),
