@@ -10,7 +10,7 @@ use crate::facts::Facts;
 use crate::host::file;
 use crate::host::process;
 use crate::plan::prior::{Prior, Thing};
-use crate::plan::{self, History, Machine, Plan, SeedSink, Step};
+use crate::plan::{self, About, History, Machine, Plan, SeedSink, Step};
 use crate::release;
 use crate::release::pins::{self, Arch, Release};
 use crate::sandbox::landlock::Interface;
@@ -143,8 +143,11 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let mut stays = native::stays(&common.instance, native::read_spec(&look.layout.spec()).ok().as_ref())?;
     let machine = Machine {
         archive: archive.as_ref(),
-        accepted_risk: options.lnd.accept_risk.as_deref(),
-        made: if made { vec![Prior::no_tree(&cache)] } else { vec![] },
+        about: About {
+            release: Some(look.spec.release.clone()),
+            accepted_risk: options.lnd.accept_risk.clone(),
+            made: if made { vec![Prior::no_tree(&cache)] } else { vec![] },
+        },
         ..Machine::default()
     };
     // What was fetched or built is of use to the next try.
@@ -177,12 +180,15 @@ impl Look {
         let facts = Facts::gather();
         let spec = options.spec(instance, &facts)?;
         let layout = Layout::new(instance);
+        let history = History::read(&layout.journal())?;
         let there = native::read_spec(&layout.spec()).ok().map(|there| there.release);
         if there.as_ref() != Some(&spec.release) {
-            pins::find(&spec.release)?.admit(there.as_deref(), options.lnd.accept_risk.as_deref())?;
+            // An uninstall leaves the wallet, of which the last lnd alone is known to be able to read it.
+            let last = history.release().filter(|_| layout.receipt().exists());
+            let had = there.as_deref().or(last);
+            pins::find(&spec.release)?.admit(had, options.lnd.accept_risk.as_deref())?;
             hold_version(there.as_deref(), &spec.release, &layout)?;
         }
-        let history = History::read(&layout.journal())?;
         let wishes = options.wishes(Wishes::standing(&layout, &history)?)?;
         Self::at(spec, wishes, facts, history)
     }

@@ -9,7 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::host::file;
 use crate::plan::prior::{Prior, Thing};
-use crate::plan::{self, History, Machine, Plan, Step, Told};
+use crate::plan::{self, About, History, Machine, Plan, Step, Told};
 use crate::release;
 use crate::release::pins::{self, Arch, Release};
 use crate::sandbox::landlock::Interface;
@@ -75,8 +75,11 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let mut stays = native::stays(&common.instance, Some(&look.there))?;
     let machine = Machine {
         archive: archive.as_ref(),
-        accepted_risk: options.lnd.accept_risk.as_deref(),
-        made: if made { vec![Prior::no_tree(&cache)] } else { vec![] },
+        about: About {
+            release: Some(look.release.version.clone()),
+            accepted_risk: options.lnd.accept_risk.clone(),
+            made: if made { vec![Prior::no_tree(&cache)] } else { vec![] },
+        },
         ..Machine::default()
     };
     // What was fetched or built is of use to the next try.

@@ -54,7 +54,7 @@ pub fn apply(plan: &Plan, verb: &str, journal: &mut Journal, machine: &Machine<'
 /// # Errors
 /// As [`apply`].
 pub fn apply_all(plan: &Plan, verb: &str, journal: &mut Journal, machine: &Machine<'_>) -> Result<()> {
-    journal.begin(verb, plan.steps.len(), machine.accepted_risk, machine.made.clone())?;
+    journal.begin(verb, plan.steps.len(), machine.about.clone())?;
     for (place, step) in plan.steps.iter().enumerate() {
         let shown = Progress::new(&step.describe(), None);
         journal.intend(place, step)?;

@@ -1,7 +1,7 @@
 //! What a journal says happened: its plans, what they touched, and what was there before lsm.
 
 use crate::facts;
-use crate::plan::journal::{Event, Line};
+use crate::plan::journal::{About, Event, Line};
 use crate::plan::prior::{Prior, Thing};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -25,8 +25,7 @@ pub struct Record<'a> {
     pub steps: usize,
     /// It came to its end.
     pub ended: bool,
-    /// What was made for it before its first step.
-    made: &'a [Prior],
+    about: &'a About,
     intents: Vec<Intent<'a>>,
 }
 
@@ -64,7 +63,7 @@ impl Record<'_> {
 fn touched_by(records: &[Record<'_>]) -> Vec<Touched> {
     let mut touched: Vec<Touched> = Vec::new();
     for record in records {
-        for prior in record.made {
+        for prior in &record.about.made {
             touched.push(Touched { since: record.at, first: prior.clone(), left: None });
         }
         for intent in &record.intents {
@@ -78,6 +77,13 @@ fn touched_by(records: &[Record<'_>]) -> Vec<Touched> {
         }
     }
     touched
+}
+
+/// Where the last plan begins, which goes on with those before it that were cut off.
+fn start_of_last(records: &[Record<'_>]) -> usize {
+    let Some(last) = records.last() else { return 0 };
+    let goes_on = |record: &&Record<'_>| record.verb == last.verb && !record.ended;
+    records.len() - 1 - records.iter().rev().skip(1).take_while(goes_on).count()
 }
 
 /// What is said in `list` of the thing that `prior` is of.
@@ -109,9 +115,9 @@ impl History {
     pub fn records(&self) -> Vec<Record<'_>> {
         let mut records: Vec<Record<'_>> = Vec::new();
         for line in &self.0 {
-            if let Event::Begin { verb, steps, made, .. } = &line.event {
+            if let Event::Begin { verb, steps, about } = &line.event {
                 let (verb, steps) = (verb.as_str(), *steps);
-                records.push(Record { verb, at: line.at, steps, ended: false, made, intents: Vec::new() });
+                records.push(Record { verb, at: line.at, steps, ended: false, about, intents: Vec::new() });
                 continue;
             }
             let Some(record) = records.last_mut() else { continue };
@@ -165,10 +171,21 @@ impl History {
         while records.last().is_some_and(|last| last.verb == ROLLBACK) {
             records.pop();
         }
-        let verb = records.last()?.verb;
-        let goes_on = |record: &&Record<'_>| record.verb == verb && !record.ended;
-        let before = records.iter().rev().skip(1).take_while(goes_on).count();
-        Some(touched_by(&records[records.len() - 1 - before..]))
+        records.last()?;
+        Some(touched_by(&records[start_of_last(&records)..]))
+    }
+
+    /// The lnd of the last plan that had one and was not undone.
+    pub fn release(&self) -> Option<&str> {
+        let mut standing = Vec::new();
+        for record in self.records() {
+            if record.verb != ROLLBACK {
+                standing.push(record);
+            } else if record.ended {
+                standing.truncate(start_of_last(&standing));
+            }
+        }
+        standing.iter().rev().find_map(|record| record.about.release.as_deref())
     }
 
     /// All that lsm answers for, in the order in which it came to do so, each with what it was before lsm.
@@ -177,7 +194,7 @@ impl History {
         let mut under_way: Option<(&Value, &[Prior])> = None;
         for line in &self.0 {
             match &line.event {
-                Event::Begin { made, .. } => made.iter().for_each(|made| ledger.take(line.at, made)),
+                Event::Begin { about, .. } => about.made.iter().for_each(|made| ledger.take(line.at, made)),
                 Event::Intent { what, prior, .. } => {
                     under_way = Some((what, prior));
                     match restored(what) {
@@ -379,6 +396,22 @@ mod tests {
         let undone = history(events);
         assert!(undone.to_undo().is_none() && undone.unfinished().is_none());
         assert_eq!(shown(&undone.touched()), [seen("/a", "", true)]);
+    }
+
+    #[test]
+    fn the_lnd_that_had_the_wallet_is_that_of_the_last_plan_that_stands() {
+        let of = |verb: &str, release: &str| json!({"event": "begin", "verb": verb, "steps": 1, "release": release});
+        let end = || json!({"event": "end"});
+        let mut events = vec![of("install", "a"), end(), begin("allow add"), end()];
+        assert_eq!(history(events.clone()).release(), Some("a"));
+        events.extend([of("upgrade", "b"), of("upgrade", "b")]);
+        assert_eq!(history(events.clone()).release(), Some("b"));
+        events.extend([begin(ROLLBACK), begin(ROLLBACK), end()]);
+        assert_eq!(history(events.clone()).release(), Some("a"));
+        events.extend([begin("uninstall"), end()]);
+        assert_eq!(history(events.clone()).release(), Some("a"));
+        events.extend([begin(ROLLBACK), end()]);
+        assert_eq!(history(events).release(), Some("a"));
     }
 
     #[test]

@@ -43,6 +43,20 @@ pub struct Line {
     pub event: Event,
 }
 
+/// What a plan is about, besides its steps.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct About {
+    /// The version of lnd that the signer has at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// The version of lnd whose risk the operator accepted by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_risk: Option<String>,
+    /// What the verb made before its first step, and was not there before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made: Vec<Prior>,
+}
+
 /// What a line says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -53,12 +67,9 @@ pub enum Event {
         verb: String,
         /// How many steps it has.
         steps: usize,
-        /// The version of lnd whose risk the operator accepted by name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        accepted_risk: Option<String>,
-        /// What the verb made before its first step, and was not there before.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        made: Vec<Prior>,
+        /// What it is about.
+        #[serde(flatten)]
+        about: About,
     },
     /// An lnd is about to be unpacked: what it is and how lsm knows.
     Evidence {
@@ -154,18 +165,16 @@ impl Journal {
         &self.kept
     }
 
-    /// Begins a plan; `accepted_risk` is the version of lnd whose risk the operator accepted, `made` what was made for it
-    /// already. What was kept for plans that cannot be undone any more goes.
+    /// Begins a plan. What was kept for plans that cannot be undone any more goes.
     ///
     /// # Errors
     /// As [`Journal::write`].
-    pub fn begin(&mut self, verb: &str, steps: usize, accepted_risk: Option<&str>, made: Vec<Prior>) -> Result<()> {
-        let accepted_risk = accepted_risk.map(str::to_owned);
+    pub fn begin(&mut self, verb: &str, steps: usize, about: About) -> Result<()> {
         self.kept.prune(&self.history.kept())?;
         // Where the file system cannot, or has not so much, every line is on its own.
         let end = self.length()?;
         let _ = fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, end.cast_signed(), RESERVE);
-        self.write(Event::Begin { verb: verb.to_owned(), steps, accepted_risk, made })
+        self.write(Event::Begin { verb: verb.to_owned(), steps, about })
     }
 
     /// Says what is about to be done, with what is there now; what is about to be replaced is kept.
@@ -363,7 +372,7 @@ mod tests {
     fn a_torn_last_line_is_dropped_and_the_plan_known_to_be_unfinished() {
         let (_folder, path) = place();
         let mut journal = Journal::open(&path).unwrap();
-        journal.begin("install", 1, None, vec![]).unwrap();
+        journal.begin("install", 1, About::default()).unwrap();
         journal.write(Event::SeedKept { file: Some("/s".into()) }).unwrap();
         drop(journal);
         let mut torn = OpenOptions::new().append(true).open(&path).unwrap();

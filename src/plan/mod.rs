@@ -11,7 +11,7 @@ pub mod undo;
 
 pub use apply::{apply, apply_all, carry_out};
 pub use history::History;
-pub use journal::Journal;
+pub use journal::{About, Journal};
 pub use perform::{
     Machine, Receipt, Told, check_snapshot, open, open_as_admin, prove_outside, read_password, read_receipt, stop,
     systemctl,

@@ -238,15 +238,15 @@ impl Release {
         Some(day.with_time(time::Time::MAX).assume_utc().unix_timestamp())
     }
 
-    /// Whether it may be installed where `there` is installed now, the operator having accepted the risk of version
-    /// `accepted`.
+    /// Whether it may be installed where `there` is installed now, or was when it left its wallet, the operator having
+    /// accepted the risk of version `accepted`.
     ///
     /// # Errors
     /// Where it is refused, or has a known fault or is older than what is there and that was not accepted by name.
     pub fn admit(&self, there: Option<&str>, accepted: Option<&str>) -> Result<()> {
         let newer = there.filter(|there| numbers(there) > numbers(&self.version));
         if let (Some(newer), true) = (newer, accepted != Some(&self.version)) {
-            let cause = format!("lnd {newer} is installed, and {} is older", self.version);
+            let cause = format!("lnd {newer} had this signer last, and {} is older", self.version);
             return Err(Error::new(DOWNGRADE, cause).hint(format!(
                 "an older lnd may lack what was mended, and may not read the newer one's files; accept it with --accept-risk {}",
                 self.version

@@ -40,6 +40,10 @@ pub const FAILED: Code = Code::refused("E-SIGNER-016");
 /// The channel broke during the call.
 pub const BROKEN: Code = Code::refused("E-SIGNER-017");
 
+/// What tonic and hyper say, under codes that mean other things too, of a connection that breaks while it is set up or
+/// before the call was sent.
+const BROKE: [&str; 2] = ["transport error", "operation was canceled"];
+
 /// How long an ordinary call may take. lnd's key derivation and disk are the slow parts, not the network.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -265,8 +269,7 @@ fn explain(at: &Endpoint, status: &tonic::Status) -> Error {
     } else if status.code() == tonic::Code::Unimplemented {
         Error::new(OTHER_VERSION, format!("lnd at {at} does not know this call: {words}"))
             .hint("its version differs from what lsm knows, or it was built without signrpc and walletrpc")
-    } else if status.code() == tonic::Code::Unavailable || words == "transport error" {
-        // tonic gives a connection that breaks while it is set up the code Unknown, with these words of its own.
+    } else if status.code() == tonic::Code::Unavailable || BROKE.contains(&words) {
         Error::new(BROKEN, format!("the connection to {at} broke: {words}"))
             .hint("lnd may have stopped: look into its log")
     } else {

@@ -16,8 +16,7 @@ use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
 use crate::host::program::Program;
 use crate::host::user::{self, Owner};
-use crate::plan::journal::{Event, Journal};
-use crate::plan::prior::Prior;
+use crate::plan::journal::{About, Event, Journal};
 use crate::plan::step::{Access, Door, LNCLI_MODE, Runner, Step};
 use crate::release::{Archive, Installed, Verified};
 use crate::secret::Secret;
@@ -50,10 +49,8 @@ const SHORTEST_PASSWORD: usize = 8;
 pub struct Machine<'a> {
     /// The verified lnd that a plan with a release step unpacks.
     pub archive: Option<&'a Verified<Archive>>,
-    /// The version of lnd whose risk the operator accepted by name.
-    pub accepted_risk: Option<&'a str>,
-    /// What was made for the plan before its first step, and was not there before.
-    pub made: Vec<Prior>,
+    /// What the plan is about.
+    pub about: About,
     /// What the steps of an upgrade find out, for it to tell.
     pub told: RefCell<Told>,
 }
