@@ -3,6 +3,7 @@
 pub mod filter;
 pub mod units;
 
+use crate::error::Result;
 use crate::host::{file, program, user, xattrs};
 use crate::sandbox::elf;
 use crate::signer::certificate::Certificate;
@@ -239,16 +240,46 @@ fn systemd_version() -> Option<u32> {
     text.split_whitespace().nth(1)?.split('.').next()?.parse().ok()
 }
 
-/// True where systemd says that `unit` is active.
+/// True where systemd says that `unit` is active; for a report, which says so too where systemd cannot be asked.
 pub fn is_active(unit: &str) -> bool {
-    let asked = program::Program::new("systemctl").args(["is-active", "--quiet", unit]).output();
-    asked.is_ok_and(|o| o.status.success())
+    state(unit).is_ok_and(State::is_active)
 }
 
-/// True where systemd has read `unit`, or runs it.
-pub fn is_known(unit: &str) -> bool {
-    let asked = program::Program::new("systemctl").args(["show", "--property=LoadState", "--value", unit]).run();
-    asked.is_ok_and(|said| String::from_utf8_lossy(&said).trim() != "not-found") || is_active(unit)
+/// What systemd has of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It does not run it, and could not: there is no such unit, or half of its files is gone.
+    Unknown,
+    /// It does not run it.
+    Inactive,
+    /// It starts it, or stops it.
+    Between,
+    /// It runs it.
+    Active,
+}
+
+impl State {
+    /// True of a unit that systemd runs.
+    pub fn is_active(self) -> bool {
+        self == Self::Active
+    }
+}
+
+/// What systemd has of `unit` (systemctl(1), `ActiveState`).
+///
+/// # Errors
+/// Where it cannot be asked: what is not known is not to be taken for stopped.
+pub fn state(unit: &str) -> Result<State> {
+    let asked = program::Program::new("systemctl").args(["show", "--property=LoadState,ActiveState", unit]).run()?;
+    let said = String::from_utf8_lossy(&asked);
+    let is = |property: &str, value: &str| said.lines().any(|line| line.split_once('=') == Some((property, value)));
+    let of = |values: &[&str]| values.iter().any(|value| is("ActiveState", value));
+    Ok(match () {
+        () if of(&["active", "reloading", "refreshing"]) => State::Active,
+        () if !of(&["inactive", "failed"]) => State::Between,
+        () if !is("LoadState", "loaded") => State::Unknown,
+        () => State::Inactive,
+    })
 }
 
 /// True where systemd filters by address what `unit`, which is active, receives. It counts with the same eBPF programs: a

@@ -2,7 +2,8 @@
 
 use crate::facts;
 use crate::plan::journal::{About, Event, Line};
-use crate::plan::prior::{Prior, Thing};
+use crate::plan::ledger::Ledger;
+use crate::plan::prior::Prior;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -188,7 +189,7 @@ impl History {
         standing.iter().rev().find_map(|record| record.about.release.as_deref())
     }
 
-    /// All that lsm answers for, in the order in which it came to do so, each with what it was before lsm.
+    /// All that lsm answers for, each with what it was before lsm.
     pub fn touched(&self) -> Vec<Touched> {
         let mut ledger = Ledger::default();
         let mut under_way: Option<(&Value, &[Prior])> = None;
@@ -197,10 +198,8 @@ impl History {
                 Event::Begin { about, .. } => about.made.iter().for_each(|made| ledger.take(line.at, made)),
                 Event::Intent { what, prior, .. } => {
                     under_way = Some((what, prior));
-                    match restored(what) {
-                        None => prior.iter().for_each(|prior| ledger.take(line.at, prior)),
-                        Some(to) => ledger.leave(&to.thing(), None),
-                    }
+                    // Also where an undoing is undone: what that puts there is answered for again.
+                    prior.iter().for_each(|prior| ledger.take(line.at, prior));
                 }
                 Event::Done { left, .. } => {
                     let Some((what, prior)) = under_way.take() else { continue };
@@ -214,7 +213,7 @@ impl History {
                 _ => {}
             }
         }
-        ledger.touched
+        ledger.into_touched()
     }
 
     /// The last step of this kind that was begun by a plan which is not at its end.
@@ -259,69 +258,6 @@ impl History {
     /// True where what is at `path` is, byte for byte, the last seed that was written there for this wallet.
     pub fn is_own_seed(&self, path: &Path) -> bool {
         self.seed_written_to(path).is_some_and(|written| facts::hash(path).as_deref() == Some(written))
-    }
-}
-
-/// What lsm answers for, in the order in which it came to; what was handed on is older than the rest.
-#[derive(Default)]
-struct Ledger {
-    touched: Vec<Touched>,
-    inherited: usize,
-}
-
-impl Ledger {
-    fn find(&mut self, thing: &Thing) -> Option<&mut Touched> {
-        self.touched.iter_mut().find(|touched| touched.first.thing() == *thing)
-    }
-
-    fn take(&mut self, since: u64, prior: &Prior) {
-        match self.touched.iter().position(|touched| touched.first.thing() == prior.thing()) {
-            // It was put back, though the journal does not say so: it comes again, after the folder that it comes into.
-            Some(place) if self.touched[place].first.is_same(prior) => {
-                let known = self.remove(place);
-                self.touched.push(Touched { left: None, ..known });
-            }
-            Some(place) => self.touched[place].left = None,
-            // What is the operator's is not lsm's to answer for, and what was before lsm is in no copy.
-            None if matches!(prior.thing(), Thing::Given(_) | Thing::Database(_)) => {}
-            None => self.touched.push(Touched { since, first: prior.clone(), left: None }),
-        }
-    }
-
-    fn leave(&mut self, thing: &Thing, left: Option<Prior>) {
-        if let Some(known) = self.find(thing) {
-            known.left = left;
-        }
-    }
-
-    fn give_back(&mut self, to: &Prior) {
-        let is_first = self.find(&to.thing()).is_some_and(|known| known.first.is_same(to));
-        // A boot before the end would start it again.
-        if is_first && !to.comes_back() {
-            self.forget(&to.thing());
-        }
-    }
-
-    /// The older knowledge is the better one. The other signer may have changed the thing since this one did.
-    fn inherit(&mut self, since: u64, prior: &Prior) {
-        if self.find(&prior.thing()).is_some_and(|known| known.since <= since) {
-            self.leave(&prior.thing(), None);
-            return;
-        }
-        self.forget(&prior.thing());
-        self.touched.insert(self.inherited, Touched { since, first: prior.clone(), left: None });
-        self.inherited += 1;
-    }
-
-    fn forget(&mut self, thing: &Thing) {
-        if let Some(place) = self.touched.iter().position(|touched| touched.first.thing() == *thing) {
-            self.remove(place);
-        }
-    }
-
-    fn remove(&mut self, place: usize) -> Touched {
-        self.inherited -= usize::from(place < self.inherited);
-        self.touched.remove(place)
     }
 }
 
@@ -435,16 +371,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_again_after_an_undoing_that_was_cut_off_comes_after_its_folder() {
+    fn where_an_uninstall_is_undone_lsm_answers_for_all_of_it_again() {
         let mut events = vec![begin("install")];
-        events.extend(write("/a", "", Some("1")).into_iter().chain(write("/a/b", "", Some("2"))));
-        events.push(begin("uninstall"));
-        events.extend(step(json!({"kind": "restore", "to": at("/a/b", "")}), "/a/b", "2", None));
-        events.push(begin("uninstall"));
-        events.extend(restore("/a", "1", ""));
-        events.push(begin("install"));
-        events.extend(write("/a", "", Some("1")).into_iter().chain(write("/a/b", "", Some("2"))));
-        assert_eq!(shown(&history(events).touched()), [seen("/a", "", true), seen("/a/b", "", true)]);
+        events.extend(write("/a", "", Some("1")).into_iter().chain(write("/b", "0", Some("2"))));
+        events.extend([json!({"event": "end"}), begin("uninstall")]);
+        events.extend(restore("/b", "2", "0").into_iter().chain(restore("/a", "1", "")));
+        assert_eq!(shown(&history(events.clone()).touched()), []);
+        events.push(begin(ROLLBACK));
+        events.extend(restore("/a", "", "1").into_iter().chain(restore("/b", "0", "2")));
+        events.push(json!({"event": "end"}));
+        assert_eq!(shown(&history(events).touched()), [seen("/a", "", true), seen("/b", "0", true)]);
     }
 
     #[test]
@@ -470,17 +406,6 @@ mod tests {
         events.push(json!({"event": "inherit", "since": 9, "prior": at("/a", "7")}));
         events.push(json!({"event": "inherit", "since": 9, "prior": at("/b", "8")}));
         assert_eq!(shown(&history(events).touched()), [seen("/a", "1", false), seen("/b", "8", false)]);
-    }
-
-    #[test]
-    fn what_was_handed_on_and_is_done_again_is_younger_than_what_is_handed_on_after() {
-        let mut events = vec![begin("install"), json!({"event": "inherit", "since": 0, "prior": at("/a", "")})];
-        events.extend(write("/c", "", Some("1")).into_iter().chain(write("/a", "", Some("2"))));
-        events.push(json!({"event": "inherit", "since": 0, "prior": at("/b", "8")}));
-        assert_eq!(
-            shown(&history(events).touched()),
-            [seen("/b", "8", false), seen("/c", "", true), seen("/a", "", true)]
-        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod history;
 pub mod journal;
+mod ledger;
 mod perform;
 pub mod planner;
 pub mod prior;

@@ -246,7 +246,7 @@ impl Prior {
             Thing::Secret(path) => Self::Path(AtPath::of(path, Role::Secret, kept)?),
             Thing::Tree(path) => Self::Path(AtPath::of(path, Role::Tree, kept)?),
             Thing::Given(path) => Self::Path(AtPath::of(path, Role::Given, None)?),
-            Thing::Unit(unit) => Self::Unit { unit: unit.clone(), active: facts::is_active(unit) },
+            Thing::Unit(unit) => Self::Unit { unit: unit.clone(), active: facts::state(unit)?.is_active() },
             Thing::Account(name) => {
                 let lines = Accounts::default().find(name)?;
                 let exists = lines.is_some();
@@ -413,10 +413,14 @@ impl AtPath {
     }
 }
 
-/// True where lsm's table is loaded; without the right to look it is not known to be.
-fn is_loaded() -> Result<bool> {
+/// True where lsm's table is loaded: of all tables, since nft(8) says of one that is not there no more than that it failed.
+///
+/// # Errors
+/// Where that cannot be looked at.
+pub(super) fn is_loaded() -> Result<bool> {
     if crate::host::program::find("nft").is_none() {
         return Ok(false);
     }
-    Ok(Program::new("nft").arg("list").args(TABLE).output()?.status.success())
+    let said = Program::new("nft").args(["list", "tables"]).run()?;
+    Ok(String::from_utf8_lossy(&said).lines().any(|line| line.split_whitespace().eq(TABLE)))
 }

@@ -4,8 +4,9 @@ use crate::error::Result;
 use crate::facts::units;
 use crate::plan::history::{History, Touched};
 use crate::plan::planner::Plan;
-use crate::plan::prior::{AtPath, Prior, Thing, Wallet};
+use crate::plan::prior::{AtPath, Prior, Thing, Wallet, Was};
 use crate::plan::step::Step;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -71,17 +72,17 @@ impl Undo {
         let mut undo = Self { plan: Plan { steps: Vec::new() }, foreign: Vec::new(), shared: Vec::new(), wallet };
         let mut back = Vec::new();
         for touched in touched.into_iter().rev() {
-            if let Some(to) = undo.judge(touched, stays)? {
+            if let Some(to) = undo.judge(touched, stays, cut_off)? {
                 back.push(to);
             }
         }
         undo.shared.reverse();
-        undo.plan = order(back, stays, cut_off);
+        undo.plan = order(folders_last(back), stays, cut_off);
         Ok(undo)
     }
 
     /// What is to be put back of one thing, if anything.
-    fn judge(&mut self, touched: Touched, stays: &Stays) -> Result<Option<Prior>> {
+    fn judge(&mut self, touched: Touched, stays: &Stays, cut_off: bool) -> Result<Option<Prior>> {
         let Touched { since, first, left } = touched;
         let thing = first.thing();
         if let Prior::Database { database } = &first {
@@ -96,8 +97,14 @@ impl Undo {
             return Ok(None);
         }
         let now = Prior::observe(&thing)?;
-        // A unit that runs before and after runs with other files: it is started anew where one of them changes.
-        if now.is_same(&first) && !matches!(first, Prior::Unit { active: true, .. }) {
+        let again = match first {
+            // It runs before and after, with other files: it is started anew where one of them changes.
+            Prior::Unit { active: true, .. } => true,
+            // A boot in between may have found half of its files: systemd forgets that it failed when it is stopped.
+            Prior::Unit { active: false, .. } => cut_off,
+            _ => false,
+        };
+        if now.is_same(&first) && !again {
             return Ok(None);
         }
         let is_ours = match thing {
@@ -113,6 +120,21 @@ impl Undo {
     }
 }
 
+/// A folder goes after all that is below it, whichever lsm came to answer for first: by its own plans, or another signer's.
+fn folders_last(back: Vec<Prior>) -> Vec<Prior> {
+    let paths: Vec<PathBuf> = back.iter().map(|prior| path_of(prior).unwrap_or(Path::new("")).to_owned()).collect();
+    let place = |(at, prior): (usize, &Prior)| match prior {
+        Prior::Path(AtPath { path, was: Was::Absent, .. }) => {
+            let last = paths.iter().rposition(|other| other != path && other.starts_with(path));
+            (last.map_or(at, |last| last.max(at)), Reverse(path.components().count()))
+        }
+        _ => (at, Reverse(0)),
+    };
+    let mut placed: Vec<_> = back.iter().enumerate().map(place).zip(back.iter().cloned()).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, prior)| prior).collect()
+}
+
 /// Units stop before anything under them changes, and start after everything has. After a plan that was `cut_off` systemd
 /// reads its units and starts them in any case: their files may be back already.
 fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
@@ -124,9 +146,12 @@ fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
         units.into_iter().partition(|u| matches!(u, Prior::Unit { active: true, .. }));
     let (loads, rest): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|p| matches!(p, Prior::Filter { loaded: true, .. }));
-    let changed: Vec<PathBuf> = rest.iter().filter_map(path_of).filter(|p| is_units(p)).map(Path::to_owned).collect();
-    let changes = cut_off || !rest.is_empty() || !loads.is_empty();
-    let mut steps: Vec<Step> = stops.into_iter().chain(databases).chain(rest).map(|to| Step::Restore { to }).collect();
+    let (makers, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(makes_at_boot);
+    let changed: Vec<PathBuf> =
+        makers.iter().chain(&rest).filter_map(path_of).filter(|p| is_units(p)).map(Path::to_owned).collect();
+    let changes = cut_off || !makers.is_empty() || !rest.is_empty() || !loads.is_empty();
+    let mut steps: Vec<Step> =
+        stops.into_iter().chain(databases).chain(makers).chain(rest).map(|to| Step::Restore { to }).collect();
     if cut_off || !changed.is_empty() {
         steps.push(Step::ReloadUnits { after: changed, of: vec![] });
     }
@@ -137,6 +162,14 @@ fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
         steps.extend(starts.into_iter().rev().map(|to| Step::Restore { to }));
     }
     Plan { steps }
+}
+
+/// True of a file that goes and from which a boot makes something: a user, a folder, a running unit. It goes before that
+/// does, or a boot in between makes it again (systemd-sysusers(8), systemd-tmpfiles(8), systemd.unit(5) `WantedBy=`).
+fn makes_at_boot(prior: &Prior) -> bool {
+    let Prior::Path(AtPath { path, was: Was::Absent, .. }) = prior else { return false };
+    let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    folder == "sysusers.d" || folder == "tmpfiles.d" || folder.ends_with(".wants")
 }
 
 fn path_of(prior: &Prior) -> Option<&Path> {
@@ -189,6 +222,18 @@ mod tests {
     use crate::facts;
     use crate::plan::prior::Database;
     use serde_json::json;
+
+    #[test]
+    fn a_folder_goes_after_all_that_is_below_it() {
+        let absent = |path: &str| serde_json::from_value::<Prior>(json!({"path": path, "was": "absent"})).unwrap();
+        let unit = Prior::Unit { unit: "a.service".into(), active: false };
+        let paths = ["/a", "/b", "/a/b", "/a/b/c", "/ab", "/a/d"];
+        let mut back: Vec<Prior> = paths.into_iter().map(absent).collect();
+        back.insert(1, unit.clone());
+        let mut wanted: Vec<Prior> = ["/b", "/a/b/c", "/a/b", "/ab", "/a/d", "/a"].into_iter().map(absent).collect();
+        wanted.insert(0, unit);
+        assert_eq!(folders_last(back), wanted);
+    }
 
     #[test]
     fn a_database_goes_back_while_the_other_lnd_has_it_and_before_that_is_forgotten() {

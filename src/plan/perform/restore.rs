@@ -10,7 +10,7 @@ use crate::host::program::Program;
 use crate::host::snapshot;
 use crate::host::user::Owner;
 use crate::host::xattrs;
-use crate::plan::prior::{AtPath, Prior, Role, TABLE, Was};
+use crate::plan::prior::{self, AtPath, Prior, Role, TABLE, Was};
 use std::path::Path;
 
 const NOT_KEPT: Code = Code::refused("E-PLAN-041");
@@ -74,7 +74,7 @@ fn access(at: &AtPath) -> Access {
 
 /// Gone is gone: a table that is not there is what is wanted.
 fn unload() -> Result<()> {
-    if !Program::new("nft").arg("list").args(TABLE).output()?.status.success() {
+    if !prior::is_loaded()? {
         return Ok(());
     }
     Program::new("nft").arg("delete").args(TABLE).run().map(drop)

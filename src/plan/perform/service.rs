@@ -46,9 +46,9 @@ pub(super) fn retire(unit: &str) -> Result<()> {
     Program::new("systemctl").args(["disable", "--quiet", "--now", unit]).run().map(drop)
 }
 
-/// Stops a unit, and forgets that it failed; one that systemd does not know is stopped.
+/// Stops a unit, and forgets that it failed; one that systemd cannot start is stopped.
 pub(super) fn halt(unit: &str) -> Result<()> {
-    if facts::is_known(unit) {
+    if facts::state(unit)? != facts::State::Unknown {
         systemctl("stop", unit)?;
     }
     // Nothing to forget is no failure.
