@@ -20,6 +20,9 @@ mod walk;
 
 use fault::{Fault, Place};
 use held::{Held, assert_complete};
+use lab::disk::Disk;
+use lab::lnd::{RELEASES, Release};
+use lab::net::Net;
 use lab::snapshot::{Snapshot, is_kept_with_a_wallet, is_kept_without_a_wallet};
 use nix::errno::Errno;
 use stage::{Stage, port};
@@ -85,6 +88,30 @@ fn what_is_killed_or_fails_goes_back_without_a_trace() {
 }
 
 #[test]
+fn a_power_cut_is_gone_on_from_also_where_the_boot_starts_what_was_stopped() {
+    let (Some(release), Some(net)) = (stage::newest(), Net::build()) else { return };
+    let Some(mut stage) = Stage::boot_on(&net, "faults-power", &release, Disk::Image) else { return };
+    stage.host.sh("sync").ok();
+    let before = Snapshot::of(&stage.host);
+    let cut = |stage: &mut Stage, arguments: &[String], step, place| {
+        let host = &stage.host;
+        let done = Fault::Kill(place).run(host, arguments, step, || host.cut_power());
+        assert_eq!(done.code, 128 + 9, "{done:?}");
+        stage.host.crash();
+        stage.host.start_from_disk();
+    };
+    let (install, uninstall) = (consented(stage.arguments()), words("uninstall --yes"));
+    cut(&mut stage, &install, 12, Place::During(6));
+    stage.host.lsm(&install).ok();
+    assert_complete(&stage, "installed after a power cut");
+    // The signer was stopped, and what enables it is there still.
+    cut(&mut stage, &uninstall, 2, Place::After);
+    assert!(stage.is_active("lsm@signer.service"), "the boot starts it");
+    stage.host.lsm(&uninstall).ok();
+    assert_back(&stage, &before, is_kept_with_a_wallet, "uninstalled after a power cut");
+}
+
+#[test]
 fn whatever_is_done_and_cut_off_in_whatever_order_keeps_the_wallet_and_the_port() {
     walk("faults-walk", 8);
 }
@@ -97,7 +124,9 @@ fn a_long_walk_of_verbs_and_kills_keeps_the_wallet_and_the_port() {
 
 #[track_caller]
 fn walk(name: &str, steps: u64) {
-    let Some(stage) = Stage::boot(name) else { return };
+    let (Some(old), Some(net)) = (Release::find(RELEASES[1]), Net::build()) else { return };
+    let Some(stage) = Stage::boot_in(&net, name, &old) else { return };
+    verb::bring_newer(&stage);
     let seed = walk::seed();
     println!("MEASURED verbs and kills of a random walk: {steps}, seed {seed}");
     port::call_while(&stage.host, || {

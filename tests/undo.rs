@@ -89,6 +89,12 @@ fn a_wallet_stays_until_it_is_purged_by_name() {
     let identity = stage.bundle().identity_pubkey().to_owned();
     let [seed, password] = [SEED, PASSWORD].map(|path| fs::read(stage.host.path(path)).unwrap());
 
+    // Undone, an uninstall is one that never was.
+    let planned = stage.plan(&["uninstall"]).len();
+    stage.undo(&["uninstall"]);
+    stage.undo(&["rollback"]);
+    stage.host.lsm(["status"]).ok();
+    assert_eq!(stage.plan(&["uninstall"]).len(), planned);
     let done = stage.undo(&["uninstall"]);
     assert_eq!(done["wallet"], "/var/lib/lsm/signer/data/chain/bitcoin/regtest/wallet.db");
     assert_eq!([SEED, PASSWORD].map(|path| fs::read(stage.host.path(path)).unwrap()), [seed.clone(), password]);

@@ -12,6 +12,7 @@ mod stage;
 use lab::lnd::{RELEASES, Release};
 use lab::net::Net;
 use lab::process::Done;
+use lab::snapshot::Snapshot;
 use serde_json::{Value, json};
 use stage::watch_only::{Asking, WatchOnly};
 use stage::{BUNDLE, Stage};
@@ -215,4 +216,86 @@ fn with_taproot_channels_the_bundle_has_the_new_lnds_calls() {
     assert_eq!(permitted(), 10);
     let folder = tempfile::tempdir().unwrap();
     WatchOnly::set_up(&stage, stage.host.allowed(), folder.path()).check();
+}
+
+/// Where the second signer is: its name, and where it listens.
+const OTHER: &str = "other";
+const OTHER_LISTEN: &str = "10.77.0.2:10013";
+/// What a third release stands under, that lsm unpacked once and nobody runs.
+const UNUSED: &str = "v0.20.1-beta";
+
+impl Stage {
+    fn install_other(&self) {
+        let mut args: Vec<String> = ["install", "--network=regtest", "--instance", OTHER].map(str::to_owned).to_vec();
+        args.extend(self.source());
+        args.extend([format!("--listen={OTHER_LISTEN}"), "--allow=10.77.0.3".into()]);
+        args.push("--seed-out=/root/out/other.seed".into());
+        self.install_with(&args, &[]).ok();
+    }
+
+    /// The releases that are unpacked.
+    fn releases(&self) -> Vec<String> {
+        let shown = self.host.sh("ls /usr/local/lib/lsm/lnd").ok();
+        shown.lines().map(str::to_owned).collect()
+    }
+
+    /// The process of the other signer, which signs.
+    #[track_caller]
+    fn other_signs(&self, version: &str) -> String {
+        let status = self.host.lsm(["status", "--json", "--instance", OTHER]).json();
+        assert_eq!((&status["release"], &status["signs"]), (&json!(version), &json!(true)), "{status}");
+        let plan = self.planned(&["install", "--network=regtest", "--instance", OTHER]);
+        assert_eq!(plan, [] as [Value; 0]);
+        self.host.run(["systemctl", "show", "--property=MainPID", "--value", "lsm@other"]).ok()
+    }
+}
+
+#[test]
+fn two_signers_part_ways_and_each_leaves_what_the_other_needs() {
+    let (Some(old), Some(new)) = (Release::find(OLD), Release::find(NEW)) else { return };
+    let Some(net) = Net::build() else { return };
+    let (Some(stage), Some(archive)) = (Stage::boot_in(&net, "upgrade-two", &old), new.archive()) else { return };
+    let before = Snapshot::of(&stage.host);
+    stage.host.copy_in(&archive, ARCHIVE, 0o644);
+    stage.install(&[]).ok();
+    stage.install_other();
+    stage.host.sh(&format!("cd /usr/local/lib/lsm/lnd && cp -a {OLD} {UNUSED} && mkdir mine && touch mine/lnd")).ok();
+    let (identity, other) = (stage.bundle().identity_pubkey().to_owned(), stage.other_signs(OLD));
+
+    // One of them goes on; nobody runs the third, and what lsm did not unpack is not its own.
+    let done = stage.upgrade(NEW, ARCHIVE, &["--yes"]);
+    done.ok();
+    stage.assert_runs(NEW);
+    assert_eq!(stage.releases(), ["mine", OLD, NEW]);
+    assert_eq!(stage.other_signs(OLD), other, "the other one was not even started anew");
+
+    // It goes with its new lnd and the copy of before; its wallet stays, and no older lnd takes that by mistake.
+    stage.host.lsm(["uninstall", "--yes"]).ok();
+    assert_eq!(stage.releases(), ["mine", OLD]);
+    assert_eq!(stage.other_signs(OLD), other);
+    assert!(stage.has(WALLET) && !stage.has("/var/lib/lsm/snapshot/signer"));
+    let mut again = stage.arguments();
+    again.retain(|argument| !argument.starts_with("--accept-risk"));
+    let refused = stage.install_with(&again, &[]);
+    assert!(refused.code == 1 && refused.stderr.contains("is older"), "{refused:?}");
+    // Accepted by name it is tried, and gives up.
+    let tried = stage.install(&[]);
+    assert!(tried.code == 1 && tried.stderr.contains("was undone"), "{tried:?}");
+    assert_eq!(stage.releases(), ["mine", OLD]);
+    again.retain(|argument| !argument.starts_with("--release") && !argument.starts_with("--from"));
+    stage.install_with(&again, &["--release", NEW, "--from", ARCHIVE]).ok();
+    stage.assert_runs(NEW);
+    assert_eq!(stage.bundle().identity_pubkey(), identity);
+
+    // The other follows, and could go back; then all goes.
+    stage.upgrade(NEW, ARCHIVE, &["--yes", "--instance", OTHER]).ok();
+    stage.other_signs(NEW);
+    assert_eq!(stage.releases(), ["mine", OLD, NEW]);
+    stage.host.lsm(["uninstall", "--purge", "--confirm", OTHER, "--instance", OTHER, "--yes"]).ok();
+    assert_eq!(stage.releases(), ["mine", NEW]);
+    stage.assert_runs(NEW);
+    stage.host.lsm(["uninstall", "--purge", "--confirm=signer", "--yes"]).ok();
+    stage.host.sh("rm -r /usr/local/lib/lsm").ok();
+    let may_stay = |name: &str| name.starts_with("file /root/") || name == "file /var/lib/systemd/credential.secret";
+    assert_eq!(before.differences(&Snapshot::of(&stage.host), may_stay), [] as [String; 0]);
 }

@@ -15,8 +15,9 @@ const RECEIPT: &str = "/etc/lsm/signer/wallet.toml";
 /// What is lnd's and holds the keys.
 const DATA: &str = "/var/lib/lsm";
 /// Where secrets are: nobody but its owner may open any file there.
-const SECRET: [&str; 5] =
-    ["/root/out", "/etc/credstore.encrypted", "/etc/credstore", "/var/lib/lsm/journal", "/var/lib/lsm/signer"];
+const SECRET: [&str; 4] = ["/root/out", "/etc/credstore.encrypted", "/etc/credstore", DATA];
+/// Copies that an upgrade made, to go back to: no second wallet.
+const COPIES: &str = "/var/lib/lsm/snapshot";
 
 /// What was seen of a signer so far.
 #[derive(Default)]
@@ -34,7 +35,7 @@ impl Held {
     pub fn look(&mut self, stage: &Stage, when: &str) {
         let mut wallets = Vec::new();
         files(&stage.host.path(DATA), &mut |path, _| {
-            if path.file_name().is_some_and(|name| name == "wallet.db") {
+            if path.ends_with("wallet.db") && !path.starts_with(stage.host.path(COPIES)) {
                 wallets.push(path.display().to_string());
             }
         });

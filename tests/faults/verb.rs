@@ -67,8 +67,7 @@ pub const VERBS: &[Verb] = &[
         name: "upgrade",
         release: RELEASES[1],
         prepare: |stage| {
-            let archive = Release::find(RELEASES[0]).and_then(|new| new.archive()).expect("an lnd to go to");
-            stage.host.copy_in(&archive, NEWER, 0o644);
+            bring_newer(stage);
             install(stage);
         },
         arguments: |_| words(&format!("upgrade {} --from={NEWER} --yes", RELEASES[0])),
@@ -87,6 +86,12 @@ pub const VERBS: &[Verb] = &[
 
 /// The archive of the newest lnd, inside, where it is not the one that was installed.
 pub const NEWER: &str = "/root/newer/lnd.tar.gz";
+
+/// Puts that archive there.
+pub fn bring_newer(stage: &Stage) {
+    let archive = Release::find(RELEASES[0]).and_then(|new| new.archive()).expect("an lnd to go to");
+    stage.host.copy_in(&archive, NEWER, 0o644);
+}
 
 /// Just these may connect, nothing is left to do for that, and the signer signs.
 #[track_caller]

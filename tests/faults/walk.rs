@@ -2,12 +2,14 @@
 
 use crate::cut::{self, Moment};
 use crate::held::{Held, assert_signs};
+use crate::lab::lnd::RELEASES;
 use crate::lab::net::Met;
 use crate::lab::process::Done;
 use crate::lab::trace::Fate;
 use crate::stage::{PORT, Stage};
-use crate::verb::words;
+use crate::verb::{NEWER, words};
 use serde_json::json;
+use std::fs;
 use std::time::Duration;
 
 /// Marsaglia's xorshift: a walk can be taken again with the seed that it printed.
@@ -54,13 +56,13 @@ pub fn take(stage: &Stage, seed: u64, steps: u64) {
 /// Whatever was cut off, the host becomes the same signer again.
 #[track_caller]
 fn end(stage: &Stage, held: &mut Held, when: &str) {
-    let install = install(stage, "end", &["--mode=isolated", "--allow=10.77.0.3"]);
-    if stage.host.lsm(&install).code != 0 {
+    let install = || install(stage, "end", &["--mode=isolated", "--allow=10.77.0.3"]);
+    if stage.host.lsm(install()).code != 0 {
         stage.host.lsm(["rollback", "--yes"]).ok();
-        stage.host.lsm(&install).ok();
+        stage.host.lsm(install()).ok();
     }
     held.look(stage, when);
-    let mut again = install;
+    let mut again = install();
     again.retain(|argument| argument != "--yes");
     again.extend(["--dry-run".into(), "--json".into()]);
     assert_eq!(stage.host.lsm(&again).json(), json!({"steps": []}), "{when}");
@@ -79,7 +81,7 @@ fn run(stage: &Stage, arguments: &[String], kill_at: Option<u64>) -> Done {
 
 fn pick(stage: &Stage, dice: &mut Dice, step: u64) -> Vec<String> {
     let name = step.to_string();
-    match dice.roll(10) {
+    match dice.roll(12) {
         0 => install(stage, &name, &["--mode=host"]),
         1 => install(stage, &name, &["--mode=isolated"]),
         2 => install(stage, &name, &["--allow=10.77.0.3", "--allow=10.77.0.9"]),
@@ -89,6 +91,7 @@ fn pick(stage: &Stage, dice: &mut Dice, step: u64) -> Vec<String> {
         6 => words("rollback --yes"),
         7 => words("allow add 10.77.0.8 --yes"),
         8 => words("allow remove 10.77.0.8 --yes"),
+        9 | 10 => words(&format!("upgrade {} --from={NEWER} --yes", RELEASES[0])),
         _ => install(stage, &name, &[]),
     }
 }
@@ -96,9 +99,18 @@ fn pick(stage: &Stage, dice: &mut Dice, step: u64) -> Vec<String> {
 /// An install whose seed, where it makes a wallet, goes into a file of its own: an earlier one is never overwritten.
 fn install(stage: &Stage, name: &str, more: &[&str]) -> Vec<String> {
     let mut arguments = words("install --network=regtest --listen=10.77.0.2:10012");
-    arguments.extend(stage.source());
+    arguments.extend(source(stage));
     arguments.push(format!("--seed-out=/root/out/seed.{name}"));
     arguments.extend(more.iter().map(|more| (*more).to_owned()));
     arguments.push("--yes".into());
     arguments
+}
+
+/// The lnd that the signer has; where there is none, the newest, which reads what any left.
+fn source(stage: &Stage) -> Vec<String> {
+    let spec = fs::read_to_string(stage.host.path("/etc/lsm/signer.toml")).unwrap_or_default();
+    if spec.contains(&stage.release.version) {
+        return stage.source();
+    }
+    words(&format!("--release={} --from={NEWER}", RELEASES[0]))
 }

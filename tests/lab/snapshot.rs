@@ -100,8 +100,10 @@ fn walk(root: &Path, inside: &Path, seen: &mut BTreeMap<String, String>) {
 
 fn is_passed_over(name: &str) -> bool {
     let below = |list: &[&str]| list.iter().any(|path| Path::new(name).starts_with(path));
-    // Of a running service with PrivateTmp=.
-    let private = name.starts_with("/tmp/systemd-private-") || name.starts_with("/var/tmp/systemd-private-");
+    // Of a running service with PrivateTmp=, and of one whose start was cut off while PrivateDevices= was made ready.
+    let private = ["/tmp/systemd-private-", "/var/tmp/systemd-private-", "/tmp/namespace-dev-"]
+        .iter()
+        .any(|start| name.starts_with(start));
     let in_run = name.starts_with("/run/") && !below(LOOKED_AT_IN_RUN) && name != "/run/systemd";
     private || in_run || below(PASSED_OVER)
 }
