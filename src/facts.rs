@@ -240,7 +240,7 @@ fn systemd_version() -> Option<u32> {
     text.split_whitespace().nth(1)?.split('.').next()?.parse().ok()
 }
 
-/// True where systemd says that `unit` is active; for a report, which says so too where systemd cannot be asked.
+/// True where systemd says that `unit` is active. For reports alone: a systemd that cannot be asked has said nothing.
 pub fn is_active(unit: &str) -> bool {
     state(unit).is_ok_and(State::is_active)
 }
@@ -274,11 +274,14 @@ pub fn state(unit: &str) -> Result<State> {
     let said = String::from_utf8_lossy(&asked);
     let is = |property: &str, value: &str| said.lines().any(|line| line.split_once('=') == Some((property, value)));
     let of = |values: &[&str]| values.iter().any(|value| is("ActiveState", value));
-    Ok(match () {
-        () if of(&["active", "reloading", "refreshing"]) => State::Active,
-        () if !of(&["inactive", "failed"]) => State::Between,
-        () if !is("LoadState", "loaded") => State::Unknown,
-        () => State::Inactive,
+    Ok(if of(&["active", "reloading", "refreshing"]) {
+        State::Active
+    } else if !of(&["inactive", "failed"]) {
+        State::Between
+    } else if !is("LoadState", "loaded") {
+        State::Unknown
+    } else {
+        State::Inactive
     })
 }
 
