@@ -283,6 +283,8 @@ pub enum Step {
         door: Door,
         /// The wallet's receipt.
         receipt: PathBuf,
+        /// The unit that holds the public port.
+        unit: String,
         /// The public port, as the watch-only side names it.
         host: String,
         /// Where this host dials it.

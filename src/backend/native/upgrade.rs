@@ -53,6 +53,7 @@ pub fn upgrade_steps(
         version: release.version.clone(),
         door: layout.door(),
         receipt: layout.receipt(),
+        unit: layout.public_unit(spec),
         host,
         address,
         copy: copy.clone(),

@@ -86,8 +86,8 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             wallet::create(&work, journal, shown)
         }
         Step::Snapshot { database, door, bundle, .. } => upgrade::snapshot(database, door, bundle, machine),
-        Step::Prove { version, door, receipt, host, address, copy, .. } => {
-            let port = upgrade::Port { receipt, host, address: *address };
+        Step::Prove { version, door, receipt, unit, host, address, copy, .. } => {
+            let port = upgrade::Port { receipt, unit, host, address: *address };
             upgrade::prove(version, door, copy, &port, machine)
         }
         Step::Refresh { bundle, copy, .. } => {

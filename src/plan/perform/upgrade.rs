@@ -43,6 +43,7 @@ pub struct Told {
 /// The public port.
 pub(super) struct Port<'a> {
     pub(super) receipt: &'a Path,
+    pub(super) unit: &'a str,
     pub(super) host: &'a str,
     pub(super) address: SocketAddr,
 }
@@ -81,6 +82,8 @@ pub(super) fn prove(version: &str, door: &Door, copy: &Path, port: &Port<'_>, ma
     let admin = open_as_admin(door)?;
     // Looked at before a macaroon is baked, which makes a key that is not there.
     let root_keys: BTreeSet<String> = admin.root_key_ids()?.iter().map(ToString::to_string).collect();
+    // lnd's unit wants it, and systemd may not be done with it: this waits.
+    service::systemctl("start", port.unit)?;
     prove_outside(door, port.receipt, port.host, port.address)?;
     let gap = machine.told.borrow().stopped.map(|stopped| stopped.elapsed());
     let is = admin.info()?.version;
