@@ -291,12 +291,12 @@ impl Prior {
     }
 
     /// True where nothing of it is there, and the next boot makes it again as long as any file asks for that: a unit, the
-    /// packet filter, what is in /run.
+    /// packet filter, a folder of tmpfiles.d(5).
     pub(super) fn comes_back(&self) -> bool {
         match self {
             Self::Unit { active, .. } => !active,
             Self::Filter { loaded, .. } => !loaded,
-            Self::Path(AtPath { path, was: Was::Absent, .. }) => path.starts_with("/run"),
+            Self::Path(AtPath { path, was: Was::Absent, role, .. }) => *role == Role::Tree || path.starts_with("/run"),
             _ => false,
         }
     }

@@ -164,12 +164,13 @@ fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
     Plan { steps }
 }
 
-/// True of a file that goes and from which a boot makes something: a user, a folder, a running unit. It goes before that
-/// does, or a boot in between makes it again (systemd-sysusers(8), systemd-tmpfiles(8), systemd.unit(5) `WantedBy=`).
+/// True of a file that goes and from which a boot makes a user or a running unit. It goes before that does, or a boot in
+/// between makes it again (systemd-sysusers(8), systemd.unit(5) `WantedBy=`). Not so the file of tmpfiles.d(5): as long as
+/// there is a way back, a boot has to make the folders in /run.
 fn makes_at_boot(prior: &Prior) -> bool {
     let Prior::Path(AtPath { path, was: Was::Absent, .. }) = prior else { return false };
     let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-    folder == "sysusers.d" || folder == "tmpfiles.d" || folder.ends_with(".wants")
+    folder == "sysusers.d" || folder.ends_with(".wants")
 }
 
 fn path_of(prior: &Prior) -> Option<&Path> {
