@@ -1,5 +1,6 @@
 //! One read-only look at the machine, shared by planner and audit.
 
+pub mod audit;
 pub mod filter;
 pub mod units;
 

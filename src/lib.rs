@@ -12,6 +12,7 @@ pub mod backend;
 pub mod bundle;
 pub mod error;
 pub mod facts;
+pub mod harden;
 pub mod host;
 pub mod plan;
 pub mod release;

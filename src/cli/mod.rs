@@ -3,6 +3,7 @@
 mod allow;
 mod bundle;
 mod control;
+mod harden;
 mod install;
 mod launch;
 mod lnd;
@@ -86,6 +87,8 @@ pub enum Verb {
     Restart(control::RestartOptions),
     /// Show what lnd, the port and the packet filter logged
     Logs(control::LogsOptions),
+    /// Audit this host: whether it is fit to hold keys, with the evidence; exits 1 where it is not
+    Harden(harden::Options),
     /// Tell what is true of the running signer; exits 0 only where it can sign
     Status,
     /// Print the completions for a shell
@@ -115,6 +118,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     ui::set_voice(ui::Voice { json: cli.common.json, quiet: cli.common.quiet });
     match cli.verb {
         Verb::Status => return status::run(&cli.common),
+        Verb::Harden(options) => return harden::run(&options, &cli.common),
         Verb::Trial(options) => trial::run(&options)?,
         Verb::Release(verb) => return release::run(verb),
         Verb::Install(options) => install::run(&options, &cli.common)?,

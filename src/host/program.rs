@@ -35,6 +35,7 @@ pub struct Program {
     command: Command,
     name: OsString,
     input: Option<Secret>,
+    limit: Duration,
 }
 
 /// What a finished program left.
@@ -80,7 +81,7 @@ impl Program {
         let found = find(name).unwrap_or_else(|| name.to_owned());
         let mut command = Command::new(found);
         command.env_clear().env("PATH", SYSTEM_PATH).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
-        Self { command, name: name.to_owned(), input: None }
+        Self { command, name: name.to_owned(), input: None, limit: LIMIT }
     }
 
     /// Adds one argument. Never a secret: arguments are readable by every user.
@@ -108,6 +109,13 @@ impl Program {
     #[must_use]
     pub fn folder(mut self, path: &Path) -> Self {
         self.command.current_dir(path);
+        self
+    }
+
+    /// Gives it so long and no longer, where its whole output is wanted.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
         self
     }
 
@@ -159,7 +167,8 @@ impl Program {
     /// Runs it to its end and returns what it left, whatever its exit status.
     ///
     /// # Errors
-    /// Where it is not there or cannot be started, and where it does not end within five minutes: it is killed then.
+    /// Where it is not there or cannot be started, and where it does not end in time ([`Program::within`], else five
+    /// minutes): it is killed then.
     pub fn output(mut self) -> Result<Output> {
         tracing::debug!(command = %self.shown(), "run");
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -167,7 +176,7 @@ impl Program {
         let mut child = self.spawn_child()?;
         // The pipes are small against a full buffer here: inputs are passwords and unit-sized texts.
         let fed = input.map_or(Ok(()), |bytes| feed(&mut child, &bytes));
-        let (status, stdout, stderr) = limited::wait(child, LIMIT).map_err(|e| match e.kind() {
+        let (status, stdout, stderr) = limited::wait(child, self.limit).map_err(|e| match e.kind() {
             ErrorKind::TimedOut => self.hangs(),
             _ => self.failed(&e.to_string()),
         })?;
@@ -278,7 +287,7 @@ impl Program {
     }
 
     fn hangs(&self) -> Error {
-        let cause = format!("{} did not end within {} minutes and was killed", self.shown(), LIMIT.as_secs() / 60);
+        let cause = format!("{} did not end within {} seconds and was killed", self.shown(), self.limit.as_secs());
         Error::new(HANGS, cause).hint("see what it waits for, by running it yourself")
     }
 

@@ -41,6 +41,12 @@ pub fn base_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
     named_folder(variable).or_else(|| named_folder("HOME").map(|home| home.join(below_home)))
 }
 
+/// The name and the home folder of the user with this number, where there is one.
+pub fn of_uid(uid: u32) -> Option<(String, PathBuf)> {
+    let user = nix::unistd::User::from_uid(uid.into()).ok()??;
+    Some((user.name, user.dir))
+}
+
 /// The uid and primary gid of user `name`, or `None` where there is none.
 ///
 /// # Errors

@@ -1,0 +1,153 @@
+//! A running lnd, as the kernel shows it (proc(5)).
+
+use crate::facts::audit::Answer;
+use crate::host::file;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// No file of a process in /proc that is read is near this; only its sockets are many.
+const LIMIT: u64 = 8 << 20;
+/// What the kernel adds to the name of a program whose file is gone.
+const DELETED: &str = " (deleted)";
+
+/// What is read of a process, each whole.
+const TEXTS: &[&str] = &["status", "limits", "mountinfo", "net/tcp", "net/tcp6", "net/dev", "cgroup"];
+
+/// A running lnd.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// The user that it runs as.
+    pub uid: Option<u32>,
+    /// The systemd unit that it runs in, from its control group.
+    pub unit: Option<String>,
+    /// Its program's file, where that can be seen.
+    pub exe: Answer<PathBuf>,
+    /// That file is gone, or is another one by now.
+    pub deleted: bool,
+    /// It sees other network interfaces than the host's first process.
+    pub own_network: Answer<bool>,
+    /// What stands in its files in /proc, by their names there.
+    pub texts: BTreeMap<String, Answer<String>>,
+    /// Names of what it has in its environment.
+    pub environment: Answer<Vec<String>>,
+    /// Its arguments. Here alone, since one may be a secret.
+    #[serde(skip)]
+    arguments: Vec<String>,
+}
+
+impl Process {
+    /// Its arguments, without its name. None where these are facts from a file: one may be a secret.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        self.arguments.clone()
+    }
+
+    /// A path of the process's, as lsm sees it: through the process's own root (proc_pid_root(5)).
+    pub(super) fn sees(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid));
+        match fs::read_link(&root) {
+            Ok(at) if at == Path::new("/") && !self.is_contained() => path.to_owned(),
+            _ => root.join(path.strip_prefix("/").unwrap_or(path)),
+        }
+    }
+
+    /// A container has a file system of its own, at the root of which it sees itself too.
+    fn is_contained(&self) -> bool {
+        let group = self.texts.get("cgroup").and_then(|text| text.get().ok()?).map_or("", String::as_str);
+        ["docker", "libpod", "containerd", "kubepods"].iter().any(|by| group.contains(by))
+    }
+
+    /// The value of a line `name: value` of its status.
+    pub fn status(&self, name: &str) -> Option<&str> {
+        let text = self.texts.get("status")?.get().ok()??;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+    }
+}
+
+/// Every process whose program is an lnd, by number.
+pub(super) fn find() -> Vec<Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    pids.into_iter().filter(|pid| is_lnd(*pid)).map(look).collect()
+}
+
+/// By its name, which everybody can see; where its file's name can be seen, by that alone.
+fn is_lnd(pid: u32) -> bool {
+    match fs::read_link(format!("/proc/{pid}/exe")) {
+        Ok(exe) => named(&exe) == Some(OsStr::new("lnd")),
+        Err(_) => fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_ascii() == b"lnd"),
+    }
+}
+
+fn named(exe: &Path) -> Option<&OsStr> {
+    let name = exe.file_name()?;
+    Some(name.to_str().and_then(|text| text.strip_suffix(DELETED)).map_or(name, OsStr::new))
+}
+
+fn look(pid: u32) -> Process {
+    let at = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
+    let read = |path: PathBuf| Answer::of_file(&path, || file::read_named(&path, LIMIT));
+    let text = |name: &str| read(at(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let link = |path: PathBuf| fs::read_link(&path).map_or_else(|e| Answer::failed(&path, &e), Answer::Is);
+    let exe = link(at("exe"));
+    let deleted = matches!(&exe, Answer::Is(path) if path.to_string_lossy().ends_with(DELETED));
+    let words = |bytes: Vec<u8>| -> Vec<String> {
+        let words = bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+        words.filter(|word| !word.is_empty()).collect()
+    };
+    let names = |all: Vec<String>| {
+        all.into_iter().filter_map(|one| one.split_once('=').map(|(name, _)| name.to_owned())).collect()
+    };
+    let arguments = match read(at("cmdline")).map(words) {
+        Answer::Is(words) => words.into_iter().skip(1).collect(),
+        _ => Vec::new(),
+    };
+    let own_network = match (link(at("ns/net")), link("/proc/1/ns/net".into())) {
+        (Answer::Is(its), Answer::Is(first)) => Answer::Is(its != first),
+        (Answer::Is(_), unknown) | (unknown, _) => unknown.map(|_| false),
+    };
+    let texts: BTreeMap<String, Answer<String>> = TEXTS.iter().map(|name| ((*name).to_owned(), text(name))).collect();
+    let mut process = Process {
+        pid,
+        uid: None,
+        unit: None,
+        exe,
+        deleted,
+        own_network,
+        texts,
+        environment: read(at("environ")).map(words).map(names),
+        arguments,
+    };
+    process.uid = process.status("Uid").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
+    process.unit = process.texts.get("cgroup").and_then(|text| text.get().ok()?).and_then(|text| unit(text));
+    process
+}
+
+/// The unit in a process's control groups: the last part of a path that is a service.
+fn unit(groups: &str) -> Option<String> {
+    let of_line = |line: &str| line.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned);
+    groups.lines().find_map(of_line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_is_told_from_the_control_group() {
+        assert_eq!(unit("0::/system.slice/system-lsm.slice/lsm@a.service\n"), Some("lsm@a.service".to_owned()));
+        assert_eq!(unit("1:name=systemd:/x\n0::/system.slice/lnd.service/sub\n"), Some("lnd.service".to_owned()));
+        assert_eq!(unit("0::/user.slice/session-1.scope\n"), None);
+    }
+
+    #[test]
+    fn a_program_keeps_its_name_when_its_file_is_gone() {
+        assert_eq!(named(Path::new("/a/lnd (deleted)")), Some(OsStr::new("lnd")));
+        assert_eq!(named(Path::new("/a/lndx")), Some(OsStr::new("lndx")));
+    }
+}

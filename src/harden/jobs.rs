@@ -1,0 +1,8 @@
+//! Jobs: what runs by itself and touches what is lnd's.
+
+use super::{Area, Check};
+use crate::facts::audit::Needs;
+
+pub(super) const AREA: Area = Area { needs: Needs { texts: &[], programs: &[] }, checks: CHECKS };
+
+const CHECKS: &[Check] = &[];

@@ -1,0 +1,131 @@
+//! The audit: whether this host is fit to hold keys, with the evidence.
+//!
+//! An area of checks says what it needs to be read of the host; everything is read once ([`crate::facts::audit`]), and each
+//! check is a function from that to a verdict. How grave a finding is stands in `policies/harden.toml`.
+
+mod accounts;
+mod binaries;
+mod certificate;
+mod check;
+mod clock;
+mod disk;
+mod jobs;
+mod kernel;
+mod network;
+mod process;
+mod report;
+mod secrets;
+mod settings;
+mod ssh;
+mod units;
+mod updates;
+
+pub use check::{Check, Judge, Judged, Severity, Verdict, few};
+pub use report::{Finding, Grade, Report};
+
+use crate::error::{Code, Error, Result};
+use crate::facts::audit::{Host, Needs};
+use crate::spec::Instance;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+const NO_CHECK: Code = Code::usage("E-HARDEN-001");
+
+/// Checks that belong together, and what they need to be read.
+struct Area {
+    needs: Needs,
+    checks: &'static [Check],
+}
+
+/// Every area, in the order in which findings are told.
+const AREAS: &[Area] = &[
+    kernel::AREA,
+    disk::AREA,
+    clock::AREA,
+    updates::AREA,
+    accounts::AREA,
+    ssh::AREA,
+    jobs::AREA,
+    secrets::AREA,
+    certificate::AREA,
+    binaries::AREA,
+    settings::AREA,
+    network::AREA,
+    process::AREA,
+    units::AREA,
+];
+
+/// How grave each check's finding is.
+static SEVERITIES: LazyLock<BTreeMap<String, Severity>> = LazyLock::new(|| {
+    toml::from_str(include_str!("../../policies/harden.toml")).expect("the shipped severities are tested")
+});
+
+/// Every check that there is.
+pub fn checks() -> impl Iterator<Item = &'static Check> {
+    AREAS.iter().flat_map(|area| area.checks)
+}
+
+/// How grave a finding of the check `id` is.
+pub fn severity(id: &str) -> Severity {
+    SEVERITIES.get(id).copied().unwrap_or(Severity::Critical)
+}
+
+/// Reads this host, and the signer `instance` on it.
+pub fn look(instance: &Instance) -> Host {
+    let needs: Vec<Needs> = AREAS.iter().map(|area| area.needs).collect();
+    Host::gather(&needs, instance)
+}
+
+/// Which checks are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// These alone, where any are named.
+    pub only: BTreeSet<String>,
+    /// Not these.
+    pub skip: BTreeSet<String>,
+}
+
+impl Choice {
+    /// Checks named by their ids.
+    ///
+    /// # Errors
+    /// Where there is no such check.
+    pub fn new(only: &[String], skip: &[String]) -> Result<Self> {
+        let known = |id: &String| {
+            let is = checks().any(|check| check.id == id);
+            let hint = "lsm harden --verbose names every check";
+            if is { Ok(id.clone()) } else { Err(Error::new(NO_CHECK, format!("there is no check {id:?}")).hint(hint)) }
+        };
+        let all = |ids: &[String]| ids.iter().map(known).collect::<Result<BTreeSet<_>>>();
+        Ok(Self { only: all(only)?, skip: all(skip)? })
+    }
+
+    fn holds(&self, id: &str) -> bool {
+        (self.only.is_empty() || self.only.contains(id)) && !self.skip.contains(id)
+    }
+}
+
+/// Judges what was read of a host.
+pub fn judge(host: &Host, choice: &Choice) -> Report {
+    let chosen = checks().filter(|check| choice.holds(check.id));
+    Report::new(chosen.map(|check| Finding::new(check, check.judge(host))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_has_an_id_of_its_own_and_a_severity() {
+        let ids: Vec<&str> = checks().map(|check| check.id).collect();
+        let own: BTreeSet<&str> = ids.iter().copied().collect();
+        assert_eq!(ids.len(), own.len(), "an id stands twice");
+        let graded: BTreeSet<&str> = SEVERITIES.keys().map(String::as_str).collect();
+        assert_eq!(own, graded, "policies/harden.toml has a severity for each check and no other");
+        for id in own {
+            let (area, number) = id.split_once('-').expect("AREA-NNN");
+            let is_area = (2..=5).contains(&area.len()) && area.bytes().all(|b| b.is_ascii_uppercase());
+            assert!(is_area && number.len() == 3 && number.bytes().all(|b| b.is_ascii_digit()), "{id}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `lsm harden` on a real host: what is broken on purpose is found, nothing else is, and a clean host is clean.
+
+mod lab;
+mod stage;
+
+#[path = "harden/accounts.rs"]
+mod accounts;
+#[path = "harden/binaries.rs"]
+mod binaries;
+#[path = "harden/certificate.rs"]
+mod certificate;
+#[path = "harden/clock.rs"]
+mod clock;
+#[path = "harden/disk.rs"]
+mod disk;
+#[path = "harden/jobs.rs"]
+mod jobs;
+#[path = "harden/kernel.rs"]
+mod kernel;
+#[path = "harden/network.rs"]
+mod network;
+#[path = "harden/process.rs"]
+mod process;
+#[path = "harden/secrets.rs"]
+mod secrets;
+#[path = "harden/settings.rs"]
+mod settings;
+#[path = "harden/ssh.rs"]
+mod ssh;
+#[path = "harden/units.rs"]
+mod units;
+#[path = "harden/updates.rs"]
+mod updates;
+
+use serde_json::Value;
+use stage::Stage;
+use std::collections::BTreeMap;
+use std::process::Command;
+
+/// Something broken on purpose on a real host.
+pub struct Planted {
+    /// What has to be found, and how: `fail`, `error`, or where something else makes up for it, `warn`.
+    pub found: (&'static str, &'static str),
+    /// What breaks it, for a shell inside. A fault that takes the lnd that runs ends with `systemctl restart lsm@signer`.
+    pub cause: &'static str,
+    /// What puts it right again, for a shell inside.
+    pub cure: &'static str,
+    /// What else has to be found, because it follows.
+    pub with: &'static [&'static str],
+}
+
+/// Something broken on purpose in the facts of a clean host: its kernel, disks and firmware are the outer machine's, and no
+/// test may break those.
+pub struct Recorded {
+    /// What comes of it.
+    pub found: (&'static str, &'static str),
+    /// What breaks it.
+    pub cause: fn(&mut Value),
+    /// What else has to be found, because it follows.
+    pub with: &'static [&'static str],
+}
+
+/// What an area of checks has to show.
+pub struct Area {
+    /// On the host itself.
+    pub planted: &'static [Planted],
+    /// In its facts.
+    pub recorded: &'static [Recorded],
+    /// What comes of its checks on a clean host of the lab, where that is not `pass`. This is what clean means.
+    pub clean: &'static [(&'static str, &'static str)],
+}
+
+const AREAS: &[Area] = &[
+    kernel::AREA,
+    disk::AREA,
+    clock::AREA,
+    updates::AREA,
+    accounts::AREA,
+    ssh::AREA,
+    jobs::AREA,
+    secrets::AREA,
+    certificate::AREA,
+    binaries::AREA,
+    settings::AREA,
+    network::AREA,
+    process::AREA,
+    units::AREA,
+];
+
+/// What came of each check, by id.
+type Verdicts = BTreeMap<String, String>;
+
+/// Reads what `lsm harden --json` said.
+#[track_caller]
+fn verdicts(said: &str) -> Verdicts {
+    let report: Value = serde_json::from_str(said).unwrap_or_else(|e| panic!("{e}: {said}"));
+    let text = |finding: &Value, name: &str| finding[name].as_str().expect("a text").to_owned();
+    let findings = report["findings"].as_array().expect("findings");
+    findings.iter().map(|finding| (text(finding, "id"), text(finding, "verdict"))).collect()
+}
+
+/// Holds that `now` differs from `clean` in what was to be found, and in nothing else.
+fn hold(now: &Verdicts, clean: &Verdicts, found: (&str, &str), with: &[&str]) -> Result<(), String> {
+    let other: BTreeMap<_, _> = now.iter().filter(|(id, verdict)| clean.get(*id) != Some(verdict)).collect();
+    if now.get(found.0).map(String::as_str) != Some(found.1) {
+        return Err(format!("{} is {:?}, not {}; found: {other:?}", found.0, now.get(found.0), found.1));
+    }
+    let mut wanted: Vec<&str> = with.iter().copied().chain([found.0]).collect();
+    wanted.sort_unstable();
+    let other: Vec<&str> = other.into_keys().map(String::as_str).collect();
+    if other == wanted { Ok(()) } else { Err(format!("{}: found {other:?}, not {wanted:?}", found.0)) }
+}
+
+impl Stage {
+    #[track_caller]
+    fn audit(&self) -> Verdicts {
+        verdicts(&self.host.lsm(["harden", "--json"]).stdout)
+    }
+
+    /// The facts of this host, as they are written down.
+    #[track_caller]
+    fn record(&self) -> Value {
+        self.host.sh("rm -f /root/facts && /root/lsm harden --record /root/facts").ok();
+        serde_json::from_slice(&std::fs::read(self.host.path("/root/facts")).expect("facts")).expect("JSON")
+    }
+
+    /// Judges facts outside of the host that they are of.
+    #[track_caller]
+    fn judge(&self, facts: &Value) -> Verdicts {
+        let file = self.host.folder().join("facts");
+        std::fs::write(&file, facts.to_string()).expect("facts are written");
+        let file = file.to_str().expect("a path");
+        let mut command = Command::new(lab::LSM);
+        command.args(["harden", "--json", "--facts", file]);
+        verdicts(&lab::process::run(command).stdout)
+    }
+}
+
+#[test]
+fn what_is_broken_on_purpose_is_found_and_nothing_else() {
+    let Some(stage) = Stage::boot("harden") else { return };
+    stage.install(&[]).ok();
+    let clean = stage.audit();
+    let mut wrong = Vec::new();
+    let wanted: BTreeMap<&str, &str> = AREAS.iter().flat_map(|area| area.clean).copied().collect();
+    for (id, verdict) in &clean {
+        let wanted = wanted.get(id.as_str()).copied().unwrap_or("pass");
+        if verdict != wanted {
+            wrong.push(format!("a clean host: {id} is {verdict}, not {wanted}"));
+        }
+    }
+    let facts = stage.record();
+    for area in AREAS {
+        for fault in area.recorded {
+            let mut broken = facts.clone();
+            (fault.cause)(&mut broken);
+            wrong.extend(hold(&stage.judge(&broken), &clean, fault.found, fault.with).err());
+        }
+        for fault in area.planted {
+            stage.host.sh(fault.cause).ok();
+            wrong.extend(hold(&stage.audit(), &clean, fault.found, fault.with).err());
+            stage.host.sh(fault.cure).ok();
+            let cured = stage.audit();
+            if cured != clean {
+                wrong.push(format!("{}: not as before after {:?}", fault.found.0, fault.cure));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Sets what stands in a text file, in facts.
+pub fn set_text(facts: &mut Value, path: &str, text: &str) {
+    facts["texts"][path] = serde_json::json!({ "is": text });
+}

@@ -1,0 +1,5 @@
+//! Faults that the TIME checks have to find.
+
+use super::Area;
+
+pub const AREA: Area = Area { planted: &[], recorded: &[], clean: &[] };
