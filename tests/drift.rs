@@ -19,8 +19,7 @@ const SOCKET: &str = "enable and start lsm-proxy@signer.socket";
 const FILTER: &str = "write /etc/lsm/firewall.nft and load it, now and at every boot";
 /// It may have let somebody in.
 const CUT: &str = "end the connections to 10.77.0.2:10012 of those who are not allowed";
-const FOLDERS: &str =
-    "make the folders /var/lib/lsm/signer, /run/lsm/signer, /run/lsm/signer-admin, /run/lsm/signer-gate";
+const FOLDERS: &str = "write /etc/tmpfiles.d/lsm-signer.conf and make the folders /var/lib/lsm/signer, /run/lsm/signer, /run/lsm/signer-admin, /run/lsm/signer-gate";
 /// lnd's programs, inside.
 const LND: &str = "/usr/local/lib/lsm/lnd/VERSION";
 /// An operator's own drop-in, which opens what lsm's unit closes.

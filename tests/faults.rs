@@ -66,12 +66,12 @@ fn what_is_killed_or_fails_goes_back_without_a_trace() {
     let mut install = consented(stage.arguments());
     install.push("--no-wallet".into());
     let faults = [
-        (4, Fault::Missing),
-        (5, Fault::Error(Errno::ENOSPC)),
-        (16, Fault::Hanging),
-        (18, Fault::Kill(Place::During(2))),
-        (22, Fault::Error(Errno::EACCES)),
-        (29, Fault::Kill(Place::After)),
+        (3, Fault::Missing),
+        (4, Fault::Error(Errno::ENOSPC)),
+        (14, Fault::Hanging),
+        (16, Fault::Kill(Place::During(2))),
+        (20, Fault::Error(Errno::EACCES)),
+        (27, Fault::Kill(Place::After)),
     ];
     for (step, fault) in faults {
         let when = format!("{fault:?} in step {step}");
@@ -81,14 +81,14 @@ fn what_is_killed_or_fails_goes_back_without_a_trace() {
         assert_back(&stage, &before, is_kept_without_a_wallet, &when);
     }
     // The way back is cut off too, at every step.
-    let last = Fault::Kill(Place::Told).run(&stage.host, &install, 27, || {});
+    let last = Fault::Kill(Place::Told).run(&stage.host, &install, 25, || {});
     assert_eq!(last.code, 128 + 9, "{last:?}");
     kill_each(&stage, "rollback", &words("rollback --yes"), &mut Held::default());
     assert_back(&stage, &before, is_kept_without_a_wallet, "rolled back at last");
 }
 
 #[test]
-fn a_power_cut_is_gone_on_from_also_where_the_boot_starts_what_was_stopped() {
+fn a_power_cut_is_gone_on_from_also_where_the_boot_makes_or_starts_something() {
     let (Some(release), Some(net)) = (stage::newest(), Net::build()) else { return };
     let Some(mut stage) = Stage::boot_on(&net, "faults-power", &release, Disk::Image) else { return };
     stage.host.sh("sync").ok();
@@ -101,7 +101,12 @@ fn a_power_cut_is_gone_on_from_also_where_the_boot_starts_what_was_stopped() {
         stage.host.start_from_disk();
     };
     let (install, uninstall) = (consented(stage.arguments()), words("uninstall --yes"));
-    cut(&mut stage, &install, 12, Place::During(6));
+    // The file that names lsm's folders is there, and none of the folders: the boot makes them.
+    cut(&mut stage, &install, 4, Place::During(6));
+    assert!(stage.host.path("/run/lsm/signer-admin").exists(), "the boot makes it");
+    stage.host.lsm(["rollback", "--yes"]).ok();
+    assert_back(&stage, &before, is_kept_without_a_wallet, "rolled back after a power cut");
+    cut(&mut stage, &install, 10, Place::During(6));
     stage.host.lsm(&install).ok();
     assert_complete(&stage, "installed after a power cut");
     // The signer was stopped, and what enables it is there still.

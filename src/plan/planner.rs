@@ -100,11 +100,14 @@ impl Judge<'_> {
                     pinned.as_ref().map_or_else(|| self.is_there(&path), |pin| self.is_content(&path, pin))
                 })
             }
-            Step::Users { names, .. } => names.iter().all(|name| self.facts.users.contains_key(name)),
-            Step::Folders { file, folders, closed } => {
-                folders.iter().all(|path| self.is_there(path))
+            Step::Users { file, text, names } => {
+                names.iter().all(|name| self.facts.users.contains_key(name)) && self.is_content(file, &hash_text(text))
+            }
+            Step::Folders { file, text, folders, closed } => {
+                self.is_content(file, &hash_text(text))
+                    && folders.iter().all(|path| self.is_there(path))
                     && !closed.iter().any(|path| self.facts.open.contains(path))
-                    && !self.follows(std::slice::from_ref(file), changed)
+                    && !self.unfinished
             }
             // What is made anew is made with its access.
             Step::Tighten { path, .. } if changed.contains(path) => true,

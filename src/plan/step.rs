@@ -137,17 +137,24 @@ pub enum Step {
         /// The pinned hash of lncli, where one is known.
         lncli_sha256: Option<String>,
     },
-    /// Users by sysusers.d(5).
+    /// Users by sysusers.d(5). File and users are one step: a boot after a power cut makes the users of a file that is there.
     Users {
         /// The file that names them.
         file: PathBuf,
+        /// What it says; plans and journals show its hash.
+        #[serde(rename = "sha256", serialize_with = "text_hash")]
+        text: String,
         /// The users.
         names: Vec<String>,
     },
-    /// Folders by tmpfiles.d(5), with what a plain folder step cannot give: default ACLs, and again at every boot.
+    /// Folders by tmpfiles.d(5), with what a plain folder step cannot give: default ACLs, and again at every boot. With their
+    /// file, as users with theirs.
     Folders {
         /// The file that names them.
         file: PathBuf,
+        /// What it says; plans and journals show its hash.
+        #[serde(rename = "sha256", serialize_with = "text_hash")]
+        text: String,
         /// The folders.
         folders: Vec<PathBuf>,
         /// Those of them in which a default ACL keeps what is new from all others.

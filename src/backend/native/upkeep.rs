@@ -45,6 +45,7 @@ impl Build<'_> {
     pub(super) fn accesses(&self, steps: &[Step]) -> Vec<Step> {
         let texts = steps.iter().filter_map(|step| match step {
             Step::Text { path, access, .. } => Some((path.clone(), access.clone())),
+            Step::Users { file, .. } | Step::Folders { file, .. } => Some((file.clone(), Access::mode(0o644))),
             _ => None,
         });
         let user = self.layout.user();

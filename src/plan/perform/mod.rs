@@ -61,11 +61,15 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Text { path, access, text } => file::replace(path, text.as_bytes(), resolve(access)?),
         Step::Lsm { path, .. } => copy_self(path),
         Step::Release { version, folder, lnd_mode, .. } => unpack(version, folder, *lnd_mode, journal, machine),
-        Step::Users { file, .. } => {
+        Step::Users { file, text, .. } => {
+            write_list(file, text)?;
             Program::new("systemd-sysusers").arg(file).run()?;
             Accounts::default().sync()
         }
-        Step::Folders { file, .. } => Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop),
+        Step::Folders { file, text, .. } => {
+            write_list(file, text)?;
+            Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop)
+        }
         Step::Tighten { path, access } => file::tighten(path, resolve(access)?),
         Step::Remove { path } => file::remove(path).map(drop),
         Step::Password { keep, from } => keep_password(keep, from.as_deref()),
@@ -136,6 +140,11 @@ fn resolve(access: &Access) -> Result<FileAccess> {
         owner.gid = user::find_group(name)?.ok_or_else(|| unknown("group", name))?;
     }
     Ok(FileAccess::owned(access.mode, owner))
+}
+
+/// What systemd makes users or folders of, now and at every boot: for everybody to read.
+fn write_list(file: &Path, text: &str) -> Result<()> {
+    file::replace(file, text.as_bytes(), resolve(&Access::mode(0o644))?)
 }
 
 fn unpack(version: &str, folder: &Path, lnd_mode: u32, journal: &mut Journal, machine: &Machine<'_>) -> Result<()> {

@@ -13,8 +13,12 @@ impl Step {
             Self::Release { version, folder, .. } => {
                 format!("unpack the verified lnd {version} to {}", folder.display())
             }
-            Self::Users { names, .. } => format!("make the users {}", names.join(", ")),
-            Self::Folders { folders, .. } => format!("make the folders {}", list(folders)),
+            Self::Users { file, names, .. } => {
+                format!("write {} and make the users {}", file.display(), names.join(", "))
+            }
+            Self::Folders { file, folders, .. } => {
+                format!("write {} and make the folders {}", file.display(), list(folders))
+            }
             Self::Tighten { path, access } => {
                 format!("give {} its mode and owner again ({})", path.display(), shown(access))
             }

@@ -15,7 +15,8 @@ impl Step {
             Self::Folder { path, .. } | Self::Text { path, .. } | Self::Lsm { path, .. } => vec![path.clone()],
             Self::Tighten { path, .. } | Self::Remove { path } => vec![path.clone()],
             Self::Release { folder, .. } => vec![folder.join("lnd"), folder.join("lncli")],
-            Self::Folders { folders, .. } => folders.clone(),
+            Self::Users { file, .. } => vec![file.clone()],
+            Self::Folders { file, folders, .. } => [file].into_iter().chain(folders).cloned().collect(),
             Self::Password { keep, .. } => vec![keep.path().to_owned()],
             Self::Certificate { path, key, .. } => vec![path.clone(), key.path().to_owned()],
             // Not the database: it is lnd's to fill, and says nothing that the receipt does not.
@@ -30,11 +31,7 @@ impl Step {
             Self::Snapshot { database, .. } => vec![database.swap.clone()],
             Self::Refresh { bundle, .. } => bundle.paths(),
             Self::Discard { folders } => folders.clone(),
-            Self::Prove { .. }
-            | Self::Users { .. }
-            | Self::ReloadUnits { .. }
-            | Self::Cut { .. }
-            | Self::Restore { .. } => vec![],
+            Self::Prove { .. } | Self::ReloadUnits { .. } | Self::Cut { .. } | Self::Restore { .. } => vec![],
         }
     }
 
@@ -43,14 +40,17 @@ impl Step {
         match self {
             Self::Folder { .. } | Self::Text { .. } | Self::Lsm { .. } | Self::Remove { .. } => plain(self.paths()),
             Self::Release { folder, .. } => plain([folder.join("lnd"), folder.join("lncli"), Installed::place(folder)]),
-            Self::Users { names, .. } => {
+            Self::Users { file, names, .. } => {
                 let accounts = names.iter().map(|name| Thing::Account(name.clone()));
-                plain(Accounts::default().backups()).into_iter().chain(accounts).collect()
+                plain([file.clone()].into_iter().chain(Accounts::default().backups()))
+                    .into_iter()
+                    .chain(accounts)
+                    .collect()
             }
-            Self::Folders { folders, .. } => {
+            Self::Folders { file, folders, .. } => {
                 let above = folders.iter().filter_map(|folder| folder.parent()).map(Path::to_owned);
                 let own = folders.iter().cloned().map(Thing::Tree);
-                plain(above.collect::<BTreeSet<_>>()).into_iter().chain(own).collect()
+                plain([file.clone()].into_iter().chain(above.collect::<BTreeSet<_>>())).into_iter().chain(own).collect()
             }
             Self::Password { keep, .. } if keep.is_sealed() => plain(self.paths()),
             Self::Password { keep, .. } => vec![Thing::Secret(keep.path().to_owned())],
