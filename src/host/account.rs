@@ -10,6 +10,7 @@ use crate::host::xattrs;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -26,6 +27,31 @@ const FILES: [&str; 4] = ["passwd", "group", "shadow", "gshadow"];
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Ten thousands of users.
 const LIMIT: u64 = 16 << 20;
+
+/// The lines of one user and of its group, by the files that they stand in.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Lines(BTreeMap<String, String>);
+
+impl Lines {
+    /// True where there is no such user, and nothing left of one.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The files that have a line: all four, but where somebody is making or removing the user.
+    pub fn files(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// The lines as bytes, to be given to [`Accounts::put`].
+    ///
+    /// # Errors
+    /// Where they cannot be written as JSON.
+    pub fn render(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|e| Error::new(BAD_LINES, "an account has no text").because(e))
+    }
+}
 
 /// The accounts below one folder, `/etc` but in tests.
 #[derive(Debug)]
@@ -50,31 +76,29 @@ impl Accounts {
         FILES.map(|name| self.folder.join(name))
     }
 
-    /// The lines of the user `name` and of its group, to be given to [`Accounts::put`]; `None` where there are none.
+    /// The lines of the user `name` and of its group.
     ///
     /// # Errors
     /// Where they cannot be read.
-    pub fn find(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    pub fn find(&self, name: &str) -> Result<Lines> {
         let mut found = BTreeMap::new();
         for file in FILES {
             let text = self.read(file)?.unwrap_or_default();
             if let Some(line) = text.lines().find(|line| is_of(line, name)) {
-                found.insert(file, line.to_owned());
+                found.insert(file.to_owned(), line.to_owned());
             }
         }
-        let lines =
-            || serde_json::to_vec(&found).map_err(|e| Error::new(BAD_LINES, "an account has no text").because(e));
-        if found.is_empty() { Ok(None) } else { lines().map(Some) }
+        Ok(Lines(found))
     }
 
-    /// Puts back what [`Accounts::find`] found of `name`; what has that name now gives way.
+    /// Puts back the [`Lines::render`] of `name`; what has that name now gives way.
     ///
     /// # Errors
     /// Where the files cannot be locked or written.
     pub fn put(&self, name: &str, lines: &[u8]) -> Result<()> {
         let bad = |e| Error::new(BAD_LINES, format!("what was kept of the user {name} cannot be read")).because(e);
-        let lines: BTreeMap<String, String> = serde_json::from_slice(lines).map_err(bad)?;
-        self.change(name, &lines)
+        let lines: Lines = serde_json::from_slice(lines).map_err(bad)?;
+        self.change(name, &lines.0)
     }
 
     /// Takes the user `name` and its group away. None of its processes may run.
@@ -202,17 +226,18 @@ mod tests {
             fs::write(dir.path().join(name), text).unwrap();
             fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o640)).unwrap();
         }
-        let kept = accounts.find("lsm-a").unwrap().unwrap();
+        let kept = accounts.find("lsm-a").unwrap();
+        assert_eq!(kept.files(), ["group", "passwd", "shadow"]);
         accounts.remove("lsm-a").unwrap();
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(read("passwd"), "root:x:0:0::/root:/bin/sh\nlsm-ab:x:8:8::/:/no\n");
         assert_eq!(read("group"), "root:x:0:lsm-a\nlsm-ab:x:8:\n");
         assert_eq!(read("shadow"), "");
         assert_eq!(fs::metadata(dir.path().join("shadow")).unwrap().mode() & 0o777, 0o640);
-        assert!(accounts.find("lsm-a").unwrap().is_none() && accounts.find("lsm-ab").unwrap().is_some());
-        accounts.put("lsm-a", &kept).unwrap();
-        accounts.put("lsm-a", &kept).unwrap();
-        assert_eq!(accounts.find("lsm-a").unwrap().unwrap(), kept);
+        assert!(accounts.find("lsm-a").unwrap().is_empty() && !accounts.find("lsm-ab").unwrap().is_empty());
+        accounts.put("lsm-a", &kept.render().unwrap()).unwrap();
+        accounts.put("lsm-a", &kept.render().unwrap()).unwrap();
+        assert!(accounts.find("lsm-a").unwrap() == kept);
         assert_eq!(read("passwd").matches("lsm-a:").count(), 1);
         assert!(!dir.path().join("gshadow").exists());
     }

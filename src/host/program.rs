@@ -345,13 +345,23 @@ fn feed(child: &mut Child, bytes: &Secret) -> std::io::Result<()> {
 }
 
 fn failure(shown: &str, status: ExitStatus, stderr: &str) -> Error {
-    let last = stderr.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it printed no reason");
-    Error::new(FAILED, format!("{shown} failed ({status}): {}", last.trim())).because(stderr.to_owned())
+    let mut lines = stderr.lines().rev().filter(|line| line.contains(char::is_alphanumeric));
+    // nft(8) and compilers quote the place below the error.
+    let says = lines.clone().find(|line| line.to_ascii_lowercase().contains("error")).or_else(|| lines.next());
+    let reason = says.unwrap_or("it printed no reason").trim();
+    Error::new(FAILED, format!("{shown} failed ({status}): {reason}")).because(stderr.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_told_with_its_reason_not_with_what_points_at_the_place() {
+        let script = "printf 'f:1:2: Error: no such user\\n  skuid { a }\\n          ^\\n' >&2; exit 1";
+        let error = Program::new("sh").args(["-c", script]).run().unwrap_err();
+        assert!(error.cause().ends_with("f:1:2: Error: no such user"), "{error}");
+    }
 
     #[test]
     fn a_program_that_says_nothing_is_not_waited_on_for_ever() {

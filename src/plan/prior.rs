@@ -124,6 +124,9 @@ pub enum Prior {
         account: String,
         /// It was there.
         exists: bool,
+        /// The files that have a line of it: one that was being made or removed is in some of them. Older journals do not say.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        files: Vec<String>,
         /// Under which name its lines are kept.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         kept: Option<String>,
@@ -249,9 +252,9 @@ impl Prior {
             Thing::Unit(unit) => Self::Unit { unit: unit.clone(), active: facts::state(unit)?.is_active() },
             Thing::Account(name) => {
                 let lines = Accounts::default().find(name)?;
-                let exists = lines.is_some();
-                let kept = lines.zip(kept).map(|(lines, kept)| kept.keep_bytes(&lines)).transpose()?;
-                Self::Account { account: name.clone(), exists, kept }
+                let (exists, files) = (!lines.is_empty(), lines.files());
+                let kept = kept.filter(|_| exists).map(|kept| kept.keep_bytes(&lines.render()?)).transpose()?;
+                Self::Account { account: name.clone(), exists, files, kept }
             }
             Thing::Filter(file) => Self::Filter { filter: file.clone(), loaded: is_loaded()? },
             Thing::Wallet(wallet) => Self::Wallet { wallet: wallet.clone() },
@@ -283,9 +286,10 @@ impl Prior {
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Path(a), Self::Path(b)) => a.is_same(b),
-            (Self::Account { account: a, exists: was, .. }, Self::Account { account: b, exists: is, .. }) => {
-                a == b && was == is
-            }
+            (
+                Self::Account { account: a, exists: was, files: in_then, .. },
+                Self::Account { account: b, exists: is, files: in_now, .. },
+            ) => a == b && was == is && (in_then == in_now || in_then.is_empty() || in_now.is_empty()),
             (a, b) => a == b,
         }
     }
@@ -423,4 +427,22 @@ pub(super) fn is_loaded() -> Result<bool> {
     }
     let said = Program::new("nft").args(["list", "tables"]).run()?;
     Ok(String::from_utf8_lossy(&said).lines().any(|line| line.split_whitespace().eq(TABLE)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_that_was_being_removed_is_not_the_one_that_was_there() {
+        let account = |files: &[&str]| Prior::Account {
+            account: "lsm-a".into(),
+            exists: true,
+            files: files.iter().map(|file| (*file).to_owned()).collect(),
+            kept: None,
+        };
+        let whole = account(&["group", "passwd", "shadow"]);
+        assert!(whole.is_same(&whole) && !whole.is_same(&account(&["shadow"])));
+        assert!(whole.is_same(&account(&[])), "an older journal does not say");
+    }
 }
