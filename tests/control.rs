@@ -26,6 +26,7 @@ fn a_signer_is_stopped_and_started_and_tells_what_it_did() {
     starting_waits_until_it_can_sign(&stage);
     call_while(&stage.host, || restarting_keeps_callers_waiting(&stage));
     its_log_is_shown(&stage);
+    stopping_for_good_takes_the_wallet_too(&stage);
 }
 
 fn stopping_shuts_the_port(stage: &Stage) {
@@ -75,4 +76,13 @@ fn its_log_is_shown(stage: &Stage) {
     assert_eq!(stage.host.lsm(["logs", "--follow", "--json"]).code, 2);
     let followed = stage.host.sh("timeout 2 /root/lsm logs --follow --lines 1");
     assert!(followed.code == 124 && !followed.stdout.is_empty(), "{followed:?}");
+}
+
+fn stopping_for_good_takes_the_wallet_too(stage: &Stage) {
+    for unnamed in [&["stop", "--clean", "--yes"][..], &["stop", "--clean", "--confirm=other", "--yes"]] {
+        assert_eq!(stage.host.lsm(unnamed).code, 2, "{unnamed:?}");
+    }
+    assert!(stage.is_active("lsm@signer"));
+    stage.host.lsm(["stop", "--clean", "--confirm=signer", "--yes"]).ok();
+    assert!(!stage.host.path("/var/lib/lsm").exists() && !stage.host.path("/etc/lsm").exists());
 }

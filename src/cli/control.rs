@@ -3,6 +3,7 @@
 use crate::backend::native::{self, Layout, control};
 use crate::cli::Common;
 use crate::cli::machine::{self, GAP, MachineArgs};
+use crate::cli::undo::{self, UninstallOptions};
 use crate::error::{Code, Error, Result};
 use crate::facts;
 use crate::host::{file, user};
@@ -25,8 +26,14 @@ pub struct StartOptions {
 
 /// `lsm stop`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sudo lsm stop --yes")]
+#[command(after_help = "Examples:\n  sudo lsm stop --yes\n  sudo lsm stop --clean --confirm signer --yes")]
 pub struct StopOptions {
+    /// Remove the signer too, its wallet included, as lsm uninstall --purge does
+    #[arg(long)]
+    clean: bool,
+    /// The signer's name once more, for --clean
+    #[arg(long, value_name = "NAME", requires = "clean")]
+    confirm: Option<Instance>,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -66,6 +73,9 @@ pub(super) fn start(options: &StartOptions, common: &Common) -> Result<()> {
 /// # Errors
 /// Where there is no such signer, or it does not stop.
 pub(super) fn stop(options: &StopOptions, common: &Common) -> Result<()> {
+    if options.clean {
+        return undo::uninstall(&UninstallOptions::purge(options.confirm.clone(), options.machine.clone()), common);
+    }
     let spec = installed(&common.instance)?;
     let done = !control::units(&spec).iter().any(|unit| facts::is_active(unit));
     Work { verb: "stop", warning: Some(GAP), done }.run(&spec, &options.machine, control::stop)

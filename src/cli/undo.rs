@@ -109,6 +109,11 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
 }
 
 impl UninstallOptions {
+    /// With the wallet, once its name was given.
+    pub(super) fn purge(confirm: Option<Instance>, machine: MachineArgs) -> Self {
+        Self { purge: true, confirm, machine }
+    }
+
     fn confirm(&self, instance: &Instance, layout: &Layout) -> Result<()> {
         if !self.purge || self.confirm.as_ref() == Some(instance) {
             return Ok(());
@@ -117,8 +122,8 @@ impl UninstallOptions {
             return Err(Error::new(NOT_NAMED, format!("--confirm {other} is not the signer {instance}")));
         }
         if self.machine.yes || !terminal::is_there() {
-            return Err(Error::new(NOT_NAMED, "--purge removes the wallet for good")
-                .hint(format!("say which: --purge --confirm {instance}")));
+            return Err(Error::new(NOT_NAMED, "this removes the wallet for good")
+                .hint(format!("say which: --confirm {instance}")));
         }
         ui::note(&format!(
             "The wallet goes for good: {}. Have its 24 words at hand, and a bundle: lsm bundle export",
