@@ -80,6 +80,11 @@ fn wishes_change_and_what_is_lost_is_not_made_up() {
         let plan = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();
         assert!(plan["steps"].as_array().is_some_and(|steps| steps.iter().all(|s| s["kind"] != "wallet")), "{plan}");
     }
+    // From one address to every address on the same port, and back.
+    for listen in ["--listen=0.0.0.0:10012", "--listen=10.77.0.2:10012"] {
+        stage.install_with(&again, &[listen, "--san=10.77.0.2"]).ok();
+        stage.assert_guarded(PORT);
+    }
     // The allowlist, while the old peer's connection stands: it is cut off.
     stage.install_with(&again, &["--allow=10.77.0.4"]).ok();
     assert!(matches!(stage.meets(PORT), (Met::Silence, Met::Open)));

@@ -7,6 +7,7 @@ use crate::host::{beneath, program};
 use crate::plan::History;
 use crate::plan::{Plan, SeedSink, Step};
 use crate::spec::Spec;
+use std::net::SocketAddr;
 use std::path::Path;
 
 const NOT_ROOT: Code = Code::lacking("E-INSTALL-001");
@@ -114,8 +115,13 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
 
 fn check_port(plan: &Plan, spec: &Spec, layout: &Layout) -> Result<()> {
     let binds = plan.steps.iter().any(|step| step.unit() == Some(layout.public_unit(spec).as_str()));
-    // This signer's own port: in either mode, one of its units holds it.
-    let was_there = read_spec(&layout.spec()).is_ok_and(|there| there.listen == spec.listen);
+    // This signer's own port: in either mode, one of its units holds it, and gives it up before it takes it again. Every
+    // address of the host is this one too.
+    let is_every = |address: SocketAddr| address.ip().is_unspecified();
+    let was_there = read_spec(&layout.spec()).is_ok_and(|there| {
+        let overlap = there.listen.ip() == spec.listen.ip() || is_every(there.listen) || is_every(spec.listen);
+        there.listen.port() == spec.listen.port() && overlap
+    });
     let ours = was_there && [layout.socket(), layout.service()].iter().any(|unit| facts::is_active(unit));
     if binds && !ours && facts::is_taken(spec.listen) {
         return Err(Error::new(PORT_TAKEN, format!("something listens on {} already", spec.listen))
