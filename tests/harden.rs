@@ -107,6 +107,7 @@ fn hold(now: &Verdicts, clean: &Verdicts, found: (&str, &str), with: &[&str]) ->
     }
     let mut wanted: Vec<&str> = with.iter().copied().chain([found.0]).collect();
     wanted.sort_unstable();
+    wanted.dedup();
     let other: Vec<&str> = other.into_keys().map(String::as_str).collect();
     if other == wanted { Ok(()) } else { Err(format!("{}: found {other:?}, not {wanted:?}", found.0)) }
 }

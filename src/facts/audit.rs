@@ -5,17 +5,23 @@
 mod accounts;
 mod answer;
 mod binaries;
+mod jobs;
+mod laid;
 mod network;
 mod secrets;
 mod signer;
+mod ssh;
 mod units;
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, Group, Home, POWERS, Password, Rule, Sudo, User};
 pub use answer::{Answer, Unknown};
 pub use binaries::Binaries;
+pub use jobs::{Job, Jobs};
+pub use laid::Laid;
 pub use network::Network;
 pub use secrets::Secrets;
 pub use signer::{Process, Settings, Signer};
+pub use ssh::{Conditional, Ssh};
 pub use units::Units;
 
 use crate::error::{Code, Error, Result};
@@ -23,7 +29,8 @@ use crate::host::{file, program::Program, user};
 use crate::spec::Instance;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -65,6 +72,10 @@ pub struct Host {
     pub signers: Vec<Signer>,
     /// Users, groups, and what makes one of them more than itself.
     pub accounts: Accounts,
+    /// The SSH server's conditional settings and keys.
+    pub ssh: Ssh,
+    /// What runs by itself.
+    pub jobs: Jobs,
     /// How secrets lie on the host.
     pub secrets: Secrets,
     /// The programs that hold the keys.
@@ -81,6 +92,7 @@ impl Host {
         let (taken, root, signers) =
             (OffsetDateTime::now_utc().unix_timestamp(), user::is_root(), signer::find(instance));
         let all = &signers[..];
+        let (ssh, jobs) = (Ssh::gather(), Jobs::gather(all));
         // Waiting for programs takes most of the time: all of them at once.
         let (texts, programs, accounts, secrets, binaries, network, units) = std::thread::scope(|threads| {
             let lines = needs.iter().flat_map(|need| need.programs);
@@ -95,7 +107,21 @@ impl Host {
             let programs = programs.into_iter().map(joined).collect();
             (texts, programs, accounts, joined(secrets), joined(binaries), joined(network), joined(units))
         });
-        Self { schema: SCHEMA, taken, root, texts, programs, signers, accounts, secrets, binaries, network, units }
+        Self {
+            schema: SCHEMA,
+            taken,
+            root,
+            texts,
+            programs,
+            signers,
+            accounts,
+            ssh,
+            jobs,
+            secrets,
+            binaries,
+            network,
+            units,
+        }
     }
 
     /// Facts that were written down on a host.
@@ -157,6 +183,22 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 /// Reads a text file, waiting for nothing: a pipe, a device or something huge in its place is told.
 fn read(path: &Path) -> Answer<String> {
     Answer::of_file(path, || file::read_named(path, TEXT).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// What is in a folder, by path, sorted.
+fn names(folder: &Path) -> Answer<Vec<PathBuf>> {
+    /// No folder that is looked through holds so many.
+    const MOST: usize = 4096;
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) => return Answer::failed(folder, &e),
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().take(MOST + 1).map(|entry| entry.path()).collect();
+    if paths.len() > MOST {
+        return Answer::Unknown(format!("{} holds more than {MOST} files", folder.display()));
+    }
+    paths.sort();
+    Answer::Is(paths)
 }
 
 fn ask(line: &[&str]) -> Answer<String> {

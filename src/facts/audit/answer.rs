@@ -57,6 +57,27 @@ impl<T> Answer<T> {
         self.get()?.ok_or_else(|| Unknown(format!("there is no {what}")))
     }
 
+    /// The answer itself; nothing where there is no such thing.
+    ///
+    /// # Errors
+    /// Where the machine does not tell.
+    pub fn take(self) -> Result<Option<T>, Unknown> {
+        match self {
+            Self::Is(value) => Ok(Some(value)),
+            Self::Absent => Ok(None),
+            Self::Unknown(why) => Err(Unknown(why)),
+        }
+    }
+
+    /// What came of several answers, put together with `?`.
+    pub fn told(result: Result<Option<T>, Unknown>) -> Self {
+        match result {
+            Ok(Some(value)) => Self::Is(value),
+            Ok(None) => Self::Absent,
+            Err(Unknown(why)) => Self::Unknown(why),
+        }
+    }
+
     /// The answer with something made of it.
     pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Answer<U> {
         match self {
