@@ -5,9 +5,11 @@
 mod accounts;
 mod answer;
 mod binaries;
+mod certificate;
 mod jobs;
 mod laid;
 mod network;
+mod place;
 mod secrets;
 mod signer;
 mod ssh;
@@ -15,11 +17,13 @@ mod units;
 
 pub use accounts::{Accounts, Group, Home, POWERS, Password, Rule, Sudo, User};
 pub use answer::{Answer, Unknown};
-pub use binaries::Binaries;
+pub use binaries::{Binaries, Judged, Lnd, Vouched};
+pub use certificate::{Certificate, Certificates};
 pub use jobs::{Job, Jobs};
 pub use laid::Laid;
 pub use network::Network;
-pub use secrets::Secrets;
+pub use place::{Kind, Place};
+pub use secrets::{Credential, Found, Kept, Secrets, Strewn};
 pub use signer::{Process, Settings, Signer};
 pub use ssh::{Conditional, Ssh};
 pub use units::Units;
@@ -78,6 +82,8 @@ pub struct Host {
     pub jobs: Jobs,
     /// How secrets lie on the host.
     pub secrets: Secrets,
+    /// What each signer shows to those who connect.
+    pub certificates: Certificates,
     /// The programs that hold the keys.
     pub binaries: Binaries,
     /// Sockets and the live packet filter.
@@ -107,6 +113,7 @@ impl Host {
             let programs = programs.into_iter().map(joined).collect();
             (texts, programs, accounts, joined(secrets), joined(binaries), joined(network), joined(units))
         });
+        let certificates = certificate::gather(all);
         Self {
             schema: SCHEMA,
             taken,
@@ -118,6 +125,7 @@ impl Host {
             ssh,
             jobs,
             secrets,
+            certificates,
             binaries,
             network,
             units,

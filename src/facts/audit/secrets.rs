@@ -1,14 +1,271 @@
 //! How secrets lie on the host: never what is in them.
 
-use super::Signer;
+mod strewn;
+mod told;
+mod words;
+
+pub use strewn::{Found, Strewn};
+
+use super::place::shown;
+use super::{Answer, Place, Signer};
+use crate::host::{file, user};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// Files that hold or open the keys, or let somebody call lnd, by the ends of their names.
+const SECRET: [&str; 5] = [".db", ".macaroon", ".key", ".kdbx", "password"];
+/// lnd makes some dozen folders and files; so many are looked at.
+const ENTRIES: usize = 4000;
+/// lnd's own are five deep.
+const DEPTH: usize = 8;
+/// Where systemd finds units, what counts most at the end (systemd.unit(5)).
+const UNITS: [&str; 6] = [
+    "/usr/lib/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/run/systemd/system",
+    "/etc/systemd/system",
+    "/run/systemd/system.control",
+    "/etc/systemd/system.control",
+];
+/// No unit is near this.
+const TEXT: u64 = 1 << 20;
 
 /// How secrets lie on the host: never what is in them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Secrets {}
+pub struct Secrets {
+    /// Of each signer, by its name.
+    pub kept: BTreeMap<String, Kept>,
+    /// What lies about.
+    pub strewn: Strewn,
+}
+
+/// What one signer keeps.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Kept {
+    /// The number of lnd's user.
+    pub uid: Option<u32>,
+    /// lnd's folder, then the secrets in it.
+    pub folder: Answer<Vec<Place>>,
+    /// The admin macaroon's folder, then the macaroon, where its settings put it outside of lnd's folder.
+    pub admin: Answer<Vec<Place>>,
+    /// The folders above lnd's.
+    pub way: Answer<Vec<Place>>,
+    /// What its unit hands to lnd in a file.
+    pub credentials: Answer<Vec<Credential>>,
+    /// Names of arguments, variables and settings of its unit that hold a secret.
+    pub told: Answer<Vec<String>>,
+}
+
+/// A secret that systemd hands to lnd (systemd.exec(5), `LoadCredential=`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credential {
+    /// Its name.
+    pub name: String,
+    /// Its file is encrypted.
+    pub sealed: bool,
+    /// Its file.
+    pub place: Answer<Place>,
+    /// The folders above that.
+    pub way: Answer<Vec<Place>>,
+}
 
 impl Secrets {
-    pub(super) fn gather(_signers: &[Signer]) -> Self {
-        Self {}
+    pub(super) fn gather(signers: &[Signer]) -> Self {
+        let own: Vec<PathBuf> =
+            signers.iter().filter_map(|signer| signer.folder.as_ref().map(|folder| signer.outside(folder))).collect();
+        let kept = signers.iter().map(|signer| (signer.name.clone(), Kept::look(signer))).collect();
+        Self { kept, strewn: Strewn::search(&own) }
+    }
+}
+
+impl Kept {
+    fn look(signer: &Signer) -> Self {
+        let process = match &signer.process {
+            Answer::Is(process) => Some(process),
+            _ => None,
+        };
+        let named = || user::find(signer.user.as_deref()?).ok()?.map(|owner| owner.uid);
+        let no_folder = || Answer::Unknown("it cannot be told where lnd's folder is".to_owned());
+        let folder = signer.folder.as_ref().map(|folder| signer.outside(folder));
+        let units = unit_texts(process.and_then(|process| process.unit.as_deref()).unwrap_or(&signer.name));
+        Self {
+            uid: process.and_then(|process| process.uid).or_else(named),
+            folder: folder.as_deref().map_or_else(no_folder, secrets_in),
+            way: folder.as_deref().map_or_else(no_folder, Place::way_to),
+            admin: admin(signer),
+            told: told(signer, &units),
+            credentials: units.map(|units| units.iter().flat_map(|(_, text)| credentials(text)).collect()),
+        }
+    }
+}
+
+/// The admin macaroon that lnd's settings put somewhere else, with the folder that it is in.
+fn admin(signer: &Signer) -> Answer<Vec<Place>> {
+    let named = match &signer.settings {
+        Answer::Is(settings) => settings.value("adminmacaroonpath").map(PathBuf::from),
+        Answer::Absent => None,
+        Answer::Unknown(why) => return Answer::Unknown(why.clone()),
+    };
+    let is_inside = |path: &PathBuf| signer.folder.as_ref().is_some_and(|folder| path.starts_with(folder));
+    let Some(path) = named.filter(|path| path.is_absolute() && !is_inside(path)) else { return Answer::Absent };
+    let path = signer.outside(&path);
+    match (Place::look(path.parent().unwrap_or(&path)), Place::look(&path)) {
+        (Answer::Is(folder), Answer::Is(file)) => Answer::Is(vec![folder, file]),
+        (Answer::Unknown(why), _) | (_, Answer::Unknown(why)) => Answer::Unknown(why),
+        _ => Answer::Absent,
+    }
+}
+
+/// lnd's folder, and each file in it that is a secret, by its name. Nothing is opened, no link followed.
+fn secrets_in(folder: &Path) -> Answer<Vec<Place>> {
+    let mut places = match Place::look(folder) {
+        Answer::Is(place) => vec![place],
+        Answer::Absent => return Answer::Absent,
+        Answer::Unknown(why) => return Answer::Unknown(why),
+    };
+    let (mut folders, mut seen) = (vec![(folder.to_owned(), 0)], 0);
+    while let Some((folder, depth)) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) => return Answer::failed(&folder, &e),
+        };
+        for entry in entries.flatten() {
+            seen += 1;
+            if seen > ENTRIES || depth > DEPTH {
+                return Answer::Unknown(format!("{} holds more than lnd would put there", folder.display()));
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push((entry.path(), depth + 1));
+            } else if is_secret(&entry.file_name()) {
+                match Place::look(&entry.path()) {
+                    Answer::Is(place) => places.push(place),
+                    Answer::Absent => {}
+                    Answer::Unknown(why) => return Answer::Unknown(why),
+                }
+            }
+        }
+    }
+    places[1..].sort_by(|a, b| a.path.cmp(&b.path));
+    Answer::Is(places)
+}
+
+fn is_secret(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    SECRET.iter().any(|end| name.ends_with(end))
+}
+
+/// The files of a unit and its template, what counts last at the end (systemd.unit(5)): drop-ins come after units, in
+/// the order of their names, and of two by one name the nearer one is all that is read.
+fn unit_paths(unit: &str) -> Vec<PathBuf> {
+    let template = unit.split_once('@').map(|(prefix, _)| format!("{prefix}@.service"));
+    let (mut units, mut drop_ins) = (Vec::new(), BTreeMap::new());
+    for name in template.into_iter().chain([unit.to_owned()]) {
+        for folder in UNITS.map(Path::new) {
+            units.push(folder.join(&name));
+            for entry in std::fs::read_dir(folder.join(format!("{name}.d"))).into_iter().flatten().flatten() {
+                drop_ins.insert(entry.file_name(), entry.path());
+            }
+        }
+    }
+    let is_read = |path: &PathBuf| path.extension() == Some(OsStr::new("conf"));
+    units.into_iter().chain(drop_ins.into_values().filter(is_read)).collect()
+}
+
+/// Where each of a unit's files is, and its text.
+fn unit_texts(unit: &str) -> Answer<Vec<(PathBuf, String)>> {
+    let mut texts = Vec::new();
+    for path in unit_paths(unit) {
+        match Answer::of_file(&path, || file::read_named(&path, TEXT)) {
+            Answer::Is(text) => texts.push((path, String::from_utf8_lossy(&text).into_owned())),
+            Answer::Absent => {}
+            // A mask, which says nothing.
+            Answer::Unknown(_) if std::fs::canonicalize(&path).is_ok_and(|real| real == Path::new("/dev/null")) => {}
+            Answer::Unknown(why) => return Answer::Unknown(why),
+        }
+    }
+    Answer::Is(texts)
+}
+
+/// What a unit's text hands to lnd from files.
+fn credentials(text: &str) -> Vec<Credential> {
+    let one = |(setting, value): (&str, &str)| {
+        let sealed = match setting {
+            "LoadCredential" => false,
+            "LoadCredentialEncrypted" => true,
+            _ => return None,
+        };
+        let (name, path) = value.split_once(':').unwrap_or((value, value));
+        // A name alone is one in systemd's own folder.
+        let path = Path::new(if sealed { "/etc/credstore.encrypted" } else { "/etc/credstore" }).join(path);
+        Some(Credential { name: name.to_owned(), sealed, place: Place::look(&path), way: Place::way_to(&path) })
+    };
+    told::settings(text).filter_map(one).collect()
+}
+
+fn told(signer: &Signer, units: &Answer<Vec<(PathBuf, String)>>) -> Answer<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    let mut unseen = None;
+    match units {
+        Answer::Is(texts) => {
+            for (path, text) in texts {
+                found.extend(told::in_unit(text).into_iter().map(|what| format!("{what} in {}", shown(path))));
+            }
+        }
+        Answer::Absent => {}
+        Answer::Unknown(why) => unseen = Some(why.clone()),
+    }
+    if let Answer::Is(process) = &signer.process {
+        for (name, judge) in [("cmdline", told::in_arguments as fn(&[String]) -> _), ("environ", told::in_variables)] {
+            match words(process.pid, name) {
+                Answer::Is(words) => {
+                    found.extend(judge(&words).into_iter().map(|what| format!("{what} of the process")))
+                }
+                Answer::Absent => {}
+                Answer::Unknown(why) => unseen = Some(why),
+            }
+        }
+    }
+    // What was found is found, whatever else could not be seen.
+    unseen.filter(|_| found.is_empty()).map_or(Answer::Is(found), Answer::Unknown)
+}
+
+/// What a file of the process in /proc holds, each with a zero byte at its end.
+fn words(pid: u32, name: &str) -> Answer<Vec<String>> {
+    let path = PathBuf::from(format!("/proc/{pid}/{name}"));
+    Answer::of_file(&path, || file::read_named(&path, TEXT)).map(|bytes| {
+        let words = bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+        words.filter(|word| !word.is_empty()).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::audit::Kind;
+
+    #[test]
+    fn secrets_of_a_folder_are_told_by_their_names_and_links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("data/chain")).unwrap();
+        for name in ["data/chain/wallet.db", "data/admin.macaroon", "tls.key", "tls.cert", "lnd.conf"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink("/", dir.path().join("away")).unwrap();
+        std::os::unix::fs::symlink("/etc/hosts", dir.path().join("x.db")).unwrap();
+        let Answer::Is(places) = secrets_in(dir.path()) else { panic!("it is there") };
+        let found: Vec<_> = places[1..].iter().map(|p| (p.path.rsplit('/').next().unwrap(), p.kind)).collect();
+        let file = Kind::File;
+        assert_eq!(found, [("admin.macaroon", file), ("wallet.db", file), ("tls.key", file), ("x.db", Kind::Link)]);
+        assert_eq!(secrets_in(&dir.path().join("none")), Answer::Absent);
+    }
+
+    #[test]
+    fn what_a_unit_hands_over_is_sealed_or_not() {
+        let text = "LoadCredential=a:/none\nLoadCredentialEncrypted=b:/none\nLoadCredential=c\nSetCredential=d:e\n";
+        let found = credentials(text);
+        let found: Vec<_> = found.iter().map(|c| (c.name.as_str(), c.sealed, c.place == Answer::Absent)).collect();
+        assert_eq!(found, [("a", false, true), ("b", true, true), ("c", false, true)]);
     }
 }

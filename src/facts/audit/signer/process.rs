@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// No file of a process in /proc that is read is near this; only its sockets are many.
@@ -76,11 +77,18 @@ pub(super) fn find() -> Vec<Process> {
     pids.into_iter().filter(|pid| is_lnd(*pid)).map(look).collect()
 }
 
-/// By its name, which everybody can see; where its file's name can be seen, by that alone.
+/// By its file's name. Where that cannot be seen, or is lost with the mount that `ExecPaths=` made of a file that is gone,
+/// by its own name or the one that it was started by: `lsm launch` starts a file without naming it.
 fn is_lnd(pid: u32) -> bool {
+    let lnd = Some(OsStr::new("lnd"));
     match fs::read_link(format!("/proc/{pid}/exe")) {
-        Ok(exe) => named(&exe) == Some(OsStr::new("lnd")),
-        Err(_) => fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_ascii() == b"lnd"),
+        Ok(exe) if exe.parent().is_some_and(|folder| folder != Path::new("/")) => named(&exe) == lnd,
+        _ => {
+            let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let started = line.split(|byte| *byte == 0).next().unwrap_or_default();
+            name.trim_ascii() == b"lnd" || Path::new(OsStr::from_bytes(started)).file_name() == lnd
+        }
     }
 }
 

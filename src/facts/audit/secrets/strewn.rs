@@ -1,0 +1,218 @@
+//! Seeds, macaroons and bundles that lie about where people and backups put things.
+
+use super::words::{SHORTEST, holds_seed};
+use crate::facts::audit::place::shown;
+use crate::facts::audit::{Answer, Place};
+use crate::host::file;
+use crate::secret::Secret;
+use crate::signer::macaroon::Macaroon;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Where people put files, and programs copies of them.
+const ROOTS: [&str; 9] =
+    ["/root", "/home", "/srv", "/opt", "/tmp", "/var/tmp", "/var/backups", "/var/lib/lsm/bundle", "/etc"];
+/// So deep below them, and so many files and folders in all: some ten milliseconds. A signer's host has not half of that.
+const DEPTH: usize = 6;
+const ENTRIES: usize = 4000;
+/// The longest text that is taken for one that somebody saved a seed in: numbered, in columns, with a line of comment.
+const LONGEST: u64 = 1024;
+/// A shell keeps some thousand lines.
+const HISTORY: u64 = 2 << 20;
+/// A macaroon with every permission has some 300 bytes.
+const MACAROON: u64 = 8 << 10;
+/// Files that a bundle has, beside its certificate.
+const BUNDLE: [&str; 3] = ["accounts.json", "bundle.json", crate::bundle::ARCHIVE];
+/// File systems that another machine or a user's program answers for, and may never answer.
+const FOREIGN: [&str; 7] = ["nfs", "cifs", "smb", "fuse", "9p", "ceph", "afs"];
+
+/// A macaroon that lies about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// How it lies there.
+    pub place: Place,
+    /// What it permits, as `entity:action`.
+    pub permissions: Vec<String>,
+    /// It lies beside other parts of a bundle.
+    pub in_bundle: bool,
+}
+
+/// What lies about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strewn {
+    /// Files with the 24 words of a seed.
+    pub seeds: Vec<String>,
+    /// Macaroons outside of lnd's own folders.
+    pub macaroons: Vec<Found>,
+    /// Parts of bundles.
+    pub bundles: Vec<Place>,
+    /// Folders that this user may not look into, and what could not be read.
+    pub unseen: Vec<String>,
+    /// The search ended before everything was seen.
+    pub cut_short: bool,
+}
+
+impl Strewn {
+    /// Searches, in `own` (lnd's own folders) for seeds alone.
+    pub(super) fn search(own: &[PathBuf]) -> Self {
+        let roots = ROOTS.iter().map(PathBuf::from).chain(own.iter().cloned());
+        Self::search_in(roots.collect(), own, &foreign_mounts())
+    }
+
+    fn search_in(roots: Vec<PathBuf>, own: &[PathBuf], foreign: &BTreeSet<PathBuf>) -> Self {
+        let mut strewn = Self::default();
+        // What is near comes first: a deep heap of files hides nothing that lies at the top.
+        let mut folders: VecDeque<(PathBuf, usize)> = roots.into_iter().map(|root| (root, 0)).collect();
+        let (mut seen, mut been) = (0, BTreeSet::new());
+        while let Some((folder, depth)) = folders.pop_front() {
+            // One of lnd's folders may be below another root.
+            if foreign.contains(&folder) || !been.insert(folder.clone()) {
+                continue;
+            }
+            let entries = match std::fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+                Err(_) => {
+                    strewn.unseen.push(shown(&folder));
+                    continue;
+                }
+            };
+            let is_own = own.iter().any(|own| folder.starts_with(own));
+            for entry in entries.flatten() {
+                seen += 1;
+                if seen > ENTRIES {
+                    strewn.cut_short = true;
+                    return strewn.sorted();
+                }
+                // The entry's own kind: no link is followed.
+                let Ok(kind) = entry.file_type() else { continue };
+                if kind.is_dir() && depth < DEPTH {
+                    folders.push_back((entry.path(), depth + 1));
+                } else if kind.is_dir() {
+                    strewn.cut_short = true;
+                } else if kind.is_file() {
+                    strewn.look(&entry.path(), is_own);
+                }
+            }
+        }
+        strewn.sorted()
+    }
+
+    fn look(&mut self, path: &Path, is_own: bool) {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if name.contains("macaroon") && !is_own {
+            self.look_at_macaroon(path);
+        } else if BUNDLE.contains(&name) && !is_own {
+            let place = self.place(path);
+            self.bundles.extend(place);
+        } else {
+            self.look_for_seed(path, name.ends_with("_history"));
+        }
+    }
+
+    fn look_for_seed(&mut self, path: &Path, is_history: bool) {
+        let Ok(meta) = std::fs::symlink_metadata(path) else { return };
+        if !is_history && !(SHORTEST..=LONGEST).contains(&meta.len()) {
+            return;
+        }
+        match file::read_plain(path, if is_history { HISTORY } else { LONGEST }).map(Secret::new) {
+            Ok(text) if holds_seed(text.expose()) => self.seeds.push(shown(path)),
+            Ok(_) => {}
+            // What is gone by now is not there.
+            Err(_) if !path.exists() => {}
+            Err(_) => self.unseen.push(shown(path)),
+        }
+    }
+
+    fn look_at_macaroon(&mut self, path: &Path) {
+        let Ok(meta) = std::fs::symlink_metadata(path) else { return };
+        let read = match file::read_plain(path, MACAROON) {
+            // Something else by that name is no secret.
+            Ok(bytes) => Macaroon::parse(bytes),
+            Err(_) if meta.len() > MACAROON => return,
+            Err(_) => return self.unseen.push(shown(path)),
+        };
+        let Ok(macaroon) = read else { return };
+        let permissions = macaroon.permissions().iter().map(ToString::to_string).collect();
+        let in_bundle = path.parent().is_some_and(|folder| folder.join(BUNDLE[0]).exists());
+        if let Some(place) = self.place(path) {
+            self.macaroons.push(Found { place, permissions, in_bundle });
+        }
+    }
+
+    /// How it lies there; what cannot be looked at was not seen.
+    fn place(&mut self, path: &Path) -> Option<Place> {
+        match Place::look(path) {
+            Answer::Is(place) => return Some(place),
+            Answer::Absent => {}
+            Answer::Unknown(_) => self.unseen.push(shown(path)),
+        }
+        None
+    }
+
+    /// Folders are listed in no order; what is found has to be the same on two runs.
+    fn sorted(mut self) -> Self {
+        self.seeds.sort();
+        self.unseen.sort();
+        self.macaroons.sort_by(|a, b| a.place.path.cmp(&b.place.path));
+        self.bundles.sort_by(|a, b| a.path.cmp(&b.path));
+        self
+    }
+}
+
+/// Where file systems begin that this machine's kernel does not answer for alone (proc_pid_mountinfo(5)).
+fn foreign_mounts() -> BTreeSet<PathBuf> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let place = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        let kind = after.split(' ').next()?;
+        FOREIGN.iter().any(|foreign| kind.starts_with(foreign)).then(|| before.split(' ').nth(4).map(PathBuf::from))?
+    };
+    text.lines().filter_map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::Mode;
+
+    fn search(folder: &Path, own: &[PathBuf]) -> Strewn {
+        Strewn::search_in(vec![folder.to_owned()], own, &BTreeSet::new())
+    }
+
+    #[test]
+    fn seeds_are_found_and_hostile_names_wait_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let seed = vec!["abandon"; 24].join("\n");
+        std::fs::create_dir_all(at("a/own")).unwrap();
+        std::fs::write(at("a/note"), &seed).unwrap();
+        std::fs::write(at("a/own/seed"), &seed).unwrap();
+        std::fs::write(at(".bash_history"), format!("ls\n{}\n", seed.replace('\n', " "))).unwrap();
+        std::fs::write(at("plain.macaroon"), "no macaroon").unwrap();
+        std::fs::write(at("accounts.json"), "{}").unwrap();
+        for name in ["x.macaroon", "y_history", "bundle.json"] {
+            nix::unistd::mkfifo(&at(name), Mode::S_IRUSR).unwrap();
+        }
+        std::os::unix::fs::symlink(dir.path(), at("loop")).unwrap();
+        let found = search(dir.path(), &[at("a/own")]);
+        let names: Vec<_> = found.seeds.iter().map(|path| path.rsplit('/').next().unwrap()).collect();
+        assert_eq!(names, [".bash_history", "note", "seed"]);
+        assert_eq!((found.macaroons.len(), found.bundles.len(), found.unseen.len()), (0, 1, 0));
+        assert!(!found.cut_short);
+    }
+
+    #[test]
+    fn a_search_has_an_end_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = (0..=DEPTH).fold(dir.path().to_owned(), |path, n| path.join(n.to_string()));
+        std::fs::create_dir_all(&deep).unwrap();
+        assert!(search(dir.path(), &[]).cut_short);
+        let dir = tempfile::tempdir().unwrap();
+        (0..=ENTRIES).for_each(|n| std::fs::write(dir.path().join(n.to_string()), "").unwrap());
+        assert!(search(dir.path(), &[]).cut_short);
+    }
+}
