@@ -1,23 +1,30 @@
-//! `lsm harden`: what the audit finds, as text or JSON, and an exit code that a pipeline can trust.
+//! `lsm harden`: what the audit finds, in the form that is wanted, and an exit code that a pipeline can trust.
 
 use crate::cli::Common;
-use crate::error::{Exit, Result};
+use crate::error::{Code, Error, Exit, Result};
 use crate::facts::audit::Host;
-use crate::harden::{self, Choice, Finding, Report, Severity, Verdict};
+use crate::harden::{self, About, Baseline, Choice, Report, Severity, Waivers};
 use crate::host::file::{self, Access};
+use crate::host::terminal;
 use crate::ui::{self, say};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+const TWO_FORMATS: Code = Code::usage("E-HARDEN-005");
+
 /// How the findings are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For a terminal: what to do first, then the rest
     Text,
-    /// One object, as docs/harden.md has it
+    /// One object, as docs/schemas/harden.json has it
     Json,
+    /// SARIF 2.1.0, for a code scanning service
+    Sarif,
+    /// One page that needs nothing else, for an auditor
+    Html,
 }
 
 /// Options of `lsm harden`.
@@ -26,6 +33,10 @@ pub enum Format {
   sudo lsm harden                          what is wrong with this host, first things first
   sudo lsm harden -v                       and what is right with it
   sudo lsm harden --fail-on critical       for a pipeline: exit 1 only where keys are in danger
+  sudo lsm harden --waivers waivers.toml   findings that somebody answers for until a day do not count
+  sudo lsm harden --json >before.json      keep a report ...
+  sudo lsm harden --baseline before.json   ... and exit 1 only where something is new or worse
+  sudo lsm harden --format html >host.html one page for an auditor
   sudo lsm harden --record host.json       write down what would be judged ...
   lsm harden --facts host.json             ... and judge it elsewhere")]
 pub struct Options {
@@ -44,13 +55,23 @@ pub struct Options {
     /// Write down the facts of this host instead of judging them; they hold no secret
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// How the findings are told
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    /// Findings that somebody answers for until a day: TOML, [[waiver]] with id, owner, reason and expires
+    #[arg(long, value_name = "FILE", conflicts_with = "record")]
+    waivers: Option<PathBuf>,
+    /// Tell what changed since this earlier output of --json; only what is new, worse or seen otherwise makes it exit 1
+    #[arg(long, value_name = "FILE", conflicts_with = "record")]
+    baseline: Option<PathBuf>,
+    /// How the findings are told [default: text, or json with --json]
+    #[arg(long, value_enum, conflicts_with = "record")]
+    format: Option<Format>,
 }
 
 pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode> {
+    let format = format(options, common)?;
     let choice = Choice::new(&options.only, &options.skip)?;
+    // What the user named is read first: a mistake in it is told before any work.
+    let waivers = options.waivers.as_deref().map(Waivers::read).transpose()?.unwrap_or_default();
+    let baseline = options.baseline.as_deref().map(Baseline::read).transpose()?;
     let host = match &options.facts {
         Some(path) => Host::parse(path)?,
         None => harden::look(&common.instance),
@@ -59,31 +80,38 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode> {
         file::create(path, host.render()?.as_bytes(), Access::mode(0o600))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let report = harden::judge(&host, &choice);
-    if common.json || options.format == Format::Json {
-        say!("{}", json!(report));
-    } else {
-        show(&report, common.verbose > 0);
-    }
-    let found = report.findings.iter().any(|finding| finding.reaches(options.fail_on));
+    let judged = harden::judge(&host, &choice).waive(&waivers, host.taken);
+    let report = match &baseline {
+        Some(baseline) => judged.compare(baseline),
+        None => judged,
+    };
+    show(&report, &About::new(&host), format, common.verbose > 0)?;
+    let found = report.reaches(options.fail_on);
     Ok(if found { ExitCode::from(Exit::Refused as u8) } else { ExitCode::SUCCESS })
 }
 
-fn show(report: &Report, all: bool) {
-    for finding in report.first() {
-        say!("{:5} {:8} {}  {}", finding.verdict.name(), finding.severity.name(), finding.id, finding.title);
-        say!("      seen     {}", finding.evidence);
-        say!("      why      {}", finding.why);
-        say!("      mend     {}", finding.fix);
+fn format(options: &Options, common: &Common) -> Result<Format> {
+    match options.format {
+        Some(format) if common.json && format != Format::Json => {
+            Err(Error::new(TWO_FORMATS, "--json is a format of its own").hint("give either --json or --format"))
+        }
+        Some(format) => Ok(format),
+        None if common.json => Ok(Format::Json),
+        None => Ok(Format::Text),
     }
-    let quiet = |finding: &&Finding| matches!(finding.verdict, Verdict::Pass(_) | Verdict::NotApplicable(_));
-    for finding in report.findings.iter().filter(quiet).filter(|_| all) {
-        say!("{:5} {:8} {}  {}: {}", finding.verdict.name(), "", finding.id, finding.title, finding.evidence);
+}
+
+fn show(report: &Report, about: &About, format: Format, all: bool) -> Result<()> {
+    match format {
+        Format::Json => say!("{}", json!(report)),
+        Format::Sarif => say!("{}", harden::render_sarif(report)),
+        Format::Html => harden::render_page(report, about)?.lines().for_each(|line| say!("{line}")),
+        Format::Text => {
+            harden::render_text(report, about, all, terminal::columns()).iter().for_each(|line| say!("{line}"));
+            if !all {
+                ui::note("what passed: lsm harden -v");
+            }
+        }
     }
-    let count = |name: &str| report.findings.iter().filter(|finding| finding.verdict.name() == name).count();
-    let counts = ["fail", "error", "warn", "pass", "na"].map(|name| format!("{} {name}", count(name)));
-    say!("grade {:?}: {}", report.grade, counts.join(", "));
-    if !all && !ui::voice().quiet {
-        ui::note("what passed: lsm harden -v");
-    }
+    Ok(())
 }

@@ -3,7 +3,9 @@
 //! An area of checks says what it needs to be read of the host; everything is read once ([`crate::facts::audit`]), and each
 //! check is a function from that to a verdict. How grave a finding is stands in `policies/harden.toml`.
 
+mod about;
 mod accounts;
+mod baseline;
 mod binaries;
 mod certificate;
 mod check;
@@ -12,16 +14,26 @@ mod disk;
 mod jobs;
 mod kernel;
 mod network;
+mod page;
 mod process;
 mod report;
+mod sarif;
 mod secrets;
 mod settings;
 mod ssh;
+mod text;
 mod units;
 mod updates;
+mod waiver;
 
+pub use about::About;
+pub use baseline::{Baseline, Change, Kind, Standing};
 pub use check::{Check, Judge, Judged, Severity, Verdict, few};
+pub use page::render_page;
 pub use report::{Finding, Grade, Report};
+pub use sarif::render_sarif;
+pub use text::render_text;
+pub use waiver::{Waived, Waivers};
 
 use crate::error::{Code, Error, Result};
 use crate::facts::audit::{Host, Needs};
@@ -72,7 +84,7 @@ pub fn severity(id: &str) -> Severity {
 
 /// Reads this host, and the signer `instance` on it.
 pub fn look(instance: &Instance) -> Host {
-    let needs: Vec<Needs> = AREAS.iter().map(|area| area.needs).collect();
+    let needs: Vec<Needs> = AREAS.iter().map(|area| area.needs).chain([about::NEEDS]).collect();
     Host::gather(&needs, instance)
 }
 

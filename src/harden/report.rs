@@ -1,8 +1,10 @@
 //! What came of an audit: findings, and the grade that they make.
 
+use super::baseline::{Baseline, Change, Standing};
 use super::check::{Check, Severity, Verdict};
 use super::severity;
-use serde::{Serialize, Serializer};
+use super::waiver::{Waived, Waivers};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// What came of one check.
 #[derive(Debug, Clone, Serialize)]
@@ -20,6 +22,9 @@ pub struct Finding {
     pub why: &'static str,
     /// What mends it.
     pub fix: &'static str,
+    /// Who answers for it, where somebody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waived: Option<Waived>,
     /// What should be, in a few words.
     #[serde(skip)]
     pub title: &'static str,
@@ -30,9 +35,11 @@ impl Finding {
         Self {
             id: check.id,
             severity: severity(check.id),
-            evidence: verdict.evidence().to_owned(),
+            // What was seen is others' text: none of it may steer a terminal or a viewer.
+            evidence: crate::error::plain(verdict.evidence()),
             why: check.why,
             fix: check.mend,
+            waived: None,
             title: check.title,
             verdict,
         }
@@ -40,12 +47,17 @@ impl Finding {
 
     /// True where it counts, and is at least so grave.
     pub fn reaches(&self, least: Severity) -> bool {
-        self.verdict.is_finding() && self.severity >= least
+        self.verdict.is_finding() && self.waived.is_none() && self.severity >= least
+    }
+
+    /// True where something is or may be wrong, whoever answers for it.
+    pub fn matters(&self) -> bool {
+        self.verdict.is_finding() || matches!(self.verdict, Verdict::Warn(_))
     }
 }
 
 /// A host in one letter: the gravest finding decides, however much else passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Grade {
     /// A critical check failed: keep no keys here.
     F,
@@ -59,6 +71,19 @@ pub enum Grade {
     A,
 }
 
+impl Grade {
+    /// What it means, in one sentence.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::F => "the keys can be taken, or used by whoever likes; keep none here until this is mended",
+            Self::D => "one step of an attack on the keys is open, or nobody can tell whether they are safe",
+            Self::C => "a fault that would make another one worse",
+            Self::B => "fit to hold keys; something small is left",
+            Self::A => "fit to hold keys, as far as this audit sees",
+        }
+    }
+}
+
 /// What came of an audit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -66,12 +91,57 @@ pub struct Report {
     pub grade: Grade,
     /// What came of each check, in the order of the catalogue.
     pub findings: Vec<Finding>,
+    /// What changed since an earlier report, where there is one to compare with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Vec<Change>>,
 }
 
 impl Report {
     pub(super) fn new(findings: Vec<Finding>) -> Self {
         let grade = findings.iter().map(grade).min().unwrap_or(Grade::A);
-        Self { grade, findings }
+        Self { grade, findings, changed: None }
+    }
+
+    /// Leaves out of the grade, and of what [`Finding::reaches`], what somebody answered for when the host was read, at
+    /// `taken` (seconds since 1970).
+    #[must_use]
+    pub fn waive(mut self, waivers: &Waivers, taken: i64) -> Self {
+        waivers.apply(&mut self.findings, taken);
+        Self::new(self.findings)
+    }
+
+    /// Adds what changed since an earlier report.
+    #[must_use]
+    pub fn compare(self, baseline: &Baseline) -> Self {
+        Self { changed: Some(baseline.compare(&self.findings)), ..self }
+    }
+
+    /// True where anything counts and is at least so grave; compared with an earlier report, anything new or worse.
+    pub fn reaches(&self, least: Severity) -> bool {
+        let is_known = |finding: &Finding| match &self.changed {
+            Some(changed) => !changed.iter().any(|change| change.id == finding.id && change.change.counts()),
+            None => false,
+        };
+        self.findings.iter().any(|finding| finding.reaches(least) && !is_known(finding))
+    }
+
+    /// What somebody answers for, the gravest first.
+    pub fn waived(&self) -> Vec<(&Finding, &Waived)> {
+        let waived = self.findings.iter().filter_map(|finding| Some((finding, finding.waived.as_ref()?)));
+        let mut waived: Vec<_> = waived.collect();
+        waived.sort_by_key(|(finding, _)| std::cmp::Reverse(finding.severity));
+        waived
+    }
+
+    /// How many findings there are of each verdict, and of those that are waived.
+    pub fn counts(&self) -> String {
+        let count = |name: &str| {
+            let is = |finding: &&Finding| Standing::of(finding).name() == name;
+            self.findings.iter().filter(is).count()
+        };
+        let names = ["fail", "error", "warn", "waived", "pass", "na"];
+        let told = names.into_iter().filter(|name| *name != "waived" || count(name) > 0);
+        told.map(|name| format!("{} {name}", count(name))).collect::<Vec<_>>().join(", ")
     }
 
     /// What to look at, first things first: the gravest, what failed before what cannot be told and what only warns.
@@ -84,8 +154,8 @@ impl Report {
             };
             (kind == 2, std::cmp::Reverse(finding.severity), kind)
         };
-        let matters = |finding: &&Finding| finding.verdict.is_finding() || matches!(finding.verdict, Verdict::Warn(_));
-        let mut first: Vec<&Finding> = self.findings.iter().filter(matters).collect();
+        let counts = |finding: &&Finding| finding.matters() && finding.waived.is_none();
+        let mut first: Vec<&Finding> = self.findings.iter().filter(counts).collect();
         first.sort_by_key(order);
         first
     }
@@ -93,6 +163,9 @@ impl Report {
 
 /// The best that a host with this finding can be.
 fn grade(finding: &Finding) -> Grade {
+    if finding.waived.is_some() {
+        return Grade::A;
+    }
     match (&finding.verdict, finding.severity) {
         (Verdict::Fail(_), Severity::Critical) => Grade::F,
         (Verdict::Fail(_), Severity::High) | (Verdict::Error(_), Severity::Critical) => Grade::D,
@@ -112,7 +185,7 @@ mod tests {
 
     fn finding(verdict: Verdict, severity: Severity) -> Finding {
         let evidence = verdict.evidence().to_owned();
-        Finding { id: "X-001", verdict, severity, evidence, why: "", fix: "", title: "" }
+        Finding { id: "X-001", verdict, severity, evidence, why: "", fix: "", waived: None, title: "" }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod network;
 pub mod process;
 pub mod program;
 pub mod snapshot;
+pub mod terminal;
 pub mod tree;
 pub mod user;
 pub mod xattrs;
