@@ -13,6 +13,8 @@ mod certificate;
 mod clock;
 #[path = "harden/disk.rs"]
 mod disk;
+#[path = "harden/foreign.rs"]
+mod foreign;
 #[path = "harden/jobs.rs"]
 mod jobs;
 #[path = "harden/kernel.rs"]

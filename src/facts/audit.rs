@@ -26,7 +26,7 @@ pub use place::{Kind, Place};
 pub use secrets::{Credential, Found, Kept, Secrets, Strewn};
 pub use signer::{Process, Settings, Signer};
 pub use ssh::{Conditional, Ssh};
-pub use units::Units;
+pub use units::{Unit, UnitFile, Units, instance_of, names_of};
 
 use crate::error::{Code, Error, Result};
 use crate::host::{file, program::Program, user};

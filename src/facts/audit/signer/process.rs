@@ -17,6 +17,11 @@ const DELETED: &str = " (deleted)";
 /// What is read of a process, each whole.
 const TEXTS: &[&str] = &["status", "limits", "mountinfo", "net/tcp", "net/tcp6", "net/dev", "cgroup"];
 
+/// What a process can have apart from the host.
+const NAMESPACES: &[&str] = &["mnt", "user", "ipc"];
+/// What a control group can limit that an audit asks for.
+const BOUNDS: &[&str] = &["memory.max", "memory.swap.max", "pids.max"];
+
 /// A running lnd.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Process {
@@ -32,6 +37,13 @@ pub struct Process {
     pub deleted: bool,
     /// It sees other network interfaces than the host's first process.
     pub own_network: Answer<bool>,
+    /// Which of [`NAMESPACES`] it has for itself, by their names (namespaces(7)).
+    pub namespaces: BTreeMap<String, Answer<bool>>,
+    /// The limits that hold for its control group, by the names of their files: the least of it and those above it, a
+    /// number or `max`. Absent where nothing counts that.
+    pub bounds: BTreeMap<String, Answer<String>>,
+    /// Names of processes of its user outside of its control group, each once.
+    pub companions: Answer<Vec<String>>,
     /// What stands in its files in /proc, by their names there.
     pub texts: BTreeMap<String, Answer<String>>,
     /// Names of what it has in its environment.
@@ -57,7 +69,7 @@ impl Process {
     }
 
     /// A container has a file system of its own, at the root of which it sees itself too.
-    fn is_contained(&self) -> bool {
+    pub fn is_contained(&self) -> bool {
         let group = self.texts.get("cgroup").and_then(|text| text.get().ok()?).map_or("", String::as_str);
         ["docker", "libpod", "containerd", "kubepods"].iter().any(|by| group.contains(by))
     }
@@ -101,8 +113,7 @@ fn look(pid: u32) -> Process {
     let at = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
     let read = |path: PathBuf| Answer::of_file(&path, || file::read_named(&path, LIMIT));
     let text = |name: &str| read(at(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let link = |path: PathBuf| fs::read_link(&path).map_or_else(|e| Answer::failed(&path, &e), Answer::Is);
-    let exe = link(at("exe"));
+    let exe = link(&at("exe"));
     let deleted = matches!(&exe, Answer::Is(path) if path.to_string_lossy().ends_with(DELETED));
     let words = |bytes: Vec<u8>| -> Vec<String> {
         let words = bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
@@ -115,10 +126,6 @@ fn look(pid: u32) -> Process {
         Answer::Is(words) => words.into_iter().skip(1).collect(),
         _ => Vec::new(),
     };
-    let own_network = match (link(at("ns/net")), link("/proc/1/ns/net".into())) {
-        (Answer::Is(its), Answer::Is(first)) => Answer::Is(its != first),
-        (Answer::Is(_), unknown) | (unknown, _) => unknown.map(|_| false),
-    };
     let texts: BTreeMap<String, Answer<String>> = TEXTS.iter().map(|name| ((*name).to_owned(), text(name))).collect();
     let mut process = Process {
         pid,
@@ -126,14 +133,89 @@ fn look(pid: u32) -> Process {
         unit: None,
         exe,
         deleted,
-        own_network,
+        own_network: is_apart(pid, "net"),
+        namespaces: NAMESPACES.iter().map(|name| ((*name).to_owned(), is_apart(pid, name))).collect(),
+        bounds: BTreeMap::new(),
+        companions: Answer::Absent,
         texts,
         environment: read(at("environ")).map(words).map(names),
         arguments,
     };
     process.uid = process.status("Uid").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
-    process.unit = process.texts.get("cgroup").and_then(|text| text.get().ok()?).and_then(|text| unit(text));
+    let groups = process.texts.get("cgroup").and_then(|text| text.get().ok()?).cloned().unwrap_or_default();
+    process.unit = unit(&groups);
+    let group = unified(&groups);
+    process.bounds = BOUNDS.iter().map(|name| ((*name).to_owned(), bound(group, name))).collect();
+    process.companions = process.uid.map_or(Answer::Absent, |uid| companions(pid, uid, &groups));
     process
+}
+
+fn link(path: &Path) -> Answer<PathBuf> {
+    fs::read_link(path).map_or_else(|e| Answer::failed(path, &e), Answer::Is)
+}
+
+/// True where the process has another namespace of this kind than the host's first process.
+fn is_apart(pid: u32, kind: &str) -> Answer<bool> {
+    let of = |pid| link(Path::new(&format!("/proc/{pid}/ns/{kind}")));
+    match (of(pid), of(1)) {
+        (Answer::Is(its), Answer::Is(first)) => Answer::Is(its != first),
+        (Answer::Is(_), unknown) | (unknown, _) => unknown.map(|_| false),
+    }
+}
+
+/// The path of the one control group that systemd uses, without its slash; the older hierarchies have others (cgroups(7)).
+fn unified(groups: &str) -> Option<&str> {
+    groups.lines().find_map(|line| line.strip_prefix("0::/"))
+}
+
+/// The least of what `file` says in the control group and in those above it: each of them holds.
+fn bound(group: Option<&str>, file: &str) -> Answer<String> {
+    let Some(group) = group else { return Answer::Absent };
+    let root = Path::new("/sys/fs/cgroup");
+    let own = root.join(group);
+    let mut least = Answer::Absent;
+    for folder in own.ancestors().take_while(|folder| folder.starts_with(root)) {
+        let path = folder.join(file);
+        match Answer::of_file(&path, || file::read_text(&path)) {
+            Answer::Is(text) => least = Answer::Is(lesser(least, text.trim())),
+            // The root has no such file.
+            Answer::Absent => {}
+            unknown @ Answer::Unknown(_) => return unknown,
+        }
+    }
+    least
+}
+
+fn lesser(one: Answer<String>, other: &str) -> String {
+    let number = |text: &str| text.parse().unwrap_or(u64::MAX);
+    match one {
+        Answer::Is(one) if number(&one) <= number(other) => one,
+        _ => other.to_owned(),
+    }
+}
+
+/// Names of other processes that have `uid`, real, effective, saved or for files, and are in other control groups than
+/// `groups`: they may send it signals, and without Yama or with capabilities look into it (ptrace(2)).
+fn companions(pid: u32, uid: u32, groups: &str) -> Answer<Vec<String>> {
+    let entries = match fs::read_dir("/proc") {
+        Ok(entries) => entries,
+        Err(e) => return Answer::failed(Path::new("/proc"), &e),
+    };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let mut found: Vec<String> =
+        pids.filter(|other| *other != pid).filter_map(|pid| named_as(pid, uid, groups)).collect();
+    found.sort();
+    found.dedup();
+    Answer::Is(found)
+}
+
+/// The name of the process where it has `uid` and is in another control group; one that ended meanwhile has none.
+fn named_as(pid: u32, uid: u32, groups: &str) -> Option<String> {
+    let status = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/status")).ok()?).into_owned();
+    let of = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim));
+    let has = of("Uid")?.split_whitespace().any(|one| one.parse() == Ok(uid));
+    let apart = || fs::read(format!("/proc/{pid}/cgroup")).is_ok_and(|its| String::from_utf8_lossy(&its) != groups);
+    (has && apart()).then(|| of("Name").unwrap_or_default().to_owned())
 }
 
 /// The unit in a process's control groups: the last part of a path that is a service.
@@ -151,6 +233,16 @@ mod tests {
         assert_eq!(unit("0::/system.slice/system-lsm.slice/lsm@a.service\n"), Some("lsm@a.service".to_owned()));
         assert_eq!(unit("1:name=systemd:/x\n0::/system.slice/lnd.service/sub\n"), Some("lnd.service".to_owned()));
         assert_eq!(unit("0::/user.slice/session-1.scope\n"), None);
+    }
+
+    #[test]
+    fn the_least_of_the_limits_holds() {
+        assert_eq!(lesser(Answer::Absent, "max"), "max");
+        assert_eq!(lesser(Answer::Is("max".into()), "5"), "5");
+        assert_eq!(lesser(Answer::Is("5".into()), "max"), "5");
+        assert_eq!(lesser(Answer::Is("5".into()), "0"), "0");
+        assert_eq!(unified("1:name=systemd:/x\n0::/system.slice/lnd.service\n"), Some("system.slice/lnd.service"));
+        assert_eq!(unified("1:name=systemd:/x\n"), None);
     }
 
     #[test]
