@@ -183,6 +183,9 @@ fn unloaded(process: &Process) -> Judged {
 }
 
 fn alone(process: &Process) -> Judged {
+    if process.uid == Some(0) {
+        return Ok(Verdict::NotApplicable("lnd is root, as much else: see PROC-011".to_owned()));
+    }
     let others = process.companions.need("user of this process")?;
     Ok(Verdict::none(others, "no other process of its user"))
 }

@@ -77,7 +77,7 @@ impl Grade {
         match self {
             Self::F => "the keys can be taken, or used by whoever likes; keep none here until this is mended",
             Self::D => "one step of an attack on the keys is open, or nobody can tell whether they are safe",
-            Self::C => "a fault that would make another one worse",
+            Self::C => "a fault that would make another one worse, or something grave that nobody can tell",
             Self::B => "fit to hold keys; something small is left",
             Self::A => "fit to hold keys, as far as this audit sees",
         }

@@ -11,7 +11,7 @@ const PLANTED: &[Planted] = &[
         // What runs is a file that is gone now.
         cause: "cd /usr/local/lib/lsm/lnd/v* && ln lnd /root/out/lnd && cp -a lnd x && echo >>x && mv x lnd",
         cure: "mv /root/out/lnd /usr/local/lib/lsm/lnd/v*/lnd && systemctl restart lsm@signer",
-        with: &["BIN-008"],
+        with: &["BIN-008", "PROC-005"],
     },
     Planted {
         found: ("BIN-001", "fail"),
@@ -61,7 +61,7 @@ const PLANTED: &[Planted] = &[
         // The same bytes, but not the file that runs.
         cause: "cd /usr/local/lib/lsm/lnd/v* && cp -a lnd x && mv x lnd",
         cure: "systemctl restart lsm@signer",
-        with: &[],
+        with: &["PROC-005"],
     },
 ];
 

@@ -3,7 +3,10 @@
 use super::{Area, Planted, Recorded};
 use serde_json::{Value, json};
 
-pub const AREA: Area = Area { planted: PLANTED, recorded: RECORDED, clean: &[] };
+pub const AREA: Area = Area { planted: PLANTED, recorded: RECORDED, clean: CLEAN };
+
+/// The lab's control groups count no memory: what the unit says of it holds nothing there.
+const CLEAN: &[(&str, &str)] = &[("PROC-012", "warn")];
 
 /// Takes every drop-in of a plant away; lsm's own are in /etc.
 const CURE: &str =
@@ -41,7 +44,7 @@ const PLANTED: &[Planted] = &[
         cause: "p=$(readlink /proc/$(systemctl show --property=MainPID --value lsm@signer)/exe); cp -p $p /root/lnd.copy && \
             mv /root/lnd.copy $p",
         cure: "systemctl restart lsm@signer",
-        with: &[],
+        with: &["BIN-008"],
     },
     Planted {
         found: ("PROC-009", "fail"),

@@ -50,14 +50,14 @@ const PLANTED: &[Planted] = &[
         cause: "d=/run/systemd/system/lsm@signer.service.d; mkdir -p $d && \
             printf '[Service]\\nEnvironment=WALLET_PASSWORD=hunter2\\n' >$d/x.conf && systemctl daemon-reload",
         cure: "rm -r /run/systemd/system/lsm@signer.service.d && systemctl daemon-reload",
-        with: &[],
+        with: &["UNIT-001"],
     },
     Planted {
         found: ("SECR-005", "fail"),
         cause: "d=/run/systemd/system/lsm@signer.service.d; mkdir -p $d && (umask 077; echo x >/root/out/x) && \
             printf '[Service]\\nLoadCredential=wallet-password:/root/out/x\\n' >$d/x.conf && systemctl daemon-reload",
         cure: "rm -r /root/out/x /run/systemd/system/lsm@signer.service.d && systemctl daemon-reload",
-        with: &[],
+        with: &["UNIT-001"],
     },
     Planted {
         found: ("SECR-006", "fail"),

@@ -42,7 +42,7 @@ pub struct Process {
     /// The limits that hold for its control group, by the names of their files: the least of it and those above it, a
     /// number or `max`. Absent where nothing counts that.
     pub bounds: BTreeMap<String, Answer<String>>,
-    /// Names of processes of its user outside of its control group, each once.
+    /// Names of processes of its user outside of its control group, each once; not of root's, which are many.
     pub companions: Answer<Vec<String>>,
     /// What stands in its files in /proc, by their names there.
     pub texts: BTreeMap<String, Answer<String>>,
@@ -146,7 +146,8 @@ fn look(pid: u32) -> Process {
     process.unit = unit(&groups);
     let group = unified(&groups);
     process.bounds = BOUNDS.iter().map(|name| ((*name).to_owned(), bound(group, name))).collect();
-    process.companions = process.uid.map_or(Answer::Absent, |uid| companions(pid, uid, &groups));
+    process.companions =
+        process.uid.filter(|uid| *uid != 0).map_or(Answer::Absent, |uid| companions(pid, uid, &groups));
     process
 }
 
@@ -249,5 +250,6 @@ mod tests {
     fn a_program_keeps_its_name_when_its_file_is_gone() {
         assert_eq!(named(Path::new("/a/lnd (deleted)")), Some(OsStr::new("lnd")));
         assert_eq!(named(Path::new("/a/lndx")), Some(OsStr::new("lndx")));
+        assert_eq!(named(Path::new("/ (deleted)")), Some(OsStr::new("")));
     }
 }
