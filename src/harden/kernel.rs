@@ -64,3 +64,246 @@ pub(super) const AREA: Area = Area {
     },
     checks: CHECKS,
 };
+
+const CHECKS: &[Check] = &[
+    Check {
+        id: "KERN-001",
+        title: "A process cannot look into another of its user",
+        why: "lnd's memory holds the seed while it runs",
+        mend: "sysctl -w kernel.yama.ptrace_scope=1, and the same in /etc/sysctl.d",
+        judge: Judge::Host(ptrace),
+    },
+    Check {
+        id: "KERN-002",
+        title: "A sealed program leaves no core dump",
+        why: "lnd's memory holds the seed; a core dump writes it to disk",
+        mend: "sysctl -w fs.suid_dumpable=0, and the same in /etc/sysctl.d",
+        judge: Judge::Host(|host| setting(host, SUID_DUMPABLE, |value| value == 0)),
+    },
+    Check {
+        id: "KERN-003",
+        title: "No program is handed core dumps",
+        why: "what keeps the memory of dead processes keeps the seed, outside of lnd's limits",
+        mend: "sysctl -w kernel.core_pattern=core; or Storage=none and ProcessSizeMax=0 in /etc/systemd/coredump.conf.d",
+        judge: Judge::Host(core_pattern),
+    },
+    Check {
+        id: "KERN-004",
+        title: "The kernel tells nobody its addresses and its log",
+        why: "an attack on the kernel begins with where things are",
+        mend: "sysctl -w kernel.kptr_restrict=1 kernel.dmesg_restrict=1, and the same in /etc/sysctl.d",
+        judge: Judge::Host(|host| settings(host, &[(KPTR, 1), (DMESG, 1)])),
+    },
+    Check {
+        id: "KERN-005",
+        title: "Only root loads BPF programs",
+        why: "the verifier of such programs is where the kernel is broken into most",
+        mend: "sysctl -w kernel.unprivileged_bpf_disabled=1, and the same in /etc/sysctl.d",
+        judge: Judge::Host(|host| setting(host, BPF, |value| value >= 1)),
+    },
+    Check {
+        id: "KERN-006",
+        title: "Only root measures the kernel",
+        why: "perf events show what other processes do, and have been a way in",
+        mend: "sysctl -w kernel.perf_event_paranoid=2, and the same in /etc/sysctl.d",
+        judge: Judge::Host(|host| setting(host, PERF, |value| value >= 2)),
+    },
+    Check {
+        id: "KERN-007",
+        title: "Every program lies at random addresses",
+        why: "a fault in lnd or lsm is harder to use where nobody knows the addresses",
+        mend: "sysctl -w kernel.randomize_va_space=2, and the same in /etc/sysctl.d",
+        judge: Judge::Host(|host| setting(host, ASLR, |value| value == 2)),
+    },
+    Check {
+        id: "KERN-008",
+        title: "No other kernel can be started from this one",
+        why: "a kernel of the intruder's own obeys none of these rules, and survives in memory alone",
+        mend: "sysctl -w kernel.kexec_load_disabled=1, and the same in /etc/sysctl.d",
+        judge: Judge::Host(|host| setting(host, KEXEC, |value| value == 1)),
+    },
+    Check {
+        id: "KERN-009",
+        title: "Links, pipes and files in shared folders cannot trap root",
+        why: "a link in /tmp makes a program of root's write or read where it should not",
+        mend: "sysctl -w fs.protected_hardlinks=1 fs.protected_symlinks=1 fs.protected_fifos=1 fs.protected_regular=1",
+        judge: Judge::Host(|host| settings(host, &PROTECTED)),
+    },
+    Check {
+        id: "KERN-010",
+        title: "Root cannot change the running kernel",
+        why: "whoever becomes root for a moment would otherwise be the kernel for good",
+        mend: "lockdown=integrity on the kernel's command line; Secure Boot sets it by itself",
+        judge: Judge::Host(lockdown),
+    },
+    Check {
+        id: "KERN-012",
+        title: "AppArmor or SELinux is in force",
+        why: "it bounds what the host's other daemons reach once one of them is taken over",
+        mend: "install apparmor and boot with it, or set SELinux to enforcing",
+        judge: Judge::Host(mandatory),
+    },
+    Check {
+        id: "KERN-015",
+        title: "The kernel's command line weakens nothing",
+        why: "one word there switches off what every other check relies on",
+        mend: "take the words out of GRUB_CMDLINE_LINUX, update-grub, reboot",
+        judge: Judge::Host(command_line),
+    },
+    Check {
+        id: "KERN-016",
+        title: "The kernel runs its own modules alone",
+        why: "a module that nobody signed can be a way to hide in the kernel",
+        mend: "find it with lsmod and dmesg, remove it, reboot",
+        judge: Judge::Host(tainted),
+    },
+    Check {
+        id: "KERN-017",
+        title: "No module can be loaded any more",
+        why: "a signer needs no new hardware; what cannot be loaded cannot hide",
+        mend: "sysctl -w kernel.modules_disabled=1 at the end of the boot",
+        judge: Judge::Host(|host| setting(host, MODULES, |value| value == 1)),
+    },
+    Check {
+        id: "KERN-018",
+        title: "Only root makes user namespaces",
+        why: "in one, any user reaches parts of the kernel that were written for root alone",
+        mend: "sysctl -w user.max_user_namespaces=0, where nothing on the host needs them",
+        judge: Judge::Host(namespaces),
+    },
+    Check {
+        id: "KERN-019",
+        title: "io_uring is root's, or off",
+        why: "it works past system call filters, and is young",
+        mend: "sysctl -w kernel.io_uring_disabled=2, and the same in /etc/sysctl.d",
+        judge: Judge::Host(|host| setting(host, IO_URING, |value| value >= 1)),
+    },
+    Check {
+        id: "KERN-020",
+        title: "The magic keys do no more than a safe restart",
+        why: "whoever reaches a console could kill programs or dump memory by them",
+        mend: "sysctl -w kernel.sysrq=0, or 176 for sync, remount and reboot",
+        judge: Judge::Host(|host| setting(host, SYSRQ, |value| value & !SAFE_KEYS == 0)),
+    },
+    Check {
+        id: "KERN-021",
+        title: "Compiled BPF programs are hardened",
+        why: "without it, what a program chooses ends up as code in the kernel",
+        mend: "sysctl -w net.core.bpf_jit_harden=1, and the same in /etc/sysctl.d",
+        judge: Judge::Host(|host| setting(host, BPF_JIT, |value| value >= 1)),
+    },
+];
+
+/// Sync, remount read-only and reboot (Documentation/admin-guide/sysrq.rst).
+const SAFE_KEYS: i64 = 16 | 32 | 128;
+/// Words that switch something off (Documentation/admin-guide/kernel-parameters.txt). Debian's own line has none.
+const WEAK: [&str; 15] = [
+    "mitigations=off",
+    "nopti",
+    "pti=off",
+    "nospectre_v1",
+    "nospectre_v2",
+    "spectre_v2=off",
+    "mds=off",
+    "l1tf=off",
+    "nokaslr",
+    "nosmep",
+    "nosmap",
+    "nosecurity",
+    "security=none",
+    "apparmor=0",
+    "lockdown=none",
+];
+/// Bits of a kernel that runs strange modules: forced, out of tree, unsigned (Documentation/admin-guide/tainted-kernels.rst).
+const STRANGE: [(u32, &str); 3] = [
+    (1, "a module was loaded by force"),
+    (12, "a module from outside of the kernel"),
+    (13, "a module without a signature"),
+];
+
+/// The name that sysctl(8) gives to a file in /proc/sys.
+fn name(path: &str) -> String {
+    path.trim_start_matches("/proc/sys/").replace('/', ".")
+}
+
+/// Holds one number to `good`; a kernel without the setting lacks what it is about.
+fn setting(host: &Host, path: &str, good: impl Fn(i64) -> bool) -> Judged {
+    Ok(match host.number(path)? {
+        Some(value) => Verdict::hold(good(value), format!("{}={value}", name(path))),
+        None => Verdict::NotApplicable(format!("this kernel has no {}", name(path))),
+    })
+}
+
+/// Holds several numbers each to be at least so large.
+fn settings(host: &Host, wanted: &[(&str, i64)]) -> Judged {
+    let (mut seen, mut wrong) = (Vec::new(), Vec::new());
+    for (path, least) in wanted {
+        let Some(value) = host.number(path)? else { continue };
+        let words = format!("{}={value}", name(path));
+        if value < *least { &mut wrong } else { &mut seen }.push(words);
+    }
+    Ok(match (wrong.is_empty(), seen.is_empty()) {
+        (false, _) => Verdict::Fail(few(&wrong)),
+        (true, false) => Verdict::Pass(few(&seen)),
+        (true, true) => Verdict::NotApplicable("this kernel has none of these settings".to_owned()),
+    })
+}
+
+/// Without Yama every process looks into every other of its user (ptrace(2)).
+fn ptrace(host: &Host) -> Judged {
+    Ok(match host.number(PTRACE)? {
+        Some(value) => Verdict::hold(value >= 1, format!("kernel.yama.ptrace_scope={value}")),
+        None => Verdict::Fail("this kernel has no Yama: a process can look into every other of its user".to_owned()),
+    })
+}
+
+/// A pattern that begins with a bar starts a program for each dump, whatever the process's limit says (core(5)).
+fn core_pattern(host: &Host) -> Judged {
+    let pattern = host.text(CORE_PATTERN)?.ok_or_else(|| Unknown::new(format!("there is no {CORE_PATTERN}")))?.trim();
+    Ok(Verdict::hold(!pattern.starts_with('|'), format!("kernel.core_pattern={pattern}")))
+}
+
+fn lockdown(host: &Host) -> Judged {
+    let Some(text) = host.text(LOCKDOWN)? else {
+        return Ok(Verdict::NotApplicable("this kernel has no lockdown".to_owned()));
+    };
+    // Of all modes, the one in brackets is in force: "none [integrity] confidentiality".
+    let mode = text.split(['[', ']']).nth(1).ok_or_else(|| Unknown::new(format!("{LOCKDOWN} names no mode")))?;
+    Ok(Verdict::hold(mode != "none", format!("lockdown: {mode}")))
+}
+
+fn mandatory(host: &Host) -> Judged {
+    let apparmor = host.text(APPARMOR)?.is_some_and(|text| text.trim() == "Y");
+    let selinux = host.text(SELINUX)?.is_some_and(|text| text.trim() == "1");
+    // What the kernel could do and does not use shows in the first, and not in this list.
+    let in_use = host.text(LSMS)?.unwrap_or_default();
+    let names = |name: &str| in_use.trim().split(',').any(|one| one == name);
+    Ok(match (apparmor && names("apparmor"), selinux) {
+        (true, _) => Verdict::Pass("AppArmor".to_owned()),
+        (_, true) => Verdict::Pass("SELinux, enforcing".to_owned()),
+        _ => Verdict::Fail("neither".to_owned()),
+    })
+}
+
+fn command_line(host: &Host) -> Judged {
+    let line = host.text(COMMAND_LINE)?.ok_or_else(|| Unknown::new(format!("there is no {COMMAND_LINE}")))?;
+    Ok(Verdict::none(line.split_whitespace().filter(|word| WEAK.contains(word)), "nothing that weakens it"))
+}
+
+fn tainted(host: &Host) -> Judged {
+    let Some(bits) = host.number(TAINTED)? else {
+        return Ok(Verdict::NotApplicable("this kernel does not say".to_owned()));
+    };
+    let found = STRANGE.iter().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, words)| words);
+    Ok(Verdict::none(found, "no strange module"))
+}
+
+/// Debian's own switch, or the limit that every kernel has.
+fn namespaces(host: &Host) -> Judged {
+    let (clone, most) = (host.number(USERNS)?, host.number(USERNS_MOST)?);
+    Ok(match (clone, most) {
+        (Some(0), _) => Verdict::Pass("kernel.unprivileged_userns_clone=0".to_owned()),
+        (_, Some(most)) => Verdict::hold(most == 0, format!("user.max_user_namespaces={most}")),
+        _ => Verdict::NotApplicable("this kernel has no user namespaces".to_owned()),
+    })
+}

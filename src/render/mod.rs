@@ -9,7 +9,9 @@ use crate::error::{Code, Error, Result};
 
 const BROKEN: Code = Code::refused("E-RENDER-001");
 
-/// Renders a template; the only way for it to fail is a formatter that fails.
+/// Renders a template, to whole lines: askama takes a file's last line end away. The only way for it to fail is a formatter
+/// that fails.
 pub(crate) fn render(template: &impl askama::Template) -> Result<String> {
-    template.render().map_err(|e| Error::new(BROKEN, "a template cannot be rendered").because(e))
+    let text = template.render().map_err(|e| Error::new(BROKEN, "a template cannot be rendered").because(e))?;
+    Ok(if text.ends_with('\n') { text } else { text + "\n" })
 }

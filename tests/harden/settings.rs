@@ -1,5 +1,60 @@
 //! Faults that the LND checks have to find.
 
-use super::Area;
+use super::{Area, Planted, Recorded};
+use serde_json::json;
 
-pub const AREA: Area = Area { planted: &[], recorded: &[], clean: &[] };
+pub const AREA: Area = Area { planted: PLANTED, recorded: RECORDED, clean: &[] };
+
+/// The settings as they were.
+const CURE: &str = "cp -p /root/conf /etc/lsm/signer-lnd.conf";
+
+const PLANTED: &[Planted] = &[
+    fault("LND-001", "cp -p /etc/lsm/signer-lnd.conf /root/conf && echo nolisten=0 >>/etc/lsm/signer-lnd.conf"),
+    fault("LND-001", "sed -i s/^nolisten=.*/listen=/ /etc/lsm/signer-lnd.conf"),
+    fault("LND-003", "sed -i s/^norest=.*/restlisten=10.77.0.2:8080/ /etc/lsm/signer-lnd.conf"),
+    fault("LND-004", "echo no-macaroons=true >>/etc/lsm/signer-lnd.conf"),
+    fault("LND-005", "echo bitcoin.node=neutrino >>/etc/lsm/signer-lnd.conf"),
+    fault("LND-005", "sed -i /^nobootstrap/d /etc/lsm/signer-lnd.conf"),
+    fault("LND-006", "echo debuglevel=info,RPCS=trace >>/etc/lsm/signer-lnd.conf"),
+    fault("LND-007", "echo profile=127.0.0.1:9736 >>/etc/lsm/signer-lnd.conf"),
+    fault("LND-009", "echo tlsautorefresh=1 >>/etc/lsm/signer-lnd.conf"),
+    fault("LND-010", "echo tor.active=true >>/etc/lsm/signer-lnd.conf"),
+    fault("LND-011", "echo 'restcors=*' >>/etc/lsm/signer-lnd.conf"),
+    fault("LND-012", "echo wallet-unlock-allow-create=true >>/etc/lsm/signer-lnd.conf"),
+    fault("LND-013", "echo db.backend=postgres >>/etc/lsm/signer-lnd.conf"),
+    // A pipe is not waited on.
+    Planted {
+        found: ("LND-004", "error"),
+        cause: "rm /etc/lsm/signer-lnd.conf && mkfifo /etc/lsm/signer-lnd.conf",
+        cure: "rm /etc/lsm/signer-lnd.conf && cp -p /root/conf /etc/lsm/signer-lnd.conf",
+        with: &[
+            "LND-001", "LND-002", "LND-003", "LND-005", "LND-006", "LND-007", "LND-008", "LND-009", "LND-010",
+            "LND-011", "LND-012", "LND-013", "SECR-001", "SECR-005", "TLS-001", "TLS-002",
+        ],
+    },
+];
+
+const RECORDED: &[Recorded] = &[
+    Recorded {
+        found: ("LND-002", "fail"),
+        cause: |facts| facts["signers"][0]["settings"]["is"]["rpclisten"] = json!(["0.0.0.0:10012"]),
+        with: &[],
+    },
+    Recorded {
+        found: ("LND-008", "fail"),
+        cause: |facts| facts["signers"][0]["settings"]["is"]["noseedbackup"] = json!([""]),
+        with: &["SECR-005"],
+    },
+    Recorded {
+        found: ("LND-001", "fail"),
+        cause: |facts| {
+            let table = "  sl  local_address\n   0: 00000000:2607 00000000:0000 0A 00000000:00000000\n";
+            facts["signers"][0]["process"]["is"]["texts"]["net/tcp"] = json!({ "is": table });
+        },
+        with: &[],
+    },
+];
+
+const fn fault(id: &'static str, cause: &'static str) -> Planted {
+    Planted { found: (id, "fail"), cause, cure: CURE, with: &[] }
+}
