@@ -97,6 +97,7 @@ fn a_wallet_stays_until_it_is_purged_by_name() {
     assert_eq!(stage.plan(&["uninstall"]).len(), planned);
     let done = stage.undo(&["uninstall"]);
     assert_eq!(done["wallet"], "/var/lib/lsm/signer/data/chain/bitcoin/regtest/wallet.db");
+    assert!(done["seed"].is_null(), "it is that wallet's: {done}");
     assert_eq!([SEED, PASSWORD].map(|path| fs::read(stage.host.path(path)).unwrap()), [seed.clone(), password]);
     assert!(stage.host.path(BUNDLE).join("admin.macaroon").exists());
     assert_eq!(stage.host.run(["id", "-u", "lsm-signer"]).code, 0);
@@ -114,7 +115,8 @@ fn a_wallet_stays_until_it_is_purged_by_name() {
         assert_eq!(stage.host.lsm(args).code, 2, "{args:?}");
     }
     assert!(stage.is_active("lsm@signer.service"));
-    stage.undo(&["uninstall", "--purge", "--confirm=signer"]);
+    let purged = stage.undo(&["uninstall", "--purge", "--confirm=signer"]);
+    assert_eq!(purged["seed"], SEED, "of no wallet any more");
     // What was handed to the operator is the operator's.
     assert_eq!(fs::read(stage.host.path(SEED)).unwrap(), seed);
     stage.host.sh("rm -r /root/out/*").ok();

@@ -13,6 +13,7 @@ use crate::spec::Instance;
 use crate::ui::{self, say, terminal};
 use clap::Args;
 use serde_json::json;
+use std::path::Path;
 
 const NOT_ROOT: Code = Code::lacking("E-UNDO-001");
 const NOT_NAMED: Code = Code::usage("E-UNDO-002");
@@ -164,11 +165,16 @@ fn end(undo: Undo, mut journal: Journal) -> Result<()> {
     journal.let_go(&undo.foreign)?;
     let left: Vec<_> = undo.missed()?.iter().map(shown).collect();
     let wallet = undo.wallet.as_ref().map(|wallet| wallet.database.clone());
+    // It was handed out, and is not lsm's to remove; that it is of no use to a wallet here has to be said.
+    let seed = if wallet.is_none() { journal.history().seed_file().map(Path::to_owned) } else { None };
     if undo::left_over(journal.history())?.is_empty() {
         machine::retire(journal)?;
     }
     if ui::voice().json {
-        say!("{}", json!({"changed": !undo.plan.is_empty(), "kept": foreign, "left": left, "wallet": wallet}));
+        say!(
+            "{}",
+            json!({"changed": !undo.plan.is_empty(), "kept": foreign, "left": left, "wallet": wallet, "seed": seed})
+        );
         return Ok(());
     }
     say!("done       {} steps", undo.plan.steps.len());
@@ -177,6 +183,12 @@ fn end(undo: Undo, mut journal: Journal) -> Result<()> {
     }
     for folder in left {
         say!("kept       {folder}: there is something in it that is not lsm's");
+    }
+    if let Some(seed) = seed {
+        say!(
+            "kept       {}: a seed of no wallet on this host; shred -u it, unless a wallet is to come from it",
+            seed.display()
+        );
     }
     if let Some(wallet) = wallet {
         say!("wallet     {} stays, with its user and its password", wallet.display());

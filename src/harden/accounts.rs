@@ -283,7 +283,7 @@ fn home(host: &Host, signer: &Signer) -> Judged {
     }
     let Some(home) = host.accounts.homes.iter().find(|home| home.user == user.name) else { return na("has no home") };
     let Some(way) = home.way.get()? else { return na("has no home") };
-    let loose = way.iter().filter(|laid| laid.is_changed_by_others_than(user.uid));
+    let loose = way.iter().filter(|place| place.is_open_to_others(user.uid));
     Ok(Verdict::none(loose, format!("{} alone can change {}", user.name, home.path.display())))
 }
 
@@ -312,10 +312,10 @@ fn no_units_unasked(host: &Host) -> Judged {
 fn files(host: &Host) -> Judged {
     let mut wrong = Vec::new();
     for answer in &host.accounts.files {
-        let Some(laid) = answer.get()? else { continue };
-        let secret = laid.path.to_string_lossy().ends_with("shadow");
-        if laid.is_changed_by_others_than(0) || (secret && laid.mode & 0o004 != 0) {
-            wrong.push(laid);
+        let Some(place) = answer.get()? else { continue };
+        let secret = place.path.ends_with("shadow");
+        if place.is_open_to_others(0) || (secret && place.mode & 0o004 != 0) {
+            wrong.push(place);
         }
     }
     Ok(Verdict::none(wrong, "root's, 0644 and tighter; shadow is not for everybody to read"))

@@ -92,9 +92,9 @@ fn program(host: &Host, signer: &Signer) -> Judged {
 fn judge_program(lnd: &Lnd, wanted: Option<&str>) -> Judged {
     let way = lnd.way.need("way to lnd's program")?;
     let open: Vec<String> =
-        [&lnd.place].into_iter().chain(way).filter(|place| place.is_open_to_others(0)).map(Place::describe).collect();
+        [&lnd.place].into_iter().chain(way).filter(|place| place.is_open_to_others(0)).map(Place::to_string).collect();
     if !open.is_empty() || lnd.place.kind != Kind::File {
-        return Ok(Verdict::none(open, lnd.place.describe()));
+        return Ok(Verdict::none(open, lnd.place.to_string()));
     }
     let judged = lnd.judged.get()?;
     let sha256 = lnd.sha256.need("program")?;
@@ -124,7 +124,7 @@ fn own_rights(host: &Host) -> Judged {
     let is_wrong = |place: &&&Place| place.kind == Kind::File && (place.mode & SET_ID != 0 || place.capabilities);
     let words = |place: &&Place| {
         let rights = if place.capabilities { " with file capabilities" } else { "" };
-        format!("{}{rights}", place.describe())
+        format!("{}{rights}", place.to_string())
     };
     let mut wrong: Vec<String> = places.iter().filter(is_wrong).map(words).collect();
     wrong.dedup();
@@ -193,7 +193,7 @@ fn own_programs(host: &Host) -> Judged {
 }
 
 fn open(places: &[Place]) -> impl Iterator<Item = String> {
-    places.iter().filter(|place| place.is_open_to_others(0)).map(Place::describe)
+    places.iter().filter(|place| place.is_open_to_others(0)).map(Place::to_string)
 }
 
 fn running(host: &Host, signer: &Signer) -> Judged {

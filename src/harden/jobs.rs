@@ -1,7 +1,7 @@
 //! Jobs: what runs by itself and touches what is lnd's.
 
 use super::{Area, Check, Judge, Judged, Verdict, few};
-use crate::facts::audit::{Host, Job, Laid, Needs, Unknown};
+use crate::facts::audit::{Host, Job, Needs, Place, Unknown};
 
 pub(super) const AREA: Area = Area { needs: Needs { texts: &[], programs: &[] }, checks: CHECKS };
 
@@ -52,8 +52,8 @@ fn cron(host: &Host) -> Result<Option<&[Job]>, Unknown> {
 }
 
 /// What others than root can change, each once.
-fn loose<'a>(all: impl Iterator<Item = &'a Laid>) -> Vec<String> {
-    let mut told: Vec<String> = all.filter(|laid| laid.is_changed_by_others_than(0)).map(ToString::to_string).collect();
+fn loose<'a>(all: impl Iterator<Item = &'a Place>) -> Vec<String> {
+    let mut told: Vec<String> = all.filter(|place| place.is_open_to_others(0)).map(ToString::to_string).collect();
     told.sort();
     told.dedup();
     told

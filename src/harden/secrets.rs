@@ -96,30 +96,30 @@ fn folder(host: &Host, signer: &Signer) -> Judged {
     let mut loose = Vec::new();
     for (folder, secrets) in [Some(own), kept.admin.get()?].into_iter().flatten().filter_map(|all| all.split_first()) {
         let is_open = folder.is_shared() || folder.kind != Kind::Folder || ![0, owner].contains(&folder.uid);
-        wrong.extend(is_open.then(|| folder.describe()));
+        wrong.extend(is_open.then(|| folder.to_string()));
         for secret in secrets {
             let is_strange = secret.acl || secret.kind != Kind::File || ![0, owner].contains(&secret.uid);
             if is_strange || (is_open && secret.is_shared()) {
-                wrong.push(secret.describe());
+                wrong.push(secret.to_string());
             } else if secret.is_shared() {
-                loose.push(secret.describe());
+                loose.push(secret.to_string());
             }
         }
     }
     if wrong.is_empty() && !loose.is_empty() {
         return Ok(Verdict::Warn(format!("only the folder keeps others out: {}", few(&loose))));
     }
-    Ok(Verdict::none(wrong, own.first().map(Place::describe).unwrap_or_default()))
+    Ok(Verdict::none(wrong, own.first().map(Place::to_string).unwrap_or_default()))
 }
 
 fn way(host: &Host, signer: &Signer) -> Judged {
     let kept = kept(host, signer)?;
     let owner = owner(kept)?;
     let above = kept.way.get()?.into_iter().flatten().filter(|place| place.is_open_to_others(owner));
-    let mut open: Vec<String> = above.map(Place::describe).collect();
+    let mut open: Vec<String> = above.map(Place::to_string).collect();
     for credential in kept.credentials.need("unit of lnd")? {
         let above = credential.way.get()?.into_iter().flatten().filter(|place| place.is_open_to_others(0));
-        open.extend(above.map(Place::describe));
+        open.extend(above.map(Place::to_string));
     }
     open.sort();
     open.dedup();
@@ -232,8 +232,8 @@ fn bundles(host: &Host) -> Judged {
         hold_seen(strewn)?;
         return Ok(Verdict::NotApplicable("no bundle lies on this host".to_owned()));
     };
-    let shared = parts.iter().filter(|place| place.is_shared()).map(|place| place.describe());
-    Ok(Verdict::none(shared, first.describe()))
+    let shared = parts.iter().filter(|place| place.is_shared()).map(|place| place.to_string());
+    Ok(Verdict::none(shared, first.to_string()))
 }
 
 fn credentials(host: &Host, signer: &Signer) -> Judged {
@@ -246,7 +246,7 @@ fn credentials(host: &Host, signer: &Signer) -> Judged {
     for credential in credentials {
         let Some(place) = credential.place.get()? else { continue };
         if place.is_shared() || place.uid != 0 || place.kind != Kind::File {
-            wrong.push(place.describe());
+            wrong.push(place.to_string());
         }
     }
     Ok(Verdict::none(wrong, "0600 and root's"))

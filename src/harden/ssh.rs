@@ -234,7 +234,7 @@ fn keys(host: &Host) -> Judged {
     for home in &host.accounts.homes {
         for way in home.keys.values() {
             let way = way.get()?.map_or(&[][..], Vec::as_slice);
-            loose.extend(way.iter().filter(|laid| laid.is_changed_by_others_than(home.uid)));
+            loose.extend(way.iter().filter(|place| place.is_open_to_others(home.uid)));
         }
     }
     let mut told: Vec<String> = loose.into_iter().map(ToString::to_string).collect();
@@ -274,19 +274,23 @@ fn host_keys(host: &Host) -> Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::audit::{Answer, Conditional, Laid};
+    use crate::facts::audit::{Answer, Conditional, Kind, Place};
     use crate::spec::Instance;
 
     /// What Debian 12's sshd prints under settings that leave nothing to say.
     const TOLD: &str = include_str!("../../tests/harden/sshd.txt");
+
+    fn key(path: &str, uid: u32, mode: u32) -> Place {
+        Place { path: path.to_owned(), kind: Kind::File, mode, uid, acl: false, capabilities: false }
+    }
 
     fn host(told: &str) -> Host {
         let mut host = Host::gather(&[], &Instance::default());
         host.root = true;
         host.programs.insert(SSHD.to_owned(), Answer::Is(told.to_owned()));
         host.ssh.conditional = Answer::Absent;
-        let key = Laid { path: "/etc/ssh/ssh_host_ed25519_key".into(), uid: 0, gid: 0, mode: 0o600, folder: false };
-        host.ssh.host_keys = Answer::Is(vec![key]);
+        let host_key = key("/etc/ssh/ssh_host_ed25519_key", 0, 0o600);
+        host.ssh.host_keys = Answer::Is(vec![host_key]);
         host.accounts.users = Answer::Is(Vec::new());
         host.accounts.homes.clear();
         host
@@ -344,9 +348,8 @@ mod tests {
         one.programs.insert(SSHD.to_owned(), Answer::Absent);
         assert!(CHECKS.iter().all(|check| check.judge(&one).name() == "na"));
         let mut one = host(TOLD);
-        let key = |uid, mode| Laid { path: "/k".into(), uid, gid: 0, mode, folder: false };
         for (uid, mode, wanted) in [(0, 0o640, "warn"), (0, 0o604, "fail"), (5, 0o600, "fail"), (0, 0o620, "fail")] {
-            one.ssh.host_keys = Answer::Is(vec![key(uid, mode)]);
+            one.ssh.host_keys = Answer::Is(vec![key("/k", uid, mode)]);
             assert_eq!(found(&one), [("SSH-009", wanted)], "{uid} {mode:o}");
         }
     }

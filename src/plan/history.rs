@@ -255,6 +255,15 @@ impl History {
         })
     }
 
+    /// The file that the last seed was written to, where it is there still, byte for byte.
+    pub fn seed_file(&self) -> Option<&Path> {
+        let file = self.0.iter().rev().find_map(|line| match &line.event {
+            Event::SeedWriting { file, .. } => Some(file.as_path()),
+            _ => None,
+        });
+        file.filter(|file| self.is_own_seed(file))
+    }
+
     /// True where what is at `path` is, byte for byte, the last seed that was written there for this wallet.
     pub fn is_own_seed(&self, path: &Path) -> bool {
         self.seed_written_to(path).is_some_and(|written| facts::hash(path).as_deref() == Some(written))

@@ -7,7 +7,7 @@ mod sudo;
 pub use passwd::{Group, Password, User};
 pub use sudo::{Rule, Sudo};
 
-use super::{Answer, Laid, Signer};
+use super::{Answer, Place, Signer};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ pub struct Accounts {
     /// Of what kind the passwords in /etc/shadow are, by user.
     pub passwords: Answer<BTreeMap<String, Password>>,
     /// How the files of users, groups and passwords lie.
-    pub files: Vec<Answer<Laid>>,
+    pub files: Vec<Answer<Place>>,
     /// The homes of lnd's users, of root, and of who can become root.
     pub homes: Vec<Home>,
     /// Who may become whom; absent where nothing of the kind is here.
@@ -66,9 +66,9 @@ pub struct Home {
     /// The folder, as in the list of users.
     pub path: PathBuf,
     /// Of the way there, what more users than root can change.
-    pub way: Answer<Vec<Laid>>,
+    pub way: Answer<Vec<Place>>,
     /// The files there that let somebody in who has a key, each as [`Home::way`].
-    pub keys: BTreeMap<PathBuf, Answer<Vec<Laid>>>,
+    pub keys: BTreeMap<PathBuf, Answer<Vec<Place>>>,
 }
 
 impl Accounts {
@@ -76,7 +76,7 @@ impl Accounts {
         let (users, groups, passwords) = (passwd::users(), passwd::groups(), passwd::passwords());
         let names: Vec<&str> = signers.iter().filter_map(|signer| signer.user.as_deref()).collect();
         let mut whole = Self {
-            files: FILES.iter().map(|path| Laid::find(Path::new(path))).collect(),
+            files: FILES.iter().map(|path| Place::follow(Path::new(path))).collect(),
             homes: Vec::new(),
             sudo: sudo::gather(&called(&users, &names)),
             polkit: polkit::gather(),
@@ -138,12 +138,12 @@ fn called(users: &Answer<Vec<User>>, names: &[&str]) -> Vec<String> {
 impl Home {
     fn look(user: &User) -> Self {
         let paths = KEYS.iter().map(|name| user.home.join(name));
-        let keys = paths.map(|path| (Laid::way(&path), path)).filter(|(way, _)| *way != Answer::Absent);
+        let keys = paths.map(|path| (Place::open_way(&path), path)).filter(|(way, _)| *way != Answer::Absent);
         Self {
             user: user.name.clone(),
             uid: user.uid,
             path: user.home.clone(),
-            way: Laid::way(&user.home),
+            way: Place::open_way(&user.home),
             keys: keys.map(|(way, path)| (path, way)).collect(),
         }
     }

@@ -5,7 +5,7 @@ mod timers;
 
 pub use cron::Job;
 
-use super::{Answer, Laid, Signer, Unknown};
+use super::{Answer, Place, Signer, Unknown};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
@@ -56,12 +56,12 @@ impl Words {
 }
 
 /// The programs that `line` names by absolute paths and that are there, of each way what more users than root can change.
-fn programs(line: &str) -> Result<Vec<Laid>, Unknown> {
+fn programs(line: &str) -> Result<Vec<Place>, Unknown> {
     const BETWEEN: &[char] = &[' ', '\t', ';', '|', '&', '(', ')', '<', '>', '`', '"', '\'', '=', '{', '}'];
     let mut loose = Vec::new();
     let paths = line.split(BETWEEN).map(Path::new).filter(|path| path.is_absolute() && is_program(path));
     for path in paths {
-        loose.extend(Laid::way(path).take()?.unwrap_or_default());
+        loose.extend(Place::open_way(path).take()?.unwrap_or_default());
     }
     loose.dedup();
     Ok(loose)

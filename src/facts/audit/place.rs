@@ -4,6 +4,7 @@ use super::Answer;
 use crate::error::plain;
 use crate::host::xattrs;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -53,6 +54,33 @@ impl Place {
             Ok(meta) => Self::of(path, &meta),
             Err(e) => Answer::failed(path, &e),
         }
+    }
+
+    /// The same through links: what they lead to.
+    pub(super) fn follow(path: &Path) -> Answer<Self> {
+        match std::fs::canonicalize(path) {
+            Ok(real) => Self::look(&real),
+            Err(e) => Answer::failed(path, &e),
+        }
+    }
+
+    /// What is at `path` and each folder on the way there, through links, of that what more users than root can change. Who
+    /// can write to a link's folder can make it lead elsewhere.
+    pub(super) fn open_way(path: &Path) -> Answer<Vec<Self>> {
+        let real = match std::fs::canonicalize(path) {
+            Ok(real) => real,
+            Err(e) => return Answer::failed(path, &e),
+        };
+        let of_link = path.ancestors().skip(1).filter(|part| part.is_absolute() && !real.starts_with(part));
+        let mut way = Vec::new();
+        for part in real.ancestors().chain(of_link) {
+            match Self::follow(part) {
+                Answer::Is(place) => way.extend(place.is_open_to_others(0).then_some(place)),
+                Answer::Absent => {}
+                Answer::Unknown(why) => return Answer::Unknown(why),
+            }
+        }
+        Answer::Is(way)
     }
 
     fn of(path: &Path, meta: &Metadata) -> Answer<Self> {
@@ -109,11 +137,12 @@ impl Place {
         let guarded = self.kind == Kind::Folder && self.mode & STICKY != 0;
         ![0, owner].contains(&self.uid) || (open && !guarded)
     }
+}
 
-    /// Where it is and how it lies.
-    pub fn describe(&self) -> String {
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let acl = if self.acl { " with an access control list" } else { "" };
-        format!("{} is {:04o}{acl} of uid {}", self.path, self.mode, self.uid)
+        write!(f, "{} is {:04o}{acl} of uid {}", self.path, self.mode, self.uid)
     }
 }
 
@@ -160,5 +189,23 @@ mod tests {
         assert_eq!((first.path.as_str(), last.path.ends_with("/a"), last.mode), ("/", true, 0o750));
         assert_eq!(Place::way_to(&folder.join("none")), Answer::Absent);
         assert_eq!(Place::look(&folder.join("none")), Answer::Absent);
+    }
+
+    #[test]
+    fn an_open_way_has_the_folders_of_a_link_and_of_what_it_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().canonicalize().unwrap().join(name);
+        for folder in ["open", "real"] {
+            std::fs::create_dir(at(folder)).unwrap();
+            std::fs::set_permissions(at(folder), PermissionsExt::from_mode(0o777)).unwrap();
+        }
+        std::fs::write(at("real/file"), "").unwrap();
+        std::os::unix::fs::symlink(at("real/file"), at("open/link")).unwrap();
+        std::os::unix::fs::symlink(at("open/loop"), at("open/loop")).unwrap();
+        let Answer::Is(way) = Place::open_way(&at("open/link")) else { panic!("it can be seen") };
+        let named = |name: &str| way.iter().any(|place| Path::new(&place.path) == at(name));
+        assert!(named("open") && named("real"), "{way:?}");
+        assert_eq!(Place::open_way(&at("none")), Answer::Absent);
+        assert!(matches!(Place::open_way(&at("open/loop")), Answer::Unknown(_)));
     }
 }

@@ -1,6 +1,6 @@
 //! What `sshd -T` does not tell: settings that hold for some connections alone, and how the host's keys lie.
 
-use super::{Answer, Laid, Unknown, names};
+use super::{Answer, Place, Unknown, names};
 use crate::host::file;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub struct Ssh {
     /// Settings in `Match` blocks; absent where there is no settings file.
     pub conditional: Answer<Vec<Conditional>>,
     /// How the private keys of the host lie.
-    pub host_keys: Answer<Vec<Laid>>,
+    pub host_keys: Answer<Vec<Place>>,
 }
 
 /// A setting that holds where a condition does (sshd_config(5), Match).
@@ -41,7 +41,7 @@ impl Ssh {
 }
 
 /// The keys in sshd's own folder; absent where there is no such folder.
-fn host_keys() -> Result<Option<Vec<Laid>>, Unknown> {
+fn host_keys() -> Result<Option<Vec<Place>>, Unknown> {
     let is_key = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("ssh_host_") && name.ends_with("_key")
@@ -49,7 +49,7 @@ fn host_keys() -> Result<Option<Vec<Laid>>, Unknown> {
     let Some(inside) = names(Path::new(FOLDER)).take()? else { return Ok(None) };
     let mut keys = Vec::new();
     for path in inside.into_iter().filter(is_key) {
-        keys.extend(Laid::find(&path).take()?);
+        keys.extend(Place::follow(&path).take()?);
     }
     Ok(Some(keys))
 }

@@ -1,6 +1,6 @@
 //! Who may become whom: the rules of sudo(8) and doas(1), as far as they can be told line by line.
 
-use crate::facts::audit::{Answer, Laid, Unknown, names};
+use crate::facts::audit::{Answer, Place, Unknown, names};
 use crate::host::file;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub struct Sudo {
     /// The rules that say something of note.
     pub rules: Vec<Rule>,
     /// The files with rules and the ways there, of that what more users than root can change.
-    pub loose: Vec<Laid>,
+    pub loose: Vec<Place>,
 }
 
 /// A rule that says something of note. Its commands are left where they are: one may have a secret in its arguments.
@@ -67,7 +67,7 @@ fn read(users: &[String]) -> Result<Option<Sudo>, Unknown> {
         ways.push(path);
     }
     for path in &ways {
-        sudo.loose.extend(Laid::way(path).take()?.unwrap_or_default());
+        sudo.loose.extend(Place::open_way(path).take()?.unwrap_or_default());
     }
     sudo.rules.sort_by(|a, b| a.place.cmp(&b.place));
     sudo.loose.sort_by(|a, b| a.path.cmp(&b.path));

@@ -1,7 +1,7 @@
 //! Tables and scripts of cron(8) and anacron(8), and what waits for at(1).
 
 use super::{Words, programs};
-use crate::facts::audit::{Answer, Laid, Unknown, names};
+use crate::facts::audit::{Answer, Place, Unknown, names};
 use crate::host::{file, user};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -52,9 +52,9 @@ pub struct Job {
     /// Words by which it names an lnd.
     pub names: Vec<String>,
     /// Where it stands and the way there, of that what more users than root can change.
-    pub way: Vec<Laid>,
+    pub way: Vec<Place>,
     /// The programs that root runs by it, and their ways, likewise.
-    pub programs: Vec<Laid>,
+    pub programs: Vec<Place>,
 }
 
 /// Every job; nothing where there is no cron.
@@ -76,7 +76,7 @@ pub(super) fn gather(words: &Words) -> Result<Option<Vec<Job>>, Unknown> {
 }
 
 fn look(path: PathBuf, kind: Kind, words: &Words) -> Result<Option<Job>, Unknown> {
-    let Some(mut way) = Laid::way(&path).take()? else { return Ok(None) };
+    let Some(mut way) = Place::open_way(&path).take()? else { return Ok(None) };
     let user = match kind {
         Kind::Users => path.file_name().map(|name| name.to_string_lossy().into_owned()),
         Kind::Waiting => owner(&path),
@@ -84,7 +84,7 @@ fn look(path: PathBuf, kind: Kind, words: &Words) -> Result<Option<Job>, Unknown
         Kind::Table | Kind::Folder => None,
     };
     // at's daemon looks whose each file is.
-    way.retain(|laid| kind != Kind::Waiting || laid.path == path);
+    way.retain(|place| kind != Kind::Waiting || Path::new(&place.path) == path);
     let mut job = Job { path, user, names: Vec::new(), way, programs: Vec::new() };
     if kind == Kind::Folder {
         return Ok(Some(job));

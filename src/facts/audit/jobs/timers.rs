@@ -1,7 +1,7 @@
 //! systemd's timers and what they start, as the unit files say (systemd.timer(5), systemd.service(5)).
 
 use super::{Job, Words, programs};
-use crate::facts::audit::{Answer, Laid, Unknown, names};
+use crate::facts::audit::{Answer, Place, Unknown, names};
 use crate::host::file;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ fn look(name: &str, path: PathBuf, words: &Words) -> Result<Job, Unknown> {
         path: path.clone(),
     };
     for file in files.iter().chain([&path]) {
-        job.way.extend(Laid::way(file).take()?.unwrap_or_default());
+        job.way.extend(Place::open_way(file).take()?.unwrap_or_default());
     }
     for line in
         ["ExecStart", "ExecStartPre", "ExecStartPost", "ExecCondition"].iter().flat_map(|name| values(&text, name))
