@@ -28,6 +28,7 @@ const MODULES: &str = "/proc/sys/kernel/modules_disabled";
 const TAINTED: &str = "/proc/sys/kernel/tainted";
 const SYSRQ: &str = "/proc/sys/kernel/sysrq";
 const USERNS: &str = "/proc/sys/kernel/unprivileged_userns_clone";
+const USERNS_APPARMOR: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
 const USERNS_MOST: &str = "/proc/sys/user/max_user_namespaces";
 const IO_URING: &str = "/proc/sys/kernel/io_uring_disabled";
 
@@ -57,6 +58,7 @@ pub(super) const AREA: Area = Area {
             TAINTED,
             SYSRQ,
             USERNS,
+            USERNS_APPARMOR,
             USERNS_MOST,
             IO_URING,
         ],
@@ -168,7 +170,8 @@ const CHECKS: &[Check] = &[
         id: "KERN-018",
         title: "Only root makes user namespaces",
         why: "in one, any user reaches parts of the kernel that were written for root alone",
-        mend: "sysctl -w user.max_user_namespaces=0, where nothing on the host needs them",
+        mend: "sysctl -w kernel.unprivileged_userns_clone=0 (Debian) or kernel.apparmor_restrict_unprivileged_userns=1 \
+            (Ubuntu); not user.max_user_namespaces=0: a unit with PrivateUsers= needs one",
         judge: Judge::Host(namespaces),
     },
     Check {
@@ -298,12 +301,17 @@ fn tainted(host: &Host) -> Judged {
     Ok(Verdict::none(found, "no strange module"))
 }
 
-/// Debian's own switch, or the limit that every kernel has.
+/// Debian's switch, Ubuntu's, or the limit that every kernel has.
 fn namespaces(host: &Host) -> Judged {
-    let (clone, most) = (host.number(USERNS)?, host.number(USERNS_MOST)?);
-    Ok(match (clone, most) {
-        (Some(0), _) => Verdict::Pass("kernel.unprivileged_userns_clone=0".to_owned()),
-        (_, Some(most)) => Verdict::hold(most == 0, format!("user.max_user_namespaces={most}")),
-        _ => Verdict::NotApplicable("this kernel has no user namespaces".to_owned()),
-    })
+    let mut seen = Vec::new();
+    for (path, closed) in [(USERNS, 0), (USERNS_APPARMOR, 1), (USERNS_MOST, 0)] {
+        let Some(value) = host.number(path)? else { continue };
+        let words = format!("{}={value}", name(path));
+        if value == closed {
+            return Ok(Verdict::Pass(words));
+        }
+        seen.push(words);
+    }
+    let none = || Verdict::NotApplicable("this kernel has no user namespaces".to_owned());
+    Ok(if seen.is_empty() { none() } else { Verdict::Fail(few(&seen)) })
 }

@@ -28,7 +28,8 @@ const SOUND: &[(&str, &str)] = &[
     ("/proc/sys/kernel/modules_disabled", "1"),
     ("/proc/sys/kernel/tainted", "0"),
     ("/proc/sys/kernel/sysrq", "176"),
-    ("/proc/sys/user/max_user_namespaces", "0"),
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
+    ("/proc/sys/user/max_user_namespaces", "95000"),
     ("/proc/sys/kernel/io_uring_disabled", "2"),
 ];
 
@@ -110,7 +111,7 @@ const RECORDED: &[Recorded] = &[
     },
     Recorded {
         found: ("KERN-018", "fail"),
-        cause: |facts| set_text(facts, "/proc/sys/user/max_user_namespaces", "95000\n"),
+        cause: |facts| set_text(facts, "/proc/sys/kernel/unprivileged_userns_clone", "1\n"),
         with: &[],
     },
     Recorded {
@@ -162,7 +163,7 @@ pub fn is_of_it(id: &str) -> bool {
 pub fn make_sound(facts: &mut Value) {
     SOUND.iter().for_each(|(path, text)| set_text(facts, path, text));
     unset(facts, "/sys/fs/selinux/enforce");
-    unset(facts, "/proc/sys/kernel/unprivileged_userns_clone");
+    unset(facts, "/proc/sys/kernel/apparmor_restrict_unprivileged_userns");
 }
 
 fn unset(facts: &mut Value, path: &str) {
