@@ -6,25 +6,31 @@ mod accounts;
 mod answer;
 mod binaries;
 mod certificate;
+mod disks;
 mod jobs;
+mod machine;
 mod network;
 mod place;
 mod secrets;
 mod signer;
 mod ssh;
 mod units;
+mod updates;
 
 pub use accounts::{Accounts, Group, Home, POWERS, Password, Rule, Sudo, User};
 pub use answer::{Answer, Unknown};
 pub use binaries::{Binaries, Judged, Lnd, Vouched};
 pub use certificate::{Certificate, Certificates};
+pub use disks::{Device, Disks, Folder, Swap};
 pub use jobs::{Job, Jobs};
+pub use machine::Machine;
 pub use network::Network;
 pub use place::{Kind, Place};
 pub use secrets::{Credential, Found, Kept, Secrets, Strewn};
 pub use signer::{Process, Settings, Signer};
 pub use ssh::{Conditional, Ssh};
 pub use units::{Unit, UnitFile, Units, instance_of, names_of};
+pub use updates::{APT_LISTS, APT_PROGRAM, APT_RAN, DNF_RAN, NOTIFIED, Updates};
 
 use crate::error::{Code, Error, Result};
 use crate::host::{file, program::Program, user};
@@ -72,6 +78,12 @@ pub struct Host {
     pub programs: BTreeMap<String, Answer<String>>,
     /// The signers: the one that was asked for, and each lnd that no other of lsm's instances answers for.
     pub signers: Vec<Signer>,
+    /// What only the running kernel tells.
+    pub machine: Machine,
+    /// What lnd's memory and files can come to lie on.
+    pub disks: Disks,
+    /// How the system keeps itself up to date.
+    pub updates: Updates,
     /// Users, groups, and what makes one of them more than itself.
     pub accounts: Accounts,
     /// The SSH server's conditional settings and keys.
@@ -97,6 +109,7 @@ impl Host {
             (OffsetDateTime::now_utc().unix_timestamp(), user::is_root(), signer::find(instance));
         let all = &signers[..];
         let (ssh, jobs) = (Ssh::gather(), Jobs::gather(all));
+        let (machine, disks, updates) = (Machine::gather(), Disks::gather(all), Updates::gather());
         // Waiting for programs takes most of the time: all of them at once.
         let (texts, programs, accounts, secrets, binaries, network, units) = std::thread::scope(|threads| {
             let lines = needs.iter().flat_map(|need| need.programs);
@@ -119,6 +132,9 @@ impl Host {
             texts,
             programs,
             signers,
+            machine,
+            disks,
+            updates,
             accounts,
             ssh,
             jobs,

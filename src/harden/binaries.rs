@@ -124,7 +124,7 @@ fn own_rights(host: &Host) -> Judged {
     let is_wrong = |place: &&&Place| place.kind == Kind::File && (place.mode & SET_ID != 0 || place.capabilities);
     let words = |place: &&Place| {
         let rights = if place.capabilities { " with file capabilities" } else { "" };
-        format!("{}{rights}", place.to_string())
+        format!("{}{rights}", place)
     };
     let mut wrong: Vec<String> = places.iter().filter(is_wrong).map(words).collect();
     wrong.dedup();

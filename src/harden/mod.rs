@@ -13,6 +13,7 @@ mod clock;
 mod disk;
 mod jobs;
 mod kernel;
+mod machine;
 mod network;
 mod page;
 mod process;
@@ -52,6 +53,7 @@ struct Area {
 /// Every area, in the order in which findings are told.
 const AREAS: &[Area] = &[
     kernel::AREA,
+    machine::AREA,
     disk::AREA,
     clock::AREA,
     updates::AREA,

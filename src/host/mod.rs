@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod beneath;
+pub mod clock;
 pub mod credential;
 pub mod draft;
 pub mod file;

@@ -1,0 +1,134 @@
+//! What lnd's memory and files can come to lie on, down to the disk, and what of a dead lnd lies there already.
+
+use super::{Answer, Signer, names};
+use crate::host::{file, user};
+use nix::sys::stat::{major, minor};
+use nix::sys::statvfs::statvfs;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+mod cores;
+mod device;
+
+pub use device::Device;
+
+/// What lnd's memory and files can come to lie on, and what of a dead lnd lies there already.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Disks {
+    /// Where memory is swapped out to (proc_swaps(5)).
+    pub swaps: Answer<Vec<Swap>>,
+    /// What each signer's folder is on, by the signer's name; absent where there is no such folder.
+    pub folders: BTreeMap<String, Answer<Folder>>,
+    /// Core dumps of an lnd, and of the kernel, which hold all memory.
+    pub cores: Answer<Vec<PathBuf>>,
+}
+
+/// Where memory is swapped out to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Swap {
+    /// The device or file.
+    pub name: String,
+    /// What it is on.
+    pub on: Answer<Device>,
+}
+
+/// What a signer's folder is on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Folder {
+    /// The device.
+    pub on: Answer<Device>,
+    /// How much of the file system's space is free to users, in percent.
+    pub space: Answer<u64>,
+    /// How many of its inodes are free to users, in percent; absent where it has no fixed number of them.
+    pub inodes: Answer<u64>,
+}
+
+impl Disks {
+    pub(super) fn gather(signers: &[Signer]) -> Self {
+        let folder = |signer: &Signer| match &signer.folder {
+            Some(folder) => look(&signer.outside(folder)),
+            None => Answer::Unknown("where its folder is, nothing says".to_owned()),
+        };
+        Self {
+            swaps: swaps(),
+            folders: signers.iter().map(|signer| (signer.name.clone(), folder(signer))).collect(),
+            cores: cores::find(signers),
+        }
+    }
+}
+
+fn swaps() -> Answer<Vec<Swap>> {
+    let path = Path::new("/proc/swaps");
+    Answer::of_file(path, || file::read_text(path)).map(|text| parse_swaps(&text).into_iter().map(swap).collect())
+}
+
+/// The names in /proc/swaps, as they are; the kernel writes a blank in one as \040.
+fn parse_swaps(text: &str) -> Vec<String> {
+    let names = text.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    names.map(|name| name.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")).collect()
+}
+
+fn swap(name: String) -> Swap {
+    let path = Path::new(&name);
+    let on = match fs::metadata(path) {
+        Ok(meta) if meta.rdev() != 0 => device::find(meta.rdev(), path),
+        Ok(meta) => device::find(meta.dev(), path),
+        // It is in use all the same.
+        Err(e) => Answer::Unknown(format!("cannot look at the swap {name}: {e}")),
+    };
+    Swap { name, on }
+}
+
+fn look(path: &Path) -> Answer<Folder> {
+    let meta = match fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(e) => return Answer::failed(path, &e),
+    };
+    let (space, inodes) = match statvfs(path) {
+        Ok(room) => (
+            free(room.blocks() - room.blocks_free(), room.blocks_available()),
+            free(room.files() - room.files_free(), room.files_available()),
+        ),
+        Err(e) => {
+            let why = Answer::Unknown(format!("cannot tell how full {} is: {e}", path.display()));
+            (why.clone(), why)
+        }
+    };
+    Answer::Is(Folder { on: device::find(meta.dev(), path), space, inodes })
+}
+
+/// Percent, as df counts it: what is left of what users can have. A file system that has neither counts nothing.
+fn free(used: u64, available: u64) -> Answer<u64> {
+    match used.saturating_add(available) {
+        0 => Answer::Absent,
+        all => Answer::Is(u64::try_from(u128::from(available) * 100 / u128::from(all)).unwrap_or(100)),
+    }
+}
+
+/// Numbers of a device, as in /sys/dev/block.
+fn numbers(device: u64) -> String {
+    format!("{}:{}", major(device), minor(device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swaps_are_told_by_name() {
+        let text = "Filename\tType\tSize\n/dev/dm-0 partition 1 0 -2\n/a\\040b file 1 0 -3\n";
+        assert_eq!(parse_swaps(text), ["/dev/dm-0", "/a b"]);
+        assert!(parse_swaps("Filename\tType\n").is_empty() && parse_swaps("").is_empty());
+    }
+
+    #[test]
+    fn what_is_free_is_counted_as_users_can_have_it() {
+        assert_eq!(free(0, 0), Answer::Absent);
+        assert_eq!(free(91, 9), Answer::Is(9));
+        assert_eq!(free(u64::MAX, u64::MAX), Answer::Is(100));
+        assert_eq!(free(1, 0), Answer::Is(0));
+    }
+}
