@@ -97,8 +97,11 @@ pub enum Verb {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or that of a verb
+    Man {
+        /// The verb, such as: allow add
+        verb: Vec<String>,
+    },
     /// Wait until the signer can sign
     #[command(hide = true)]
     Ready,
@@ -136,7 +139,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lsm", &mut std::io::stdout())
         }
-        Verb::Man => man::run()?,
+        Verb::Man { verb } => man::run(&verb)?,
         Verb::Ready => ready::run(&cli.common)?,
         Verb::UnpackArchive => unpack::run()?,
         Verb::Launch(options) => match launch::run(options)? {},
