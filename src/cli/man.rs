@@ -5,7 +5,7 @@ use crate::error::{Code, Error, Result};
 use clap::{Command, CommandFactory};
 
 const CANNOT_PRINT: Code = Code::lacking("E-CLI-001");
-const NO_VERB: Code = Code::usage("E-CLI-002");
+const NO_VERB: Code = Code::usage("E-CLI-003");
 
 /// Prints lsm.1 (roff) to standard output, or the page of one verb, lsm-VERB.1.
 ///
