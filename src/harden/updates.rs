@@ -128,7 +128,7 @@ fn lately(taken: i64, done: &[(&str, Option<i64>)]) -> Judged {
     let mut never = Vec::new();
     let mut old = Vec::new();
     for (what, when) in done {
-        match when.map(|when| taken - when) {
+        match when.map(|when| taken.saturating_sub(when)) {
             None => never.push(format!("{what}: not yet")),
             Some(ago) if ago < -DAY => return Err(Unknown::new(format!("{what}: that was in the future"))),
             Some(ago) if ago > RECENT => old.push(format!("{what}: {} days ago", ago / DAY)),
@@ -183,8 +183,9 @@ fn pending(host: &Host) -> Judged {
         let why = "this system keeps no count of pending updates; UPD-001 tells whether they come by themselves";
         return Ok(Verdict::NotApplicable(why.to_owned()));
     };
-    if host.taken - when > RECENT {
-        return Err(Unknown::new(format!("{NOTIFIED} is {} days old", (host.taken - when) / DAY)));
+    let age = host.taken.saturating_sub(when);
+    if age > RECENT {
+        return Err(Unknown::new(format!("{NOTIFIED} is {} days old", age / DAY)));
     }
     let count = counted(text).ok_or_else(|| Unknown::new(format!("{NOTIFIED} says nothing that lsm understands")))?;
     Ok(Verdict::hold(count == 0, format!("{count} security updates wait")))

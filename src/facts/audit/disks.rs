@@ -89,8 +89,8 @@ fn look(path: &Path) -> Answer<Folder> {
     };
     let (space, inodes) = match statvfs(path) {
         Ok(room) => (
-            free(room.blocks() - room.blocks_free(), room.blocks_available()),
-            free(room.files() - room.files_free(), room.files_available()),
+            free(room.blocks().saturating_sub(room.blocks_free()), room.blocks_available()),
+            free(room.files().saturating_sub(room.files_free()), room.files_available()),
         ),
         Err(e) => {
             let why = Answer::Unknown(format!("cannot tell how full {} is: {e}", path.display()));

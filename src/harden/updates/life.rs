@@ -30,7 +30,7 @@ pub(super) fn judge(host: &Host) -> Judged {
 
 /// The last day counts in full.
 fn at(now: i64, day: Date, evidence: &str) -> Verdict {
-    let left = day.midnight().assume_utc().unix_timestamp() + DAY - now;
+    let left = (day.midnight().assume_utc().unix_timestamp() + DAY).saturating_sub(now);
     match left {
         ..=0 => Verdict::Fail(evidence.to_owned()),
         1..=SOON => Verdict::Warn(evidence.to_owned()),
@@ -82,9 +82,13 @@ mod tests {
     fn the_last_day_counts_in_full() {
         let day = date!(2026 - 08 - 31);
         let midnight = date!(2026 - 09 - 01).midnight().assume_utc().unix_timestamp();
-        for (now, verdict) in
-            [(midnight, "fail"), (midnight - 1, "warn"), (midnight - SOON - 1, "pass"), (i64::MAX / 2, "fail")]
-        {
+        for (now, verdict) in [
+            (midnight, "fail"),
+            (midnight - 1, "warn"),
+            (midnight - SOON - 1, "pass"),
+            (i64::MAX, "fail"),
+            (i64::MIN, "pass"),
+        ] {
             assert_eq!(at(now, day, "").name(), verdict, "{now}");
         }
     }

@@ -133,13 +133,16 @@ fn beneath(path: &Path, depth: u8) -> Result<Device, String> {
     read(&block(if meta.rdev() == 0 { meta.dev() } else { meta.rdev() }), depth)
 }
 
-/// Every device that is named in a folder of sysfs.
+/// Every device that is named in a folder of sysfs. One that is left out could be the one in the clear.
 fn all_of(folder: &Path, depth: u8) -> Result<Vec<Device>, String> {
-    let mut paths: Vec<PathBuf> = match fs::read_dir(folder) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+    let cannot = |e| format!("cannot look at {}: {e}", folder.display());
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(format!("cannot look at {}: {e}", folder.display())),
+        Err(e) => return Err(cannot(e)),
     };
+    let paths: std::io::Result<Vec<PathBuf>> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut paths = paths.map_err(cannot)?;
     paths.sort();
     paths.iter().map(|path| read(path, depth)).collect()
 }
