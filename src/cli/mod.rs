@@ -88,7 +88,6 @@ pub enum Verb {
     /// Show what lnd, the port and the packet filter logged
     Logs(control::LogsOptions),
     /// Audit this host: whether it is fit to hold keys, with the evidence; exits 1 where it is not
-    #[command(hide = true)]
     Harden(harden::Options),
     /// Tell what is true of the running signer; exits 0 only where it can sign
     Status,

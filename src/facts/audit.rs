@@ -24,7 +24,7 @@ pub use certificate::{Certificate, Certificates};
 pub use disks::{Device, Disks, Folder, Swap};
 pub use jobs::{Job, Jobs};
 pub use machine::Machine;
-pub use network::Network;
+pub use network::{Holder, Network, Protocol, Socket};
 pub use place::{Kind, Place};
 pub use secrets::{Credential, Found, Kept, Secrets, Strewn};
 pub use signer::{Process, Settings, Signer};
@@ -116,7 +116,7 @@ impl Host {
             let programs: Vec<_> = lines.map(|line| threads.spawn(|| (line.join(" "), ask(line)))).collect();
             let secrets = threads.spawn(|| Secrets::gather(all));
             let binaries = threads.spawn(|| Binaries::gather(all));
-            let network = threads.spawn(|| Network::gather(all));
+            let network = threads.spawn(Network::gather);
             let units = threads.spawn(|| Units::gather(all));
             let texts = needs.iter().flat_map(|need| need.texts);
             let texts = texts.map(|path| ((*path).to_owned(), read(Path::new(path)))).collect();

@@ -35,6 +35,11 @@ WantedBy=multi-user.target
 const DESERVED: &[(&str, &str)] = &[
     ("LND-001", "fail"),
     ("LND-005", "fail"),
+    ("NET-005", "fail"),
+    ("NET-008", "warn"),
+    // A container's systemd sets nothing of the kernel's network.
+    ("NET-010", "fail"),
+    ("NET-012", "fail"),
     ("PROC-001", "fail"),
     ("PROC-004", "fail"),
     ("PROC-006", "fail"),
@@ -50,11 +55,11 @@ const DESERVED: &[(&str, &str)] = &[
     ("USER-015", "warn"),
 ];
 
-/// What lsm did not make here, or nobody did: no bundle, no unit of lsm's, no sshd, no sudo,
-/// no kernel, no count of updates.
+/// What lsm did not make here, or nobody did: no bundle, no unit of lsm's, no packet filter, no Docker, no sshd,
+/// no sudo, no kernel, no count of updates.
 const NOT_HERE: &[&str] = &[
-    "BIN-003", "BIN-007", "SECR-007", "SECR-008", "SECR-009", "TLS-002", "UNIT-001", "UNIT-004", "UPD-002", "UPD-003",
-    "UPD-005", "USER-007", "USER-010", "USER-011",
+    "BIN-003", "BIN-007", "NET-004", "NET-007", "SECR-007", "SECR-008", "SECR-009", "TLS-002", "UNIT-001", "UNIT-004",
+    "UPD-002", "UPD-003", "UPD-005", "USER-007", "USER-010", "USER-011",
 ];
 
 #[test]

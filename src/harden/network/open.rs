@@ -1,0 +1,157 @@
+//! What else is open on the host, and whether its packet filter stays.
+
+use super::ruleset::Chain;
+use super::walk::{Packet, Passage, walk};
+use super::{INWARD, RULESET, STRANGERS, has_legacy, knock, let_in, live};
+use crate::facts::audit::{Answer, Holder, Host, Protocol, Signer, Socket, Unknown};
+use crate::harden::{Judged, Verdict, few};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Programs that may listen for other hosts on one of these ports; none: on any.
+const EXPECTED: [(&str, &[u16]); 6] = [
+    ("sshd", &[]),
+    // Sockets that systemd holds for sshd and for lsm.
+    ("systemd", &[22]),
+    // Clients that ask for an address (RFC 2131, RFC 8415).
+    ("dhclient", &[68, 546]),
+    ("dhcpcd", &[68, 546]),
+    ("systemd-networkd", &[68, 546]),
+    ("NetworkManager", &[68, 546]),
+];
+
+pub(super) fn listeners(host: &Host) -> Judged {
+    let sockets = host.network.sockets.need("table of sockets")?;
+    let mut doors = Vec::new();
+    for signer in &host.signers {
+        doors.extend(signer.spec.get()?.map(|spec| spec.listen.port()));
+    }
+    let (mut open, mut closed, mut unseen) = (Vec::new(), Vec::new(), None);
+    for socket in sockets.iter().filter(|socket| socket.is_open()) {
+        let holder = socket.holder.as_ref();
+        let is_door = socket.protocol == Protocol::Tcp && doors.contains(&socket.address.port());
+        if is_door || holder.is_some_and(|holder| is_expected(host, holder, socket.address.port())) {
+            continue;
+        }
+        let said = format!(
+            "{} {} of {}",
+            socket.protocol,
+            socket.address,
+            holder.map_or_else(String::new, ToString::to_string)
+        );
+        match holder {
+            Some(Holder::Unseen(why)) => {
+                unseen = Some(Unknown::new(format!("{} {}: {why}", socket.protocol, socket.address)))
+            }
+            _ if is_closed(host, socket)? => closed.push(said),
+            _ => open.push(said),
+        }
+    }
+    match (open.is_empty(), unseen) {
+        (false, _) => Ok(Verdict::none(open, "")),
+        (true, Some(unseen)) => Err(unseen),
+        (true, None) if closed.is_empty() => Ok(Verdict::Pass("the signer and SSH alone".to_owned())),
+        (true, None) => Ok(Verdict::Warn(format!("closed by the packet filter: {}", few(&closed)))),
+    }
+}
+
+fn is_expected(host: &Host, holder: &Holder, port: u16) -> bool {
+    let Holder::Program(path) = holder else { return false };
+    let is_signer =
+        |signer: &Signer| matches!(&signer.process, Answer::Is(process) if process.exe == Answer::Is(path.clone()));
+    let name = path.file_name().unwrap_or_default();
+    let is_system =
+        ["/usr/sbin", "/usr/bin", "/usr/lib", "/sbin", "/bin", "/lib"].iter().any(|folder| path.starts_with(folder));
+    let is_known = |(program, ports): &(&str, &[u16])| name == *program && (ports.is_empty() || ports.contains(&port));
+    host.signers.iter().any(is_signer) || (is_system && EXPECTED.iter().any(is_known))
+}
+
+/// True where the packet filter lets no stranger to a socket.
+fn is_closed(host: &Host, socket: &Socket) -> Result<bool, Unknown> {
+    // Without nft nothing is known to close it.
+    if host.printed(RULESET)?.is_none() {
+        return Ok(false);
+    }
+    let ruleset = live(host)?;
+    for from in STRANGERS {
+        let Some(packet) = knock(socket.address, from) else { continue };
+        if walk(&ruleset, &Packet { protocol: socket.protocol, ..packet }, &INWARD)? != Passage::Never {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+pub(super) fn persists(host: &Host) -> Judged {
+    let network = &host.network;
+    if let Some(is) = network.as_on_disk.get()? {
+        return Ok(Verdict::hold(
+            *is,
+            if *is { "lsm's table is as on disk" } else { "lsm's table is not what /etc/lsm/firewall.nft makes" },
+        ));
+    }
+    if host.printed(RULESET)?.is_none() && !has_legacy(host)? {
+        return Ok(Verdict::NotApplicable("there is no packet filter".to_owned()));
+    }
+    let is_filter = |chain: &Chain| chain.base.is_some();
+    if !live(host)?.chains.values().any(is_filter) && !has_legacy(host)? {
+        return Ok(Verdict::NotApplicable("there is no packet filter".to_owned()));
+    }
+    let keepers = network.keepers.get()?.map_or(&[][..], Vec::as_slice);
+    Ok(match keepers {
+        [] => Verdict::Fail("rules are in force, and no service loads any at boot".to_owned()),
+        some => Verdict::Pass(format!("loaded by {}", few(some))),
+    })
+}
+
+pub(super) fn docker(host: &Host) -> Judged {
+    const API: [u16; 2] = [2375, 2376];
+    let sockets = host.network.sockets.need("table of sockets")?;
+    let open = sockets.iter().filter(|socket| socket.protocol == Protocol::Tcp && API.contains(&socket.address.port()));
+    let mut wrong: Vec<String> = open.map(|socket| format!("{} listens", socket.address)).collect();
+    let socket = host.network.docker.get()?;
+    if let Some(socket) = socket {
+        let is_open = socket.uid != 0 || socket.mode & 0o007 != 0 || socket.acl;
+        wrong.extend(is_open.then(|| {
+            format!(
+                "{} is {:04o} of {}{}",
+                socket.path,
+                socket.mode,
+                socket.uid,
+                if socket.acl { ", with an access control list" } else { "" }
+            )
+        }));
+    }
+    if socket.is_none() && wrong.is_empty() {
+        return Ok(Verdict::NotApplicable("there is no Docker".to_owned()));
+    }
+    Ok(Verdict::none(wrong, "its socket is root's and its group's"))
+}
+
+pub(super) fn drops_the_rest(host: &Host) -> Judged {
+    /// Nobody's (RFC 6335: never assigned).
+    const NOBODYS: u16 = 1;
+    let door = |ip: IpAddr| SocketAddr::new(ip, NOBODYS);
+    let doors = [door(Ipv4Addr::UNSPECIFIED.into()), door(Ipv6Addr::UNSPECIFIED.into())];
+    if host.printed(RULESET)?.is_none() && !has_legacy(host)? {
+        return Ok(Verdict::Warn("there is no packet filter".to_owned()));
+    }
+    Ok(match let_in(&live(host)?, &doors, &STRANGERS)? {
+        None => Verdict::Pass("dropped for both families".to_owned()),
+        Some(_) if has_legacy(host)? => {
+            return Err(Unknown::new("rules of iptables-legacy are in force, which nft does not show"));
+        }
+        Some((from, _, _)) => Verdict::Warn(format!("no rule drops what {from} sends to a port that nobody opened")),
+    })
+}
+
+pub(super) fn sniffers(host: &Host) -> Judged {
+    let Some(found) = host.network.sniffers.get()? else {
+        return Ok(Verdict::NotApplicable("this kernel has no packet sockets".to_owned()));
+    };
+    if let Some(Holder::Unseen(why)) = found.iter().find(|holder| matches!(holder, Holder::Unseen(_))) {
+        return Err(Unknown::new(why.clone()));
+    }
+    // They ask for the host's address before it has one.
+    let strange = found.iter().filter(|holder| !is_expected(host, holder, 68));
+    Ok(Verdict::none(strange, "none does"))
+}

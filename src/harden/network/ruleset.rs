@@ -1,0 +1,225 @@
+//! The live packet filter as nft prints it (libnftables-json(5)), as far as it decides who gets in.
+//!
+//! What is not understood is kept as something that may or may not hold: it never makes a port look closed.
+
+mod json;
+
+use crate::facts::audit::Unknown;
+use ipnet::IpNet;
+use json::{asleep, base, entry, list, statement, word};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// A table: its family and its name.
+pub type Table = (String, String);
+
+/// Every table, chain and set.
+#[derive(Debug, Default)]
+pub struct Ruleset {
+    /// Chains by their tables and names.
+    pub chains: BTreeMap<(Table, String), Chain>,
+    /// What is in named sets and maps.
+    pub sets: BTreeMap<(Table, String), Set>,
+    /// A rule lets packets by the tracking of connections: what state they have is not known then.
+    pub untracks: bool,
+}
+
+/// One chain.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// Where the kernel enters it; nothing where only rules do.
+    pub base: Option<Base>,
+    /// Its rules in order.
+    pub rules: Vec<Vec<Statement>>,
+}
+
+/// Where the kernel enters a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// `input` and so on.
+    pub hook: String,
+    /// `filter`, `nat` or `route`.
+    pub kind: String,
+    /// What no rule decides is dropped.
+    pub drops: bool,
+}
+
+/// A named set or map.
+#[derive(Debug, Default)]
+pub struct Set {
+    /// What is in it, with the verdict where it is a verdict map.
+    pub items: Vec<(Item, Option<Verdict>)>,
+    /// Rules put something into it, or it forgets: what is in it now says little.
+    pub changes: bool,
+}
+
+/// A part of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Statement {
+    /// Goes on where these fields are, or are not, one of these.
+    Match {
+        /// One, or several at once.
+        fields: Vec<Field>,
+        /// They must be none of these.
+        not: bool,
+        /// What they are held against.
+        with: Items,
+    },
+    /// The end of the rule.
+    Verdict(Verdict),
+    /// The end of the rule for those that are in the map.
+    Cases(Vec<Field>, Items),
+    /// Sends what comes to another port, or to one that is not told.
+    Redirect(Option<(u16, u16)>),
+    /// May go on or not: a limit, a count, what nobody here knows.
+    Perhaps,
+    /// Goes on: a counter, a log.
+    Nothing,
+}
+
+/// What a rule or a policy decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// This base chain lets it through.
+    Accept,
+    /// Nobody gets it.
+    Drop,
+    /// That chain decides, then the next rule.
+    Jump(String),
+    /// That chain decides, and nothing after it here.
+    Goto(String),
+    /// Back to where this chain was jumped from.
+    Return,
+    /// The next rule.
+    Continue,
+    /// A program decides.
+    Queue,
+}
+
+/// What of a packet is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Field {
+    /// A header's field: `ip saddr`.
+    Header(String, String),
+    /// What the kernel knows of the packet: `meta KEY`.
+    Meta(String),
+    /// What it knows of the connection: `ct KEY`.
+    Connection(String),
+    /// Whether an address is the host's own: `fib daddr type`.
+    KindOfTarget,
+    /// Something else.
+    Other,
+}
+
+/// What a field is held against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Items {
+    /// These, each with its verdict in a map.
+    These(Vec<(Item, Option<Verdict>)>),
+    /// What is in a named set or map.
+    Named(String),
+}
+
+/// One value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// Addresses.
+    Net(IpNet),
+    /// Addresses from one to another.
+    Addresses(IpAddr, IpAddr),
+    /// Numbers from one to another.
+    Numbers(u64, u64),
+    /// A name.
+    Word(String),
+    /// Several fields at once.
+    Tuple(Vec<Item>),
+    /// Whatever there is.
+    Any,
+    /// Something else.
+    Other,
+}
+
+impl Ruleset {
+    /// Reads `nft -j list ruleset`, and of `nft -s -t list ruleset` which tables sleep: the first does not tell.
+    ///
+    /// # Errors
+    /// Where that is no such output.
+    pub fn parse(json: &str, text: &str) -> Result<Self, Unknown> {
+        let no = || Unknown::new("nft prints something that is no ruleset");
+        let all: Value = serde_json::from_str(json).map_err(|_| no())?;
+        let all = all["nftables"].as_array().ok_or_else(no)?;
+        let asleep = asleep(text);
+        let mut ruleset = Self::default();
+        for object in all {
+            let Some((kind, object)) = object.as_object().and_then(|object| object.iter().next()) else {
+                return Err(no());
+            };
+            let table = (word(&object["family"]), word(&object["table"]));
+            if asleep.contains(&table) {
+                continue;
+            }
+            match kind.as_str() {
+                "chain" => {
+                    let chain = ruleset.chains.entry((table, word(&object["name"]))).or_default();
+                    chain.base = base(object);
+                }
+                "rule" => {
+                    let chain = ruleset.chains.entry((table, word(&object["chain"]))).or_default();
+                    let parts = object["expr"].as_array().map_or(&[][..], Vec::as_slice);
+                    chain.rules.push(parts.iter().map(statement).collect());
+                }
+                "set" | "map" => {
+                    let changes = ["timeout", "gc-interval"].iter().any(|name| !object[*name].is_null())
+                        || list(&object["flags"]).any(|flag| ["dynamic", "timeout"].contains(&word(flag).as_str()));
+                    let items = list(&object["elem"]).map(entry).collect();
+                    ruleset.sets.insert((table, word(&object["name"])), Set { items, changes });
+                }
+                _ => {}
+            }
+        }
+        ruleset.note_effects(all);
+        Ok(ruleset)
+    }
+
+    /// Notes what rules do to others: nft does not print of a set that rules put something into it.
+    fn note_effects(&mut self, all: &[Value]) {
+        for rule in all.iter().filter_map(|object| object.get("rule")) {
+            let table = (word(&rule["family"]), word(&rule["table"]));
+            for part in list(&rule["expr"]) {
+                self.untracks |= part.get("notrack").is_some() || part["xt"]["name"] == "CT";
+                let filled = part["set"]["set"].as_str().or(part["map"]["map"].as_str());
+                let name = filled.map(|name| name.trim_start_matches('@').to_owned());
+                if let Some(set) = name.and_then(|name| self.sets.get_mut(&(table.clone(), name))) {
+                    set.changes = true;
+                }
+            }
+        }
+    }
+
+    /// Every address that stands in it, and of nets and ranges the first and the last.
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        let mut found = BTreeSet::new();
+        let statements = self.chains.values().flat_map(|chain| chain.rules.iter().flatten());
+        for statement in statements {
+            if let Statement::Match { with: Items::These(items), .. } | Statement::Cases(_, Items::These(items)) =
+                statement
+            {
+                items.iter().for_each(|(item, _)| item.add_addresses(&mut found));
+            }
+        }
+        self.sets.values().flat_map(|set| &set.items).for_each(|(item, _)| item.add_addresses(&mut found));
+        found
+    }
+}
+
+impl Item {
+    fn add_addresses(&self, to: &mut BTreeSet<IpAddr>) {
+        match self {
+            Self::Net(net) => to.extend([net.network(), net.broadcast()]),
+            Self::Addresses(first, last) => to.extend([*first, *last]),
+            Self::Tuple(items) => items.iter().for_each(|item| item.add_addresses(to)),
+            Self::Numbers(..) | Self::Word(_) | Self::Any | Self::Other => {}
+        }
+    }
+}
