@@ -11,6 +11,8 @@ mod binaries;
 mod certificate;
 #[path = "harden/clock.rs"]
 mod clock;
+#[path = "harden/compared.rs"]
+mod compared;
 #[path = "harden/disk.rs"]
 mod disk;
 #[path = "harden/foreign.rs"]
@@ -23,6 +25,8 @@ mod kernel;
 mod machine;
 #[path = "harden/network.rs"]
 mod network;
+#[path = "harden/original.rs"]
+mod original;
 #[path = "harden/process.rs"]
 mod process;
 #[path = "harden/secrets.rs"]
