@@ -9,8 +9,12 @@ mod accounts;
 mod binaries;
 #[path = "harden/certificate.rs"]
 mod certificate;
+#[path = "harden/clean.rs"]
+mod clean;
 #[path = "harden/clock.rs"]
 mod clock;
+#[path = "harden/compared.rs"]
+mod compared;
 #[path = "harden/disk.rs"]
 mod disk;
 #[path = "harden/foreign.rs"]
@@ -23,6 +27,8 @@ mod kernel;
 mod machine;
 #[path = "harden/network.rs"]
 mod network;
+#[path = "harden/original.rs"]
+mod original;
 #[path = "harden/process.rs"]
 mod process;
 #[path = "harden/secrets.rs"]
@@ -36,6 +42,7 @@ mod units;
 #[path = "harden/updates.rs"]
 mod updates;
 
+use clean::Clean;
 use serde_json::Value;
 use stage::Stage;
 use std::collections::BTreeMap;
@@ -146,34 +153,20 @@ impl Stage {
 fn what_is_broken_on_purpose_is_found_and_nothing_else() {
     let Some(stage) = Stage::boot("harden") else { return };
     stage.install(&[]).ok();
-    // As the operator is told to, once the words are on paper.
-    stage.host.run(["rm", stage::SEED]).ok();
-    let clean = stage.audit();
-    let mut facts = stage.record();
-    // The outer machine and its kernel may be any; what is judged is sound.
-    kernel::make_sound(&mut facts);
-    machine::make_sound(&mut facts);
-    let sound = stage.judge(&facts);
-    let mut wrong = Vec::new();
-    let wanted: BTreeMap<&str, &str> = AREAS.iter().flat_map(|area| area.clean).copied().collect();
-    for (id, verdict) in clean.iter().filter(|(id, _)| !kernel::is_of_it(id) && !machine::is_of_it(id)).chain(&sound) {
-        let wanted = wanted.get(id.as_str()).copied().unwrap_or("pass");
-        if verdict != wanted {
-            wrong.push(format!("a clean host: {id} is {verdict}, not {wanted}"));
-        }
-    }
+    let clean = Clean::look(&stage);
+    let mut wrong = clean.alarms(clean::BOOKWORM);
     for area in AREAS {
         for fault in area.recorded {
-            let mut broken = facts.clone();
+            let mut broken = clean.facts.clone();
             (fault.cause)(&mut broken);
-            wrong.extend(hold(&stage.judge(&broken), &sound, fault.found, fault.with).err());
+            wrong.extend(hold(&stage.judge(&broken), &clean.sound, fault.found, fault.with).err());
         }
         for fault in area.planted {
             stage.host.sh(fault.cause).ok();
-            wrong.extend(hold(&stage.audit(), &clean, fault.found, fault.with).err());
+            wrong.extend(hold(&stage.audit(), &clean.verdicts, fault.found, fault.with).err());
             stage.host.sh(fault.cure).ok();
             let cured = stage.audit();
-            if cured != clean {
+            if cured != clean.verdicts {
                 wrong.push(format!("{}: not as before after {:?}", fault.found.0, fault.cure));
             }
         }

@@ -179,7 +179,7 @@ fn password(host: &Host, signer: &Signer) -> Judged {
 
 fn admin_macaroons(host: &Host) -> Judged {
     let strewn = &host.secrets.strewn;
-    let copies = strewn.macaroons.iter().filter(|found| makes_macaroons(found) && !found.in_bundle);
+    let copies = strewn.macaroons.iter().filter(|found| makes_macaroons(found));
     settle(strewn, copies.map(|found| found.place.path.clone()).collect(), "none")
 }
 
@@ -232,8 +232,13 @@ fn bundles(host: &Host) -> Judged {
         hold_seen(strewn)?;
         return Ok(Verdict::NotApplicable("no bundle lies on this host".to_owned()));
     };
-    let shared = parts.iter().filter(|place| place.is_shared()).map(|place| place.to_string());
-    Ok(Verdict::none(shared, first.to_string()))
+    let shared = parts.iter().copied().filter(|place| place.is_shared());
+    let (loose, open): (Vec<&Place>, Vec<&Place>) = shared.partition(|place| strewn.guarded.contains(&place.path));
+    if open.is_empty() && !loose.is_empty() {
+        let loose: Vec<String> = loose.into_iter().map(Place::to_string).collect();
+        return Ok(Verdict::Warn(format!("only a folder above keeps others out: {}", few(&loose))));
+    }
+    Ok(Verdict::none(open, first.to_string()))
 }
 
 fn credentials(host: &Host, signer: &Signer) -> Judged {

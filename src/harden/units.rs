@@ -1,7 +1,7 @@
 //! Units: whether what runs now is what runs after a reboot, and what systemd denies lnd.
 
 use super::{Area, Check, Judge, Judged, Verdict, few};
-use crate::facts::audit::{Host, Needs, Signer, Unit, Unknown, instance_of, names_of};
+use crate::facts::audit::{Host, Needs, Process, Signer, Unit, Unknown, instance_of, names_of};
 use crate::render::unit::UNITS;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -190,12 +190,22 @@ fn shown(path: &Path) -> String {
 }
 
 fn enabled(host: &Host, signer: &Signer) -> Judged {
+    if is_by_hand(host, signer)? {
+        return Ok(Verdict::Fail("somebody started it by hand: no unit does".to_owned()));
+    }
     none_wrong(host, signer, "enabled", |name, unit| {
         let state = unit.is("UnitFileState");
         // The proxy's service is started by its socket.
         let starts = ["enabled", "static", "alias", "generated"].contains(&state);
         (!starts).then(|| format!("{name} is {}", if state.is_empty() { "transient" } else { state }))
     })
+}
+
+/// True of what systemd knows to run in a login session and in no unit (pam_systemd(8)).
+fn is_by_hand(host: &Host, signer: &Signer) -> Result<bool, Unknown> {
+    let has_systemd = host.units.shown.get()?.is_some();
+    let in_session = signer.process.get()?.is_some_and(Process::is_of_session);
+    Ok(has_systemd && in_session && names_of(signer).is_empty())
 }
 
 fn reloaded(host: &Host, signer: &Signer) -> Judged {
@@ -223,6 +233,9 @@ fn healthy(host: &Host, signer: &Signer) -> Judged {
 }
 
 fn restarted(host: &Host, signer: &Signer) -> Judged {
+    if is_by_hand(host, signer)? {
+        return Ok(Verdict::Fail("somebody started it by hand, and has to again".to_owned()));
+    }
     Ok(match unit_of(host, signer)? {
         Ok(unit) => Verdict::hold(unit.is("Restart") == "always", format!("Restart={}", unit.is("Restart"))),
         Err(verdict) => verdict,

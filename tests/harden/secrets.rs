@@ -70,12 +70,19 @@ const PLANTED: &[Planted] = &[
         cause: "cp -a /root/out/bundle/admin.macaroon /root/out/kept && \
             cat /run/lsm/signer-admin/admin.macaroon >/root/out/bundle/admin.macaroon",
         cure: "mv /root/out/kept /root/out/bundle/admin.macaroon",
+        with: &["SECR-006"],
+    },
+    // The folder makes up for it.
+    Planted {
+        found: ("SECR-008", "warn"),
+        cause: "chmod 0644 /root/out/bundle/accounts.json",
+        cure: "chmod 0600 /root/out/bundle/accounts.json",
         with: &[],
     },
     Planted {
         found: ("SECR-008", "fail"),
-        cause: "chmod 0644 /root/out/bundle/accounts.json",
-        cure: "chmod 0600 /root/out/bundle/accounts.json",
+        cause: "cp -a /root/out/bundle /srv/bundle && chmod 0755 /srv/bundle && chmod 0644 /srv/bundle/accounts.json",
+        cure: "rm -r /srv/bundle",
         with: &[],
     },
     Planted {

@@ -41,6 +41,15 @@ ExecStart=/sbin/ip link set host0 up
 WantedBy=multi-user.target
 ";
 
+/// The Debian that a host is a clone of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debian {
+    /// The one that nearly every test is made for: 12, where lsm as built on this machine runs there.
+    Usual,
+    /// 13.
+    Trixie,
+}
+
 /// A host. Dropped, it is gone with everything that ran in it.
 pub struct Host {
     net: Arc<Net>,
@@ -77,7 +86,13 @@ impl Host {
     /// Boots a clean host on `net` with the addresses 10.77.0.`last` and fd77::`last`.
     #[track_caller]
     pub fn boot_in(net: &Arc<Net>, name: &str, last: u8, disk: Disk) -> Option<Self> {
-        let pristine = pristine_root();
+        Self::boot_of(Debian::Usual, net, name, last, disk)
+    }
+
+    /// As [`Host::boot_in`], a clone of this Debian.
+    #[track_caller]
+    pub fn boot_of(debian: Debian, net: &Arc<Net>, name: &str, last: u8, disk: Disk) -> Option<Self> {
+        let pristine = debian.root();
         if let Some(reason) = lacking(&pristine) {
             super::skip(&reason);
             return None;
@@ -337,9 +352,15 @@ fn copy_sparse(from: &Path, to: &Path) {
     tool("cp", &[&["--sparse=always".to_owned()], &paths[..]].concat()).ok();
 }
 
-/// The pristine root that `tests/run` built.
-fn pristine_root() -> PathBuf {
-    std::env::var_os("LSM_TEST_ROOT").map_or_else(|| super::cache().join("root"), PathBuf::from)
+impl Debian {
+    /// The pristine root that `tests/run` built.
+    fn root(self) -> PathBuf {
+        let (variable, folder) = match self {
+            Self::Usual => ("LSM_TEST_ROOT", "root"),
+            Self::Trixie => ("LSM_TEST_TRIXIE", "root-trixie"),
+        };
+        std::env::var_os(variable).map_or_else(|| super::cache().join(folder), PathBuf::from)
+    }
 }
 
 /// Why this machine cannot boot hosts, where it cannot.

@@ -6,7 +6,7 @@ pub mod watch;
 pub mod watch_only;
 
 use crate::lab::disk::Disk;
-use crate::lab::host::{Host, LSM_INSIDE};
+use crate::lab::host::{Debian, Host, LSM_INSIDE};
 use crate::lab::lnd::{RELEASES, Release};
 use crate::lab::net::Net;
 use crate::lab::process::Done;
@@ -60,8 +60,21 @@ impl Stage {
     /// As [`Stage::boot_in`], on a disk of this kind.
     #[track_caller]
     pub fn boot_on(net: &Arc<Net>, name: &str, release: &Release, disk: Disk) -> Option<Self> {
+        release.archive()?;
+        Self::set(Host::boot_in(net, name, 2, disk)?, release)
+    }
+
+    /// As [`Stage::boot`], on this Debian.
+    #[track_caller]
+    pub fn boot_of(debian: Debian, name: &str) -> Option<Self> {
+        let release = newest()?;
+        Self::set(Host::boot_of(debian, &Net::build()?, name, 2, Disk::Layer)?, &release)
+    }
+
+    /// Brings the release's archive onto a host.
+    #[track_caller]
+    fn set(host: Host, release: &Release) -> Option<Self> {
         let archive = release.archive()?;
-        let host = Host::boot_in(net, name, 2, disk)?;
         let file = archive.file_name().expect("an archive has a name").to_string_lossy().into_owned();
         host.copy_in(&archive, &format!("{ARCHIVES}/{file}"), 0o644);
         // Nobody cannot enter /root: a second name for lsm.

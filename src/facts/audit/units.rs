@@ -3,6 +3,7 @@
 use super::{Answer, Signer};
 use crate::facts;
 use crate::host::program::{self, Program};
+use crate::spec::Mode;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -80,7 +81,7 @@ impl Units {
     }
 }
 
-/// The unit of the signer, and where it is lsm's, those of its filter and its port.
+/// The unit of the signer, and where it is lsm's, those of its filter and, unless lnd has the port itself, its port.
 pub fn names_of(signer: &Signer) -> Vec<String> {
     let Some(name) = signer.name.split(", ").next().filter(|name| name.ends_with(".service")) else {
         return Vec::new();
@@ -88,7 +89,9 @@ pub fn names_of(signer: &Signer) -> Vec<String> {
     let mut names = vec![name.to_owned()];
     if let Some(instance) = instance_of(signer) {
         names.push("lsm-firewall.service".to_owned());
-        names.extend(["socket", "service"].map(|kind| format!("lsm-proxy@{instance}.{kind}")));
+        if !matches!(&signer.spec, Answer::Is(spec) if spec.mode == Mode::Host) {
+            names.extend(["socket", "service"].map(|kind| format!("lsm-proxy@{instance}.{kind}")));
+        }
     }
     names
 }

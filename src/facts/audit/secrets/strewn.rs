@@ -49,6 +49,8 @@ pub struct Strewn {
     pub macaroons: Vec<Found>,
     /// Parts of bundles.
     pub bundles: Vec<Place>,
+    /// Of those and of the macaroons, the paths of what lies below a folder that lets only its owner in.
+    pub guarded: BTreeSet<String>,
     /// Folders that this user may not look into, and what could not be read.
     pub unseen: Vec<String>,
     /// The search ended before everything was seen.
@@ -146,7 +148,12 @@ impl Strewn {
     /// How it lies there; what cannot be looked at was not seen.
     fn place(&mut self, path: &Path) -> Option<Place> {
         match Place::look(path) {
-            Answer::Is(place) => return Some(place),
+            Answer::Is(place) => {
+                if is_guarded(path) {
+                    self.guarded.insert(place.path.clone());
+                }
+                return Some(place);
+            }
             Answer::Absent => {}
             Answer::Unknown(_) => self.unseen.push(shown(path)),
         }
@@ -161,6 +168,13 @@ impl Strewn {
         self.bundles.sort_by(|a, b| a.path.cmp(&b.path));
         self
     }
+}
+
+/// True where a folder above lets nobody through but its owner.
+fn is_guarded(path: &Path) -> bool {
+    let is_closed =
+        |folder: &Path| matches!(Place::look(folder), Answer::Is(place) if !place.acl && place.mode & 0o011 == 0);
+    path.ancestors().skip(1).any(is_closed)
 }
 
 /// Where file systems begin that this machine's kernel does not answer for alone (proc_pid_mountinfo(5)).
@@ -203,6 +217,8 @@ mod tests {
         assert_eq!(names, [".bash_history", "note", "seed"]);
         assert_eq!((found.macaroons.len(), found.bundles.len(), found.unseen.len()), (0, 1, 0));
         assert!(!found.cut_short);
+        // The temporary folder is closed.
+        assert_eq!((found.guarded.len(), is_guarded(Path::new("/etc/hosts"))), (1, false));
     }
 
     #[test]

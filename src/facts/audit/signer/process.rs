@@ -70,8 +70,17 @@ impl Process {
 
     /// A container has a file system of its own, at the root of which it sees itself too.
     pub fn is_contained(&self) -> bool {
-        let group = self.texts.get("cgroup").and_then(|text| text.get().ok()?).map_or("", String::as_str);
-        ["docker", "libpod", "containerd", "kubepods"].iter().any(|by| group.contains(by))
+        ["docker", "libpod", "containerd", "kubepods"].iter().any(|by| self.groups().contains(by))
+    }
+
+    /// It is in a login session: `session-ID.scope` (pam_systemd(8)).
+    pub fn is_of_session(&self) -> bool {
+        self.groups().lines().any(in_session)
+    }
+
+    /// Its control groups; empty where they cannot be seen.
+    fn groups(&self) -> &str {
+        self.texts.get("cgroup").and_then(|text| text.get().ok()?).map_or("", String::as_str)
     }
 
     /// The value of a line `name: value` of its status.
@@ -142,7 +151,7 @@ fn look(pid: u32) -> Process {
         arguments,
     };
     process.uid = process.status("Uid").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
-    let groups = process.texts.get("cgroup").and_then(|text| text.get().ok()?).cloned().unwrap_or_default();
+    let groups = process.groups().to_owned();
     process.unit = unit(&groups);
     let group = unified(&groups);
     process.bounds = BOUNDS.iter().map(|name| ((*name).to_owned(), bound(group, name))).collect();
@@ -225,6 +234,11 @@ fn unit(groups: &str) -> Option<String> {
     groups.lines().find_map(of_line)
 }
 
+/// True of a control group at or below a login session's.
+fn in_session(group: &str) -> bool {
+    group.split('/').any(|part| part.starts_with("session-") && part.ends_with(".scope"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +248,13 @@ mod tests {
         assert_eq!(unit("0::/system.slice/system-lsm.slice/lsm@a.service\n"), Some("lsm@a.service".to_owned()));
         assert_eq!(unit("1:name=systemd:/x\n0::/system.slice/lnd.service/sub\n"), Some("lnd.service".to_owned()));
         assert_eq!(unit("0::/user.slice/session-1.scope\n"), None);
+        for (group, wanted) in [
+            ("0::/user.slice/user-1000.slice/session-c2.scope", true),
+            ("0::/system.slice/session-x.service", false),
+            ("0::/machine.slice/machine-a.scope/payload", false),
+        ] {
+            assert_eq!(in_session(group), wanted, "{group}");
+        }
     }
 
     #[test]
