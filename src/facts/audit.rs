@@ -100,6 +100,9 @@ pub struct Host {
     pub network: Network,
     /// What systemd has of the signers.
     pub units: Units,
+    /// The files that lsm answers for, each with the SHA-256 in hex that it had when lsm left it; absent where lsm did
+    /// nothing here. Not from here: lsm's journal tells.
+    pub left: Answer<BTreeMap<PathBuf, String>>,
 }
 
 impl Host {
@@ -143,6 +146,7 @@ impl Host {
             binaries,
             network,
             units,
+            left: Answer::Absent,
         }
     }
 

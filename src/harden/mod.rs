@@ -36,10 +36,15 @@ pub use sarif::render_sarif;
 pub use text::render_text;
 pub use waiver::{Waived, Waivers};
 
+use crate::backend::native::Layout;
 use crate::error::{Code, Error, Result};
-use crate::facts::audit::{Host, Needs};
+use crate::facts::audit::{Answer, Host, Needs};
+use crate::plan::History;
+use crate::plan::history::Touched;
+use crate::plan::prior::{AtPath, Prior};
 use crate::spec::Instance;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 const NO_CHECK: Code = Code::usage("E-HARDEN-001");
@@ -87,7 +92,17 @@ pub fn severity(id: &str) -> Severity {
 /// Reads this host, and the signer `instance` on it.
 pub fn look(instance: &Instance) -> Host {
     let needs: Vec<Needs> = AREAS.iter().map(|area| area.needs).chain([about::NEEDS]).collect();
-    Host::gather(&needs, instance)
+    Host { left: left(&Layout::new(instance).journal()), ..Host::gather(&needs, instance) }
+}
+
+/// What lsm's journal has of the files that lsm wrote.
+fn left(journal: &Path) -> Answer<BTreeMap<PathBuf, String>> {
+    let file = |touched: Touched| match touched.left? {
+        Prior::Path(AtPath { path, sha256: Some(sha256), .. }) => Some((path, sha256)),
+        _ => None,
+    };
+    Answer::of_file(journal, || History::read(journal))
+        .map(|history| history.touched().into_iter().filter_map(file).collect())
 }
 
 /// Which checks are wanted.

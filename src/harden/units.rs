@@ -167,13 +167,16 @@ fn as_shipped(host: &Host, signer: &Signer) -> Judged {
     let Some(instance) = instance_of(signer) else {
         return Ok(Verdict::NotApplicable("lsm did not write its unit".to_owned()));
     };
+    let left = host.left.need("journal of lsm's")?;
     none_wrong(host, signer, "lsm's files alone", |name, unit| {
         let template = name.replace(&format!("@{instance}."), "@.");
         let shipped =
             UNITS.iter().find(|(file, _)| *file == template).map(|(_, text)| hex::encode(Sha256::digest(text)));
-        let mut strange: Vec<String> = unit.files().skip(1).filter(|path| !is_own(name, path)).map(shown).collect();
+        let sha256 = |path: &Path| host.units.files.get(path).and_then(|file| file.get().ok()??.sha256.clone());
+        let is_as_left = |path: &Path| is_own(name, path) && sha256(path).is_some_and(|is| left.get(path) == Some(&is));
+        let mut strange: Vec<String> = unit.files().skip(1).filter(|path| !is_as_left(path)).map(shown).collect();
         let fragment = Path::new(unit.is("FragmentPath"));
-        let is = host.units.files.get(fragment).and_then(|file| file.get().ok()??.sha256.clone());
+        let is = sha256(fragment);
         if fragment != Path::new(FOLDER).join(&template) || is.is_none() || is != shipped {
             strange.insert(0, format!("{} is not lsm's", fragment.display()));
         }

@@ -15,6 +15,14 @@ const PLANTED: &[Planted] = &[
         with: &[],
     },
     Planted {
+        found: ("UNIT-001", "fail"),
+        // lsm's own drop-in, and still another than lsm wrote.
+        cause: "f=/etc/systemd/system/lsm@signer.service.d/lsm.conf; cp -p $f /root/lsm.conf && echo >>$f && \
+            systemctl daemon-reload",
+        cure: "cp -p /root/lsm.conf /etc/systemd/system/lsm@signer.service.d/lsm.conf && systemctl daemon-reload",
+        with: &[],
+    },
+    Planted {
         found: ("UNIT-002", "fail"),
         cause: "systemctl disable lsm@signer",
         cure: "systemctl enable lsm@signer",
