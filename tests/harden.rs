@@ -37,6 +37,8 @@ mod secrets;
 mod settings;
 #[path = "harden/ssh.rs"]
 mod ssh;
+#[path = "harden/table.rs"]
+mod table;
 #[path = "harden/units.rs"]
 mod units;
 #[path = "harden/updates.rs"]
@@ -47,6 +49,7 @@ use serde_json::Value;
 use stage::Stage;
 use std::collections::BTreeMap;
 use std::process::Command;
+use table::{Ground, Table};
 
 /// Something broken on purpose on a real host.
 pub struct Planted {
@@ -111,23 +114,17 @@ fn verdicts(said: &str) -> Verdicts {
     findings.iter().map(|finding| (text(finding, "id"), text(finding, "verdict"))).collect()
 }
 
-/// Holds that `now` differs from `clean` in what was to be found, and in nothing else.
-fn hold(now: &Verdicts, clean: &Verdicts, found: (&str, &str), with: &[&str]) -> Result<(), String> {
-    let other: BTreeMap<_, _> = now.iter().filter(|(id, verdict)| clean.get(*id) != Some(verdict)).collect();
-    if now.get(found.0).map(String::as_str) != Some(found.1) {
-        return Err(format!("{} is {:?}, not {}; found: {other:?}", found.0, now.get(found.0), found.1));
-    }
-    let mut wanted: Vec<&str> = with.iter().copied().chain([found.0]).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let other: Vec<&str> = other.into_keys().map(String::as_str).collect();
-    if other == wanted { Ok(()) } else { Err(format!("{}: found {other:?}, not {wanted:?}", found.0)) }
-}
-
 impl Stage {
     #[track_caller]
     fn audit(&self) -> Verdicts {
         verdicts(&self.host.lsm(["harden", "--json"]).stdout)
+    }
+
+    /// Breaks or mends something inside.
+    #[track_caller]
+    fn make(&self, fault: &Planted, script: &str) {
+        let done = self.host.sh(script);
+        assert_eq!(done.code, 0, "{}: {script}: {done:?}", fault.found.0);
     }
 
     /// The facts of this host, as they are written down.
@@ -154,24 +151,30 @@ fn what_is_broken_on_purpose_is_found_and_nothing_else() {
     let Some(stage) = Stage::boot("harden") else { return };
     stage.install(&[]).ok();
     let clean = Clean::look(&stage);
-    let mut wrong = clean.alarms(clean::BOOKWORM);
+    let mut table = Table::new();
+    let alarms = clean.alarms(clean::BOOKWORM);
+    alarms.keys().for_each(|id| table.alarm(id));
+    let mut wrong: Vec<String> = alarms.into_values().collect();
     for area in AREAS {
         for fault in area.recorded {
             let mut broken = clean.facts.clone();
             (fault.cause)(&mut broken);
-            wrong.extend(hold(&stage.judge(&broken), &clean.sound, fault.found, fault.with).err());
+            let now = stage.judge(&broken);
+            wrong.extend(table.count(Ground::Facts, (&now, &clean.sound), fault.found, fault.with).err());
         }
         for fault in area.planted {
-            stage.host.sh(fault.cause).ok();
-            wrong.extend(hold(&stage.audit(), &clean.verdicts, fault.found, fault.with).err());
-            stage.host.sh(fault.cure).ok();
-            let cured = stage.audit();
-            if cured != clean.verdicts {
+            stage.make(fault, fault.cause);
+            let now = stage.audit();
+            wrong.extend(table.count(Ground::Host, (&now, &clean.verdicts), fault.found, fault.with).err());
+            stage.make(fault, fault.cure);
+            if stage.audit() != clean.verdicts {
                 wrong.push(format!("{}: not as before after {:?}", fault.found.0, fault.cure));
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(table.bare().is_empty(), "no fault of these was planted: {:?}", table.bare());
+    table.hold_document();
 }
 
 /// Sets what stands in a text file, in facts.

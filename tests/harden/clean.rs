@@ -16,8 +16,31 @@ pub const BOOKWORM: Other = &[];
 /// Debian 12 in host mode: lnd listens on TCP itself.
 const HOST_MODE: Other = &[];
 
-/// Debian 13, isolated.
-const TRIXIE: Other = &[];
+/// Debian 13, isolated, as a server is set up: with sshd, sudo, cron, a time daemon and unattended-upgrades, each with the
+/// settings that it comes with.
+const TRIXIE: Other = &[
+    ("TIME-002", "pass"),
+    // Set, and the first day is not over.
+    ("UPD-001", "warn"),
+    ("UPD-002", "pass"),
+    ("USER-007", "pass"),
+    ("USER-010", "pass"),
+    ("USER-011", "pass"),
+    ("SSH-001", "pass"),
+    // Debian's sshd takes passwords,
+    ("SSH-002", "fail"),
+    ("SSH-003", "pass"),
+    // forwards ports, agents and X11,
+    ("SSH-004", "fail"),
+    // offers MACs of 64 bits and with SHA-1 after better ones,
+    ("SSH-005", "warn"),
+    // and allows six guesses.
+    ("SSH-006", "fail"),
+    ("SSH-007", "pass"),
+    ("SSH-008", "pass"),
+    ("SSH-009", "pass"),
+    ("SSH-010", "pass"),
+];
 
 /// What was seen of a clean host.
 pub struct Clean {
@@ -43,13 +66,13 @@ impl Clean {
         Self { verdicts, facts, sound }
     }
 
-    /// What is not as on a clean host with these of its own: false alarms.
-    pub fn alarms(&self, other: Other) -> Vec<String> {
+    /// What is not as on a clean host with these of its own, by the checks' ids: false alarms.
+    pub fn alarms(&self, other: Other) -> BTreeMap<String, String> {
         let wanted: BTreeMap<&str, &str> = AREAS.iter().flat_map(|area| area.clean).chain(other).copied().collect();
         let own = self.verdicts.iter().filter(|(id, _)| !kernel::is_of_it(id) && !machine::is_of_it(id));
         let told = own.chain(&self.sound).filter_map(|(id, verdict)| {
             let wanted = wanted.get(id.as_str()).copied().unwrap_or("pass");
-            (verdict != wanted).then(|| format!("a clean host: {id} is {verdict}, not {wanted}"))
+            (verdict != wanted).then(|| (id.clone(), format!("a clean host: {id} is {verdict}, not {wanted}")))
         });
         told.collect()
     }

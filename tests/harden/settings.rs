@@ -11,6 +11,7 @@ const CURE: &str = "cp -p /root/conf /etc/lsm/signer-lnd.conf";
 const PLANTED: &[Planted] = &[
     fault("LND-001", "cp -p /etc/lsm/signer-lnd.conf /root/conf && echo nolisten=0 >>/etc/lsm/signer-lnd.conf"),
     fault("LND-001", "sed -i s/^nolisten=.*/listen=/ /etc/lsm/signer-lnd.conf"),
+    fault("LND-002", "echo rpclisten=0.0.0.0:10012 >>/etc/lsm/signer-lnd.conf"),
     fault("LND-003", "sed -i s/^norest=.*/restlisten=10.77.0.2:8080/ /etc/lsm/signer-lnd.conf"),
     fault("LND-004", "echo no-macaroons=true >>/etc/lsm/signer-lnd.conf"),
     fault("LND-005", "echo bitcoin.node=neutrino >>/etc/lsm/signer-lnd.conf"),
@@ -22,6 +23,13 @@ const PLANTED: &[Planted] = &[
     fault("LND-011", "echo 'restcors=*' >>/etc/lsm/signer-lnd.conf"),
     fault("LND-012", "echo wallet-unlock-allow-create=true >>/etc/lsm/signer-lnd.conf"),
     fault("LND-013", "echo db.backend=postgres >>/etc/lsm/signer-lnd.conf"),
+    Planted {
+        found: ("LND-008", "fail"),
+        cause: "echo noseedbackup=1 >>/etc/lsm/signer-lnd.conf",
+        cure: CURE,
+        // Such a wallet has no password to keep.
+        with: &["SECR-005"],
+    },
     // A pipe is not waited on.
     Planted {
         found: ("LND-004", "error"),
