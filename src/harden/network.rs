@@ -6,6 +6,7 @@ mod ruleset;
 mod stack;
 mod walk;
 
+use super::settings::PEERS;
 use super::{Area, Check, Judge};
 use crate::facts::audit::{Host, Needs, Protocol, Unknown};
 use ruleset::Ruleset;
@@ -126,8 +127,6 @@ const STRANGERS: [IpAddr; 7] = [
     IpAddr::V6(Ipv6Addr::new(0xfdff, 0xffff, 0xffff, 0, 0, 0, 0, 0x77)),
 ];
 const INWARD: [&str; 3] = ["ingress", "prerouting", "input"];
-/// Where peers connect; `LND-001` judges that port.
-const PEERS: u16 = 9735;
 
 /// The live packet filter; an empty one where nft is not there and the kernel has no older tables.
 fn live(host: &Host) -> Result<Ruleset, Unknown> {

@@ -1,7 +1,7 @@
 //! lnd's own settings: what a signer needs, and nothing else.
 
 use super::{Area, Check, Judge, Judged, Verdict, few};
-use crate::facts::audit::{Answer, Needs, Settings, Signer, Unknown};
+use crate::facts::audit::{Answer, Host, Needs, Protocol, Settings, Signer, Unknown};
 use std::net::IpAddr;
 
 pub(super) const AREA: Area = Area { needs: Needs { texts: &[], programs: &[] }, checks: CHECKS };
@@ -12,7 +12,7 @@ const CHECKS: &[Check] = &[
         title: "lnd has no port for peers",
         why: "a signer has no peers; the port is a protocol of its own for whoever finds it",
         mend: "nolisten=true in lnd's settings (an empty listen= opens port 9735)",
-        judge: Judge::Signer(|_, signer| no_peers(signer)),
+        judge: Judge::Signer(no_peers),
     },
     Check {
         id: "LND-002",
@@ -103,7 +103,8 @@ const CHECKS: &[Check] = &[
 const PROFILES: [&str; 6] =
     ["profile", "blockingprofile", "mutexprofile", "cpuprofile", "pprof.blockingprofile", "prometheus.enable"];
 const SERVICES: [&str; 5] = ["tor.active", "watchtower.active", "wtclient.active", "nat", "externalip"];
-/// Where peers are expected, in hexadecimal as /proc/net/tcp has it: 9735.
+/// Where peers are expected, also in hexadecimal as /proc/net/tcp has it.
+pub(super) const PEERS: u16 = 9735;
 const PEERS_PORT: &str = "2607";
 /// The state of a listening socket there (include/net/tcp_states.h).
 const LISTENS: &str = "0A";
@@ -122,19 +123,27 @@ fn off(signer: &Signer, names: &[&str]) -> Judged {
     Ok(Verdict::none(said, "none set"))
 }
 
-fn no_peers(signer: &Signer) -> Judged {
+fn no_peers(host: &Host, signer: &Signer) -> Judged {
     if !settings(signer)?.is_on("nolisten") {
         return Ok(Verdict::Fail("nolisten is not set".to_owned()));
     }
     let Answer::Is(process) = &signer.process else { return Ok(Verdict::Pass("nolisten".to_owned())) };
-    for table in ["net/tcp", "net/tcp6"] {
-        // A kernel without IPv6 has no such table.
-        let text = process.texts.get(table).map_or(Ok(None), Answer::get)?.map_or("", String::as_str);
-        if text.lines().any(is_for_peers) {
-            return Ok(Verdict::Fail("nolisten is set, and something listens on port 9735".to_owned()));
+    let is_open = if *process.own_network.need("network of lnd's")? {
+        let mut tables = Vec::new();
+        for table in ["net/tcp", "net/tcp6"] {
+            // Where the network leads nowhere, or the kernel has no IPv6, there is none.
+            tables.extend(process.texts.get(table).map_or(Ok(None), Answer::get)?);
         }
-    }
-    Ok(Verdict::Pass("nolisten, and port 9735 is closed".to_owned()))
+        tables.into_iter().flat_map(|table| table.lines()).any(is_for_peers)
+    } else {
+        let sockets = host.network.sockets.need("table of sockets")?;
+        sockets.iter().any(|socket| socket.protocol == Protocol::Tcp && socket.address.port() == PEERS)
+    };
+    Ok(if is_open {
+        Verdict::Fail("nolisten is set, and something listens on port 9735".to_owned())
+    } else {
+        Verdict::Pass("nolisten, and port 9735 is closed".to_owned())
+    })
 }
 
 /// A line such as `0: 00000000:2607 00000000:0000 0A ...` (proc_pid_net(5)).

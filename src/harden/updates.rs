@@ -6,8 +6,9 @@ use super::{Area, Check, Judge, Judged, Verdict, few};
 use crate::facts::audit::{APT_LISTS, APT_PROGRAM, APT_RAN, Answer, DNF_RAN, Host, NOTIFIED, Needs, Unknown};
 
 /// How apt's timers are set (apt.conf(5), and the script /usr/lib/apt/apt.systemd.daily).
-const APT: &[&str] = &["apt-config", "dump", "APT::Periodic"];
-const APT_LINE: &str = "apt-config dump APT::Periodic";
+// With an architecture it does not start dpkg to ask for it.
+const APT: &[&str] = &["apt-config", "-o", "APT::Architectures::=any", "dump", "APT::Periodic"];
+const APT_LINE: &str = "apt-config -o APT::Architectures::=any dump APT::Periodic";
 /// dnf-automatic(8)'s settings.
 const DNF: &str = "/etc/dnf/automatic.conf";
 /// What Debian's and Ubuntu's packages leave where they want a reboot, and the packages that do.

@@ -15,7 +15,10 @@ const LIMIT: u64 = 8 << 20;
 const DELETED: &str = " (deleted)";
 
 /// What is read of a process, each whole.
-const TEXTS: &[&str] = &["status", "limits", "mountinfo", "net/tcp", "net/tcp6", "net/dev", "cgroup"];
+const TEXTS: &[&str] = &["status", "limits", "mountinfo", "net/dev", "cgroup"];
+/// What it listens on, where it has a network that leads anywhere: the kernel goes through all of the machine's
+/// connections for each of them.
+const SOCKETS: &[&str] = &["net/tcp", "net/tcp6"];
 
 /// What a process can have apart from the host.
 const NAMESPACES: &[&str] = &["mnt", "user", "ipc"];
@@ -98,6 +101,14 @@ pub(super) fn find() -> Vec<Process> {
     pids.into_iter().filter(|pid| is_lnd(*pid)).map(look).collect()
 }
 
+/// True unless there is no interface but loopback (proc_pid_net(5), dev).
+fn leads_out(interfaces: &Answer<String>) -> bool {
+    match interfaces {
+        Answer::Is(table) => table.lines().filter_map(|line| line.split_once(':')).any(|(name, _)| name.trim() != "lo"),
+        _ => true,
+    }
+}
+
 /// By its file's name. Where that cannot be seen, or is lost with the mount that `ExecPaths=` made of a file that is gone,
 /// by its own name or the one that it was started by: `lsm launch` starts a file without naming it.
 fn is_lnd(pid: u32) -> bool {
@@ -135,14 +146,19 @@ fn look(pid: u32) -> Process {
         Answer::Is(words) => words.into_iter().skip(1).collect(),
         _ => Vec::new(),
     };
-    let texts: BTreeMap<String, Answer<String>> = TEXTS.iter().map(|name| ((*name).to_owned(), text(name))).collect();
+    let mut texts: BTreeMap<String, Answer<String>> =
+        TEXTS.iter().map(|name| ((*name).to_owned(), text(name))).collect();
+    let own_network = is_apart(pid, "net");
+    if own_network == Answer::Is(true) && leads_out(&texts["net/dev"]) {
+        texts.extend(SOCKETS.iter().map(|name| ((*name).to_owned(), text(name))));
+    }
     let mut process = Process {
         pid,
         uid: None,
         unit: None,
         exe,
         deleted,
-        own_network: is_apart(pid, "net"),
+        own_network,
         namespaces: NAMESPACES.iter().map(|name| ((*name).to_owned(), is_apart(pid, name))).collect(),
         bounds: BTreeMap::new(),
         companions: Answer::Absent,
