@@ -23,7 +23,9 @@ use std::time::Instant;
 const ROUNDS: usize = 7;
 /// The argument with which this program runs one command and says what it took.
 const MEASURE: &str = "measure";
-/// What Lynis writes at the end of an audit, inside.
+/// Its audit.
+const LYNIS: &str = "lynis audit system --quick --quiet --no-colors";
+/// What it writes at the end of one, inside.
 const LYNIS_REPORT: &str = "/var/log/lynis-report.dat";
 
 /// What one run took, with all that it started.
@@ -49,8 +51,7 @@ fn main() {
         return;
     }
     stage.install(&[]).ok();
-    let lynis = "lynis audit system --quick --quiet --no-colors".to_owned();
-    let commands = [("`lynis audit system --quick`", lynis), ("`lsm harden`", "/root/lsm harden".to_owned())];
+    let commands = [("`lynis audit system --quick`", LYNIS), ("`lsm harden`", "/root/lsm harden")];
     let mut costs = [Vec::new(), Vec::new()];
     // One of each before: what is read for the first time does not count.
     for round in 0..=rounds {
@@ -94,10 +95,10 @@ fn unpack_lynis(stage: &Stage) -> Result<(), String> {
     let package = std::fs::read_dir(folder.path()).map_err(|e| e.to_string())?.flatten().next();
     let package = package.ok_or_else(|| String::from_utf8_lossy(&got.stderr).into_owned())?;
     stage.host.copy_in(&package.path(), "/root/lynis.deb", 0o644);
-    stage.host.sh("dpkg-deb -x /root/lynis.deb /").ok();
-    stage.host.run(["lynis", "audit", "system", "--quick", "--quiet", "--no-colors"]);
-    // It went through.
-    stage.host.run(["grep", "-q", "^hardening_index=", LYNIS_REPORT]).ok();
+    // Its /lib would take the place of the host's, which is a link.
+    stage.host.sh("dpkg-deb -x /root/lynis.deb /opt/lynis && cd /opt/lynis && cp -r usr etc /").ok();
+    // It goes through.
+    stage.host.sh(&format!("{LYNIS}; grep -q ^hardening_index= {LYNIS_REPORT}")).ok();
     Ok(())
 }
 
