@@ -19,6 +19,8 @@ mod compared;
 mod disk;
 #[path = "harden/foreign.rs"]
 mod foreign;
+#[path = "harden/hostile.rs"]
+mod hostile;
 #[path = "harden/jobs.rs"]
 mod jobs;
 #[path = "harden/kernel.rs"]

@@ -123,7 +123,10 @@ const UNASKED: &[&str] = &["docker", "lxd", "incus-admin", "libvirt", "disk", "k
 /// lnd's user, or why nothing can be said of it.
 fn user_of<'a>(host: &'a Host, signer: &Signer) -> Result<Result<&'a User, Verdict>, Unknown> {
     let na = |why: String| Ok(Err(Verdict::NotApplicable(why)));
-    let Some(name) = &signer.user else { return na("lnd's user has no name on this host".to_owned()) };
+    let Some(name) = &signer.user else {
+        host.accounts.users.need("/etc/passwd")?;
+        return na("lnd's user has no name on this host".to_owned());
+    };
     match host.accounts.user(name)? {
         None => na(format!("{name} is not in /etc/passwd")),
         Some(user) if user.uid == 0 => na("lnd runs as root: see USER-001".to_owned()),

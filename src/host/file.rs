@@ -93,12 +93,12 @@ pub(super) fn read_from(file: File, path: &Path, limit: u64) -> Result<Vec<u8>> 
     Ok(bytes)
 }
 
-/// Reads a text file of at most 1 MiB.
+/// Reads a text file of at most 1 MiB, as [`read_named`].
 ///
 /// # Errors
-/// Where it cannot be read, is larger, or is not UTF-8.
+/// Where it cannot be read, is larger, is no plain file, or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
-    String::from_utf8(read(path, 1 << 20)?)
+    String::from_utf8(read_named(path, 1 << 20)?)
         .map_err(|_| Error::new(CANNOT_READ, format!("{} is not UTF-8 text", path.display())))
 }
 

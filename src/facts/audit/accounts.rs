@@ -8,6 +8,7 @@ pub use passwd::{Group, Password, User};
 pub use sudo::{Rule, Sudo};
 
 use super::{Answer, Place, Signer};
+use crate::host::user;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -122,6 +123,29 @@ impl Accounts {
         // Whoever has none anywhere cannot enter one (shadow(5)), and there an x is no hash.
         let kind = self.passwords.get()?.and_then(|all| all.get(&user.name)).copied();
         Ok(kind.filter(|kind| *kind != Password::Shadowed).unwrap_or(Password::Locked))
+    }
+}
+
+/// The name and home of the user with this number: as in the list of users, else as the system's library has it from
+/// somewhere else (nsswitch.conf(5)), which waits for a list that cannot be read.
+pub(super) fn of_uid(uid: u32) -> Option<(String, PathBuf)> {
+    match passwd::users() {
+        Answer::Is(users) => {
+            let own = users.into_iter().find(|user| user.uid == uid).map(|user| (user.name, user.home));
+            own.or_else(|| user::of_uid(uid))
+        }
+        Answer::Absent => user::of_uid(uid),
+        Answer::Unknown(_) => None,
+    }
+}
+
+/// The number of the user of this name, as [`of_uid`].
+pub(super) fn uid_of(name: &str) -> Option<u32> {
+    let elsewhere = || user::find(name).ok()?.map(|owner| owner.uid);
+    match passwd::users() {
+        Answer::Is(users) => users.into_iter().find(|user| user.name == name).map(|user| user.uid).or_else(elsewhere),
+        Answer::Absent => elsewhere(),
+        Answer::Unknown(_) => None,
     }
 }
 

@@ -6,9 +6,10 @@ mod words;
 
 pub use strewn::{Found, Strewn};
 
+use super::accounts::uid_of;
 use super::place::shown;
-use super::{Answer, Place, Signer};
-use crate::host::{file, user};
+use super::{Answer, Place, Signer, Unknown, names};
+use crate::host::file;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -86,7 +87,7 @@ impl Kept {
             Answer::Is(process) => Some(process),
             _ => None,
         };
-        let named = || user::find(signer.user.as_deref()?).ok()?.map(|owner| owner.uid);
+        let named = || uid_of(signer.user.as_deref()?);
         let no_folder = || Answer::Unknown("it cannot be told where lnd's folder is".to_owned());
         let folder = signer.folder.as_ref().map(|folder| signer.outside(folder));
         let units = unit_texts(process.and_then(|process| process.unit.as_deref()).unwrap_or(&signer.name));
@@ -158,25 +159,29 @@ fn is_secret(name: &OsStr) -> bool {
 
 /// The files of a unit and its template, what counts last at the end (systemd.unit(5)): drop-ins come after units, in
 /// the order of their names, and of two by one name the nearer one is all that is read.
-fn unit_paths(unit: &str) -> Vec<PathBuf> {
+fn unit_paths(unit: &str) -> Result<Vec<PathBuf>, Unknown> {
     let template = unit.split_once('@').map(|(prefix, _)| format!("{prefix}@.service"));
     let (mut units, mut drop_ins) = (Vec::new(), BTreeMap::new());
     for name in template.into_iter().chain([unit.to_owned()]) {
         for folder in UNITS.map(Path::new) {
             units.push(folder.join(&name));
-            for entry in std::fs::read_dir(folder.join(format!("{name}.d"))).into_iter().flatten().flatten() {
-                drop_ins.insert(entry.file_name(), entry.path());
+            for path in names(&folder.join(format!("{name}.d"))).take()?.unwrap_or_default() {
+                drop_ins.insert(path.file_name().unwrap_or_default().to_owned(), path);
             }
         }
     }
     let is_read = |path: &PathBuf| path.extension() == Some(OsStr::new("conf"));
-    units.into_iter().chain(drop_ins.into_values().filter(is_read)).collect()
+    Ok(units.into_iter().chain(drop_ins.into_values().filter(is_read)).collect())
 }
 
 /// Where each of a unit's files is, and its text.
 fn unit_texts(unit: &str) -> Answer<Vec<(PathBuf, String)>> {
+    let paths = match unit_paths(unit) {
+        Ok(paths) => paths,
+        Err(why) => return Answer::Unknown(why.to_string()),
+    };
     let mut texts = Vec::new();
-    for path in unit_paths(unit) {
+    for path in paths {
         match Answer::of_file(&path, || file::read_named(&path, TEXT)) {
             Answer::Is(text) => texts.push((path, String::from_utf8_lossy(&text).into_owned())),
             Answer::Absent => {}

@@ -7,7 +7,8 @@ pub use process::Process;
 pub use settings::Settings;
 
 use super::Answer;
-use crate::host::{file, user};
+use super::accounts::of_uid;
+use crate::host::file;
 use crate::spec::{Instance, Spec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -83,7 +84,7 @@ impl Signer {
     }
 
     fn found(name: String, process: Process) -> Self {
-        let (user, home) = process.uid.and_then(user::of_uid).unzip();
+        let (user, home) = process.uid.and_then(of_uid).unzip();
         let arguments = process.arguments();
         let folder = settings::folder(&arguments, home.as_deref());
         let conf = settings::conf(&arguments, folder.as_deref());
