@@ -140,6 +140,8 @@ pub struct Fixes {
     pub by_install: Vec<&'static str>,
     /// Those that nobody but the operator mends, each with how.
     pub by_hand: Vec<(&'static str, &'static str)>,
+    /// Those that were named and are left as they are, each with what it is instead of a finding.
+    pub untouched: Vec<(&'static str, &'static str)>,
     /// What the operator has to know before.
     pub warnings: Vec<String>,
 }
@@ -149,6 +151,9 @@ pub struct Fixes {
 pub fn fix(host: &Host, report: &Report, ids: &BTreeSet<String>) -> Fixes {
     let mut fixes = Fixes::default();
     let mut gathered = Gathered::default();
+    let stands = |finding: &Finding| if finding.waived.is_some() { "waived" } else { finding.verdict.name() };
+    let asked = report.findings.iter().filter(|finding| ids.contains(finding.id));
+    fixes.untouched = asked.map(|finding| (finding.id, stands(finding))).filter(|(_, is)| *is != "fail").collect();
     let failed = |finding: &&Finding| matches!(finding.verdict, Verdict::Fail(_)) && finding.waived.is_none();
     for finding in report.findings.iter().filter(failed) {
         let is_named = ids.contains(finding.id);

@@ -38,7 +38,8 @@ impl Look {
 
     /// Says what is mended in other ways.
     fn tell_rest(&self) {
-        let Fixes { named_only, by_install, by_hand, warnings, .. } = &self.fixes;
+        let Fixes { named_only, by_install, by_hand, untouched, warnings, .. } = &self.fixes;
+        untouched.iter().for_each(|(id, is)| ui::note(&format!("left as it is: {id} is {is}, not fail")));
         if !named_only.is_empty() {
             let all = named_only.join(",");
             ui::note(&format!("only when named, since it could lock you out or change the kernel: --fix {all}"));
