@@ -1,6 +1,9 @@
 //! `lsm harden`: what the audit finds, in the form that is wanted, and an exit code that a pipeline can trust.
 
+mod fix;
+
 use crate::cli::Common;
+use crate::cli::machine::MachineArgs;
 use crate::error::{Code, Error, Exit, Result};
 use crate::facts::audit::Host;
 use crate::harden::{self, About, Baseline, Choice, Report, Severity, Waivers};
@@ -13,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const TWO_FORMATS: Code = Code::usage("E-HARDEN-005");
+const NO_FIX: Code = Code::usage("E-HARDEN-006");
 
 /// How the findings are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,9 +41,17 @@ pub enum Format {
   sudo lsm harden --json >before.json      keep a report ...
   sudo lsm harden --baseline before.json   ... and exit 1 only where something is new or worse
   sudo lsm harden --format html >host.html one page for an auditor
+  lsm harden --fix --dry-run               what could be mended, and how
+  sudo lsm harden --fix                    mend all that neither locks you out nor changes the kernel
+  sudo lsm harden --fix KERN-001,SSH-002   mend these; lsm rollback undoes it
   sudo lsm harden --record host.json       write down what would be judged ...
   lsm harden --facts host.json             ... and judge it elsewhere")]
 pub struct Options {
+    /// Mend what is found, then look again: all that is safe to mend, or the named ones
+    #[arg(long, value_name = "ID", value_delimiter = ',', num_args = 0..=1, conflicts_with_all = ["facts", "record"])]
+    fix: Option<Vec<String>>,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Run these checks alone
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
@@ -72,6 +84,23 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode> {
     // What the user named is read first: a mistake in it is told before any work.
     let waivers = options.waivers.as_deref().map(Waivers::read).transpose()?.unwrap_or_default();
     let baseline = options.baseline.as_deref().map(Baseline::read).transpose()?;
+    let judge = |host: &Host| {
+        let judged = harden::judge(host, &choice).waive(&waivers, host.taken);
+        match &baseline {
+            Some(baseline) => judged.compare(baseline),
+            None => judged,
+        }
+    };
+    if let Some(ids) = &options.fix {
+        let ids = Choice::new(ids, &[])?.only;
+        return match fix::run(&ids, &options.machine, judge, common)? {
+            Some((host, report)) => end(&host, &report, options, format, common),
+            None => Ok(ExitCode::SUCCESS),
+        };
+    }
+    if options.machine.dry_run || options.machine.yes {
+        return Err(Error::new(NO_FIX, "--dry-run and --yes are for --fix").hint("lsm harden alone changes nothing"));
+    }
     let host = match &options.facts {
         Some(path) => Host::parse(path)?,
         None => harden::look(&common.instance),
@@ -80,12 +109,12 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode> {
         file::create(path, host.render()?.as_bytes(), Access::mode(0o600))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let judged = harden::judge(&host, &choice).waive(&waivers, host.taken);
-    let report = match &baseline {
-        Some(baseline) => judged.compare(baseline),
-        None => judged,
-    };
-    show(&report, &About::new(&host), format, common.verbose > 0)?;
+    end(&host, &judge(&host), options, format, common)
+}
+
+/// Shows what was found, and says by the exit code whether that is too much.
+fn end(host: &Host, report: &Report, options: &Options, format: Format, common: &Common) -> Result<ExitCode> {
+    show(report, &About::new(host), format, common.verbose > 0)?;
     let found = report.reaches(options.fail_on);
     Ok(if found { ExitCode::from(Exit::Refused as u8) } else { ExitCode::SUCCESS })
 }

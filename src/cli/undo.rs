@@ -198,10 +198,14 @@ fn end(undo: Undo, mut journal: Journal) -> Result<()> {
 
 fn shown(thing: &Thing) -> String {
     match thing {
-        Thing::Path(path) | Thing::Secret(path) | Thing::Tree(path) | Thing::Given(path) | Thing::Filter(path) => {
-            path.display().to_string()
-        }
-        Thing::Unit(name) | Thing::Account(name) => name.clone(),
+        Thing::Path(path)
+        | Thing::Secret(path)
+        | Thing::Tree(path)
+        | Thing::Given(path)
+        | Thing::Filter(path)
+        | Thing::Rights(path)
+        | Thing::Setting(path) => path.display().to_string(),
+        Thing::Unit(name) | Thing::Account(name) | Thing::Reader(name) => name.clone(),
         Thing::Wallet(wallet) => wallet.database.display().to_string(),
         Thing::Database(database) => database.data.display().to_string(),
     }

@@ -3,17 +3,17 @@
 use super::{Area, Check, Judge, Judged, Verdict, few};
 use crate::facts::audit::{Host, Needs, Unknown};
 
-const PTRACE: &str = "/proc/sys/kernel/yama/ptrace_scope";
-const SUID_DUMPABLE: &str = "/proc/sys/fs/suid_dumpable";
-const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
-const KPTR: &str = "/proc/sys/kernel/kptr_restrict";
-const DMESG: &str = "/proc/sys/kernel/dmesg_restrict";
-const BPF: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";
-const BPF_JIT: &str = "/proc/sys/net/core/bpf_jit_harden";
-const PERF: &str = "/proc/sys/kernel/perf_event_paranoid";
-const ASLR: &str = "/proc/sys/kernel/randomize_va_space";
-const KEXEC: &str = "/proc/sys/kernel/kexec_load_disabled";
-const PROTECTED: [(&str, i64); 4] = [
+pub(super) const PTRACE: &str = "/proc/sys/kernel/yama/ptrace_scope";
+pub(super) const SUID_DUMPABLE: &str = "/proc/sys/fs/suid_dumpable";
+pub(super) const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
+pub(super) const KPTR: &str = "/proc/sys/kernel/kptr_restrict";
+pub(super) const DMESG: &str = "/proc/sys/kernel/dmesg_restrict";
+pub(super) const BPF: &str = "/proc/sys/kernel/unprivileged_bpf_disabled";
+pub(super) const BPF_JIT: &str = "/proc/sys/net/core/bpf_jit_harden";
+pub(super) const PERF: &str = "/proc/sys/kernel/perf_event_paranoid";
+pub(super) const ASLR: &str = "/proc/sys/kernel/randomize_va_space";
+pub(super) const KEXEC: &str = "/proc/sys/kernel/kexec_load_disabled";
+pub(super) const PROTECTED: [(&str, i64); 4] = [
     ("/proc/sys/fs/protected_hardlinks", 1),
     ("/proc/sys/fs/protected_symlinks", 1),
     ("/proc/sys/fs/protected_fifos", 1),
@@ -26,11 +26,11 @@ const SELINUX: &str = "/sys/fs/selinux/enforce";
 const COMMAND_LINE: &str = "/proc/cmdline";
 const MODULES: &str = "/proc/sys/kernel/modules_disabled";
 const TAINTED: &str = "/proc/sys/kernel/tainted";
-const SYSRQ: &str = "/proc/sys/kernel/sysrq";
-const USERNS: &str = "/proc/sys/kernel/unprivileged_userns_clone";
-const USERNS_APPARMOR: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+pub(super) const SYSRQ: &str = "/proc/sys/kernel/sysrq";
+pub(super) const USERNS: &str = "/proc/sys/kernel/unprivileged_userns_clone";
+pub(super) const USERNS_APPARMOR: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
 const USERNS_MOST: &str = "/proc/sys/user/max_user_namespaces";
-const IO_URING: &str = "/proc/sys/kernel/io_uring_disabled";
+pub(super) const IO_URING: &str = "/proc/sys/kernel/io_uring_disabled";
 
 pub(super) const AREA: Area = Area {
     needs: Needs {
@@ -224,8 +224,39 @@ const STRANGE: [(u32, &str); 3] = [
     (13, "a module without a signature"),
 ];
 
+/// What a setting is to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// Its file below /proc/sys.
+    pub(super) path: &'static str,
+    /// The value that mends it.
+    pub(super) value: &'static str,
+    /// A larger number is as good.
+    or_more: bool,
+}
+
+impl Wanted {
+    pub(super) const fn exactly(path: &'static str, value: &'static str) -> Self {
+        Self { path, value, or_more: false }
+    }
+
+    pub(super) const fn least(path: &'static str, value: &'static str) -> Self {
+        Self { path, value, or_more: true }
+    }
+
+    /// True where this kernel has the setting, with another value.
+    pub(super) fn is_missing(&self, host: &Host) -> bool {
+        let Ok(Some(is)) = host.text(self.path) else { return false };
+        let (is, numbers) = (is.trim(), [is.trim(), self.value].map(str::parse::<i64>));
+        match numbers {
+            [Ok(is), Ok(wanted)] if self.or_more => is < wanted,
+            _ => is != self.value,
+        }
+    }
+}
+
 /// The name that sysctl(8) gives to a file in /proc/sys.
-fn name(path: &str) -> String {
+pub(super) fn name(path: &str) -> String {
     path.trim_start_matches("/proc/sys/").replace('/', ".")
 }
 

@@ -11,6 +11,7 @@ mod certificate;
 mod check;
 mod clock;
 mod disk;
+mod fix;
 mod jobs;
 mod kernel;
 mod machine;
@@ -30,6 +31,7 @@ mod waiver;
 pub use about::About;
 pub use baseline::{Baseline, Change, Kind, Standing};
 pub use check::{Check, Judge, Judged, Severity, Verdict, few};
+pub use fix::{Fixes, fix};
 pub use page::render_page;
 pub use report::{Finding, Grade, Report};
 pub use sarif::render_sarif;
@@ -91,7 +93,7 @@ pub fn severity(id: &str) -> Severity {
 
 /// Reads this host, and the signer `instance` on it.
 pub fn look(instance: &Instance) -> Host {
-    let needs: Vec<Needs> = AREAS.iter().map(|area| area.needs).chain([about::NEEDS]).collect();
+    let needs: Vec<Needs> = AREAS.iter().map(|area| area.needs).chain([about::NEEDS, fix::NEEDS]).collect();
     Host { left: left(&Layout::new(instance).journal()), ..Host::gather(&needs, instance) }
 }
 

@@ -3,7 +3,8 @@
 //! `sshd -T` tells what holds for everybody; what `Match` blocks change for some is looked at besides.
 
 use super::{Area, Check, Judge, Judged, Verdict, few};
-use crate::facts::audit::{Host, Needs, Unknown};
+use crate::facts::audit::{Answer, Host, Needs, Place, Unknown};
+use std::path::Path;
 
 const SSHD: &str = "sshd -T";
 /// Where sshd looks for users' keys unless it is told otherwise (sshd_config(5)).
@@ -166,6 +167,13 @@ fn for_some(host: &Host, is_worse: impl Fn(&str, &str) -> bool) -> Result<Vec<St
     Ok(worse.map(|one| format!("Match {}: {} {}", one.condition, one.name, one.value)).collect())
 }
 
+/// True where some user's home holds a key that lets in.
+pub(super) fn has_key(host: &Host) -> bool {
+    let is_key = |path: &Path| KEYS.iter().any(|key| path.ends_with(key));
+    let there = |way: &Answer<Vec<Place>>| matches!(way, Answer::Is(_));
+    host.accounts.homes.iter().flat_map(|home| &home.keys).any(|(path, way)| is_key(path) && there(way))
+}
+
 fn passwords(host: &Host) -> Judged {
     let Some(text) = told(host)? else { return Ok(no_sshd()) };
     // Each list of methods that has a key in it asks for more than a password (sshd_config(5), AuthenticationMethods).
@@ -274,7 +282,7 @@ fn host_keys(host: &Host) -> Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::audit::{Answer, Conditional, Kind, Place};
+    use crate::facts::audit::{Conditional, Kind};
     use crate::spec::Instance;
 
     /// What Debian 12's sshd prints under settings that leave nothing to say.

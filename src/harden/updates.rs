@@ -4,11 +4,14 @@ mod life;
 
 use super::{Area, Check, Judge, Judged, Verdict, few};
 use crate::facts::audit::{APT_LISTS, APT_PROGRAM, APT_RAN, Answer, DNF_RAN, Host, NOTIFIED, Needs, Unknown};
+use crate::plan::{Access, Step};
+use std::path::Path;
 
-/// How apt's timers are set (apt.conf(5), and the script /usr/lib/apt/apt.systemd.daily).
-// With an architecture it does not start dpkg to ask for it.
+/// How apt's timers are set (apt.conf(5), and the script /usr/lib/apt/apt.systemd.daily). With an architecture named it does
+/// not start dpkg to ask for one.
 const APT: &[&str] = &["apt-config", "-o", "APT::Architectures::=any", "dump", "APT::Periodic"];
 const APT_LINE: &str = "apt-config -o APT::Architectures::=any dump APT::Periodic";
+const TIMERS: [&str; 2] = ["apt-daily.timer", "apt-daily-upgrade.timer"];
 /// dnf-automatic(8)'s settings.
 const DNF: &str = "/etc/dnf/automatic.conf";
 /// What Debian's and Ubuntu's packages leave where they want a reboot, and the packages that do.
@@ -98,7 +101,7 @@ fn of_apt(host: &Host, dump: &str) -> Judged {
     if setting(dump, "Enable") == Some("0") {
         wrong.push("APT::Periodic::Enable is off".to_owned());
     }
-    for timer in ["apt-daily.timer", "apt-daily-upgrade.timer"] {
+    for timer in TIMERS {
         if !is_wanted(host, timer)? {
             wrong.push(format!("{timer} is not enabled"));
         }
@@ -145,6 +148,26 @@ fn lately(taken: i64, done: &[(&str, Option<i64>)]) -> Judged {
 
 fn is_wanted(host: &Host, unit: &str) -> Result<bool, Unknown> {
     Ok(host.updates.wanted.get()?.is_some_and(|wanted| wanted.contains(unit)))
+}
+
+/// What has apt install by itself what is there for it, in the settings `file`; nothing where the program that does is not.
+pub(super) fn enabling_steps(host: &Host, file: &Path) -> Vec<Step> {
+    if !matches!(changed(host, APT_PROGRAM), Ok(Some(_))) {
+        return Vec::new();
+    }
+    let text = "// Written by lsm harden --fix.\nAPT::Periodic::Enable \"1\";\n\
+        APT::Periodic::Update-Package-Lists \"1\";\nAPT::Periodic::Unattended-Upgrade \"1\";\n";
+    let timers = TIMERS.into_iter().filter(|timer| matches!(is_wanted(host, timer), Ok(false)));
+    let enabled = timers.map(|timer| Step::Service {
+        unit: timer.to_owned(),
+        link: Path::new("/etc/systemd/system/timers.target.wants").join(timer),
+        after: vec![],
+        anew: true,
+        with: vec![],
+        program: None,
+    });
+    let settings = Step::Text { path: file.to_owned(), access: Access::mode(0o644), text: text.to_owned() };
+    [settings].into_iter().chain(enabled).collect()
 }
 
 /// A value below APT::Periodic, as apt-config prints it: `APT::Periodic::Name "value";`. The last one holds.

@@ -38,6 +38,16 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_from(found.open()?, path, limit)
 }
 
+/// Opens the plain file or folder at `path`, to read; `None` where nothing is there. No part of the way there may be a link.
+///
+/// # Errors
+/// Where one is, it is anything else, or cannot be opened.
+pub fn open_named(path: &Path) -> Result<Option<File>> {
+    let Some(found) = Held::find(Path::new("/"), path)? else { return Ok(None) };
+    found.hold(|kind| kind.is_file() || kind.is_dir(), "plain file and no folder")?;
+    found.open().map(Some)
+}
+
 /// A folder that was looked at, and cannot be exchanged for something else any more.
 #[derive(Debug)]
 pub struct Folder(Held);

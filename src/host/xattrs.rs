@@ -3,9 +3,11 @@
 use crate::error::Result;
 use crate::host::file::{cannot_read, cannot_write};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::path::Path;
-use xattr::FileExt;
+use xattr::{FileExt, XAttrs};
 
 /// Attributes by name.
 pub type Attributes = BTreeMap<String, Vec<u8>>;
@@ -15,14 +17,30 @@ pub type Attributes = BTreeMap<String, Vec<u8>>;
 /// # Errors
 /// Where they cannot be read.
 pub fn read(path: &Path) -> Result<Attributes> {
-    let names = match xattr::list(path) {
+    collect(xattr::list(path), |name| xattr::get(path, name), path)
+}
+
+/// The attributes of the open `file`, which is at `path`; none where the file system has none.
+///
+/// # Errors
+/// Where they cannot be read.
+pub fn read_open(file: &File, path: &Path) -> Result<Attributes> {
+    collect(file.list_xattr(), |name| file.get_xattr(name), path)
+}
+
+fn collect(
+    names: io::Result<XAttrs>,
+    get: impl Fn(&OsStr) -> io::Result<Option<Vec<u8>>>,
+    path: &Path,
+) -> Result<Attributes> {
+    let names = match names {
         Ok(names) => names,
         Err(e) if e.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => return Ok(Attributes::new()),
         Err(e) => return Err(cannot_read(path, &e)),
     };
     let mut found = Attributes::new();
     for name in names {
-        if let Some(value) = xattr::get(path, &name).map_err(|e| cannot_read(path, &e))? {
+        if let Some(value) = get(&name).map_err(|e| cannot_read(path, &e))? {
             found.insert(name.to_string_lossy().into_owned(), value);
         }
     }

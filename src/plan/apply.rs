@@ -15,7 +15,21 @@ use crate::ui::progress::Progress;
 /// # Errors
 /// That of the step that failed; the hint says whether all is as it was.
 pub fn carry_out(plan: &Plan, verb: &str, journal: &mut Journal, machine: &Machine<'_>, stays: &Stays) -> Result<()> {
-    let Err(error) = apply(plan, verb, journal, machine) else { return Ok(()) };
+    if plan.is_empty() { Ok(()) } else { carry_out_all(plan, verb, journal, machine, stays) }
+}
+
+/// As [`carry_out`]; an empty plan, too, is said to have begun and ended: it ends one that was cut off.
+///
+/// # Errors
+/// As [`carry_out`].
+pub fn carry_out_all(
+    plan: &Plan,
+    verb: &str,
+    journal: &mut Journal,
+    machine: &Machine<'_>,
+    stays: &Stays,
+) -> Result<()> {
+    let Err(error) = apply_all(plan, verb, journal, machine) else { return Ok(()) };
     ui::note(&format!("{}; undoing what was done", error.cause()));
     Err(match go_back(journal, stays) {
         Ok(()) => {

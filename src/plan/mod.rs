@@ -10,7 +10,7 @@ pub mod prior;
 pub mod step;
 pub mod undo;
 
-pub use apply::{apply, apply_all, carry_out};
+pub use apply::{apply, apply_all, carry_out, carry_out_all};
 pub use history::History;
 pub use journal::{About, Journal};
 pub use perform::{

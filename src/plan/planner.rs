@@ -136,6 +136,9 @@ impl Judge<'_> {
             Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
             Step::Start { .. } | Step::Restore { .. } => false,
+            // They come of a finding, and are there because of it.
+            Step::Close { .. } | Step::Sysctl { .. } => false,
+            Step::Reload { after, .. } => !self.follows(after, changed),
             // The other lnd may have it already: the copy that was made before stays the one to go back to.
             Step::Snapshot { database, .. } => {
                 matches!(self.facts.at(&database.swap), Seen::File { sha256: Some(is), .. } if *is == database.swapped)

@@ -6,6 +6,8 @@ use crate::host::account::Accounts;
 use crate::host::beneath;
 use crate::host::kept::Kept;
 use crate::host::program::Program;
+use crate::host::rights::Rights;
+use crate::host::sysctl;
 use crate::host::xattrs::{self, Attributes};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +38,12 @@ pub enum Thing {
     Account(String),
     /// lsm's table in the packet filter, which this file loads.
     Filter(PathBuf),
+    /// Who may do what with a file or folder, whatever is in it.
+    Rights(PathBuf),
+    /// A setting of the running kernel, a file below /proc/sys.
+    Setting(PathBuf),
+    /// A unit that has read its settings, whether it runs or not.
+    Reader(String),
     /// A wallet, and what is worth nothing without it.
     Wallet(Wallet),
     /// lnd's database, of which there is a copy to go back to.
@@ -137,6 +145,25 @@ pub enum Prior {
         filter: PathBuf,
         /// It was loaded.
         loaded: bool,
+    },
+    /// Of who may do what with a file or folder.
+    Rights {
+        /// Where it is.
+        rights_of: PathBuf,
+        /// Its mode, owner and what gives more; none where it was not there.
+        rights: Option<Rights>,
+    },
+    /// Of a setting of the kernel.
+    Setting {
+        /// Its file below /proc/sys.
+        setting: PathBuf,
+        /// Its value; none where this kernel has no such one.
+        value: Option<String>,
+    },
+    /// Of a unit that reads settings: it is only named, and reads them again.
+    Reader {
+        /// The unit.
+        reader: String,
     },
     /// Of a wallet: it is only named.
     Wallet {
@@ -257,6 +284,9 @@ impl Prior {
                 Self::Account { account: name.clone(), exists, files, kept }
             }
             Thing::Filter(file) => Self::Filter { filter: file.clone(), loaded: is_loaded()? },
+            Thing::Rights(path) => Self::Rights { rights_of: path.clone(), rights: Rights::read(path)? },
+            Thing::Setting(path) => Self::Setting { setting: path.clone(), value: sysctl::read(path)? },
+            Thing::Reader(unit) => Self::Reader { reader: unit.clone() },
             Thing::Wallet(wallet) => Self::Wallet { wallet: wallet.clone() },
             Thing::Database(database) => Self::Database { database: database.clone() },
         })
@@ -277,6 +307,9 @@ impl Prior {
             Self::Unit { unit, .. } => Thing::Unit(unit.clone()),
             Self::Account { account, .. } => Thing::Account(account.clone()),
             Self::Filter { filter, .. } => Thing::Filter(filter.clone()),
+            Self::Rights { rights_of, .. } => Thing::Rights(rights_of.clone()),
+            Self::Setting { setting, .. } => Thing::Setting(setting.clone()),
+            Self::Reader { reader } => Thing::Reader(reader.clone()),
             Self::Wallet { wallet } => Thing::Wallet(wallet.clone()),
             Self::Database { database } => Thing::Database(database.clone()),
         }
@@ -355,6 +388,11 @@ impl Prior {
             Self::Account { account, exists: false, .. } => format!("remove the user {account}"),
             Self::Filter { loaded: true, filter } => format!("load {} again", filter.display()),
             Self::Filter { loaded: false, .. } => "unload the packet filter's table".to_owned(),
+            Self::Rights { rights_of, .. } => format!("give {} its mode and owner back", rights_of.display()),
+            Self::Setting { setting, value } => {
+                format!("set {} to {} again", setting.display(), value.as_deref().unwrap_or("nothing"))
+            }
+            Self::Reader { reader } => format!("have {reader} read its settings again"),
             Self::Wallet { wallet } => format!("leave the wallet {}", wallet.database.display()),
             Self::Database { database: Database { data, copy, .. } } => {
                 format!("put lnd's database {} back from {}", data.display(), copy.display())

@@ -167,6 +167,36 @@ pub enum Step {
         /// For whom.
         access: Access,
     },
+    /// What a file or folder that is there gives to more users than it should is taken from them.
+    Close {
+        /// Where.
+        path: PathBuf,
+        /// Permission bits, as in chmod(2).
+        #[serde(serialize_with = "octal")]
+        mode: u32,
+        /// Root's from now on; else whose it is.
+        to_root: bool,
+    },
+    /// Settings of the kernel, by sysctl.d(5). File and settings are one step: a boot after a power cut sets what is in the
+    /// file.
+    Sysctl {
+        /// The file.
+        file: PathBuf,
+        /// What it says; plans and journals show its hash.
+        #[serde(rename = "sha256", serialize_with = "text_hash")]
+        text: String,
+        /// Each setting, a file below /proc/sys, and its value.
+        settings: Vec<(PathBuf, String)>,
+    },
+    /// A unit that runs reads its settings again, once a program has found no fault in them.
+    Reload {
+        /// The unit.
+        unit: String,
+        /// The program with its arguments.
+        check: Vec<String>,
+        /// The files whose change asks for it.
+        after: Vec<PathBuf>,
+    },
     /// A file that somebody else put beside lsm's own, and that changes what they mean.
     Remove {
         /// Where.

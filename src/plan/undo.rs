@@ -2,9 +2,10 @@
 
 use crate::error::Result;
 use crate::facts::units;
+use crate::host::file;
 use crate::plan::history::{History, Touched};
 use crate::plan::planner::Plan;
-use crate::plan::prior::{AtPath, Prior, Thing, Wallet, Was};
+use crate::plan::prior::{AtPath, Prior, Role, Thing, Wallet, Was};
 use crate::plan::step::Step;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -49,9 +50,25 @@ pub fn undo_last(history: &History, stays: &Stays) -> Result<Option<Undo>> {
 /// # Errors
 /// As [`undo_last`].
 pub fn undo_all(history: &History, stays: &Stays) -> Result<Undo> {
-    let touched = history.touched();
+    let touched = answered_for(history);
     let wallets = find_wallets(&touched);
     Undo::of(touched, &wallets, stays, history.unfinished().is_some())
+}
+
+/// All that lsm answers for. What it made itself goes or stays as it made it: no undoing opens it to others again, since
+/// it is not what was there before lsm.
+fn answered_for(history: &History) -> Vec<Touched> {
+    let touched = history.touched();
+    let is_made = |path: &Path| {
+        touched.iter().any(|touched| match &touched.first {
+            Prior::Path(AtPath { path: made, role: Role::Tree, .. }) => path.starts_with(made),
+            Prior::Path(AtPath { path: made, .. }) => path == made,
+            Prior::Wallet { wallet } => path.starts_with(&wallet.data),
+            _ => false,
+        })
+    };
+    let counts = |one: &&Touched| !matches!(&one.first, Prior::Rights { rights_of, .. } if is_made(rights_of));
+    touched.iter().filter(counts).cloned().collect()
 }
 
 fn find_wallets(touched: &[Touched]) -> Vec<Wallet> {
@@ -97,9 +114,13 @@ impl Undo {
             return Ok(None);
         }
         let now = Prior::observe(&thing)?;
+        // What is gone has no rights to be given back.
+        if matches!(now, Prior::Rights { rights: None, .. }) {
+            return Ok(None);
+        }
         let again = match first {
             // It runs before and after, with other files: it is started anew where one of them changes.
-            Prior::Unit { active: true, .. } => true,
+            Prior::Unit { active: true, .. } | Prior::Reader { .. } => true,
             // A boot in between may have found half of its files: systemd forgets that it failed when it is stopped.
             Prior::Unit { active: false, .. } => cut_off,
             _ => false,
@@ -108,7 +129,9 @@ impl Undo {
             return Ok(None);
         }
         let is_ours = match thing {
-            Thing::Path(_) | Thing::Secret(_) => left.is_none_or(|left| left.is_same(&now)),
+            Thing::Path(_) | Thing::Secret(_) | Thing::Rights(_) => left.is_none_or(|left| left.is_same(&now)),
+            // One that the kernel did not take at once comes by the next boot.
+            Thing::Setting(_) => left.is_none_or(|left| left.is_same(&now) || left.is_same(&first)),
             _ => true,
         };
         // A folder that is there is ours even where somebody else put something into it: it goes when it is empty.
@@ -138,12 +161,13 @@ fn folders_last(back: Vec<Prior>) -> Vec<Prior> {
 /// Units stop before anything under them changes, and start after everything has. After a plan that was `cut_off` systemd
 /// reads its units and starts them in any case: their files may be back already.
 fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
-    let (units, rest): (Vec<_>, Vec<_>) = back.into_iter().partition(|prior| matches!(prior, Prior::Unit { .. }));
+    let is_of_unit = |prior: &Prior| matches!(prior, Prior::Unit { .. } | Prior::Reader { .. });
+    let (units, rest): (Vec<_>, Vec<_>) = back.into_iter().partition(is_of_unit);
     // Before the file is put back that says who had it: cut off in between, it is put back again.
     let (databases, rest): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|prior| matches!(prior, Prior::Database { .. }));
     let (starts, stops): (Vec<_>, Vec<_>) =
-        units.into_iter().partition(|u| matches!(u, Prior::Unit { active: true, .. }));
+        units.into_iter().partition(|u| !matches!(u, Prior::Unit { active: false, .. }));
     let (loads, rest): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|p| matches!(p, Prior::Filter { loaded: true, .. }));
     let (makers, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(makes_at_boot);
@@ -205,9 +229,10 @@ impl Undo {
 /// Where the machine cannot be looked at.
 pub fn left_over(history: &History) -> Result<Vec<Prior>> {
     let mut left = Vec::new();
-    for Touched { first, .. } in history.touched() {
+    for Touched { first, .. } in answered_for(history) {
         let is_left = match &first {
             Prior::Wallet { wallet } => wallet.is_made()?,
+            Prior::Rights { rights_of, .. } if file::is_there(rights_of).is_ok_and(|is| !is) => false,
             first => !Prior::observe(&first.thing())?.is_same(first),
         };
         if is_left {

@@ -15,6 +15,8 @@ use crate::host::credential::Keep;
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
 use crate::host::program::Program;
+use crate::host::rights::Rights;
+use crate::host::sysctl;
 use crate::host::user::{self, Owner};
 use crate::plan::journal::{About, Event, Journal};
 use crate::plan::step::{Access, Door, LNCLI_MODE, Runner, Step};
@@ -24,11 +26,12 @@ use crate::signer::certificate::Certificate;
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::Macaroon;
 use crate::signer::{Node, wallet::State};
+use crate::ui;
 use crate::ui::progress::Progress;
 use serde_json::json;
 use std::cell::RefCell;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use outside::prove_outside;
 pub use service::systemctl;
@@ -71,6 +74,9 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             Program::new("systemd-tmpfiles").arg("--create").arg(file).run().map(drop)
         }
         Step::Tighten { path, access } => file::tighten(path, resolve(access)?),
+        Step::Close { path, mode, to_root } => close(path, *mode, *to_root),
+        Step::Sysctl { file, text, settings } => set_kernel(file, text, settings),
+        Step::Reload { unit, check, .. } => service::reload(unit, check),
         Step::Remove { path } => file::remove(path).map(drop),
         Step::Password { keep, from } => keep_password(keep, from.as_deref()),
         Step::Certificate { path, key, names } => certificate::make(path, key, names),
@@ -111,6 +117,29 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             bundle::export(&admin, open(door)?, read_certificate(&door.certificate)?, &terms)?.write(folder)
         }
     }
+}
+
+/// Gives no more than `mode`, whatever was changed since it was looked at.
+fn close(path: &Path, mode: u32, to_root: bool) -> Result<()> {
+    let Some(mut rights) = Rights::read(path)? else { return Ok(()) };
+    rights.mode &= mode;
+    rights.attributes.clear();
+    if to_root {
+        (rights.uid, rights.gid) = (Owner::ROOT.uid, Owner::ROOT.gid);
+    }
+    rights.give(path)
+}
+
+/// What the kernel does not take now it takes at the next boot: the file stands.
+fn set_kernel(file: &Path, text: &str, settings: &[(PathBuf, String)]) -> Result<()> {
+    file::make_folders(file.parent().unwrap_or(Path::new("/")))?;
+    file::replace(file, text.as_bytes(), resolve(&Access::mode(0o644))?)?;
+    for (setting, value) in settings {
+        if let Err(e) = sysctl::write(setting, value) {
+            ui::note(&format!("{}; it takes effect at the next boot", e.cause()));
+        }
+    }
+    Ok(())
 }
 
 /// lnd at its unix socket, with the pinned certificate and no macaroon.

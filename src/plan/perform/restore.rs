@@ -8,9 +8,11 @@ use crate::host::file::{self, Access};
 use crate::host::kept::Kept;
 use crate::host::program::Program;
 use crate::host::snapshot;
+use crate::host::sysctl;
 use crate::host::user::Owner;
 use crate::host::xattrs;
 use crate::plan::prior::{self, AtPath, Prior, Role, TABLE, Was};
+use crate::ui;
 use std::path::Path;
 
 const NOT_KEPT: Code = Code::refused("E-PLAN-041");
@@ -31,6 +33,15 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
         Prior::Account { account, .. } => Err(lost(account)),
         Prior::Filter { filter, loaded: true } => Program::new("nft").arg("-f").arg(filter).run().map(drop),
         Prior::Filter { loaded: false, .. } => unload(),
+        Prior::Rights { rights_of, rights } => rights.as_ref().map_or(Ok(()), |rights| rights.give(rights_of)),
+        Prior::Setting { setting, value } => {
+            // A setting that goes one way alone is again what it was at the next boot.
+            if let Some(Err(e)) = value.as_ref().map(|value| sysctl::write(setting, value)) {
+                ui::note(&format!("{}; the next boot does", e.cause()));
+            }
+            Ok(())
+        }
+        Prior::Reader { reader } => service::reload(reader, &[]),
         Prior::Wallet { .. } => Ok(()),
         Prior::Database { database } => {
             // The lnd that has it now must not go on writing into what is taken away.

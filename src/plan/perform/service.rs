@@ -41,6 +41,14 @@ pub(super) fn run(unit: &str, anew: bool) -> Result<()> {
     if anew { systemctl("restart", unit) } else { Ok(()) }
 }
 
+/// Has a unit read its settings again; one that does not run reads them when it starts.
+pub(super) fn reload(unit: &str, check: &[String]) -> Result<()> {
+    if let Some((name, args)) = check.split_first() {
+        Program::new(name).args(args).run()?;
+    }
+    if facts::state(unit)?.is_active() { systemctl("reload", unit) } else { Ok(()) }
+}
+
 /// Stops a unit and disables it.
 pub(super) fn retire(unit: &str) -> Result<()> {
     Program::new("systemctl").args(["disable", "--quiet", "--now", unit]).run().map(drop)

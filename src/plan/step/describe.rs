@@ -22,6 +22,18 @@ impl Step {
             Self::Tighten { path, access } => {
                 format!("give {} its mode and owner again ({})", path.display(), shown(access))
             }
+            Self::Close { path, mode, to_root } => {
+                let root = if *to_root { ", root's" } else { "" };
+                format!("close {} to others ({mode:04o}{root})", path.display())
+            }
+            Self::Sysctl { file, settings, .. } => {
+                let all: Vec<String> =
+                    settings.iter().map(|(name, value)| format!("{}={value}", name.display())).collect();
+                format!("write {} and set {}", file.display(), all.join(", "))
+            }
+            Self::Reload { unit, check, .. } => {
+                format!("have {unit} read its settings again, where {} finds no fault", check.join(" "))
+            }
             Self::Remove { path } => format!("take away {}, which lsm did not write", path.display()),
             Self::Password { keep, from } => {
                 let what = if from.is_some() { "take over" } else { "make" };

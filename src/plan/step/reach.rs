@@ -29,6 +29,9 @@ impl Step {
             Self::Start { process, .. } => vec![process.pid_file.clone()],
             Self::Bundle { folder, .. } => vec![folder.join("bundle.json")],
             Self::Snapshot { database, .. } => vec![database.swap.clone()],
+            Self::Sysctl { file, .. } => vec![file.clone()],
+            // Derived from what was just seen of them.
+            Self::Close { .. } | Self::Reload { .. } => vec![],
             Self::Refresh { bundle, .. } => bundle.paths(),
             Self::Discard { folders } => folders.clone(),
             Self::Prove { .. } | Self::ReloadUnits { .. } | Self::Cut { .. } | Self::Restore { .. } => vec![],
@@ -67,6 +70,13 @@ impl Step {
             Self::Bundle { folder, given: true, .. } => vec![Thing::Given(folder.clone())],
             Self::Bundle { folder, .. } => plain([folder.clone()].into_iter().chain(bundle::files(folder))),
             Self::Restore { to } => vec![to.thing()],
+            Self::Close { path, .. } => vec![Thing::Rights(path.clone())],
+            // The file last: undone backwards it goes first, or a boot in between would set what it says.
+            Self::Sysctl { file, settings, .. } => {
+                let live = settings.iter().map(|(setting, _)| Thing::Setting(setting.clone()));
+                live.chain(with_folder(file)).collect()
+            }
+            Self::Reload { unit, .. } => vec![Thing::Reader(unit.clone())],
             Self::Snapshot { database, stops, .. } => {
                 let stopped = [&database.unit].into_iter().chain(stops).cloned().map(Thing::Unit);
                 let copied = [Thing::Tree(database.copy.clone()), Thing::Database(database.clone())];
