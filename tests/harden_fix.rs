@@ -151,6 +151,16 @@ fn what_is_found_is_mended_and_comes_back_byte_for_byte() {
         let was = [&installed[id], &broken[id]].map(String::as_str);
         assert!(was.contains(&verdict.as_str()) || ["pass", "warn"].contains(&verdict.as_str()), "{id} is {verdict}");
     }
+    let report: Value = serde_json::from_str(&done.stdout).expect("JSON");
+    let is_grave = |finding: &&Value| {
+        let is = |name: &str, any: &[&str]| any.iter().any(|one| finding[name] == *one);
+        is("verdict", &["fail", "error"]) && is("severity", &["high", "critical"])
+    };
+    let grave = report["findings"].as_array().expect("findings").iter().filter(is_grave);
+    let grave: Vec<&str> = grave.filter_map(|finding| finding["id"].as_str()).collect();
+    // The kernel, the disks and the clock are the outer machine's.
+    let of_outer = |id: &&&str| id.starts_with("KERN-") || id.starts_with("DISK-") || **id == "TIME-001";
+    assert_eq!(grave.iter().filter(|id| !of_outer(id)).collect::<Vec<_>>(), [&""; 0]);
     rollback(host);
     assert_unchanged(&before, &state(host));
 

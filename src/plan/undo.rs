@@ -294,4 +294,53 @@ mod tests {
         // An uninstall leaves the wallet as it is.
         assert!(history.touched().iter().all(|touched| touched.first != prior));
     }
+
+    /// What one plan of one step left, which had found this.
+    fn changed(prior: &[serde_json::Value], left: &[serde_json::Value]) -> History {
+        let lines = [
+            json!({"v": 2, "at": 1, "event": "begin", "verb": "harden --fix", "steps": 1}),
+            json!({"v": 2, "at": 1, "event": "intent", "step": 0, "what": {"kind": "x"}, "prior": prior}),
+            json!({"v": 2, "at": 1, "event": "done", "step": 0, "left": left}),
+            json!({"v": 2, "at": 1, "event": "end"}),
+        ];
+        History::new(lines.into_iter().map(|line| serde_json::from_value(line).unwrap()).collect())
+    }
+
+    #[test]
+    fn a_setting_goes_back_also_where_only_a_boot_made_it_and_not_where_somebody_else_did() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scope");
+        let setting = |value: &str| json!({"setting": path, "value": value});
+        for (left, now, back) in [("1", "1", true), ("0", "1", true), ("1", "2", false), ("1", "0", false)] {
+            std::fs::write(&path, now).unwrap();
+            let undo = undo_last(&changed(&[setting("0")], &[setting(left)]), &Stays::default()).unwrap().unwrap();
+            assert_eq!(undo.plan.steps.len(), usize::from(back), "left {left}, now {now}");
+        }
+    }
+
+    #[test]
+    fn what_lsm_made_is_opened_again_by_a_rollback_alone_and_what_is_gone_by_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap().join("file");
+        std::fs::write(&path, "").unwrap();
+        let rights = |mode| {
+            let now = json!(crate::host::rights::Rights::read(&path).unwrap());
+            json!({"rights_of": path, "rights": {"mode": mode, "uid": now["uid"], "gid": now["gid"]}})
+        };
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let (loose, closed) = (rights(0o644), rights(0o600));
+        let steps = |history: &History| {
+            let last = undo_last(history, &Stays::default()).unwrap().unwrap().plan.steps.len();
+            (last, undo_all(history, &Stays::default()).unwrap().plan.steps.len())
+        };
+        let fixed = changed(std::slice::from_ref(&loose), std::slice::from_ref(&closed));
+        assert_eq!(steps(&fixed), (1, 1));
+        let absent = json!({"path": path, "was": "absent"});
+        let made = serde_json::to_value(Prior::observe(&Thing::Path(path.clone())).unwrap()).unwrap();
+        // The file itself goes in any case.
+        assert_eq!(steps(&changed(&[absent, loose], &[made, closed])), (2, 1));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(steps(&fixed), (0, 0));
+        assert_eq!(left_over(&fixed).unwrap(), []);
+    }
 }

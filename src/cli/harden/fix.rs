@@ -42,7 +42,9 @@ impl Look {
         untouched.iter().for_each(|(id, is)| ui::note(&format!("left as it is: {id} is {is}, not fail")));
         if !named_only.is_empty() {
             let all = named_only.join(",");
-            ui::note(&format!("only when named, since it could lock you out or change the kernel: --fix {all}"));
+            ui::note(&format!(
+                "only when named, since it could lock somebody out, or changes the kernel or whose a file is: --fix {all}"
+            ));
         }
         if !by_install.is_empty() {
             ui::note(&format!("mended by lsm install: {}", by_install.join(", ")));
