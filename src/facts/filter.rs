@@ -4,13 +4,17 @@ use crate::error::Result;
 use crate::host::network::in_empty_network;
 use crate::host::program::Program;
 use crate::secret::Secret;
+use std::time::Duration;
+
+/// nft takes milliseconds; it waits where a list of users that it looks names up in does (a pipe in its place).
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// True where lsm's live table is what loading `text` makes. What the table itself fills in (who is connected, counters)
 /// does not count. `None` where that cannot be told: not as root, without nft, or where the text cannot be loaded.
 pub fn is_live(text: &str) -> Option<bool> {
     // nft shows both in the same words, which no reader of the file could know. It does so as text: its JSON hides
     // flags of a table, a dormant one's too.
-    let load = Program::new("nft").args(["-f", "-"]).input(Secret::new(text.as_bytes().to_vec()));
+    let load = Program::new("nft").args(["-f", "-"]).input(Secret::new(text.as_bytes().to_vec())).within(PATIENCE);
     let wanted = in_empty_network(|| load.run().and_then(|_| list())).ok()?.ok()?;
     // nft works, as was just seen: what it cannot list is not there.
     Some(list().is_ok_and(|live| live == wanted))
@@ -18,7 +22,7 @@ pub fn is_live(text: &str) -> Option<bool> {
 
 /// lsm's table without counts (nft(8), `--stateless`), and without what is in the sets that its rules fill.
 fn list() -> Result<String> {
-    let listed = Program::new("nft").args(["--stateless", "list", "table", "inet", "lsm"]).run()?;
+    let listed = Program::new("nft").args(["--stateless", "list", "table", "inet", "lsm"]).within(PATIENCE).run()?;
     Ok(without_filled(&String::from_utf8_lossy(&listed)))
 }
 
