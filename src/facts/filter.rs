@@ -6,7 +6,7 @@ use crate::host::program::Program;
 use crate::secret::Secret;
 use std::time::Duration;
 
-/// nft answers at once, unless the list of users, from which it reads names, is something that waits.
+/// nft takes milliseconds; it waits where a list of users that it looks names up in does (a pipe in its place).
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// True where lsm's live table is what loading `text` makes. What the table itself fills in (who is connected, counters)

@@ -290,11 +290,11 @@ impl History {
     /// Reads the journal at `path`; where there is none, or this user may not look, nothing happened.
     ///
     /// # Errors
-    /// Where it cannot be read or is from a newer lsm.
+    /// Where it cannot be read, is no plain file, or is from a newer lsm.
     pub fn read(path: &Path) -> Result<Self> {
         match look(path) {
             Seen::Absent | Seen::Hidden | Seen::File { sha256: None, .. } => Ok(Self::default()),
-            _ => Ok(parse(&file::read(path, LIMIT)?)?.0),
+            _ => Ok(parse(&file::read_plain(path, LIMIT)?)?.0),
         }
     }
 }

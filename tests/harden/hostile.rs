@@ -35,7 +35,7 @@ const SLOW: [&str; 5] = [
 ];
 
 /// What the audit reads beside the texts that its areas name and lnd's folder.
-const OTHERS: [&str; 26] = [
+const OTHERS: [&str; 29] = [
     "/etc/shadow",
     "/etc/sudoers",
     "/etc/sudoers.d/README",
@@ -45,6 +45,9 @@ const OTHERS: [&str; 26] = [
     "/etc/lsm/signer.toml",
     "/etc/lsm/signer-lnd.conf",
     "/etc/lsm/signer/tls.cert",
+    "/etc/lsm/firewall.nft",
+    "/etc/nftables.conf",
+    "/var/lib/lsm/journal/signer.jsonl",
     "/etc/credstore.encrypted/lsm-signer.wallet-password",
     "/etc/systemd/system/lsm@.service",
     "/etc/systemd/system/lsm@signer.service.d/lsm.conf",
