@@ -1,6 +1,7 @@
 //! `lsm harden`: what the audit finds, in the form that is wanted, and an exit code that a pipeline can trust.
 
-use crate::cli::Common;
+use crate::cli::machine::MachineArgs;
+use crate::cli::{Common, watch};
 use crate::error::{Code, Error, Exit, Result};
 use crate::facts::audit::Host;
 use crate::harden::{self, About, Baseline, Choice, Report, Severity, Waivers};
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const TWO_FORMATS: Code = Code::usage("E-HARDEN-005");
+const NO_CHANGE: Code = Code::usage("E-HARDEN-007");
 
 /// How the findings are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,6 +39,7 @@ pub enum Format {
   sudo lsm harden --json >before.json      keep a report ...
   sudo lsm harden --baseline before.json   ... and exit 1 only where something is new or worse
   sudo lsm harden --format html >host.html one page for an auditor
+  sudo lsm harden --watch                  every day from now on; what changes is in the log
   sudo lsm harden --record host.json       write down what would be judged ...
   lsm harden --facts host.json             ... and judge it elsewhere")]
 pub struct Options {
@@ -61,12 +64,23 @@ pub struct Options {
     /// Tell what changed since this earlier output of --json; only what is new, worse or seen otherwise makes it exit 1
     #[arg(long, value_name = "FILE", conflicts_with = "record")]
     baseline: Option<PathBuf>,
+    /// Have it run every day and after each boot, and log what changed
+    #[arg(long, conflicts_with_all = ["only", "skip", "fail_on", "facts", "record", "waivers", "baseline", "format"])]
+    watch: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// How the findings are told [default: text, or json with --json]
     #[arg(long, value_enum, conflicts_with = "record")]
     format: Option<Format>,
 }
 
 pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode> {
+    if options.watch {
+        return watch::turn_on(&options.machine, common).map(|()| ExitCode::SUCCESS);
+    }
+    if options.machine.dry_run || options.machine.yes {
+        return Err(Error::new(NO_CHANGE, "an audit changes nothing").hint("--dry-run and --yes go with --watch"));
+    }
     let format = format(options, common)?;
     let choice = Choice::new(&options.only, &options.skip)?;
     // What the user named is read first: a mistake in it is told before any work.

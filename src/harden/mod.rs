@@ -26,6 +26,7 @@ mod text;
 mod units;
 mod updates;
 mod waiver;
+mod watch;
 
 pub use about::About;
 pub use baseline::{Baseline, Change, Kind, Standing};
@@ -35,6 +36,7 @@ pub use report::{Finding, Grade, Report};
 pub use sarif::render_sarif;
 pub use text::render_text;
 pub use waiver::{Waived, Waivers};
+pub use watch::render_watch;
 
 use crate::backend::native::Layout;
 use crate::error::{Code, Error, Result};
