@@ -16,7 +16,7 @@ const BAD_PORT: Code = Code::usage("E-SPEC-005");
 const BAD_NAME: Code = Code::usage("E-SPEC-004");
 
 /// Folders in /var/lib/lsm that are not an instance's.
-const RESERVED: [&str; 3] = ["bundle", "journal", "snapshot"];
+const RESERVED: [&str; 4] = ["bundle", "journal", "snapshot", "watch"];
 
 /// The port that a signer answers on, as the original system chose it.
 pub const DEFAULT_PORT: u16 = 10012;

@@ -1,6 +1,8 @@
 //! `lsm harden` on this machine, whatever it is: its formats, its exit codes, and what it does with bad input.
 
 mod lab;
+#[path = "harden_report/sarif.rs"]
+mod sarif;
 
 use boon::{Compiler, Schemas};
 use data_encoding::BASE64;
@@ -205,36 +207,6 @@ fn text_says_first_what_to_do_first() {
 }
 
 #[test]
-fn sarif_has_what_its_standard_requires() {
-    let desk = Desk::new();
-    let waivers = desk.write("waivers", waiver("2999-12-31"));
-    let log = json_of(&desk.judge(&["--format", "sarif", "--waivers", &waivers]));
-    assert_eq!((&log["version"], log["runs"].as_array().unwrap().len()), (&json!("2.1.0"), 1));
-    assert!(log["$schema"].as_str().unwrap().ends_with("/sarif-schema-2.1.0.json"));
-    let run = &log["runs"][0];
-    let (rules, results) = (run["tool"]["driver"]["rules"].as_array().unwrap(), run["results"].as_array().unwrap());
-    assert_eq!(run["tool"]["driver"]["name"], "lsm");
-    assert_eq!(results.len(), harden::checks().count());
-    let known: std::collections::BTreeSet<&str> = rules.iter().map(|rule| rule["id"].as_str().unwrap()).collect();
-    assert_eq!(known.len(), rules.len(), "two rules have one id");
-    for result in results {
-        let place = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
-        assert_eq!(rules[place]["id"], result["ruleId"], "3.27.6");
-        let (kind, level) = (result["kind"].as_str().unwrap(), result["level"].as_str().unwrap());
-        assert!(["pass", "open", "notApplicable", "fail"].contains(&kind), "3.27.9: {result}");
-        assert_eq!(kind == "fail", level != "none", "3.27.10: {result}");
-        assert!(["none", "note", "warning", "error"].contains(&level), "{result}");
-        assert!(!result["message"]["text"].as_str().unwrap().is_empty(), "3.11.8");
-        assert_eq!(result["partialFingerprints"]["lsmCheck/v1"], result["ruleId"]);
-        assert!(result["suppressions"].is_array(), "on all or on none (3.27.23)");
-    }
-    let waived = results.iter().find(|result| result["ruleId"] == "KERN-002").unwrap();
-    let told =
-        json!([{"kind": "external", "status": "accepted", "justification": "tried <b>it</b> (Ann, until 2999-12-31)"}]);
-    assert_eq!((&waived["suppressions"], &waived["level"]), (&told, &json!("error")));
-}
-
-#[test]
 fn the_page_is_whole_and_lets_nothing_in() {
     let desk = Desk::new();
     desk.change(|facts| facts["texts"]["/proc/sys/kernel/hostname"] = json!({ "is": "<script>\"x'&</script>\n" }));
@@ -368,7 +340,9 @@ fn the_help_and_the_completions_know_every_option() {
     };
     let completions = ran(&["completions", "bash"]);
     let help = ran(&["harden", "--help"]);
-    for option in ["--waivers", "--baseline", "--format", "--facts", "--record", "--fail-on", "--only", "--skip"] {
+    for option in
+        ["--waivers", "--baseline", "--format", "--facts", "--record", "--fail-on", "--only", "--skip", "--watch"]
+    {
         assert!(completions.contains(option) && help.contains(option), "{option}");
     }
     assert!(completions.contains("text json sarif html"));

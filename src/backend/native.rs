@@ -6,12 +6,14 @@ mod layout;
 mod stays;
 mod upgrade;
 mod upkeep;
+mod watch;
 mod wishes;
 
 pub use allowlist::allow_steps;
 pub use layout::Layout;
 pub use stays::{heir, spec_before, stays};
 pub use upgrade::upgrade_steps;
+pub use watch::watch_steps;
 pub use wishes::Wishes;
 
 use crate::error::{Code, Error, Result};

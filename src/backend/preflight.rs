@@ -38,14 +38,7 @@ pub fn check_machine(facts: &Facts, goes_on: bool) -> Result<()> {
             Error::new(NOT_ROOT, "installing needs root").hint("run it with sudo, or look first with --dry-run")
         );
     }
-    let Some(systemd) = facts.systemd else {
-        return Err(Error::new(NO_SYSTEMD, "systemd does not run this machine")
-            .hint("on a machine without systemd try: lsm trial"));
-    };
-    if systemd < OLDEST_SYSTEMD {
-        let cause = format!("systemd {systemd} is too old; it has to be {OLDEST_SYSTEMD} or newer");
-        return Err(Error::new(OLD_SYSTEMD, cause).hint("Debian 12 and Ubuntu 24.04 have it"));
-    }
+    check_systemd(facts)?;
     for name in ["nft", "systemctl", "systemd-sysusers", "systemd-tmpfiles"] {
         if !facts.programs.contains(name) {
             return Err(program::missing(name));
@@ -58,6 +51,22 @@ pub fn check_machine(facts: &Facts, goes_on: bool) -> Result<()> {
     if facts.space < SPACE && !goes_on {
         let cause = format!("/var/lib has {} MiB free; it takes {} MiB", facts.space >> 20, SPACE >> 20);
         return Err(Error::new(NO_SPACE, cause).hint("free some space and run it again"));
+    }
+    Ok(())
+}
+
+/// Holds that a systemd runs the machine that knows what lsm's units say.
+///
+/// # Errors
+/// Where none does, or one that is too old.
+pub fn check_systemd(facts: &Facts) -> Result<()> {
+    let Some(systemd) = facts.systemd else {
+        return Err(Error::new(NO_SYSTEMD, "systemd does not run this machine")
+            .hint("on a machine without systemd try: lsm trial"));
+    };
+    if systemd < OLDEST_SYSTEMD {
+        let cause = format!("systemd {systemd} is too old; it has to be {OLDEST_SYSTEMD} or newer");
+        return Err(Error::new(OLD_SYSTEMD, cause).hint("Debian 12 and Ubuntu 24.04 have it"));
     }
     Ok(())
 }

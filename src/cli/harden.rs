@@ -2,8 +2,8 @@
 
 mod fix;
 
-use crate::cli::Common;
 use crate::cli::machine::MachineArgs;
+use crate::cli::{Common, watch};
 use crate::error::{Code, Error, Exit, Result};
 use crate::facts::audit::Host;
 use crate::harden::{self, About, Baseline, Choice, Report, Severity, Waivers};
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const TWO_FORMATS: Code = Code::usage("E-HARDEN-005");
-const NO_FIX: Code = Code::usage("E-HARDEN-006");
+const NO_CHANGE: Code = Code::usage("E-HARDEN-006");
 
 /// How the findings are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,14 +44,13 @@ pub enum Format {
   lsm harden --fix --dry-run               what could be mended, and how
   sudo lsm harden --fix                    mend all that neither locks you out nor changes the kernel
   sudo lsm harden --fix KERN-001,SSH-002   mend these; lsm rollback undoes it
+  sudo lsm harden --watch                  every day from now on; what changes is in the log
   sudo lsm harden --record host.json       write down what would be judged ...
   lsm harden --facts host.json             ... and judge it elsewhere")]
 pub struct Options {
     /// Mend what is found, then look again: all that is safe to mend, or the named ones
     #[arg(long, value_name = "ID", value_delimiter = ',', num_args = 0..=1, conflicts_with_all = ["facts", "record"])]
     fix: Option<Vec<String>>,
-    #[command(flatten)]
-    machine: MachineArgs,
     /// Run these checks alone
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
@@ -73,12 +72,25 @@ pub struct Options {
     /// Tell what changed since this earlier output of --json; only what is new, worse or seen otherwise makes it exit 1
     #[arg(long, value_name = "FILE", conflicts_with = "record")]
     baseline: Option<PathBuf>,
+    /// Have it run every day and after each boot, and log what changed
+    #[arg(long, conflicts_with_all = ["only", "skip", "fail_on", "facts", "record", "waivers", "baseline", "format", "fix"])]
+    watch: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// How the findings are told [default: text, or json with --json]
     #[arg(long, value_enum, conflicts_with = "record")]
     format: Option<Format>,
 }
 
 pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode> {
+    if options.watch {
+        return watch::turn_on(&options.machine, common).map(|()| ExitCode::SUCCESS);
+    }
+    let is_change = options.machine.dry_run || options.machine.yes;
+    if is_change && options.fix.is_none() {
+        let hint = "--dry-run and --yes go with --fix and --watch";
+        return Err(Error::new(NO_CHANGE, "an audit alone changes nothing").hint(hint));
+    }
     let format = format(options, common)?;
     let choice = Choice::new(&options.only, &options.skip)?;
     // What the user named is read first: a mistake in it is told before any work.
@@ -97,9 +109,6 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode> {
             Some((host, report)) => end(&host, &report, options, format, common),
             None => Ok(ExitCode::SUCCESS),
         };
-    }
-    if options.machine.dry_run || options.machine.yes {
-        return Err(Error::new(NO_FIX, "--dry-run and --yes are for --fix").hint("lsm harden alone changes nothing"));
     }
     let host = match &options.facts {
         Some(path) => Host::parse(path)?,

@@ -17,6 +17,7 @@ mod undo;
 mod unpack;
 mod update;
 mod upgrade;
+mod watch;
 mod watch_only;
 
 use crate::error::Result;
@@ -101,6 +102,9 @@ pub enum Verb {
         /// The verb, such as: allow add
         verb: Vec<String>,
     },
+    /// Audit this host, and tell what changed since the last time
+    #[command(hide = true)]
+    HardenWatch,
     /// Wait until the signer can sign
     #[command(hide = true)]
     Ready,
@@ -139,6 +143,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "lsm", &mut std::io::stdout())
         }
         Verb::Man { verb } => man::run(&verb)?,
+        Verb::HardenWatch => watch::run(&cli.common)?,
         Verb::Ready => ready::run(&cli.common)?,
         Verb::UnpackArchive => unpack::run()?,
         Verb::Launch(options) => match launch::run(options)? {},

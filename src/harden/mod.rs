@@ -27,6 +27,7 @@ mod text;
 mod units;
 mod updates;
 mod waiver;
+mod watch;
 
 pub use about::About;
 pub use baseline::{Baseline, Change, Kind, Standing};
@@ -37,6 +38,7 @@ pub use report::{Finding, Grade, Report};
 pub use sarif::render_sarif;
 pub use text::render_text;
 pub use waiver::{Waived, Waivers};
+pub use watch::render_watch;
 
 use crate::backend::native::Layout;
 use crate::error::{Code, Error, Result};

@@ -17,6 +17,12 @@ pub const UNITS: [(&str, &str); 4] = [
     ("lsm-proxy@.service", include_str!("../../units/lsm-proxy@.service")),
 ];
 
+/// The units of a watch, with their file names.
+pub const WATCH_UNITS: [(&str, &str); 2] = [
+    ("lsm-watch@.service", include_str!("../../units/lsm-watch@.service")),
+    ("lsm-watch@.timer", include_str!("../../units/lsm-watch@.timer")),
+];
+
 /// The drop-in that reloads lsm's table whenever Debian's nftables.service has flushed it.
 pub const NFTABLES_DROP_IN: &str = include_str!("../../units/nftables-lsm.conf");
 
@@ -101,6 +107,12 @@ struct Folders<'a> {
     instance: &'a Instance,
 }
 
+#[derive(Template)]
+#[template(path = "watch-folders.conf", escape = "none")]
+struct WatchFolders<'a> {
+    instance: &'a Instance,
+}
+
 /// The drop-in of `lsm@INSTANCE.service`: the lnd to run, its credentials, and in host mode the network.
 ///
 /// # Errors
@@ -161,6 +173,14 @@ pub fn render_users(instance: &Instance) -> Result<String> {
 /// Where the template cannot be rendered.
 pub fn render_folders(instance: &Instance) -> Result<String> {
     super::render(&Folders { instance })
+}
+
+/// The tmpfiles.d(5) file of an instance's watch.
+///
+/// # Errors
+/// Where the template cannot be rendered.
+pub fn render_watch_folders(instance: &Instance) -> Result<String> {
+    super::render(&WatchFolders { instance })
 }
 
 #[cfg(test)]

@@ -98,6 +98,21 @@ impl Layout {
         format!("lsm-proxy@{}.service", self.instance)
     }
 
+    /// The folder of what the watch saw last.
+    pub fn watch(&self) -> PathBuf {
+        format!("/var/lib/lsm/watch/{}", self.instance).into()
+    }
+
+    /// The unit of the audit that says what changed.
+    pub fn watch_service(&self) -> String {
+        format!("lsm-watch@{}.service", self.instance)
+    }
+
+    /// The unit that has it run.
+    pub fn watch_timer(&self) -> String {
+        format!("lsm-watch@{}.timer", self.instance)
+    }
+
     /// How lsm reaches this lnd.
     pub fn door(&self) -> Door {
         Door {

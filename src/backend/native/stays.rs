@@ -1,5 +1,6 @@
 //! What stays when one signer's changes are undone: all that the other signers of this host need.
 
+use super::watch::{watch_steps, watched};
 use super::{Layout, Wishes, firewall, read_spec, read_specs, steps};
 use crate::error::Result;
 use crate::facts::Facts;
@@ -18,11 +19,14 @@ use crate::spec::{Instance, Spec};
 /// Where a spec cannot be read.
 pub fn stays(instance: &Instance, own: Option<&Spec>) -> Result<Stays> {
     let others: Vec<Spec> = read_specs()?.into_iter().filter(|spec| spec.instance != *instance).collect();
+    let mut stays = Stays::default();
+    for other in watched()?.iter().filter(|other| *other != instance) {
+        stays.shared.extend(watch_steps(other, String::new())?.iter().flat_map(Step::touches));
+    }
     if others.is_empty() {
-        return Ok(Stays::default());
+        return Ok(stays);
     }
     let facts = Facts::gather();
-    let mut stays = Stays::default();
     for spec in &others {
         let wishes = Wishes {
             seed: SeedSink::Nowhere,
@@ -45,7 +49,8 @@ pub fn stays(instance: &Instance, own: Option<&Spec>) -> Result<Stays> {
 /// # Errors
 /// Where a spec cannot be read.
 pub fn heir(instance: &Instance) -> Result<Option<Instance>> {
-    Ok(read_specs()?.into_iter().map(|spec| spec.instance).find(|other| other != instance))
+    let signers = read_specs()?.into_iter().map(|spec| spec.instance);
+    Ok(signers.chain(watched()?).find(|other| other != instance))
 }
 
 /// The spec of `instance` as it was before the plan that a rollback undoes.

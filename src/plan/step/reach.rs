@@ -63,7 +63,8 @@ impl Step {
                 with_folder(link).into_iter().chain(ours).collect()
             }
             Self::Service { unit, link, .. } | Self::Retire { unit, link } => {
-                with_folder(link).into_iter().chain([Thing::Unit(unit.clone())]).collect()
+                let stamp = stamp(unit).iter().flat_map(|stamp| with_folder(stamp)).collect::<Vec<_>>();
+                with_folder(link).into_iter().chain(stamp).chain([Thing::Unit(unit.clone())]).collect()
             }
             Self::Wallet { .. } => self.wallet(),
             Self::Start { .. } => plain(self.paths()),
@@ -144,6 +145,11 @@ impl Step {
 
 fn plain(paths: impl IntoIterator<Item = PathBuf>) -> Vec<Thing> {
     paths.into_iter().map(Thing::Path).collect()
+}
+
+/// The file by which systemd knows when a timer ran last (systemd.timer(5), `Persistent=`; systemd's timer.c).
+fn stamp(unit: &str) -> Option<PathBuf> {
+    unit.ends_with(".timer").then(|| format!("/var/lib/systemd/timers/stamp-{unit}").into())
 }
 
 /// A file or link, after the folder that it may be the first in.
