@@ -128,18 +128,23 @@ impl Undo {
         if now.is_same(&first) && !again {
             return Ok(None);
         }
-        let is_ours = match thing {
-            Thing::Path(_) | Thing::Secret(_) | Thing::Rights(_) => left.is_none_or(|left| left.is_same(&now)),
-            // One that the kernel did not take at once comes by the next boot.
-            Thing::Setting(_) => left.is_none_or(|left| left.is_same(&now) || left.is_same(&first)),
-            _ => true,
-        };
         // A folder that is there is ours even where somebody else put something into it: it goes when it is empty.
-        if !is_ours {
+        if !is_as_left(&first, left.as_ref(), &now) {
             self.foreign.push(first);
             return Ok(None);
         }
         Ok(Some(first))
+    }
+}
+
+/// True of what nobody else has changed since lsm left it, as far as that is known.
+fn is_as_left(first: &Prior, left: Option<&Prior>, now: &Prior) -> bool {
+    let Some(left) = left else { return true };
+    match first.thing() {
+        Thing::Path(_) | Thing::Secret(_) | Thing::Rights(_) => left.is_same(now),
+        // One that the kernel did not take at once comes by the next boot.
+        Thing::Setting(_) => left.is_same(now) || left.is_same(first),
+        _ => true,
     }
 }
 
