@@ -116,8 +116,11 @@ const CHECKS: &[Check] = &[
     },
 ];
 
-/// Where nobody of the operator's is: addresses for documentation (RFC 5737, RFC 3849), and of each private net the last.
-const STRANGERS: [IpAddr; 7] = [
+/// Where nobody of the operator's is: a resolver that everybody knows, since lists of nets that are nobody's may be dropped;
+/// addresses for documentation (RFC 5737, RFC 3849); and of each private net the last.
+const STRANGERS: [IpAddr; 9] = [
+    IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111)),
     IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)),
     IpAddr::V4(Ipv4Addr::new(198, 51, 100, 77)),
     IpAddr::V4(Ipv4Addr::new(10, 255, 255, 254)),
@@ -126,7 +129,7 @@ const STRANGERS: [IpAddr; 7] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77)),
     IpAddr::V6(Ipv6Addr::new(0xfdff, 0xffff, 0xffff, 0, 0, 0, 0, 0x77)),
 ];
-const INWARD: [&str; 3] = ["ingress", "prerouting", "input"];
+const INWARD: [&str; 2] = ["prerouting", "input"];
 
 /// The live packet filter; an empty one where nft is not there and the kernel has no older tables.
 fn live(host: &Host) -> Result<Ruleset, Unknown> {
@@ -156,10 +159,10 @@ fn knock(door: SocketAddr, from: IpAddr) -> Option<Packet> {
     };
     let to = Some(door.ip()).filter(|ip| !ip.is_unspecified());
     let packet = Packet {
-        protocol: Protocol::Tcp,
+        protocol: Some(Protocol::Tcp),
         from: Some(from),
         to,
-        port: door.port(),
+        port: Some(door.port()),
         is_v6: from.is_ipv6(),
         sender: None,
     };

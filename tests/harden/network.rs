@@ -12,18 +12,23 @@ const CLEAN: &[(&str, &str)] = &[("NET-007", "na"), ("NET-008", "warn"), ("NET-0
 const CURE: &str = "nft -f /etc/lsm/firewall.nft";
 
 const PLANTED: &[Planted] = &[
-    Planted { found: ("NET-001", "fail"), cause: "nft delete table inet lsm", cure: CURE, with: &["NET-004"] },
+    Planted {
+        found: ("NET-001", "fail"),
+        cause: "nft delete table inet lsm",
+        cure: CURE,
+        with: &["NET-002", "NET-004"],
+    },
     Planted {
         found: ("NET-001", "fail"),
         cause: "nft insert rule inet lsm prerouting iifname host0 accept",
         cure: CURE,
-        with: &["NET-004"],
+        with: &["NET-002", "NET-004"],
     },
     Planted {
         found: ("NET-001", "fail"),
         cause: "nft add table inet lsm '{ flags dormant; }'",
         cure: CURE,
-        with: &["NET-004"],
+        with: &["NET-002", "NET-004"],
     },
     Planted {
         found: ("NET-002", "fail"),
@@ -82,6 +87,17 @@ const RECORDED: &[Recorded] = &[
     Recorded {
         found: ("NET-003", "fail"),
         cause: |facts| add_socket(facts, "tcp", "[::]:111", &json!({ "program": "/usr/sbin/rpcbind" })),
+        with: &[],
+    },
+    // Another program has the signer's port, which the filter closes to strangers.
+    Recorded {
+        found: ("NET-003", "warn"),
+        cause: |facts| add_socket(facts, "tcp", "0.0.0.0:10012", &json!({ "program": "/usr/bin/socat" })),
+        with: &[],
+    },
+    Recorded {
+        found: ("NET-003", "warn"),
+        cause: |facts| add_socket(facts, "udp", "0.0.0.0:51820", &json!("kernel")),
         with: &[],
     },
     // A name alone is no sign of the real one.

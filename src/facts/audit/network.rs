@@ -26,7 +26,7 @@ const KEEPERS: &[&str] = &[
 ];
 /// Where the kernel has the settings of each interface, and which of them are read (ip-sysctl.rst).
 const INTERFACES: &[(&str, &[&str])] = &[
-    ("/proc/sys/net/ipv4/conf", &["accept_redirects", "accept_source_route", "rp_filter"]),
+    ("/proc/sys/net/ipv4/conf", &["accept_redirects", "accept_source_route", "rp_filter", "route_localnet"]),
     ("/proc/sys/net/ipv6/conf", &["accept_redirects"]),
 ];
 

@@ -19,7 +19,7 @@ const PROPERTIES: &str = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReloa
     PrivateTmp,PrivateDevices,PrivateUsers,PrivateNetwork,PrivateIPC,ProtectProc,ProtectClock,ProtectControlGroups,\
     ProtectHostname,ProtectKernelLogs,ProtectKernelModules,ProtectKernelTunables,RestrictNamespaces,RestrictRealtime,\
     RestrictSUIDSGID,LockPersonality,MemoryDenyWriteExecute,SystemCallFilter,SystemCallArchitectures,\
-    RestrictAddressFamilies,IPAddressDeny";
+    RestrictAddressFamilies,IPAddressDeny,IPAddressAllow";
 
 /// No unit has so many bytes.
 const TEXT: u64 = 1 << 20;

@@ -3,34 +3,60 @@
 use super::ruleset::{Ruleset, Statement};
 use super::walk::{Packet, Passage, walk};
 use super::{PEERS, STRANGERS, has_legacy, let_in, live};
-use crate::facts::audit::{Answer, Holder, Host, Protocol, Signer, Socket, Unknown};
+use crate::facts::audit::{Answer, Holder, Host, Protocol, Signer, Unknown};
 use crate::harden::{Judged, Verdict, few};
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 /// The hooks that a packet passes which leaves the host.
 const OUTWARD: [&str; 2] = ["output", "postrouting"];
 
-/// Where the signer is reached from other hosts: where lsm was told, else where its lnd listens.
+/// Interfaces that the kernel puts into every network while a tunnel's module is loaded, down and without an address.
+const FALLBACKS: [&str; 7] = ["sit0", "tunl0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0"];
+/// The port on which lnd takes calls where its settings name none.
+const CALLS: u16 = 10009;
+
+/// Where the signer is reached from other hosts: where lsm was told, and where its lnd listens.
 fn doors(host: &Host, signer: &Signer) -> Result<Vec<SocketAddr>, Unknown> {
-    if let Some(spec) = signer.spec.get()? {
-        return Ok([spec.listen].into_iter().filter(|address| !address.ip().is_loopback()).collect());
+    let spec = signer.spec.get()?;
+    let mut doors: Vec<SocketAddr> =
+        spec.map(|spec| spec.listen).into_iter().filter(|address| !address.ip().is_loopback()).collect();
+    let Some(process) = signer.process.get()? else { return Ok(doors) };
+    if *process.own_network.need("network of lnd's")? {
+        let why = "lnd has a network of its own, and who is let into that is not seen from here";
+        return if spec.is_some() { Ok(doors) } else { Err(Unknown::new(why)) };
     }
-    if let Answer::Is(process) = &signer.process
-        && process.own_network.need("network of lnd's")? == &true
-    {
-        return Err(Unknown::new("lnd has a network of its own, and who is let into that is not seen from here"));
-    }
-    let exe = match &signer.process {
-        Answer::Is(process) => process.exe.need("program of lnd's")?,
-        _ => return Ok(Vec::new()),
-    };
+    let exe = process.exe.need("program of lnd's")?;
     let sockets = host.network.sockets.need("table of sockets")?;
-    let is_its = |socket: &&Socket| {
-        socket.is_open() && socket.holder.as_ref().is_some_and(|holder| *holder == Holder::Program(exe.clone()))
+    for socket in sockets.iter().filter(|socket| socket.is_open() && socket.protocol == Protocol::Tcp) {
+        match &socket.holder {
+            Some(Holder::Program(path)) if path == exe => doors.push(socket.address),
+            Some(Holder::Unseen(why)) if spec.is_none() => {
+                return Err(Unknown::new(format!("whose {} is: {why}", socket.address)));
+            }
+            _ => {}
+        }
+    }
+    // The port for peers is judged by LND-001, where no calls are taken on it.
+    doors.retain(|door| door.port() != PEERS || ports(signer).contains(&PEERS));
+    doors.sort_unstable();
+    doors.dedup();
+    Ok(doors)
+}
+
+/// The ports on which the signer takes calls, from wherever they may come.
+fn ports(signer: &Signer) -> Vec<u16> {
+    if let Answer::Is(spec) = &signer.spec {
+        return vec![spec.listen.port()];
+    }
+    let told = match &signer.settings {
+        Answer::Is(settings) => settings.values("rpclisten"),
+        _ => &[],
     };
-    let open = sockets.iter().filter(is_its).filter(|socket| socket.protocol == Protocol::Tcp);
-    Ok(open.map(|socket| socket.address).filter(|address| address.port() != PEERS).collect())
+    let port = |address: &String| address.rsplit(':').next()?.parse().ok();
+    let ports: Vec<u16> = told.iter().filter_map(port).collect();
+    if ports.is_empty() { vec![CALLS] } else { ports }
 }
 
 fn allowed(signer: &Signer) -> Result<Option<&[IpNet]>, Unknown> {
@@ -74,51 +100,61 @@ fn few_of(doors: &[SocketAddr]) -> String {
 }
 
 pub(super) fn only_the_allowed(host: &Host, signer: &Signer) -> Judged {
-    /// More addresses than a signer's filter names, and each takes a walk through all rules.
-    const MOST: usize = 1000;
-    let doors = doors(host, signer)?;
-    if doors.is_empty() {
-        return Ok(Verdict::Pass("it listens for this host alone".to_owned()));
+    let (doors, ruleset) = (doors(host, signer)?, live(host)?);
+    let sent = sent_on(&ruleset, &ports(signer));
+    if let Some(fail @ Verdict::Fail(_)) = sent {
+        return Ok(fail);
     }
-    let ruleset = live(host)?;
-    if let Some(sent) = sent_on(&ruleset, &doors) {
-        return Ok(sent);
-    }
-    if has_legacy(host)? {
+    let verdict = match allowed(signer)? {
+        _ if doors.is_empty() => Verdict::Pass("it listens for this host alone".to_owned()),
+        None => {
+            Verdict::Pass("nothing is sent on to it; who is to get in only lsm's own allowlist would tell".to_owned())
+        }
+        Some(allowed) => beyond(&ruleset, &doors, allowed)?,
+    };
+    if has_legacy(host)? && !matches!(verdict, Verdict::Fail(_)) {
         return Err(Unknown::new("rules of iptables-legacy are in force, which nft does not show"));
     }
-    let Some(allowed) = allowed(signer)? else {
-        return Ok(Verdict::Pass(
-            "nothing is sent on to it; who is to get in only lsm's own allowlist would tell".to_owned(),
-        ));
-    };
-    let is_named = |ip: &IpAddr| !ip.is_loopback() && !ip.is_unspecified() && !is_allowed(allowed, *ip);
-    let named: Vec<IpAddr> = ruleset.addresses().into_iter().filter(is_named).collect();
-    if named.len() > MOST {
-        return Err(Unknown::new(format!("the packet filter names {} addresses, too many to try", named.len())));
-    }
-    // Who gets in whatever his address is, is a stranger.
-    let closed =
-        let_in(&ruleset, &doors, &STRANGERS.into_iter().filter(|ip| !is_allowed(allowed, *ip)).collect::<Vec<_>>())?
-            .is_none();
-    Ok(match let_in(&ruleset, &doors, &named)?.filter(|_| closed) {
-        Some((from, door, Passage::Perhaps(by) | Passage::Always(by))) => {
-            Verdict::Fail(format!("{from} is not on the allowlist and gets to {door}: {by}"))
-        }
-        _ => Verdict::Pass(format!("of {} further addresses in the filter none", named.len())),
+    Ok(match (verdict, sent) {
+        (Verdict::Pass(_), Some(sent)) => sent,
+        (verdict, _) => verdict,
     })
 }
 
-/// A rule that sends packets to one of the doors, after the filter let them pass as something else.
-fn sent_on(ruleset: &Ruleset, doors: &[SocketAddr]) -> Option<Verdict> {
+/// Whether anybody gets in who is not on the allowlist, of all addresses at which the filter or the list begins to be
+/// otherwise.
+fn beyond(ruleset: &Ruleset, doors: &[SocketAddr], allowed: &[IpNet]) -> Judged {
+    /// Of addresses times rules and elements: some tenths of a second.
+    const MOST: usize = 4_000_000;
+    let strangers: Vec<IpAddr> = STRANGERS.into_iter().filter(|ip| !is_allowed(allowed, *ip)).collect();
+    // Who gets in whatever his address is, is a stranger.
+    if let_in(ruleset, doors, &strangers)?.is_some() {
+        return Ok(Verdict::NotApplicable("strangers get in: NET-001".to_owned()));
+    }
+    let mut edges: BTreeSet<IpAddr> = ruleset.addresses();
+    edges.extend(allowed.iter().flat_map(|net| super::ruleset::edges(net.network(), net.broadcast())));
+    edges.retain(|ip| !ip.is_loopback() && !ip.is_unspecified() && !is_allowed(allowed, *ip));
+    if edges.len().saturating_mul(ruleset.size()) > MOST {
+        return Err(Unknown::new(format!("the packet filter names {} addresses, too many to try", edges.len())));
+    }
+    let edges: Vec<IpAddr> = edges.into_iter().collect();
+    Ok(match let_in(ruleset, doors, &edges)? {
+        Some((from, door, Passage::Perhaps(by) | Passage::Always(by))) => {
+            Verdict::Fail(format!("{from} is not on the allowlist and gets to {door}: {by}"))
+        }
+        _ => Verdict::Pass(format!("of {} further addresses that were tried none", edges.len())),
+    })
+}
+
+/// A rule that sends packets to one of these ports, after the filter let them pass as something else.
+fn sent_on(ruleset: &Ruleset, ports: &[u16]) -> Option<Verdict> {
     let mut unknown = None;
     for ((table, name), chain) in &ruleset.chains {
         for statement in chain.rules.iter().flatten() {
             match statement {
                 Statement::Redirect(Some((first, last))) => {
-                    if let Some(door) = doors.iter().find(|door| (*first..=*last).contains(&door.port())) {
-                        let evidence =
-                            format!("a rule of {} {} {name} sends packets to port {}", table.0, table.1, door.port());
+                    if let Some(port) = ports.iter().find(|port| (first..=last).contains(port)) {
+                        let evidence = format!("a rule of {} {} {name} sends packets to port {port}", table.0, table.1);
                         return Some(Verdict::Fail(evidence));
                     }
                 }
@@ -147,7 +183,7 @@ pub(super) fn no_way_out(host: &Host, signer: &Signer) -> Judged {
         let outer: Vec<&str> = table
             .lines()
             .filter_map(|line| Some(line.split_once(':')?.0.trim()))
-            .filter(|name| *name != "lo")
+            .filter(|name| *name != "lo" && !FALLBACKS.contains(name))
             .collect();
         return Ok(match outer[..] {
             [] => Verdict::Pass("it has a network of its own with nothing in it".to_owned()),
@@ -158,26 +194,34 @@ pub(super) fn no_way_out(host: &Host, signer: &Signer) -> Judged {
     }
     let uid = process.uid.ok_or_else(|| Unknown::new("lnd's user cannot be seen"))?;
     let ruleset = live(host)?;
-    for (is_v6, to) in [(false, STRANGERS[0]), (true, STRANGERS[5])] {
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let sender = Some((uid, signer.user.clone().unwrap_or_default()));
-            let packet = Packet { protocol, from: None, to: Some(to), port: PEERS, is_v6, sender };
+    // The name that the number has, which need not be the one that the signer's user was given.
+    let users = host.accounts.users.get()?.map_or(&[][..], Vec::as_slice);
+    let name = users.iter().find(|user| user.uid == uid).map(|user| user.name.clone());
+    // Anywhere, by whatever carries packets: what is dropped of some alone is no end.
+    for is_v6 in [false, true] {
+        for protocol in [Some(Protocol::Tcp), Some(Protocol::Udp), None] {
+            let sender = Some((uid, name.clone()));
+            let packet = Packet { protocol, from: None, to: None, port: None, is_v6, sender };
             if walk(&ruleset, &packet, &OUTWARD)? != Passage::Never {
-                return Ok(reaches(host, signer, protocol, to));
+                return Ok(reaches(host, signer, protocol, is_v6));
             }
         }
     }
     Ok(Verdict::Pass("the packet filter drops what lnd's user begins".to_owned()))
 }
 
-/// It passes the packet filter; systemd may have one of its own on the unit (systemd.resource-control(5)).
-fn reaches(host: &Host, signer: &Signer, protocol: Protocol, to: IpAddr) -> Verdict {
+/// It passes the packet filter; systemd may have one of its own on the unit, in which what is allowed goes before what is
+/// denied (systemd.resource-control(5), IPAddressAllow=).
+fn reaches(host: &Host, signer: &Signer, protocol: Option<Protocol>, is_v6: bool) -> Verdict {
     let units = host.units.shown.get().ok().flatten();
-    let denied = units.and_then(|units| units.get(&signer.name)).map_or("", |unit| unit.is("IPAddressDeny"));
-    let is_denied = ["::/0", "0.0.0.0/0"].iter().all(|net| denied.split_whitespace().any(|word| word == *net));
-    if is_denied {
-        Verdict::Warn("by systemd's IPAddressDeny= alone".to_owned())
-    } else {
-        Verdict::Fail(format!("it may send {protocol} to {to}: no rule drops what its user begins"))
+    let words = |property: &str| -> Vec<&str> {
+        units.and_then(|units| units.get(&signer.name)).map_or_else(Vec::new, |unit| unit.words(property).collect())
+    };
+    let denied = words("IPAddressDeny");
+    let is_denied = ["::/0", "0.0.0.0/0"].iter().all(|net| denied.contains(net));
+    if is_denied && !words("IPAddressAllow").iter().any(|net| net.ends_with("/0")) {
+        return Verdict::Warn("by systemd's IPAddressDeny= alone".to_owned());
     }
+    let (what, family) = (protocol.map_or("other packets".to_owned(), |p| p.to_string()), if is_v6 { 6 } else { 4 });
+    Verdict::Fail(format!("it may send {what} over IPv{family}: no rule drops all that its user begins"))
 }

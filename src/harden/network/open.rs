@@ -1,11 +1,13 @@
 //! What else is open on the host, and whether its packet filter stays.
 
-use super::ruleset::Chain;
+use super::ruleset::{Chain, Ruleset};
 use super::walk::{Packet, Passage, walk};
 use super::{INWARD, RULESET, STRANGERS, has_legacy, knock, let_in, live};
 use crate::facts::audit::{Answer, Holder, Host, Protocol, Signer, Socket, Unknown};
 use crate::harden::{Judged, Verdict, few};
+use std::cell::LazyCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 /// Programs that may listen for other hosts on one of these ports; none: on any.
 const EXPECTED: [(&str, &[u16]); 6] = [
@@ -21,60 +23,68 @@ const EXPECTED: [(&str, &[u16]); 6] = [
 
 pub(super) fn listeners(host: &Host) -> Judged {
     let sockets = host.network.sockets.need("table of sockets")?;
-    let mut doors = Vec::new();
-    for signer in &host.signers {
-        doors.extend(signer.spec.get()?.map(|spec| spec.listen.port()));
-    }
-    let (mut open, mut closed, mut unseen) = (Vec::new(), Vec::new(), None);
+    let ruleset = LazyCell::new(|| host.printed(RULESET)?.map(|_| live(host)).transpose());
+    let (mut open, mut quiet, mut unseen) = (Vec::new(), Vec::new(), None);
     for socket in sockets.iter().filter(|socket| socket.is_open()) {
-        let holder = socket.holder.as_ref();
-        let is_door = socket.protocol == Protocol::Tcp && doors.contains(&socket.address.port());
-        if is_door || holder.is_some_and(|holder| is_expected(host, holder, socket.address.port())) {
+        let Some(holder) = &socket.holder else { continue };
+        let is_own = host.signers.iter().any(|signer| is_of(signer, socket, holder));
+        if is_own || is_expected(holder, socket.address.port()) {
             continue;
         }
-        let said = format!(
-            "{} {} of {}",
-            socket.protocol,
-            socket.address,
-            holder.map_or_else(String::new, ToString::to_string)
-        );
+        let said = format!("{} {} of {holder}", socket.protocol, socket.address);
         match holder {
-            Some(Holder::Unseen(why)) => {
-                unseen = Some(Unknown::new(format!("{} {}: {why}", socket.protocol, socket.address)))
+            Holder::Unseen(_) => unseen = Some(Unknown::new(said)),
+            // WireGuard's, which answers nobody without its key; other tunnels are alike.
+            Holder::Kernel if socket.protocol == Protocol::Udp => quiet.push(said),
+            _ if is_closed(LazyCell::force(&ruleset).as_ref().map_err(Clone::clone)?.as_ref(), socket)? => {
+                quiet.push(format!("{said}, closed by the packet filter"))
             }
-            _ if is_closed(host, socket)? => closed.push(said),
             _ => open.push(said),
         }
     }
     match (open.is_empty(), unseen) {
         (false, _) => Ok(Verdict::none(open, "")),
         (true, Some(unseen)) => Err(unseen),
-        (true, None) if closed.is_empty() => Ok(Verdict::Pass("the signer and SSH alone".to_owned())),
-        (true, None) => Ok(Verdict::Warn(format!("closed by the packet filter: {}", few(&closed)))),
+        (true, None) if quiet.is_empty() => Ok(Verdict::Pass("of TCP and UDP the signer and SSH alone".to_owned())),
+        (true, None) => Ok(Verdict::Warn(few(&quiet))),
     }
 }
 
-fn is_expected(host: &Host, holder: &Holder, port: u16) -> bool {
+/// True of what a signer listens on: where lsm was told, by lsm's own programs or its lnd; of an lnd that lsm did not set
+/// up, whatever it has, which LND-001 to LND-003 judge.
+fn is_of(signer: &Signer, socket: &Socket, holder: &Holder) -> bool {
     let Holder::Program(path) = holder else { return false };
-    let is_signer =
-        |signer: &Signer| matches!(&signer.process, Answer::Is(process) if process.exe == Answer::Is(path.clone()));
+    let is_lnd = matches!(&signer.process, Answer::Is(process) if process.exe == Answer::Is(path.clone()));
+    match &signer.spec {
+        Answer::Is(spec) => {
+            let is_door = socket.protocol == Protocol::Tcp && socket.address.port() == spec.listen.port();
+            let is_lsm =
+                is_system(path) && ["systemd", "lsm"].iter().any(|name| path.file_name() == Some(name.as_ref()));
+            is_door && (is_lnd || is_lsm)
+        }
+        _ => is_lnd,
+    }
+}
+
+fn is_system(path: &Path) -> bool {
+    let folders = ["/usr/sbin", "/usr/bin", "/usr/lib", "/usr/local/lib/lsm", "/sbin", "/bin", "/lib"];
+    folders.iter().any(|folder| path.starts_with(folder))
+}
+
+fn is_expected(holder: &Holder, port: u16) -> bool {
+    let Holder::Program(path) = holder else { return false };
     let name = path.file_name().unwrap_or_default();
-    let is_system =
-        ["/usr/sbin", "/usr/bin", "/usr/lib", "/sbin", "/bin", "/lib"].iter().any(|folder| path.starts_with(folder));
     let is_known = |(program, ports): &(&str, &[u16])| name == *program && (ports.is_empty() || ports.contains(&port));
-    host.signers.iter().any(is_signer) || (is_system && EXPECTED.iter().any(is_known))
+    is_system(path) && EXPECTED.iter().any(is_known)
 }
 
 /// True where the packet filter lets no stranger to a socket.
-fn is_closed(host: &Host, socket: &Socket) -> Result<bool, Unknown> {
+fn is_closed(ruleset: Option<&Ruleset>, socket: &Socket) -> Result<bool, Unknown> {
     // Without nft nothing is known to close it.
-    if host.printed(RULESET)?.is_none() {
-        return Ok(false);
-    }
-    let ruleset = live(host)?;
+    let Some(ruleset) = ruleset else { return Ok(false) };
     for from in STRANGERS {
         let Some(packet) = knock(socket.address, from) else { continue };
-        if walk(&ruleset, &Packet { protocol: socket.protocol, ..packet }, &INWARD)? != Passage::Never {
+        if walk(ruleset, &Packet { protocol: Some(socket.protocol), ..packet }, &INWARD)? != Passage::Never {
             return Ok(false);
         }
     }
@@ -92,7 +102,9 @@ pub(super) fn persists(host: &Host) -> Judged {
     if host.printed(RULESET)?.is_none() && !has_legacy(host)? {
         return Ok(Verdict::NotApplicable("there is no packet filter".to_owned()));
     }
-    let is_filter = |chain: &Chain| chain.base.is_some();
+    let is_filter = |chain: &Chain| {
+        chain.base.as_ref().is_some_and(|base| base.kind == "filter" && INWARD.contains(&base.hook.as_str()))
+    };
     if !live(host)?.chains.values().any(is_filter) && !has_legacy(host)? {
         return Ok(Verdict::NotApplicable("there is no packet filter".to_owned()));
     }
@@ -152,6 +164,6 @@ pub(super) fn sniffers(host: &Host) -> Judged {
         return Err(Unknown::new(why.clone()));
     }
     // They ask for the host's address before it has one.
-    let strange = found.iter().filter(|holder| !is_expected(host, holder, 68));
+    let strange = found.iter().filter(|holder| !is_expected(holder, 68));
     Ok(Verdict::none(strange, "none does"))
 }

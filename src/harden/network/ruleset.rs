@@ -6,7 +6,7 @@ mod json;
 
 use crate::facts::audit::Unknown;
 use ipnet::IpNet;
-use json::{asleep, base, entry, list, statement, word};
+use json::{asleep, base, entry, has_condition, list, statement, word};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -23,6 +23,8 @@ pub struct Ruleset {
     pub sets: BTreeMap<(Table, String), Set>,
     /// A rule lets packets by the tracking of connections: what state they have is not known then.
     pub untracks: bool,
+    /// A rule writes other addresses or ports into packets: what they are is not known then.
+    pub rewrites: bool,
 }
 
 /// One chain.
@@ -43,6 +45,9 @@ pub struct Base {
     pub kind: String,
     /// What no rule decides is dropped.
     pub drops: bool,
+    /// The kernel knows nothing of connections yet, or it is not told when it enters (netfilter_ipv4.h,
+    /// NF_IP_PRI_CONNTRACK).
+    pub before_tracking: bool,
 }
 
 /// A named set or map.
@@ -72,8 +77,10 @@ pub enum Statement {
     Cases(Vec<Field>, Items),
     /// Sends what comes to another port, or to one that is not told.
     Redirect(Option<(u16, u16)>),
-    /// May go on or not: a limit, a count, what nobody here knows.
+    /// May go on or not: a limit, a count, a match of iptables.
     Perhaps,
+    /// May do whatever there is, also let it through: what nobody here knows.
+    Anything,
     /// Goes on: a counter, a log.
     Nothing,
 }
@@ -172,8 +179,13 @@ impl Ruleset {
                 "set" | "map" => {
                     let changes = ["timeout", "gc-interval"].iter().any(|name| !object[*name].is_null())
                         || list(&object["flags"]).any(|flag| ["dynamic", "timeout"].contains(&word(flag).as_str()));
+                    let name = word(&object["name"]);
+                    // lsm's gate: what is closed now is open once lnd can sign.
+                    let is_gate = table == ("inet".to_owned(), "lsm".to_owned()) && name.ends_with("_open");
+                    let changes =
+                        changes || is_gate || !object["stmt"].is_null() || list(&object["elem"]).any(has_condition);
                     let items = list(&object["elem"]).map(entry).collect();
-                    ruleset.sets.insert((table, word(&object["name"])), Set { items, changes });
+                    ruleset.sets.insert((table, name), Set { items, changes });
                 }
                 _ => {}
             }
@@ -187,7 +199,13 @@ impl Ruleset {
         for rule in all.iter().filter_map(|object| object.get("rule")) {
             let table = (word(&rule["family"]), word(&rule["table"]));
             for part in list(&rule["expr"]) {
-                self.untracks |= part.get("notrack").is_some() || part["xt"]["name"] == "CT";
+                // An older nft does not even name what is iptables's.
+                let of_iptables = part.get("xt").map(|xt| word(&xt["name"]));
+                self.untracks |=
+                    part.get("notrack").is_some() || of_iptables.is_some_and(|n| n.is_empty() || n == "CT");
+                let rewritten = &part["mangle"]["key"]["payload"];
+                self.rewrites |= rewritten.is_object()
+                    && !["dscp", "ecn", "ttl", "hoplimit"].contains(&word(&rewritten["field"]).as_str());
                 let filled = part["set"]["set"].as_str().or(part["map"]["map"].as_str());
                 let name = filled.map(|name| name.trim_start_matches('@').to_owned());
                 if let Some(set) = name.and_then(|name| self.sets.get_mut(&(table.clone(), name))) {
@@ -197,7 +215,8 @@ impl Ruleset {
         }
     }
 
-    /// Every address that stands in it, and of nets and ranges the first and the last.
+    /// Where something can begin to be otherwise: of every address, net and range in it the first and the last, and those
+    /// just beyond.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         let mut found = BTreeSet::new();
         let statements = self.chains.values().flat_map(|chain| chain.rules.iter().flatten());
@@ -211,13 +230,34 @@ impl Ruleset {
         self.sets.values().flat_map(|set| &set.items).for_each(|(item, _)| item.add_addresses(&mut found));
         found
     }
+
+    /// How many rules and elements one packet can meet.
+    pub fn size(&self) -> usize {
+        let rules: usize = self.chains.values().map(|chain| chain.rules.len()).sum();
+        rules + self.sets.values().map(|set| set.items.len()).sum::<usize>()
+    }
+}
+
+/// The first and the last of some addresses, and those just beyond.
+pub fn edges(first: IpAddr, last: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let beyond = |ip: IpAddr, up: bool| match ip {
+        IpAddr::V4(ip) => {
+            let number = u32::from(ip);
+            if up { number.checked_add(1) } else { number.checked_sub(1) }.map(|number| IpAddr::V4(number.into()))
+        }
+        IpAddr::V6(ip) => {
+            let number = u128::from(ip);
+            if up { number.checked_add(1) } else { number.checked_sub(1) }.map(|number| IpAddr::V6(number.into()))
+        }
+    };
+    [Some(first), Some(last), beyond(first, false), beyond(last, true)].into_iter().flatten()
 }
 
 impl Item {
     fn add_addresses(&self, to: &mut BTreeSet<IpAddr>) {
         match self {
-            Self::Net(net) => to.extend([net.network(), net.broadcast()]),
-            Self::Addresses(first, last) => to.extend([*first, *last]),
+            Self::Net(net) => to.extend(edges(net.network(), net.broadcast())),
+            Self::Addresses(first, last) => to.extend(edges(*first, *last)),
             Self::Tuple(items) => items.iter().for_each(|item| item.add_addresses(to)),
             Self::Numbers(..) | Self::Word(_) | Self::Any | Self::Other => {}
         }

@@ -11,6 +11,14 @@ pub(super) fn forwards(host: &Host) -> Judged {
         let number = host.number(path)?;
         on.extend(number.filter(|number| *number != 0).map(|number| format!("{}={number}", setting(path))));
     }
+    for interface in interfaces(host, "ipv4")? {
+        // The greater of both counts (ip-sysctl.rst): what listens on loopback is a neighbour's to reach.
+        for of in ["all", interface] {
+            let value = of_interface(host, &format!("ipv4/{of}/route_localnet"))?;
+            on.extend(value.filter(|value| *value != "0").map(|_| format!("net.ipv4.conf.{of}.route_localnet=1")));
+        }
+    }
+    on.dedup();
     Ok(Verdict::none(on, "off"))
 }
 

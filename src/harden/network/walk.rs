@@ -12,18 +12,18 @@ const DEEPEST: usize = 16;
 /// The first packet of a connection, or a single one.
 #[derive(Debug, Clone)]
 pub struct Packet {
-    /// What carries it.
-    pub protocol: Protocol,
+    /// What carries it; nothing where it is neither.
+    pub protocol: Option<Protocol>,
     /// Where it comes from, where that counts.
     pub from: Option<IpAddr>,
     /// Where it goes to, where that is one address.
     pub to: Option<IpAddr>,
-    /// To which port.
-    pub port: u16,
+    /// To which port, where that counts.
+    pub port: Option<u16>,
     /// It is of IPv6.
     pub is_v6: bool,
-    /// Of one that leaves: the user who sends it, by number and name.
-    pub sender: Option<(u32, String)>,
+    /// Of one that leaves: the user who sends it, by number and, where it has one, name.
+    pub sender: Option<(u32, Option<String>)>,
 }
 
 /// What may become of a packet.
@@ -93,7 +93,7 @@ enum Seen<'a> {
     Number(u64),
     Word(&'a str),
     /// A user, by number and name.
-    User(u32, &'a str),
+    User(u32, Option<&'a str>),
     /// An interface that leads out of the host.
     Outer,
     /// No such packet has it: the rule is not about it.
@@ -106,7 +106,6 @@ enum Seen<'a> {
 /// # Errors
 /// Where chains go deeper than the kernel lets them.
 pub fn walk(ruleset: &Ruleset, packet: &Packet, hooks: &[&str]) -> Result<Passage, Unknown> {
-    let walk = Walk { ruleset, packet, known: RefCell::default() };
     // A table of one family has no packets of the other.
     let own = if packet.is_v6 { "ip6" } else { "ip" };
     let (mut surely, mut by) = (true, None);
@@ -116,6 +115,8 @@ pub fn walk(ruleset: &Ruleset, packet: &Packet, hooks: &[&str]) -> Result<Passag
         if base.kind == "nat" || ![own, "inet"].contains(&table.0.as_str()) {
             continue;
         }
+        let untracked = ruleset.untracks || base.before_tracking;
+        let walk = Walk { ruleset, packet, untracked, known: RefCell::default() };
         let mut ends = walk.chain(table, name, chain, DEEPEST)?;
         if ends.goes_on && base.drops {
             ends.drops = true;
@@ -134,6 +135,8 @@ pub fn walk(ruleset: &Ruleset, packet: &Packet, hooks: &[&str]) -> Result<Passag
 struct Walk<'a> {
     ruleset: &'a Ruleset,
     packet: &'a Packet,
+    /// Nothing is known of the connection.
+    untracked: bool,
     /// What came of a chain: the same wherever it is jumped to from.
     known: RefCell<BTreeMap<&'a str, BTreeMap<&'a Table, Ends>>>,
 }
@@ -163,8 +166,12 @@ impl<'a> Walk<'a> {
         let mut ends = Ends::default();
         for statement in rule {
             match statement {
-                Statement::Nothing | Statement::Redirect(_) => {}
-                Statement::Perhaps => ends.goes_on = true,
+                Statement::Nothing => {}
+                Statement::Perhaps | Statement::Redirect(_) => ends.goes_on = true,
+                Statement::Anything => {
+                    ends.goes_on = true;
+                    ends.add(self.verdict(table, chain, &Verdict::Queue, depth)?);
+                }
                 Statement::Match { fields, not, with } => match self.matches(table, fields, *not, with) {
                     Holds::Yes => {}
                     Holds::Perhaps => ends.goes_on = true,
@@ -226,6 +233,9 @@ impl<'a> Walk<'a> {
     ) -> Result<Ends, Unknown> {
         let (all, changes) = self.items(table, items);
         let mut ends = Ends { goes_on: true, ..Ends::default() };
+        if self.lacks(fields) {
+            return Ok(ends);
+        }
         for (item, verdict) in all {
             let holds = self.fields_hold(fields, item);
             if holds == Holds::No {
@@ -253,9 +263,13 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// A field that the packet does not have ends the rule, whatever it is compared with.
+    fn lacks(&self, fields: &[Field]) -> bool {
+        fields.iter().any(|field| matches!(self.seen(field), Seen::Never))
+    }
+
     fn matches(&self, table: &Table, fields: &[Field], not: bool, with: &'a Items) -> Holds {
-        // A field that the packet does not have ends the rule, whatever it is compared with.
-        if fields.iter().any(|field| matches!(self.seen(field), Seen::Never)) {
+        if self.lacks(fields) {
             return Holds::No;
         }
         let (all, changes) = self.items(table, with);
@@ -286,44 +300,50 @@ impl<'a> Walk<'a> {
         match field {
             Field::Header(protocol, name) => self.header(protocol, name),
             Field::Meta(key) => self.meta(key),
-            Field::Connection(_) if self.ruleset.untracks => Seen::Unknown,
+            Field::Connection(_) if self.untracked => Seen::Unknown,
             Field::Connection(key) => match key.as_str() {
                 "state" => Seen::Word("new"),
                 "direction" => Seen::Word("original"),
                 _ => Seen::Unknown,
             },
-            Field::KindOfTarget if self.packet.sender.is_none() => Seen::Word("local"),
+            // What goes to all, or to a group, comes in too, but is no connection.
+            Field::KindOfTarget if self.packet.sender.is_none() && self.packet.protocol == Some(Protocol::Tcp) => {
+                Seen::Word("local")
+            }
             Field::KindOfTarget | Field::Other => Seen::Unknown,
         }
     }
 
     fn header(&self, protocol: &str, name: &str) -> Seen<'a> {
+        const CARRIERS: [&str; 10] = ["tcp", "udp", "icmp", "icmpv6", "sctp", "dccp", "udplite", "esp", "ah", "igmp"];
         let packet = self.packet;
-        let carrier = if packet.protocol == Protocol::Tcp { "tcp" } else { "udp" };
-        let address = |address: Option<IpAddr>| address.map_or(Seen::Unknown, Seen::Address);
+        let address = |ip: Option<IpAddr>| ip.filter(|_| !self.ruleset.rewrites).map_or(Seen::Unknown, Seen::Address);
+        let port = packet.port.filter(|_| !self.ruleset.rewrites);
+        let port = || port.map_or(Seen::Unknown, |port| Seen::Number(port.into()));
         match (protocol, name) {
             ("ip", _) if packet.is_v6 => Seen::Never,
             ("ip6", _) if !packet.is_v6 => Seen::Never,
             ("ip" | "ip6", "saddr") => address(packet.from),
             ("ip" | "ip6", "daddr") => address(packet.to),
-            ("ip", "protocol") | ("ip6", "nexthdr") => Seen::Word(carrier),
-            ("ip" | "ip6" | "ether" | "vlan", _) => Seen::Unknown,
-            ("th", "dport") => Seen::Number(packet.port.into()),
-            ("th", _) => Seen::Unknown,
-            (protocol, name) if protocol == carrier => {
-                if name == "dport" {
-                    Seen::Number(packet.port.into())
-                } else {
-                    Seen::Unknown
+            // Of IPv6 another header may come first.
+            ("ip", "protocol") => self.carrier(),
+            ("th", "dport") => port(),
+            (protocol, name) => match packet.protocol.map(carrier) {
+                Some(own) if own == protocol => {
+                    if name == "dport" {
+                        port()
+                    } else {
+                        Seen::Unknown
+                    }
                 }
-            }
-            (
-                "tcp" | "udp" | "icmp" | "icmpv6" | "sctp" | "dccp" | "udplite" | "esp" | "ah" | "comp" | "igmp"
-                | "arp",
-                _,
-            ) => Seen::Never,
-            _ => Seen::Unknown,
+                Some(_) if CARRIERS.contains(&protocol) => Seen::Never,
+                _ => Seen::Unknown,
+            },
         }
+    }
+
+    fn carrier(&self) -> Seen<'a> {
+        self.packet.protocol.map_or(Seen::Unknown, |protocol| Seen::Word(carrier(protocol)))
     }
 
     fn meta(&self, key: &str) -> Seen<'a> {
@@ -331,12 +351,21 @@ impl<'a> Walk<'a> {
         match key {
             "nfproto" => Seen::Word(if packet.is_v6 { "ipv6" } else { "ipv4" }),
             "protocol" => Seen::Word(if packet.is_v6 { "ip6" } else { "ip" }),
-            "l4proto" => Seen::Word(if packet.protocol == Protocol::Tcp { "tcp" } else { "udp" }),
+            "l4proto" => self.carrier(),
             "iif" | "iifname" if packet.sender.is_none() => Seen::Outer,
             "oif" | "oifname" if packet.sender.is_some() => Seen::Outer,
-            "skuid" => packet.sender.as_ref().map_or(Seen::Unknown, |(number, name)| Seen::User(*number, name)),
+            "skuid" => {
+                packet.sender.as_ref().map_or(Seen::Unknown, |(number, name)| Seen::User(*number, name.as_deref()))
+            }
             _ => Seen::Unknown,
         }
+    }
+}
+
+const fn carrier(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
     }
 }
 
@@ -348,7 +377,7 @@ fn holds(seen: &Seen<'_>, item: &Item) -> Holds {
         (Seen::Address(ip), Item::Addresses(first, last)) => Holds::of((first..=last).contains(&ip)),
         (Seen::Number(is), Item::Numbers(first, last)) => Holds::of((first..=last).contains(&is)),
         (Seen::User(is, _), Item::Numbers(first, last)) => Holds::of((*first..=*last).contains(&u64::from(*is))),
-        (Seen::User(_, is), Item::Word(name)) => Holds::of(is == name),
+        (Seen::User(_, Some(is)), Item::Word(name)) => Holds::of(is == name),
         (Seen::Word(is), Item::Word(name)) => Holds::of(is == name),
         (Seen::Outer, Item::Word(name)) if name == "lo" => Holds::No,
         _ => Holds::Perhaps,
@@ -378,8 +407,8 @@ mod tests {
 
     fn knock(from: &str) -> Packet {
         let from: IpAddr = from.parse().expect("an address");
-        let (protocol, is_v6) = (Protocol::Tcp, from.is_ipv6());
-        Packet { protocol, from: Some(from), to: None, port: 10012, is_v6, sender: None }
+        let (protocol, is_v6) = (Some(Protocol::Tcp), from.is_ipv6());
+        Packet { protocol, from: Some(from), to: None, port: Some(10012), is_v6, sender: None }
     }
 
     fn letter(passage: Passage) -> char {
@@ -419,7 +448,12 @@ mod tests {
         ("tcp dport 10000-10020 reject with tcp reset", "nnn"),
         ("meta nfproto ipv6 drop", "aan"),
         ("meta l4proto tcp drop", "nnn"),
-        ("ip6 nexthdr tcp drop", "aan"),
+        ("ip6 nexthdr tcp drop", "aap"),
+        ("ip saddr . tcp dport vmap { 10.0.0.1 . 22 : accept, * : drop }", "nna"),
+        ("ip dscp set cs1; policy drop", "nnn"),
+        ("ip saddr 10.0.0.1 drop; ip saddr set 10.0.0.9", "ppa"),
+        ("ct state != { established, related } drop", "nnn"),
+        ("notrack; ct state new drop", "ppp"),
         ("fib daddr type local drop", "nnn"),
         ("ip saddr @filled drop; tcp dport 22 add @filled { ip saddr }", "ppa"),
         ("policy drop; return; accept", "nnn"),
@@ -488,11 +522,11 @@ mod tests {
                 let passes = |from: &str| letter(walk(&live(), &knock(from), &INWARD).unwrap());
                 nft(&["-f", "-"], &text);
                 assert_eq!((passes("203.0.113.77"), passes("2001:db8::77")), ('n', 'n'));
-                // Fewer than too many connections, and in host mode the gate is closed.
-                assert_eq!(passes("10.0.0.5"), if mode == Mode::Host { 'n' } else { 'p' });
-                let out = Packet { sender: Some((1, "daemon".to_owned())), from: None, ..knock("203.0.113.77") };
+                // Fewer than too many connections, and in host mode once the gate is open.
+                assert_eq!(passes("10.0.0.5"), 'p');
+                let out = Packet { sender: Some((1, Some("daemon".to_owned()))), from: None, ..knock("203.0.113.77") };
                 assert_eq!(letter(walk(&live(), &out, &["output"]).unwrap()), 'n', "lnd calls nobody");
-                let root = Packet { sender: Some((0, "root".to_owned())), ..out };
+                let root = Packet { sender: Some((0, Some("root".to_owned()))), ..out };
                 assert_ne!(letter(walk(&live(), &root, &["output"]).unwrap()), 'n', "others do");
                 for (change, wanted) in CHANGES.iter().filter(|_| mode == Mode::Isolated) {
                     nft(&["-f", "-"], change);

@@ -141,7 +141,8 @@ fn address(text: &str) -> Option<SocketAddr> {
         }
         _ => return None,
     };
-    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+    // An address of IPv4 in IPv6's clothes takes packets of IPv4.
+    Some(SocketAddr::new(ip.to_canonical(), u16::from_str_radix(port, 16).ok()?))
 }
 
 /// The numbers in the last column; the first line is a heading.
@@ -207,7 +208,11 @@ fn socket(link: &Path) -> Option<u64> {
 
 fn program(process: &Path) -> Holder {
     match fs::read_link(process.join("exe")) {
-        Ok(path) => Holder::Program(path),
+        // After an update the old one may still run.
+        Ok(path) => Holder::Program(match path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+            Some(path) => path.into(),
+            None => path,
+        }),
         Err(_) => Holder::Unseen("its program cannot be seen".to_owned()),
     }
 }

@@ -33,8 +33,10 @@ pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 pub(super) fn base(chain: &Value) -> Option<Base> {
+    const TRACKING: i64 = -200;
     let hook = chain["hook"].as_str()?.to_owned();
-    Some(Base { hook, kind: word(&chain["type"]), drops: chain["policy"] == "drop" })
+    let before_tracking = chain["prio"].as_i64().is_none_or(|priority| priority <= TRACKING);
+    Some(Base { hook, kind: word(&chain["type"]), drops: chain["policy"] == "drop", before_tracking })
 }
 
 pub(super) fn statement(part: &Value) -> Statement {
@@ -48,32 +50,40 @@ pub(super) fn statement(part: &Value) -> Statement {
         "dnat" | "redirect" => redirect(value),
         "counter" | "log" | "mangle" | "notrack" | "flow" | "ct helper" | "ct timeout" | "secmark" | "dup" | "last"
         | "snat" | "masquerade" => Statement::Nothing,
-        "xt" => of_iptables(&word(&value["name"])),
+        "xt" => of_iptables(&word(&value["name"]), value["type"] == "target"),
+        "limit" | "quota" | "ct count" | "meter" | "ct expectation" => Statement::Perhaps,
         // Puts an address into a set, unless it is given a condition.
         "set" | "map" if value["stmt"].is_null() => Statement::Nothing,
-        _ => Statement::Perhaps,
+        "set" | "map" => Statement::Perhaps,
+        _ => Statement::Anything,
     }
 }
 
-/// Without a port it stays what it was, and that packet was judged already.
+/// Without a port, or with one that is looked up, it may be any: also that of a packet which the filter let pass because it
+/// was for another address.
 fn redirect(value: &Value) -> Statement {
     let port = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok());
-    let is_plain = !value["addr"].is_object();
-    match &value["port"] {
-        Value::Null if is_plain => Statement::Nothing,
-        to if port(to).is_some() => Statement::Redirect(port(to).zip(port(to))),
-        to => Statement::Redirect(port(&to["range"][0]).zip(port(&to["range"][1]))),
-    }
+    let to = &value["port"];
+    let one = port(to);
+    Statement::Redirect(one.zip(one).or_else(|| port(&to["range"][0]).zip(port(&to["range"][1]))))
 }
 
 /// A match or a target of iptables, of which nft prints no more than the name (iptables-extensions(8)).
-fn of_iptables(name: &str) -> Statement {
+fn of_iptables(name: &str, is_target: bool) -> Statement {
     match name {
         "REJECT" => Statement::Verdict(Verdict::Drop),
-        "DNAT" | "REDIRECT" => Statement::Redirect(None),
+        // An older nft gives no name: it may be one of these.
+        "DNAT" | "REDIRECT" | "" => Statement::Redirect(None),
         "comment" | "LOG" | "NFLOG" | "MASQUERADE" | "SNAT" | "MARK" | "CONNMARK" | "TCPMSS" => Statement::Nothing,
+        _ if is_target => Statement::Anything,
         _ => Statement::Perhaps,
     }
+}
+
+/// True of an element that ends, or that has a limit of its own.
+pub(super) fn has_condition(element: &Value) -> bool {
+    let keys = element["elem"].as_object().into_iter().flat_map(|element| element.keys());
+    keys.into_iter().any(|key| !["val", "comment", "counter"].contains(&key.as_str()))
 }
 
 fn verdict(name: &str, value: &Value) -> Option<Verdict> {
@@ -92,6 +102,8 @@ fn verdict(name: &str, value: &Value) -> Option<Verdict> {
 
 fn matching(value: &Value) -> Statement {
     let not = match value["op"].as_str() {
+        // Several bits that have to be all of them.
+        Some("==" | "!=") if value["right"].is_array() => return Statement::Perhaps,
         Some("==" | "in") => false,
         Some("!=") => true,
         _ => return Statement::Perhaps,
