@@ -4,6 +4,7 @@ pub mod audit;
 pub mod filter;
 pub mod units;
 
+use crate::engine::Object;
 use crate::error::Result;
 use crate::host::{file, program, user, xattrs};
 use crate::sandbox::elf;
@@ -79,6 +80,8 @@ pub struct Facts {
     pub unit_files: Vec<units::UnitFile>,
     /// The live packet filter is what is wanted; `None` where that cannot be told.
     pub filter: Option<bool>,
+    /// What a container engine holds as it is wanted, of what was asked about.
+    pub held: BTreeSet<Object>,
     /// Folders that could have a default ACL and have none, of those asked about.
     pub open: BTreeSet<PathBuf>,
     /// Numbers of users and groups by name, of those asked about.
@@ -110,6 +113,7 @@ impl Facts {
             stale: BTreeSet::new(),
             unit_files: units::files(),
             filter: None,
+            held: BTreeSet::new(),
             open: BTreeSet::new(),
             users: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -309,7 +313,8 @@ fn names_localhost(hosts: &str) -> bool {
     content.flat_map(|line| line.split_whitespace().skip(1)).any(|name| name == "localhost")
 }
 
-fn free_space(path: &Path) -> u64 {
+/// Bytes free for an unprivileged user at `path`; none where that cannot be told.
+pub fn free_space(path: &Path) -> u64 {
     nix::sys::statvfs::statvfs(path).map_or(0, |s| s.blocks_available() * s.fragment_size())
 }
 

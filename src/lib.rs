@@ -10,6 +10,7 @@
 pub mod archive;
 pub mod backend;
 pub mod bundle;
+pub mod engine;
 pub mod error;
 pub mod facts;
 pub mod harden;

@@ -1,6 +1,9 @@
 //! What the operator wants: parsed, checked values, and nothing about the machine.
 
 mod allowlist;
+pub mod docker;
+
+pub use docker::Docker;
 
 use crate::error::{Code, Error, Result};
 use ipnet::{IpNet, Ipv4Net};
@@ -265,6 +268,9 @@ pub struct Spec {
     /// The oldest version of the kernel's Landlock interface under which lnd may start; without it, any or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_landlock: Option<u32>,
+    /// It runs in a container, and these are its places; without it systemd runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker: Option<Docker>,
 }
 
 const fn sealed() -> bool {
@@ -288,6 +294,7 @@ impl Spec {
             sealed: true,
             taproot_channels: false,
             require_landlock: None,
+            docker: None,
         }
     }
 

@@ -102,7 +102,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
     let pin = release.pin(arch)?;
     let (signer, door, lnd) = (layout.signer(), layout.door(), layout.lnd(release));
     let conf = signer.join("lnd.conf");
-    let password = Keep::Plain { path: signer.join("wallet-password.txt") };
+    let password = Keep::Plain { path: signer.join("wallet-password.txt"), owner: None };
     // Addresses of the command line are taken instead of those in the settings, so the socket is named again.
     let outside = [
         format!("--rpclisten=unix://{}", door.socket.display()),
@@ -143,7 +143,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
         Step::Text { path: layout.signer_policy(), access: Access::mode(0o600), text: policy },
         Step::Certificate {
             path: door.certificate.clone(),
-            key: Keep::Plain { path: signer.join("tls.key") },
+            key: Keep::Plain { path: signer.join("tls.key"), owner: None },
             names: spec.certificate_names(),
         },
         Step::Password { keep: password.clone(), from: None },
@@ -157,6 +157,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
             receipt: layout.receipt(),
             network: spec.network,
             account: None,
+            volume: None,
         },
         Step::Start { process: layout.process(release, &conf, &outside), door: door.clone() },
         Step::Bundle {

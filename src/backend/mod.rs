@@ -1,5 +1,35 @@
 //! A backend says which steps a Spec needs; it changes nothing itself.
 
+pub mod control;
+pub mod docker;
 pub mod foreground;
+mod layout;
 pub mod native;
 pub mod preflight;
+
+pub use layout::Layout;
+
+use crate::error::Result;
+use crate::facts::Facts;
+use crate::plan::step::Step;
+use crate::release::pins::{Arch, Release};
+use crate::spec::Spec;
+use native::Wishes;
+
+/// The steps from a bare host to the running signer of `spec`, in order.
+///
+/// # Errors
+/// Where the spec asks for what cannot be.
+pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Vec<Step>> {
+    let steps = if spec.docker.is_some() { docker::steps } else { native::steps };
+    steps(spec, release, arch, wishes, facts)
+}
+
+/// The steps that give an installed signer the allowlist of `spec`. `others` are the other signers of this host.
+///
+/// # Errors
+/// Where a text cannot be rendered.
+pub fn allow_steps(spec: &Spec, others: &[Spec]) -> Result<Vec<Step>> {
+    let steps = if spec.docker.is_some() { docker::allow_steps } else { native::allow_steps };
+    steps(spec, others)
+}

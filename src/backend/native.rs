@@ -1,8 +1,6 @@
 //! The native backend: systemd units, an own user, the packet filter.
 
 mod allowlist;
-pub mod control;
-mod layout;
 mod stays;
 mod upgrade;
 mod upkeep;
@@ -10,12 +8,12 @@ mod watch;
 mod wishes;
 
 pub use allowlist::allow_steps;
-pub use layout::Layout;
 pub use stays::{heir, spec_before, stays};
 pub use upgrade::upgrade_steps;
 pub use watch::watch_steps;
 pub use wishes::Wishes;
 
+use crate::backend::layout::Layout;
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::facts::units::UnitFile;
@@ -41,16 +39,16 @@ const UNIT_FOLDER: &str = "/etc/systemd/system";
 /// Where a unit lives that must not outlive a reboot (systemd.unit(5)).
 const RUNTIME_UNIT_FOLDER: &str = "/run/systemd/system";
 /// How many processes and threads lnd's user may have: the unit's TasksMax once more.
-const PROCESSES: u64 = 256;
+pub(super) const PROCESSES: u64 = 256;
 /// The lsm that units start.
-const LSM: &str = "/usr/local/lib/lsm/lsm";
+pub(super) const LSM: &str = "/usr/local/lib/lsm/lsm";
 /// Where releases of lnd are unpacked, each into a folder of its version.
 pub const RELEASES: &str = "/usr/local/lib/lsm/lnd";
 /// lnd's user can run it and not read it. The kernel then lets nobody but root look into the process, and treats its core
 /// dump as that of a set-user-ID program (prctl(2), PR_SET_DUMPABLE; proc(5), `suid_dumpable`): by default there is none.
-const LND_MODE: u32 = 0o711;
+pub(super) const LND_MODE: u32 = 0o711;
 /// The packet filter's unit.
-const FIREWALL_UNIT: &str = "lsm-firewall.service";
+pub(super) const FIREWALL_UNIT: &str = "lsm-firewall.service";
 /// The packet filter's file.
 const FIREWALL: &str = "/etc/lsm/firewall.nft";
 
@@ -113,10 +111,10 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
 /// The steps that export the bundle of an installed signer to `out`; where one was `handed` over before, only if it has to
 /// be another one by now.
 pub fn bundle_steps(spec: &Spec, out: &Path, handed: bool) -> Vec<Step> {
-    let layout = Layout::new(&spec.instance);
+    let layout = Layout::of(spec);
     let door = layout.door();
     let is_own = out == layout.bundle();
-    let own = (is_own && !handed).then(|| folder("/var/lib/lsm/bundle", 0o700));
+    let own = (is_own && !handed && spec.docker.is_none()).then(|| folder("/var/lib/lsm/bundle", 0o700));
     let bundle = Step::Bundle {
         folder: out.to_owned(),
         given: !is_own,
@@ -280,6 +278,7 @@ impl Build<'_> {
             receipt: self.layout.receipt(),
             network: self.spec.network,
             account: Some(self.layout.user()),
+            volume: None,
         }])
     }
 
@@ -366,14 +365,14 @@ impl Build<'_> {
 }
 
 /// The spec, as the next command finds it.
-fn spec_file(spec: &Spec) -> Result<Step> {
+pub(super) fn spec_file(spec: &Spec) -> Result<Step> {
     let body = toml::to_string(spec).map_err(|e| Error::new(NO_SPEC, "the spec cannot be written").because(e))?;
     let body = format!("# What this signer is to be; `lsm install` reads and writes it.\n{body}");
     Ok(text(&Layout::new(&spec.instance).spec(), body))
 }
 
 /// The one packet filter for these signers.
-fn firewall<'a>(specs: impl Iterator<Item = &'a Spec>) -> Result<Step> {
+pub(super) fn firewall<'a>(specs: impl Iterator<Item = &'a Spec>) -> Result<Step> {
     let mut specs: Vec<&Spec> = specs.collect();
     specs.sort_by(|a, b| a.instance.cmp(&b.instance));
     Ok(Step::Firewall {
@@ -392,19 +391,19 @@ fn dial(name: &crate::spec::San, port: u16) -> String {
     }
 }
 
-fn folder(path: impl Into<PathBuf>, mode: u32) -> Step {
+pub(super) fn folder(path: impl Into<PathBuf>, mode: u32) -> Step {
     Step::Folder { path: path.into(), access: Access::mode(mode) }
 }
 
-fn text(path: &Path, text: String) -> Step {
+pub(super) fn text(path: &Path, text: String) -> Step {
     Step::Text { path: path.to_owned(), access: Access::mode(0o644), text }
 }
 
-fn unit_path(name: &str) -> PathBuf {
+pub(super) fn unit_path(name: &str) -> PathBuf {
     Path::new(UNIT_FOLDER).join(name)
 }
 
-fn drop_in(unit: &str) -> PathBuf {
+pub(super) fn drop_in(unit: &str) -> PathBuf {
     unit_path(&format!("{unit}.d/lsm.conf"))
 }
 

@@ -1,6 +1,7 @@
 //! What a native install must not run into, found out before anything is changed.
 
-use crate::backend::native::{Layout, Wishes, read_spec};
+use crate::backend::native::{Wishes, read_spec};
+use crate::backend::{Layout, control, docker};
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts, Seen};
 use crate::host::{beneath, program};
@@ -32,19 +33,21 @@ const SPACE: u64 = 600 << 20;
 ///
 /// # Errors
 /// The first thing that it lacks.
-pub fn check_machine(facts: &Facts, goes_on: bool) -> Result<()> {
+pub fn check_machine(spec: &Spec, facts: &Facts, goes_on: bool) -> Result<()> {
     if !facts.root {
         return Err(
             Error::new(NOT_ROOT, "installing needs root").hint("run it with sudo, or look first with --dry-run")
         );
     }
     check_systemd(facts)?;
-    for name in ["nft", "systemctl", "systemd-sysusers", "systemd-tmpfiles"] {
+    // A container has users, folders and names of its own.
+    let by_systemd = ["systemd-sysusers", "systemd-tmpfiles"].into_iter().filter(|_| spec.docker.is_none());
+    for name in ["nft", "systemctl"].into_iter().chain(by_systemd) {
         if !facts.programs.contains(name) {
             return Err(program::missing(name));
         }
     }
-    if !facts.localhost {
+    if !facts.localhost && spec.docker.is_none() {
         return Err(Error::new(NO_LOCALHOST, "/etc/hosts does not name localhost, and lnd does not start without it")
             .hint("add a line to /etc/hosts: 127.0.0.1 localhost"));
     }
@@ -92,7 +95,10 @@ pub fn check_place(path: &Path) -> Result<()> {
 /// # Errors
 /// A taken port, a wallet that is there, a password that is gone, a seed file that is there, a missing folder.
 pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) -> Result<()> {
-    let layout = Layout::new(&spec.instance);
+    let layout = Layout::of(spec);
+    if let Some(docker) = &spec.docker {
+        docker::check(docker)?;
+    }
     check_port(plan, spec, &layout)?;
     let makes_wallet = plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
     let makes_password = plan.steps.iter().any(|step| matches!(step, Step::Password { .. }));
@@ -106,7 +112,8 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
         return Err(Error::new(PASSWORD_LOST, "the sealed password of this signer's wallet is gone")
             .hint("put it back from a backup; a new password would not open the wallet"));
     }
-    if plan.steps.iter().any(|step| matches!(step, Step::Bundle { .. })) {
+    // The plan makes the folder of its own place itself.
+    if wishes.bundle != layout.bundle() && plan.steps.iter().any(|step| matches!(step, Step::Bundle { .. })) {
         check_parent(&wishes.bundle)?;
     }
     if !makes_wallet {
@@ -123,7 +130,9 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
 }
 
 fn check_port(plan: &Plan, spec: &Spec, layout: &Layout) -> Result<()> {
-    let binds = plan.steps.iter().any(|step| step.unit() == Some(layout.public_unit(spec).as_str()));
+    let public = layout.public_unit(spec);
+    let binds = |step: &Step| step.unit() == Some(&public) || matches!(step, Step::Container { .. });
+    let binds = plan.steps.iter().any(binds);
     // This signer's own port: in either mode, one of its units holds it, and gives it up before it takes it again. Every
     // address of the host is this one too.
     let is_every = |address: SocketAddr| address.ip().is_unspecified();
@@ -131,7 +140,8 @@ fn check_port(plan: &Plan, spec: &Spec, layout: &Layout) -> Result<()> {
         let overlap = there.listen.ip() == spec.listen.ip() || is_every(there.listen) || is_every(spec.listen);
         there.listen.port() == spec.listen.port() && overlap
     });
-    let ours = was_there && [layout.socket(), layout.service()].iter().any(|unit| facts::is_active(unit));
+    let ours = was_there && control::is_open(spec)
+        || was_there && [layout.socket(), layout.service()].iter().any(|unit| facts::is_active(unit));
     if binds && !ours && facts::is_taken(spec.listen) {
         return Err(Error::new(PORT_TAKEN, format!("something listens on {} already", spec.listen))
             .hint("find it with: ss -ltnp, or choose another with --listen"));
@@ -139,10 +149,10 @@ fn check_port(plan: &Plan, spec: &Spec, layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Holds that the folder for `path` is there; the default place of a bundle is made by the plan itself.
+/// Holds that the folder for `path` is there.
 fn check_parent(path: &Path) -> Result<()> {
     match path.parent() {
-        Some(folder) if folder.is_dir() || folder == Path::new("/var/lib/lsm/bundle") => Ok(()),
+        Some(folder) if folder.is_dir() => Ok(()),
         folder => {
             let folder = folder.unwrap_or(path).display();
             Err(Error::new(NO_FOLDER, format!("there is no folder {folder}"))

@@ -1,6 +1,6 @@
 //! `lsm allow`: who may connect to the signer's port, changed while it runs.
 
-use crate::backend::native::{self, Layout};
+use crate::backend::{self, Layout, native};
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, control};
 use crate::error::Result;
@@ -68,7 +68,7 @@ fn change(verb: &str, args: &Change, common: &Common, wanted: impl Fn(&Spec) -> 
     let layout = Layout::new(&common.instance);
     let look = |history: &History| -> Result<(Spec, Plan)> {
         let spec = wanted(&control::installed(&common.instance)?)?;
-        let steps = native::allow_steps(&spec, &native::read_specs()?)?;
+        let steps = backend::allow_steps(&spec, &native::read_specs()?)?;
         let facts = plan::observe(Facts::gather(), &steps);
         let unfinished = history.unfinished().is_some_and(|record| record.verb == verb);
         Ok((spec, plan::make_plan(steps, &facts, unfinished)))

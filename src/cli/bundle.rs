@@ -1,6 +1,6 @@
 //! `lsm bundle`: show what a bundle holds, or put it where a watch-only lnd finds it.
 
-use crate::backend::native::{self, Layout};
+use crate::backend::{Layout, native};
 use crate::bundle::Bundle;
 use crate::cli::Common;
 use crate::cli::machine::{self, MachineArgs};
@@ -81,8 +81,8 @@ pub(super) fn run(verb: BundleVerb, common: &Common) -> Result<()> {
 }
 
 fn export(args: &ExportArgs, common: &Common) -> Result<()> {
-    let layout = Layout::new(&common.instance);
-    let spec = native::read_spec(&layout.spec())?;
+    let spec = native::read_spec(&Layout::new(&common.instance).spec())?;
+    let layout = Layout::of(&spec);
     let out = args.out.as_deref().map_or_else(|| Ok(layout.bundle()), machine::absolute)?;
     let plan = Plan { steps: native::bundle_steps(&spec, &out, false) };
     if args.machine.dry_run {

@@ -1,11 +1,10 @@
 //! `lsm start`, `stop`, `restart` and `logs`: systemd's own, with what a signer's operator has to know.
 
-use crate::backend::native::{self, Layout, control};
+use crate::backend::{Layout, control, native};
 use crate::cli::Common;
 use crate::cli::machine::{self, GAP, MachineArgs};
 use crate::cli::undo::{self, UninstallOptions};
 use crate::error::{Code, Error, Result};
-use crate::facts;
 use crate::host::{file, user};
 use crate::spec::{Instance, Spec};
 use crate::ui::{self, say, terminal};
@@ -64,7 +63,7 @@ pub struct LogsOptions {
 /// Where there is no such signer, or it does not get to sign.
 pub(super) fn start(options: &StartOptions, common: &Common) -> Result<()> {
     let spec = installed(&common.instance)?;
-    let work = Work { verb: "start", warning: None, done: is_up(&spec) };
+    let work = Work { verb: "start", warning: None, done: control::is_up(&spec) };
     work.run(&spec, &options.machine, control::start)
 }
 
@@ -77,7 +76,7 @@ pub(super) fn stop(options: &StopOptions, common: &Common) -> Result<()> {
         return undo::uninstall(&UninstallOptions::purge(options.confirm.clone(), options.machine.clone()), common);
     }
     let spec = installed(&common.instance)?;
-    let done = !control::units(&spec).iter().any(|unit| facts::is_active(unit));
+    let done = control::is_down(&spec);
     Work { verb: "stop", warning: Some(GAP), done }.run(&spec, &options.machine, control::stop)
 }
 
@@ -132,10 +131,6 @@ pub(super) fn require_root() -> Result<()> {
     Err(Error::new(NOT_ROOT, "changing a signer needs root").hint("run it with sudo, or look first with --dry-run"))
 }
 
-fn is_up(spec: &Spec) -> bool {
-    control::units(spec).iter().all(|unit| facts::is_active(unit))
-}
-
 /// One of the three verbs on one signer.
 struct Work {
     verb: &'static str,
@@ -170,20 +165,20 @@ impl Work {
 
     /// The dry run.
     fn show(&self, spec: &Spec) {
-        let units = if self.done { vec![] } else { control::units(spec) };
+        let parts = if self.done { vec![] } else { control::parts(spec) };
         if ui::voice().json {
-            let step = |unit| json!({"kind": self.verb, "unit": unit});
-            say!("{}", json!({"steps": units.iter().map(step).collect::<Vec<_>>()}));
-        } else if units.is_empty() {
+            let step = |part| json!({"kind": self.verb, "unit": part});
+            say!("{}", json!({"steps": parts.iter().map(step).collect::<Vec<_>>()}));
+        } else if parts.is_empty() {
             say!("nothing to do: the signer is as wanted");
         }
         if !ui::voice().json {
-            units.iter().for_each(|unit| say!("{} {unit}", self.verb));
+            parts.iter().for_each(|part| say!("{} {part}", self.verb));
         }
     }
 
     fn tell(&self, spec: &Spec) {
-        let up = is_up(spec);
+        let up = control::is_up(spec);
         if ui::voice().json {
             say!("{}", json!({"instance": spec.instance, "changed": !self.done, "running": up}));
         } else if up {

@@ -1,7 +1,8 @@
 //! `lsm install`: from a bare host to a running signer with its bundle; run again it converges.
 
-use crate::backend::native::{self, Layout, Wishes};
+use crate::backend::native::Wishes;
 use crate::backend::preflight;
+use crate::backend::{self, Layout, docker, native};
 use crate::cli::Common;
 use crate::cli::lnd::LndArgs;
 use crate::cli::machine::{self, MachineArgs, absolute, consent, open_journal, show_plan};
@@ -14,6 +15,7 @@ use crate::plan::{self, About, History, Machine, Plan, SeedSink, Step};
 use crate::release;
 use crate::release::pins::{self, Arch, Release};
 use crate::sandbox::landlock::Interface;
+use crate::spec::docker::parse_container;
 use crate::spec::{Instance, Mode, Network, San, Spec, parse_cidr};
 use crate::ui::{self, say, terminal};
 use clap::{Args, ValueEnum};
@@ -26,6 +28,7 @@ use std::str::FromStr;
 const NO_SEED_SINK: Code = Code::usage("E-INSTALL-006");
 const OTHER_NETWORK: Code = Code::refused("E-INSTALL-009");
 const OTHER_VERSION: Code = Code::refused("E-INSTALL-016");
+const OTHER_BACKEND: Code = Code::refused("E-INSTALL-017");
 
 /// The options of `lsm install`.
 #[derive(Debug, Args)]
@@ -36,9 +39,12 @@ pub struct Options {
     /// The bitcoin network
     #[arg(long, value_name = "NETWORK")]
     network: Network,
-    /// What the signer runs on
-    #[arg(long, value_name = "BACKEND", default_value = "native", value_parser = ["native"])]
-    backend: String,
+    /// What runs the signer: systemd, or a container engine [default: the one that does; native]
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
+    /// The container's name [default: litd-signer]
+    #[arg(long, value_name = "NAME", value_parser = parse_container)]
+    container: Option<String>,
     /// The version of lnd [default: the one that is installed, or the newest pinned one]
     #[arg(long, value_name = "V")]
     release: Option<String>,
@@ -91,6 +97,12 @@ impl FromStr for Allow {
     fn from_str(text: &str) -> Result<Self> {
         if text == "none" { Ok(Self(None)) } else { parse_cidr(text).map(|net| Self(Some(net))) }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    Native,
+    Docker,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -179,7 +191,7 @@ impl Look {
     fn take(options: &Options, instance: &Instance) -> Result<Self> {
         let facts = Facts::gather();
         let spec = options.spec(instance, &facts)?;
-        let layout = Layout::new(instance);
+        let layout = Layout::of(&spec);
         let history = History::read(&layout.journal())?;
         let there = native::read_spec(&layout.spec()).ok().map(|there| there.release);
         if there.as_ref() != Some(&spec.release) {
@@ -194,15 +206,15 @@ impl Look {
     }
 
     fn at(spec: Spec, wishes: Wishes, facts: Facts, history: History) -> Result<Self> {
-        let (release, layout) = (pins::find(&spec.release)?, Layout::new(&spec.instance));
-        let wanted = native::steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts)?;
+        let (release, layout) = (pins::find(&spec.release)?, Layout::of(&spec));
+        let wanted = backend::steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts)?;
         let facts = plan::observe(facts, &wanted);
         let plan = plan::make_plan(wanted, &facts, history.was_cut_off(VERB));
         Ok(Self { spec, release, layout, wishes, facts, history, plan })
     }
 
     fn check(&self, options: &Options) -> Result<()> {
-        preflight::check_machine(&self.facts, self.history.was_cut_off(VERB))?;
+        preflight::check_machine(&self.spec, &self.facts, self.history.was_cut_off(VERB))?;
         Interface::of_kernel().require(self.spec.require_landlock.unwrap_or(0))?;
         preflight::check_plan(&self.plan, &self.spec, &self.wishes, &self.history)?;
         options.lnd.check(self.release, &self.plan)?;
@@ -220,7 +232,7 @@ impl Look {
 /// # Errors
 /// Where that cannot be told: its lnd is known no more, another signer's spec cannot be read.
 pub(super) fn drift(spec: Spec) -> Result<(Plan, Facts)> {
-    let layout = Layout::new(&spec.instance);
+    let layout = Layout::of(&spec);
     let history = History::read(&layout.journal())?;
     let wishes = Wishes::standing(&layout, &history)?;
     Look::at(spec, wishes, Facts::gather(), history).map(|look| (look.plan, look.facts))
@@ -259,9 +271,15 @@ impl Options {
         let mut spec = if path.exists() {
             native::read_spec(&path)?
         } else {
-            let sealed = facts.programs.contains("systemd-creds");
-            Spec { sealed, ..Spec::new(instance, self.network, &pins::newest()?.version) }
+            let mut spec = Spec::new(instance, self.network, &pins::newest()?.version);
+            spec.sealed = facts.programs.contains("systemd-creds");
+            if self.backend == Some(Backend::Docker) {
+                spec.docker = Some(docker::settle(instance, self.container.clone(), &native::read_specs()?)?);
+                spec.sealed = false;
+            }
+            spec
         };
+        self.hold_backend(&spec)?;
         if spec.network != self.network {
             return Err(Error::new(OTHER_NETWORK, format!("the signer {instance} is for {}", spec.network))
                 .hint("give a second signer a name of its own with --instance"));
@@ -280,6 +298,20 @@ impl Options {
             spec.require_landlock = Some(wanted).filter(|wanted| *wanted > 0);
         }
         spec.checked()
+    }
+
+    /// A signer stays with what runs it: its wallet is there.
+    fn hold_backend(&self, spec: &Spec) -> Result<()> {
+        let is = if spec.docker.is_some() { Backend::Docker } else { Backend::Native };
+        let named = spec.docker.as_ref().map(|docker| &docker.container);
+        let what = match (self.backend, &self.container) {
+            (Some(wanted), _) if wanted != is => format!("the signer {} runs otherwise", spec.instance),
+            (_, Some(wanted)) if named != Some(wanted) => {
+                format!("the signer {} is not in a container {wanted}", spec.instance)
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(OTHER_BACKEND, what).hint("it stays what it is; give another signer a name with --instance"))
     }
 
     /// What is wanted anyway, with what is given now.

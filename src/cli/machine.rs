@@ -1,6 +1,6 @@
 //! What the verbs that change the machine have in common: consent, the plan as text, the journal, what was cut off.
 
-use crate::backend::native::Layout;
+use crate::backend::Layout;
 use crate::backend::preflight;
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};

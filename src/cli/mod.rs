@@ -107,7 +107,7 @@ pub enum Verb {
     HardenWatch,
     /// Wait until the signer can sign
     #[command(hide = true)]
-    Ready,
+    Ready(ready::Options),
     /// Unpack a release's archive from one pipe into another
     #[command(hide = true)]
     UnpackArchive,
@@ -144,7 +144,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         Verb::Man { verb } => man::run(&verb)?,
         Verb::HardenWatch => watch::run(&cli.common)?,
-        Verb::Ready => ready::run(&cli.common)?,
+        Verb::Ready(options) => ready::run(&options, &cli.common)?,
         Verb::UnpackArchive => unpack::run()?,
         Verb::Launch(options) => match launch::run(options)? {},
     }

@@ -1,12 +1,14 @@
-//! `lsm ready` (hidden): waits until a signer can sign; its unit's last start command.
+//! `lsm ready` (hidden): waits until a signer can sign, its unit's last start command; or tells at once whether it can, the
+//! health check of its container.
 
-use crate::backend::native::Layout;
+use crate::backend::Layout;
 use crate::cli::Common;
 use crate::error::Result;
 use crate::host::user;
-use crate::plan;
+use crate::plan::{self, Door};
 use crate::signer::wallet::State;
-use std::path::Path;
+use clap::Args;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// As long as the unit's TimeoutStartSec, less a little, so that the reason is lsm's and not a kill.
@@ -15,11 +17,26 @@ const DEADLINE: Duration = Duration::from_secs(170);
 /// How often it looks whether lnd still runs.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Which lnd is asked, where it is not the one of a unit.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// lnd's unix socket
+    #[arg(long, requires = "certificate")]
+    socket: Option<PathBuf>,
+    /// lnd's certificate
+    #[arg(long, requires = "socket")]
+    certificate: Option<PathBuf>,
+}
+
 /// Runs it. Started by root, it talks to lnd as the proxy's user: what it reads comes from the program it waits for.
 ///
 /// # Errors
 /// Where lnd ends, or does not get there in time: why.
-pub fn run(common: &Common) -> Result<()> {
+pub fn run(options: &Options, common: &Common) -> Result<()> {
+    if let (Some(socket), Some(certificate)) = (&options.socket, &options.certificate) {
+        let door = Door { socket: socket.clone(), certificate: certificate.clone(), macaroon: PathBuf::new() };
+        return plan::open(&door)?.wait_for(|state| state == State::Active, LOOK).map(drop);
+    }
     let layout = Layout::new(&common.instance);
     if user::is_root() {
         user::become_user(&layout.proxy_user())?;

@@ -1,6 +1,6 @@
 //! `lsm status`: what is true of the running signer; it succeeds only where lnd can sign.
 
-use crate::backend::native::{self, Layout};
+use crate::backend::{Layout, control, native};
 use crate::cli::release::in_words;
 use crate::cli::{Common, install, machine};
 use crate::error::{Code, Error, Exit, Result};
@@ -31,6 +31,7 @@ pub fn run(common: &Common) -> Result<ExitCode> {
             .hint("make one with: lsm install --network NETWORK")
             .because(e)
     })?;
+    let layout = Layout::of(&spec);
     let state = plan::open(&layout.door()).and_then(|node| node.state());
     let signs = matches!(state, Ok(State::Active));
     let why = match &state {
@@ -38,9 +39,10 @@ pub fn run(common: &Common) -> Result<ExitCode> {
         Ok(state) => Some(format!("lnd is {}", state.words())),
         Err(e) => Some(e.to_string()),
     };
-    let port_is_open = facts::is_active(&layout.public_unit(&spec));
+    let port_is_open = control::is_open(&spec);
     // A unit that is not active has no filter, and no port either.
-    let unit_filters = port_is_open.then(|| facts::filters_addresses(&layout.public_unit(&spec)));
+    let unit_filters =
+        (port_is_open && spec.docker.is_none()).then(|| facts::filters_addresses(&layout.public_unit(&spec)));
     // What is told of lnd's past must not keep anybody from learning whether it signs.
     let lnd = Installed::read(&Path::new(native::RELEASES).join(&spec.release)).unwrap_or_else(|e| {
         ui::note(&format!("where lnd came from cannot be told: {e}"));

@@ -1,6 +1,6 @@
 //! `lsm rollback` and `lsm uninstall`: the journal read backwards.
 
-use crate::backend::native::{self, Layout};
+use crate::backend::{Layout, native};
 use crate::cli::Common;
 use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
 use crate::error::{Code, Error, Result};
@@ -207,6 +207,7 @@ fn shown(thing: &Thing) -> String {
         | Thing::Setting(path) => path.display().to_string(),
         Thing::Unit(name) | Thing::Account(name) | Thing::Reader(name) => name.clone(),
         Thing::Wallet(wallet) => wallet.database.display().to_string(),
+        Thing::Object(object) => object.to_string(),
         Thing::Database(database) => database.data.display().to_string(),
     }
 }

@@ -1,7 +1,8 @@
 //! `lsm upgrade`: another version of lnd under the signer, held to what the old one was; else the old one comes back.
 
-use crate::backend::native::{self, Layout, Wishes};
+use crate::backend::native::Wishes;
 use crate::backend::preflight;
+use crate::backend::{Layout, native};
 use crate::cli::Common;
 use crate::cli::lnd::LndArgs;
 use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
@@ -19,6 +20,7 @@ use clap::Args;
 use serde_json::json;
 use std::path::Path;
 
+const IN_CONTAINER: Code = Code::refused("E-UPGRADE-014");
 const NOT_INSTALLED: Code = Code::refused("E-UPGRADE-001");
 const NO_WALLET: Code = Code::refused("E-UPGRADE-002");
 const OTHER_UPGRADE: Code = Code::refused("E-UPGRADE-003");
@@ -112,6 +114,13 @@ impl Look {
                 .hint("make one with: lsm install --network NETWORK")
                 .because(e)
         })?;
+        if there.docker.is_some() {
+            return Err(Error::new(
+                IN_CONTAINER,
+                format!("the signer {instance} is in a container, which lsm cannot upgrade yet"),
+            )
+            .hint("have its wallet restored from its 24 words under another lnd"));
+        }
         let release = pins::find(&options.version)?;
         let history = History::read(&layout.journal())?;
         let goes_on = history.was_cut_off(VERB);
@@ -149,7 +158,7 @@ impl Look {
     }
 
     fn check(&self, options: &Options) -> Result<()> {
-        preflight::check_machine(&self.facts, self.goes_on)?;
+        preflight::check_machine(&self.there, &self.facts, self.goes_on)?;
         Interface::of_kernel().require(self.there.require_landlock.unwrap_or(0))?;
         options.lnd.check(self.release, &self.plan)?;
         for step in &self.plan.steps {

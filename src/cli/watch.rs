@@ -1,7 +1,7 @@
 //! `lsm harden --watch`: a timer that has the audit run; and `lsm harden-watch` (hidden), which that timer runs.
 
-use crate::backend::native::{self, Layout};
 use crate::backend::preflight;
+use crate::backend::{Layout, native};
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, control};
 use crate::error::Result;

@@ -40,7 +40,7 @@ pub use text::render_text;
 pub use waiver::{Waived, Waivers};
 pub use watch::render_watch;
 
-use crate::backend::native::Layout;
+use crate::backend::Layout;
 use crate::error::{Code, Error, Result};
 use crate::facts::audit::{Answer, Host, Needs};
 use crate::plan::History;

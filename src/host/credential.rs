@@ -3,6 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::program::Program;
+use crate::host::user::Owner;
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,9 @@ pub enum Keep {
     Plain {
         /// The file.
         path: PathBuf,
+        /// The number of the user and group whose it is; without one it is of the user who runs lsm.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<u32>,
     },
 }
 
@@ -36,7 +40,7 @@ impl Keep {
     /// The file that holds it.
     pub fn path(&self) -> &Path {
         match self {
-            Self::Sealed { path, .. } | Self::Plain { path } => path,
+            Self::Sealed { path, .. } | Self::Plain { path, .. } => path,
         }
     }
 
@@ -51,7 +55,10 @@ impl Keep {
     /// Where it cannot be sealed or written, or a file is there already.
     pub fn store(&self, secret: Secret) -> Result<()> {
         match self {
-            Self::Plain { path } => file::create(path, secret.expose(), Access::mode(0o600)),
+            Self::Plain { path, owner } => {
+                let own = |id: u32| Access::owned(0o600, Owner { uid: id, gid: id });
+                file::create(path, secret.expose(), owner.map_or(Access::mode(0o600), own))
+            }
             Self::Sealed { name, path } => file::create(path, &seal(name, secret)?, Access::mode(0o600)),
         }
     }
@@ -62,7 +69,7 @@ impl Keep {
     /// Where it cannot be read or unsealed on this machine.
     pub fn load(&self) -> Result<Secret> {
         match self {
-            Self::Plain { path } => file::read(path, LIMIT).map(Secret::new),
+            Self::Plain { path, .. } => file::read(path, LIMIT).map(Secret::new),
             Self::Sealed { name, path } => {
                 let opened =
                     Program::new("systemd-creds").arg("decrypt").arg(format!("--name={name}")).arg(path).arg("-");

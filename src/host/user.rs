@@ -47,21 +47,28 @@ pub fn of_uid(uid: u32) -> Option<(String, PathBuf)> {
     Some((user.name, user.dir))
 }
 
-/// The uid and primary gid of user `name`, or `None` where there is none.
+/// The uid and primary gid of user `name`, or `None` where there is none. A number stands for itself and the group of the
+/// same number: nobody here need have it.
 ///
 /// # Errors
 /// Where the user database cannot be read.
 pub fn find(name: &str) -> Result<Option<Owner>> {
+    if let Ok(id) = name.parse() {
+        return Ok(Some(Owner { uid: id, gid: id }));
+    }
     let user = nix::unistd::User::from_name(name)
         .map_err(|e| Error::new(UNKNOWN, format!("cannot look up the user {name}: {e}")))?;
     Ok(user.map(|u| Owner { uid: u.uid.as_raw(), gid: u.gid.as_raw() }))
 }
 
-/// The gid of group `name`, or `None` where there is none.
+/// The gid of group `name`, or `None` where there is none. A number stands for itself.
 ///
 /// # Errors
 /// Where the group database cannot be read.
 pub fn find_group(name: &str) -> Result<Option<u32>> {
+    if let Ok(id) = name.parse() {
+        return Ok(Some(id));
+    }
     let group = nix::unistd::Group::from_name(name)
         .map_err(|e| Error::new(UNKNOWN, format!("cannot look up the group {name}: {e}")))?;
     Ok(group.map(|g| g.gid.as_raw()))

@@ -15,7 +15,7 @@ pub use history::History;
 pub use journal::{About, Journal};
 pub use perform::{
     Machine, Receipt, Told, check_snapshot, open, open_as_admin, prove_outside, read_password, read_receipt, stop,
-    systemctl,
+    systemctl, wait_until_active,
 };
 pub use planner::{Plan, make_plan, observe};
 pub use step::{Access, Door, Runner, SeedSink, Step};

@@ -1,5 +1,6 @@
 //! From the steps that a backend wants and the facts to those that are still to be done. Pure: it changes nothing.
 
+use crate::engine::{Engine, Image, Object};
 use crate::facts::{Facts, Seen, filter, units};
 use crate::plan::step::{Access, Step, hash_text};
 use serde::Serialize;
@@ -28,6 +29,11 @@ pub fn observe(facts: Facts, steps: &[Step]) -> Facts {
         match step {
             Step::Firewall { text, .. } => facts.filter = filter::is_live(text),
             Step::Folders { closed, .. } => facts.observe_closed(closed),
+            Step::Image { .. } | Step::Network { .. } | Step::Volume { .. } | Step::Container { .. }
+                if is_held(step) =>
+            {
+                facts.held.extend(step.object());
+            }
             Step::Service { unit, program: Some(program), .. } if units::runs_other(unit, program) => {
                 facts.stale.insert(unit.clone());
             }
@@ -35,6 +41,20 @@ pub fn observe(facts: Facts, steps: &[Step]) -> Facts {
         }
     }
     facts
+}
+
+/// True where the engine holds what the step makes; not where it cannot be asked, which the step itself will say.
+fn is_held(step: &Step) -> bool {
+    let look = |object: Object| Engine::open(&object.engine).ok()?.find(object.object, &object.name).ok()?;
+    let Some(found) = step.object().and_then(look) else { return false };
+    let is_of = |image: &Image, number: &String| image.numbers().is_ok_and(|numbers| numbers.contains(number));
+    match step {
+        Step::Image { image, .. } => is_of(image, &found.mark),
+        Step::Container { body, image, .. } => {
+            found.runs && found.mark == hash_text(body) && is_of(image, &found.image)
+        }
+        _ => true,
+    }
 }
 
 /// Keeps of `wanted` what `facts` do not show to be done.
@@ -136,6 +156,8 @@ impl Judge<'_> {
             Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
             Step::Start { .. } | Step::Restore { .. } => false,
+            Step::Image { .. } | Step::Network { .. } | Step::Volume { .. } => self.is_held(step),
+            Step::Container { after, .. } => self.is_held(step) && !self.follows(after, changed),
             // They come of a finding, and are there because of it.
             Step::Close { .. } | Step::Sysctl { .. } => false,
             Step::Reload { after, .. } => !self.follows(after, changed),
@@ -149,6 +171,10 @@ impl Judge<'_> {
                 (*handed || self.is_there(&folder.join("bundle.json"))) && !self.follows(after, changed)
             }
         }
+    }
+
+    fn is_held(&self, step: &Step) -> bool {
+        step.object().is_some_and(|object| self.facts.held.contains(&object))
     }
 
     fn is_enabled(&self, link: &Path) -> bool {

@@ -1,5 +1,6 @@
 //! What is there before and after a step: enough to put it back, and to see whether somebody else changed it since.
 
+use crate::engine::{Engine, Kind, Object};
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Seen, look};
 use crate::host::account::Accounts;
@@ -44,6 +45,8 @@ pub enum Thing {
     Setting(PathBuf),
     /// A unit that has read its settings, whether it runs or not.
     Reader(String),
+    /// What a container engine holds.
+    Object(Object),
     /// A wallet, and what is worth nothing without it.
     Wallet(Wallet),
     /// lnd's database, of which there is a copy to go back to.
@@ -63,6 +66,9 @@ pub struct Wallet {
     pub receipt: PathBuf,
     /// The user who owns it.
     pub account: Option<String>,
+    /// The engine's volume that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Object>,
 }
 
 impl Wallet {
@@ -81,6 +87,7 @@ impl Wallet {
                 [&self.data, &self.password, &self.receipt].iter().any(|kept| kept.starts_with(path))
             }
             Thing::Account(name) => self.account.as_ref() == Some(name),
+            Thing::Object(object) => self.volume.as_ref() == Some(object),
             _ => false,
         }
     }
@@ -164,6 +171,22 @@ pub enum Prior {
     Reader {
         /// The unit.
         reader: String,
+    },
+    /// Of what an engine holds.
+    Object {
+        /// What and where.
+        held: Object,
+        /// It was there.
+        exists: bool,
+        /// An image's number, or the hash of what a container was made from.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        mark: String,
+        /// A container that ran.
+        #[serde(default)]
+        runs: bool,
+        /// Under which name it is kept from what a container was made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<String>,
     },
     /// Of a wallet: it is only named.
     Wallet {
@@ -287,9 +310,22 @@ impl Prior {
             Thing::Rights(path) => Self::Rights { rights_of: path.clone(), rights: Rights::read(path)? },
             Thing::Setting(path) => Self::Setting { setting: path.clone(), value: sysctl::read(path)? },
             Thing::Reader(unit) => Self::Reader { reader: unit.clone() },
+            Thing::Object(object) => Self::of_object(object, kept)?,
             Thing::Wallet(wallet) => Self::Wallet { wallet: wallet.clone() },
             Thing::Database(database) => Self::Database { database: database.clone() },
         })
+    }
+
+    fn of_object(object: &Object, kept: Option<&Kept>) -> Result<Self> {
+        let engine = Engine::open(&object.engine)?;
+        let found = engine.find(object.object, &object.name)?;
+        let body = match (object.object, kept, &found) {
+            (Kind::Container, Some(kept), Some(_)) => engine.body_of(&object.name)?.map(|body| kept.keep_bytes(&body)),
+            _ => None,
+        };
+        let (exists, kept) = (found.is_some(), body.transpose()?);
+        let (mark, runs) = found.map(|found| (found.mark, found.runs)).unwrap_or_default();
+        Ok(Self::Object { held: object.clone(), exists, mark, runs, kept })
     }
 
     /// Whose state this is.
@@ -310,6 +346,7 @@ impl Prior {
             Self::Rights { rights_of, .. } => Thing::Rights(rights_of.clone()),
             Self::Setting { setting, .. } => Thing::Setting(setting.clone()),
             Self::Reader { reader } => Thing::Reader(reader.clone()),
+            Self::Object { held, .. } => Thing::Object(held.clone()),
             Self::Wallet { wallet } => Thing::Wallet(wallet.clone()),
             Self::Database { database } => Thing::Database(database.clone()),
         }
@@ -323,6 +360,10 @@ impl Prior {
                 Self::Account { account: a, exists: was, files: in_then, .. },
                 Self::Account { account: b, exists: is, files: in_now, .. },
             ) => a == b && was == is && (in_then == in_now || in_then.is_empty() || in_now.is_empty()),
+            (
+                Self::Object { held: a, exists: was, mark: from, runs: ran, .. },
+                Self::Object { held: b, exists: is, mark: of, runs, .. },
+            ) => (a, was, from, ran) == (b, is, of, runs),
             (a, b) => a == b,
         }
     }
@@ -352,7 +393,7 @@ impl Prior {
     pub fn kept(&self) -> Option<&str> {
         match self {
             Self::Path(at) => at.kept.as_deref(),
-            Self::Account { kept, .. } => kept.as_deref(),
+            Self::Account { kept, .. } | Self::Object { kept, .. } => kept.as_deref(),
             _ => None,
         }
     }
@@ -363,7 +404,10 @@ impl Prior {
     /// Where they cannot be copied.
     pub(super) fn moved(&self, from: &Kept, to: &Kept) -> Result<Self> {
         let mut moved = self.clone();
-        if let Self::Path(AtPath { kept: Some(name), .. }) | Self::Account { kept: Some(name), .. } = &mut moved {
+        if let Self::Path(AtPath { kept: Some(name), .. })
+        | Self::Account { kept: Some(name), .. }
+        | Self::Object { kept: Some(name), .. } = &mut moved
+        {
             *name = to.keep_bytes(&from.read(name, LARGEST)?)?;
         }
         Ok(moved)
@@ -392,6 +436,8 @@ impl Prior {
             Self::Setting { setting, value } => {
                 format!("set {} to {} again", setting.display(), value.as_deref().unwrap_or("nothing"))
             }
+            Self::Object { held, exists: false, .. } => format!("remove {held}"),
+            Self::Object { held, .. } => format!("put {held} back as it was"),
             Self::Reader { reader } => format!("have {reader} read its settings again"),
             Self::Wallet { wallet } => format!("leave the wallet {}", wallet.database.display()),
             Self::Database { database: Database { data, copy, .. } } => {

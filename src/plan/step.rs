@@ -3,6 +3,7 @@
 mod describe;
 mod reach;
 
+use crate::engine::{Image, Object};
 use crate::host::credential::Keep;
 use crate::plan::prior::{Database, Prior};
 use crate::spec::{Network, San};
@@ -75,6 +76,14 @@ pub enum Runner {
     },
     /// A process of this user.
     Process(Process),
+    /// A container that is there for that long.
+    Container {
+        /// The container.
+        object: Object,
+        /// What it is made of, in the API's JSON.
+        #[serde(skip)]
+        body: String,
+    },
 }
 
 /// One lnd as a process of the user who runs lsm, started by `lsm launch`.
@@ -262,6 +271,9 @@ pub enum Step {
         /// The user whose it is, where it has one of its own.
         #[serde(skip_serializing_if = "Option::is_none")]
         account: Option<String>,
+        /// The engine's volume that it is in.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        volume: Option<Object>,
     },
     /// A unit is enabled and runs, with what the files in `after` now say.
     Service {
@@ -349,6 +361,39 @@ pub enum Step {
     Restore {
         /// What it was.
         to: Prior,
+    },
+    /// An image of lsm's own is in an engine.
+    Image {
+        /// The engine's socket.
+        engine: PathBuf,
+        /// What it holds.
+        image: Image,
+    },
+    /// A network of an engine's, for one container.
+    Network {
+        /// The network.
+        object: Object,
+        /// The bridge that it is on this host.
+        bridge: String,
+    },
+    /// A volume of an engine's.
+    Volume {
+        /// The volume.
+        object: Object,
+    },
+    /// A container runs that is made of this, and its lnd can sign.
+    Container {
+        /// The container.
+        object: Object,
+        /// What it is made of, in the API's JSON; plans and journals show its hash.
+        #[serde(rename = "sha256", serialize_with = "text_hash")]
+        body: String,
+        /// Its image.
+        image: Image,
+        /// How its lnd is reached.
+        door: Door,
+        /// The files whose change asks for another one.
+        after: Vec<PathBuf>,
     },
     /// lnd as a process.
     Start {

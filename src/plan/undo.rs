@@ -1,5 +1,6 @@
 //! The journal read backwards, as a plan: what the last plan changed, or all that lsm ever did.
 
+use crate::engine::{Kind, Object};
 use crate::error::Result;
 use crate::facts::units;
 use crate::host::file;
@@ -166,13 +167,18 @@ fn folders_last(back: Vec<Prior>) -> Vec<Prior> {
 /// Units stop before anything under them changes, and start after everything has. After a plan that was `cut_off` systemd
 /// reads its units and starts them in any case: their files may be back already.
 fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
-    let is_of_unit = |prior: &Prior| matches!(prior, Prior::Unit { .. } | Prior::Reader { .. });
+    let is_of_unit = |prior: &Prior| {
+        let is_container = |held: &Object| held.object == Kind::Container;
+        matches!(prior, Prior::Unit { .. } | Prior::Reader { .. })
+            || matches!(prior, Prior::Object { held, .. } if is_container(held))
+    };
     let (units, rest): (Vec<_>, Vec<_>) = back.into_iter().partition(is_of_unit);
     // Before the file is put back that says who had it: cut off in between, it is put back again.
     let (databases, rest): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|prior| matches!(prior, Prior::Database { .. }));
-    let (starts, stops): (Vec<_>, Vec<_>) =
-        units.into_iter().partition(|u| !matches!(u, Prior::Unit { active: false, .. }));
+    let (starts, stops): (Vec<_>, Vec<_>) = units
+        .into_iter()
+        .partition(|u| !matches!(u, Prior::Unit { active: false, .. } | Prior::Object { exists: false, .. }));
     let (loads, rest): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|p| matches!(p, Prior::Filter { loaded: true, .. }));
     let (makers, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(makes_at_boot);

@@ -1,6 +1,7 @@
 //! The packet filter: one table for all signers of this host.
 
 use crate::error::Result;
+use crate::spec::docker::{Docker, PORT};
 use crate::spec::{Mode, Spec};
 use askama::Template;
 
@@ -13,6 +14,9 @@ pub const CONNECTIONS_ALL: u32 = 64;
 #[template(path = "firewall.nft", escape = "none")]
 struct Firewall {
     signers: Vec<Signer>,
+    /// Any of them is in a container, whose port is this.
+    containers: bool,
+    inside: u16,
 }
 
 struct Signer {
@@ -22,6 +26,8 @@ struct Signer {
     allow6: Vec<String>,
     users: Vec<String>,
     gate: bool,
+    /// The bridge of its container.
+    bridge: Option<String>,
     each: u32,
     all: u32,
 }
@@ -36,8 +42,12 @@ impl Signer {
             nets
         };
         let (allow4, allow6) = (aggregate(&of(true)), aggregate(&of(false)));
-        let mut users = vec![format!("\"lsm-{}\"", spec.instance)];
-        if spec.mode == Mode::Isolated {
+        let mut users = Vec::new();
+        // A container's user is none of this host, and calls from behind its bridge.
+        if spec.docker.is_none() {
+            users.push(format!("\"lsm-{}\"", spec.instance));
+        }
+        if spec.docker.is_none() && spec.mode == Mode::Isolated {
             users.push(format!("\"lsm-proxy-{}\"", spec.instance));
         }
         Self {
@@ -46,7 +56,8 @@ impl Signer {
             allow4,
             allow6,
             users,
-            gate: spec.mode == Mode::Host,
+            gate: spec.docker.is_none() && spec.mode == Mode::Host,
+            bridge: spec.docker.as_ref().map(|_| Docker::network_of(&spec.instance)),
             each: CONNECTIONS_EACH,
             all: CONNECTIONS_ALL,
         }
@@ -64,7 +75,9 @@ fn aggregate(nets: &[&ipnet::IpNet]) -> Vec<String> {
 /// # Errors
 /// Where the template cannot be rendered.
 pub fn render_nft(specs: &[&Spec]) -> Result<String> {
-    super::render(&Firewall { signers: specs.iter().map(|spec| Signer::new(spec)).collect() })
+    let signers: Vec<Signer> = specs.iter().map(|spec| Signer::new(spec)).collect();
+    let containers = signers.iter().any(|signer| signer.bridge.is_some());
+    super::render(&Firewall { signers, containers, inside: PORT })
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What stays when one signer's changes are undone: all that the other signers of this host need.
 
 use super::watch::{watch_steps, watched};
-use super::{Layout, Wishes, firewall, read_spec, read_specs, steps};
+use super::{Layout, Wishes, firewall, read_spec, read_specs};
+use crate::backend::steps;
 use crate::error::Result;
 use crate::facts::Facts;
 use crate::host::kept::Kept;
@@ -31,7 +32,7 @@ pub fn stays(instance: &Instance, own: Option<&Spec>) -> Result<Stays> {
         let wishes = Wishes {
             seed: SeedSink::Nowhere,
             password: None,
-            bundle: Layout::new(&spec.instance).bundle(),
+            bundle: Layout::of(spec).bundle(),
             handed: false,
             no_wallet: false,
             lsm_sha256: String::new(),

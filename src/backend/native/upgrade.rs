@@ -1,7 +1,7 @@
 //! Another version of lnd under an installed signer: what an install of it would do, around a copy of the database.
 
-use super::layout::SNAPSHOTS;
 use super::{Layout, RELEASES, Wishes, bundle_steps, drop_in, folder, public_port, read_specs, steps};
+use crate::backend::layout::SNAPSHOTS;
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::plan::prior::Database;

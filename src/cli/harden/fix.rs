@@ -1,6 +1,6 @@
 //! `lsm harden --fix`: what was found is mended by a plan like any other, and the host is looked at again.
 
-use crate::backend::native::{self, Layout};
+use crate::backend::{Layout, native};
 use crate::cli::Common;
 use crate::cli::control;
 use crate::cli::machine::{self, MachineArgs};

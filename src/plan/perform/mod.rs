@@ -8,6 +8,7 @@ mod service;
 mod upgrade;
 mod wallet;
 
+use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::host::account::Accounts;
 use crate::host::beneath;
@@ -19,7 +20,7 @@ use crate::host::rights::Rights;
 use crate::host::sysctl;
 use crate::host::user::{self, Owner};
 use crate::plan::journal::{About, Event, Journal};
-use crate::plan::step::{Access, Door, LNCLI_MODE, Runner, Step};
+use crate::plan::step::{Access, Door, LNCLI_MODE, Runner, Step, hash_text};
 use crate::release::{Archive, Installed, Verified};
 use crate::secret::Secret;
 use crate::signer::certificate::Certificate;
@@ -88,8 +89,22 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Restore { to } => restore::restore(to, journal.kept()),
         Step::Start { process, door } => {
             service::start(process)?;
-            let runner = Runner::Process(process.clone());
-            service::wait(&open(door)?, &runner, |state| state == State::Active).map(drop)
+            wait_until_active(door, &Runner::Process(process.clone()))
+        }
+        Step::Image { engine, image } => Engine::open(engine)?.load(image),
+        Step::Network { object, bridge } => {
+            let engine = Engine::open(&object.engine)?;
+            if engine.find(object.object, &object.name)?.is_some() {
+                return Ok(());
+            }
+            engine.make_network(&object.name, bridge)
+        }
+        Step::Volume { object } => Engine::open(&object.engine)?.make_volume(&object.name),
+        Step::Container { object, body, door, .. } => {
+            let engine = Engine::open(&object.engine)?;
+            engine.replace(&object.name, body, Some(&hash_text(body)))?;
+            engine.start(&object.name)?;
+            wait_until_active(door, &Runner::Container { object: object.clone(), body: String::new() })
         }
         Step::Wallet { runner, door, password, seed, data, database, receipt, network, .. } => {
             let work = wallet::Work { runner, door, password, seed, data, database, receipt, network: *network };
@@ -140,6 +155,14 @@ fn set_kernel(file: &Path, text: &str, settings: &[(PathBuf, String)]) -> Result
         }
     }
     Ok(())
+}
+
+/// Waits until the lnd that `runner` runs can sign.
+///
+/// # Errors
+/// Where it ends or does not get there: the hint names its log.
+pub fn wait_until_active(door: &Door, runner: &Runner) -> Result<()> {
+    service::wait(&open(door)?, runner, |state| state == State::Active).map(drop)
 }
 
 /// lnd at its unix socket, with the pinned certificate and no macaroon.

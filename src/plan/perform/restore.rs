@@ -1,6 +1,7 @@
 //! Putting one thing back as it was.
 
 use super::service;
+use crate::engine::{Engine, Kind};
 use crate::error::{Code, Error, Result};
 use crate::host::account::Accounts;
 use crate::host::draft::{Draft, Durable};
@@ -17,6 +18,8 @@ use std::path::Path;
 
 const NOT_KEPT: Code = Code::refused("E-PLAN-041");
 
+/// What a container is made of, in bytes: most of it its profile of system calls.
+const CONTAINER: u64 = 1 << 20;
 /// The lines of an account, in bytes.
 const ACCOUNT: u64 = 1 << 16;
 
@@ -42,6 +45,19 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
             Ok(())
         }
         Prior::Reader { reader } => service::reload(reader, &[]),
+        Prior::Object { held, exists, mark, runs, kept: name } => {
+            let engine = Engine::open(&held.engine)?;
+            match (held.object, name) {
+                _ if !exists => engine.remove(held.object, &held.name),
+                (Kind::Image, _) => engine.name_image(mark, &held.name),
+                (Kind::Container, Some(name)) => {
+                    let body = String::from_utf8_lossy(&kept.read(name, CONTAINER)?).into_owned();
+                    engine.replace(&held.name, &body, None)?;
+                    if *runs { engine.start(&held.name) } else { Ok(()) }
+                }
+                _ => Err(lost(&held.to_string())),
+            }
+        }
         Prior::Wallet { .. } => Ok(()),
         Prior::Database { database } => {
             // The lnd that has it now must not go on writing into what is taken away.

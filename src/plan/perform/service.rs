@@ -1,5 +1,6 @@
 //! Units and processes: enabled, started, stopped.
 
+use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::program::{self, Program};
@@ -114,6 +115,10 @@ pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool)
     let (runs, log): (Box<dyn Fn() -> bool>, String) = match runner {
         Runner::Process(p) => (Box::new(|| process::is_alive(&p.pid_file, &p.program)), p.log.display().to_string()),
         Runner::Unit { unit, .. } => (Box::new(|| facts::is_active(unit)), format!("journalctl -u {unit} -n 50")),
+        Runner::Container { object, .. } => {
+            let runs = || Engine::open(&object.engine).is_ok_and(|engine| engine.runs(&object.name));
+            (Box::new(runs), format!("docker logs --tail 50 {}", object.name))
+        }
     };
     let end = Instant::now() + ACTIVE_DEADLINE;
     loop {
@@ -122,7 +127,8 @@ pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool)
             Err(error) => error,
         };
         if !runs() {
-            return Err(Error::new(ENDED, "lnd ended instead of serving")
+            let last = last_words(runner).map(|said| format!("; it said: {said}")).unwrap_or_default();
+            return Err(Error::new(ENDED, format!("lnd ended instead of serving{last}"))
                 .hint(format!("see why: {log}"))
                 .because(error));
         }
@@ -130,6 +136,19 @@ pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool)
             return Err(error.hint_if_none(&format!("see why: {log}")));
         }
     }
+}
+
+/// What a container that ended said last: its log goes with it.
+fn last_words(runner: &Runner) -> Option<String> {
+    let Runner::Container { object, .. } = runner else { return None };
+    let mut said = Vec::new();
+    let mut take = |piece: &[u8]| {
+        said.extend_from_slice(piece);
+        Ok(())
+    };
+    Engine::open(&object.engine).ok()?.read_log(&object.name, 5, false, false, &mut take).ok()?;
+    let said = String::from_utf8_lossy(&said);
+    said.lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned)
 }
 
 /// Ends the process whose number is kept there: asks, waits, and insists after ten seconds. Nothing where none runs.

@@ -1,6 +1,7 @@
 //! Making the wallet: the seed is safe with the operator before lnd is told to use it.
 
 use super::{open, open_as_admin, service};
+use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::host::beneath;
 use crate::host::credential::Keep;
@@ -143,6 +144,11 @@ impl<'a> Running<'a> {
         let running = Self(Some(runner));
         match runner {
             Runner::Process(process) => service::start(process)?,
+            Runner::Container { object, body } => {
+                let engine = Engine::open(&object.engine)?;
+                engine.replace(&object.name, body, None)?;
+                engine.start(&object.name)?;
+            }
             Runner::Unit { unit, files } => {
                 for (path, text) in files {
                     file::make_folders(path.parent().unwrap_or(Path::new("/")))?;
@@ -177,6 +183,7 @@ impl Drop for Running<'_> {
 pub fn stop(runner: &Runner) -> Result<()> {
     match runner {
         Runner::Process(process) => service::stop(process),
+        Runner::Container { object, .. } => Engine::open(&object.engine)?.remove(object.object, &object.name),
         Runner::Unit { unit, files } => {
             service::systemctl("stop", unit)?;
             for (path, _) in files {

@@ -62,6 +62,13 @@ impl Step {
                 format!("where the new lnd has other calls for it, {}", bundle.describe())
             }
             Self::Discard { folders } => format!("remove what nobody goes back to: {}", list(folders)),
+            Self::Image { image, .. } => {
+                let programs: Vec<&str> = image.programs.iter().map(|(_, inside, _)| inside.as_str()).collect();
+                format!("make the image {} of {} and nothing else", image.name, programs.join(", "))
+            }
+            Self::Network { object, .. } => format!("make {object}, which leads nowhere"),
+            Self::Volume { object } => format!("make {object} for the wallet"),
+            Self::Container { object, .. } => format!("make and start {object}"),
             Self::Start { process, .. } => format!("start {}", process.program.display()),
             Self::Bundle { folder, taproot_channels, .. } => {
                 let macaroon = if *taproot_channels { "signs, MuSig2 too" } else { "signs and no more" };

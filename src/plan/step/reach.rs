@@ -1,6 +1,7 @@
 //! What each step reaches: the paths that say whether it is done, the users and units it speaks of, all that it may change.
 
 use crate::bundle;
+use crate::engine::Object;
 use crate::host::account::Accounts;
 use crate::plan::prior::{Thing, Wallet};
 use crate::plan::step::{Runner, SeedSink, Step};
@@ -35,6 +36,19 @@ impl Step {
             Self::Refresh { bundle, .. } => bundle.paths(),
             Self::Discard { folders } => folders.clone(),
             Self::Prove { .. } | Self::ReloadUnits { .. } | Self::Cut { .. } | Self::Restore { .. } => vec![],
+            // What an engine holds has no path.
+            Self::Image { .. } | Self::Network { .. } | Self::Volume { .. } | Self::Container { .. } => vec![],
+        }
+    }
+
+    /// What of an engine's it speaks of.
+    pub fn object(&self) -> Option<Object> {
+        match self {
+            Self::Image { engine, image } => Some(image.object(engine)),
+            Self::Network { object, .. } | Self::Volume { object } | Self::Container { object, .. } => {
+                Some(object.clone())
+            }
+            _ => None,
         }
     }
 
@@ -68,6 +82,9 @@ impl Step {
             }
             Self::Wallet { .. } => self.wallet(),
             Self::Start { .. } => plain(self.paths()),
+            Self::Image { .. } | Self::Network { .. } | Self::Volume { .. } | Self::Container { .. } => {
+                self.object().into_iter().map(Thing::Object).collect()
+            }
             Self::Bundle { folder, given: true, .. } => vec![Thing::Given(folder.clone())],
             Self::Bundle { folder, .. } => plain([folder.clone()].into_iter().chain(bundle::files(folder))),
             Self::Restore { to } => vec![to.thing()],
@@ -92,7 +109,7 @@ impl Step {
     }
 
     fn wallet(&self) -> Vec<Thing> {
-        let Self::Wallet { runner, password, seed, data, database, receipt, account, .. } = self else {
+        let Self::Wallet { runner, password, seed, data, database, receipt, account, volume, .. } = self else {
             return vec![];
         };
         let mut things = vec![Thing::Wallet(Wallet {
@@ -101,6 +118,7 @@ impl Step {
             password: password.path().to_owned(),
             receipt: receipt.clone(),
             account: account.clone(),
+            volume: volume.clone(),
         })];
         if let SeedSink::File(path) = seed {
             things.push(Thing::Given(path.clone()));
@@ -108,6 +126,9 @@ impl Step {
         if let Runner::Unit { unit, files } = runner {
             things.extend(files.iter().flat_map(|(path, _)| with_folder(path)));
             things.push(Thing::Unit(unit.clone()));
+        }
+        if let Runner::Container { object, .. } = runner {
+            things.push(Thing::Object(object.clone()));
         }
         things.push(Thing::Path(receipt.clone()));
         things

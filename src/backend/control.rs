@@ -1,6 +1,6 @@
-//! An installed signer is started, stopped, started anew, and its log shown: by systemd.
+//! An installed signer is started, stopped, started anew, and its log shown: by systemd, or by a container engine.
 
-use super::Layout;
+use super::{Layout, docker};
 use crate::error::{Code, Error, Result};
 use crate::facts;
 use crate::host::program::Program;
@@ -15,8 +15,36 @@ const NO_WALLET: Code = Code::refused("E-NATIVE-003");
 const STILL_OPEN: Code = Code::refused("E-NATIVE-004");
 const CANNOT_SHOW: Code = Code::lacking("E-NATIVE-005");
 
-/// The units of a signer that start and stop: lnd, then the port where that has a unit of its own.
-pub fn units(spec: &Spec) -> Vec<String> {
+/// What of a signer starts and stops: its units, lnd's and then the port's where that has one of its own; or its container.
+pub fn parts(spec: &Spec) -> Vec<String> {
+    spec.docker.as_ref().map_or_else(|| units(spec), |docker| vec![docker::container(docker).to_string()])
+}
+
+/// True where all of it runs.
+pub fn is_up(spec: &Spec) -> bool {
+    match &spec.docker {
+        Some(docker) => docker::runs(docker),
+        None => units(spec).iter().all(|unit| facts::is_active(unit)),
+    }
+}
+
+/// True where none of it runs.
+pub fn is_down(spec: &Spec) -> bool {
+    match &spec.docker {
+        Some(docker) => !docker::runs(docker),
+        None => !units(spec).iter().any(|unit| facts::is_active(unit)),
+    }
+}
+
+/// True where its port is open.
+pub fn is_open(spec: &Spec) -> bool {
+    match &spec.docker {
+        Some(docker) => docker::runs(docker),
+        None => facts::is_active(&Layout::of(spec).public_unit(spec)),
+    }
+}
+
+fn units(spec: &Spec) -> Vec<String> {
     let layout = Layout::new(&spec.instance);
     let socket = (spec.mode == Mode::Isolated).then(|| layout.socket());
     [layout.service()].into_iter().chain(socket).collect()
@@ -28,6 +56,9 @@ pub fn units(spec: &Spec) -> Vec<String> {
 /// Where it has no wallet, or does not get there: the hint names the log.
 pub fn start(spec: &Spec) -> Result<()> {
     require_wallet(spec)?;
+    if let Some(docker) = &spec.docker {
+        return docker::start(spec, docker);
+    }
     units(spec).iter().try_for_each(|unit| plan::systemctl("start", unit))
 }
 
@@ -36,6 +67,9 @@ pub fn start(spec: &Spec) -> Result<()> {
 /// # Errors
 /// Where a unit does not stop.
 pub fn stop(spec: &Spec) -> Result<()> {
+    if let Some(docker) = &spec.docker {
+        return docker::stop(docker);
+    }
     // The port first: a connection could start lnd again.
     for unit in units(spec).iter().rev() {
         plan::systemctl("stop", unit)?;
@@ -53,6 +87,10 @@ pub fn stop(spec: &Spec) -> Result<()> {
 /// As [`start`].
 pub fn restart(spec: &Spec) -> Result<()> {
     require_wallet(spec)?;
+    if let Some(docker) = &spec.docker {
+        docker::stop(docker)?;
+        return docker::start(spec, docker);
+    }
     plan::systemctl("restart", &Layout::new(&spec.instance).service())?;
     start(spec)
 }
@@ -79,8 +117,11 @@ pub struct Entry {
 /// The last `lines` of the log of lnd, the port and the packet filter.
 ///
 /// # Errors
-/// Where journalctl(1) cannot show it.
+/// Where journalctl(1), or the engine, cannot show it.
 pub fn read_log(spec: &Spec, lines: u32) -> Result<Vec<Entry>> {
+    if let Some(docker) = &spec.docker {
+        return docker::read_log(docker, lines);
+    }
     let said = journalctl(spec, lines).args(["--output=json", "--all"]).run()?;
     Ok(String::from_utf8_lossy(&said).lines().filter_map(parse_entry).collect())
 }
@@ -90,6 +131,9 @@ pub fn read_log(spec: &Spec, lines: u32) -> Result<Vec<Entry>> {
 /// # Errors
 /// As [`read_log`].
 pub fn show_log(spec: &Spec, lines: u32, follow: bool) -> Result<()> {
+    if let Some(docker) = &spec.docker {
+        return docker::show_log(docker, lines, follow);
+    }
     let out = io::stdout().as_fd().try_clone_to_owned();
     let out = out.map_err(|e| Error::new(CANNOT_SHOW, format!("cannot write the log: {e}")))?;
     let follow = follow.then_some("--follow");

@@ -1,23 +1,30 @@
-//! Where each part of a native signer is. Every path is part of the command line's contract.
+//! Where each part of a signer is. Every path is part of the command line's contract.
 
 use crate::host::credential::Keep;
 use crate::plan::step::Door;
-use crate::spec::{Instance, Mode, Spec};
+use crate::spec::{Docker, Instance, Mode, Spec};
 use std::path::{Path, PathBuf};
 
 /// Where the copies of every signer are.
-pub(super) const SNAPSHOTS: &str = "/var/lib/lsm/snapshot";
+pub const SNAPSHOTS: &str = "/var/lib/lsm/snapshot";
 
 /// The places of one instance.
 #[derive(Debug, Clone)]
 pub struct Layout {
     instance: Instance,
+    /// Where it runs in a container, what that has elsewhere.
+    docker: Option<Docker>,
 }
 
 impl Layout {
-    /// The places of `instance`.
+    /// The places of `instance`, as far as they do not depend on what runs it.
     pub fn new(instance: &Instance) -> Self {
-        Self { instance: instance.clone() }
+        Self { instance: instance.clone(), docker: None }
+    }
+
+    /// The places of the signer `spec`.
+    pub fn of(spec: &Spec) -> Self {
+        Self { instance: spec.instance.clone(), docker: spec.docker.clone() }
     }
 
     /// The spec.
@@ -27,11 +34,17 @@ impl Layout {
 
     /// lnd's settings.
     pub fn conf(&self) -> PathBuf {
+        if let Some(docker) = &self.docker {
+            return docker.folder.join("signer-lnd.conf");
+        }
         format!("/etc/lsm/{}-lnd.conf", self.instance).into()
     }
 
     /// What `lsm launch` lets lnd reach.
     pub fn launch_policy(&self) -> PathBuf {
+        if let Some(docker) = &self.docker {
+            return docker.folder.join("launch.toml");
+        }
         format!("/etc/lsm/{}-launch.toml", self.instance).into()
     }
 
@@ -47,6 +60,9 @@ impl Layout {
 
     /// lnd's own folder.
     pub fn data(&self) -> PathBuf {
+        if let Some(docker) = &self.docker {
+            return docker.data.clone();
+        }
         format!("/var/lib/lsm/{}", self.instance).into()
     }
 
@@ -62,11 +78,17 @@ impl Layout {
 
     /// The bundle, where no other place was named.
     pub fn bundle(&self) -> PathBuf {
+        if let Some(docker) = &self.docker {
+            return docker.folder.join("credentials-bundle");
+        }
         format!("/var/lib/lsm/bundle/{}", self.instance).into()
     }
 
     /// The user of lnd.
     pub fn user(&self) -> String {
+        if let Some(docker) = &self.docker {
+            return docker.uid.to_string();
+        }
         format!("lsm-{}", self.instance)
     }
 
@@ -115,6 +137,14 @@ impl Layout {
 
     /// How lsm reaches this lnd.
     pub fn door(&self) -> Door {
+        if let Some(docker) = &self.docker {
+            let run = docker.folder.join("run");
+            return Door {
+                socket: run.join("lnd.sock"),
+                certificate: self.folder().join("tls.cert"),
+                macaroon: run.join("admin.macaroon"),
+            };
+        }
         Door {
             socket: format!("/run/lsm/{}/lnd.sock", self.instance).into(),
             certificate: self.folder().join("tls.cert"),
@@ -127,11 +157,17 @@ impl Layout {
         self.data().join(format!("data/chain/bitcoin/{}/wallet.db", spec.network))
     }
 
-    pub(super) fn keep(&self, what: &str, sealed: bool) -> Keep {
+    /// Where the secret `what` is kept.
+    pub fn keep(&self, what: &str, sealed: bool) -> Keep {
+        if let Some(docker) = &self.docker {
+            // A container has no credentials of systemd's: files that its user alone may read.
+            let name = if what == "wallet-password" { "wallet-password.txt" } else { what };
+            return Keep::Plain { path: docker.folder.join(name), owner: Some(docker.uid) };
+        }
         if sealed {
             let path = format!("/etc/credstore.encrypted/lsm-{}.{what}", self.instance).into();
             return Keep::Sealed { name: what.to_owned(), path };
         }
-        Keep::Plain { path: format!("/etc/credstore/lsm-{}.{what}", self.instance).into() }
+        Keep::Plain { path: format!("/etc/credstore/lsm-{}.{what}", self.instance).into(), owner: None }
     }
 }

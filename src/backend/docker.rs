@@ -1,0 +1,327 @@
+//! The Docker backend: an image of lsm's own, a container that may do nothing else, and the packet filter in front of it.
+
+mod control;
+
+pub use control::{read_log, runs, show_log, start, stop};
+
+use crate::backend::Layout;
+use crate::backend::native::{self, Wishes, drop_in, folder, text, unit_path};
+use crate::bundle;
+use crate::engine::{About, Engine, Image, Kind, Object, find_socket};
+use crate::error::{Code, Error, Result};
+use crate::facts::{self, Facts};
+use crate::host::user;
+use crate::plan::step::{Access, LNCLI_MODE, Runner, Step};
+use crate::release::pins::{Arch, Release};
+use crate::render::container::{self, Files};
+use crate::render::launch::{LaunchPolicy, render_launch_policy};
+use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
+use crate::render::unit::{NFTABLES_DROP_IN, UNITS};
+use crate::spec::docker::{Docker, PORT};
+use crate::spec::{Instance, Spec};
+use std::path::{Path, PathBuf};
+
+const NO_HOME: Code = Code::lacking("E-DOCKER-001");
+const NO_NUMBER: Code = Code::lacking("E-DOCKER-002");
+const NO_CONTAINER: Code = Code::refused("E-DOCKER-003");
+const NO_SPACE: Code = Code::lacking("E-DOCKER-004");
+const NAME_TAKEN: Code = Code::refused("E-DOCKER-005");
+
+/// What an image and what is loaded of it take for a while, in bytes.
+const SPACE: u64 = 400 << 20;
+
+/// The first number that a container's user may have; the signer's port, as good as any.
+const FIRST_UID: u32 = 10_012;
+/// How many numbers are tried.
+const UIDS: u32 = 100;
+
+/// The places of a signer that is to be in a container of the engine that is meant here.
+///
+/// # Errors
+/// Where no engine that will do answers, there is no home folder, or no user number is free.
+pub fn settle(instance: &Instance, container: Option<String>, others: &[Spec]) -> Result<Docker> {
+    let engine = find_socket()?;
+    let About { root, maps_users, .. } = Engine::open(&engine)?.about()?;
+    let home = user::named_folder("HOME")
+        .ok_or_else(|| Error::new(NO_HOME, "there is no home folder for the signer's files").hint("set HOME"))?;
+    let volume = Docker::volume_of(instance);
+    Ok(Docker {
+        engine,
+        container: container.unwrap_or_else(|| Docker::container_of(instance)),
+        data: root.join("volumes").join(&volume).join("_data"),
+        volume,
+        folder: home.join(".lnget").join(instance.as_str()),
+        uid: find_uid(others)?,
+        maps_users,
+    })
+}
+
+/// A number that neither a user nor a group of this host has, nor another signer's container.
+fn find_uid(others: &[Spec]) -> Result<u32> {
+    let taken = |uid: u32| others.iter().filter_map(|other| other.docker.as_ref()).any(|docker| docker.uid == uid);
+    for uid in (FIRST_UID..FIRST_UID + UIDS).filter(|uid| !taken(*uid)) {
+        if !user::is_taken(uid)? {
+            return Ok(uid);
+        }
+    }
+    let cause = format!("all user numbers from {FIRST_UID} to {} are taken", FIRST_UID + UIDS - 1);
+    Err(Error::new(NO_NUMBER, cause).hint("the container needs one that nobody on this host has"))
+}
+
+/// What a container's signer is, where `spec` is one.
+///
+/// # Errors
+/// Where systemd runs it.
+pub fn of(spec: &Spec) -> Result<&Docker> {
+    spec.docker
+        .as_ref()
+        .ok_or_else(|| Error::new(NO_CONTAINER, format!("the signer {} is in no container", spec.instance)))
+}
+
+/// Holds that the engine will do, has room, and has nothing of somebody else's under the container's name.
+///
+/// # Errors
+/// What it lacks, or has too much.
+pub fn check(docker: &Docker) -> Result<()> {
+    let engine = Engine::open(&docker.engine)?;
+    let root = engine.about()?.root;
+    let free = facts::free_space(&root);
+    if free < SPACE {
+        let cause = format!("{} has {} MiB free; the image takes {} MiB", root.display(), free >> 20, SPACE >> 20);
+        return Err(Error::new(NO_SPACE, cause).hint("free some space (docker system df) and run it again"));
+    }
+    match engine.find(Kind::Container, &docker.container)? {
+        Some(found) if found.mark.is_empty() => Err(Error::new(
+            NAME_TAKEN,
+            format!("there is a container {} already, and lsm did not make it", docker.container),
+        )
+        .hint("it is left as it is; choose another name with --container")),
+        _ => Ok(()),
+    }
+}
+
+/// The signer's container.
+pub fn container(docker: &Docker) -> Object {
+    Object { engine: docker.engine.clone(), object: Kind::Container, name: docker.container.clone() }
+}
+
+/// The steps from a bare host with an engine to a running signer, in order; the published port is the last.
+///
+/// # Errors
+/// As those of the native backend.
+pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Vec<Step>> {
+    native::public_port(spec)?;
+    let build = Build { spec, docker: of(spec)?, wishes, layout: Layout::of(spec), release, arch, facts };
+    let mut steps = build.ground();
+    steps.extend(build.program()?);
+    steps.extend(build.filter()?);
+    steps.extend(build.engine());
+    steps.extend(build.accesses(&steps));
+    if !wishes.no_wallet {
+        steps.push(build.wallet()?);
+        steps.push(build.service()?);
+        steps.extend(native::bundle_steps(spec, &wishes.bundle, wishes.handed));
+    }
+    Ok(steps)
+}
+
+/// The steps that give a signer in a container the allowlist of `spec`. `others` are the other signers of this host. The
+/// filter judges every packet: a removed peer's connections get no further.
+///
+/// # Errors
+/// Where a text cannot be rendered.
+pub fn allow_steps(spec: &Spec, others: &[Spec]) -> Result<Vec<Step>> {
+    Ok(vec![
+        native::spec_file(spec)?,
+        native::firewall(others.iter().filter(|other| other.instance != spec.instance).chain([spec]))?,
+    ])
+}
+
+struct Build<'a> {
+    spec: &'a Spec,
+    docker: &'a Docker,
+    wishes: &'a Wishes,
+    layout: Layout,
+    release: &'a Release,
+    arch: Arch,
+    facts: &'a Facts,
+}
+
+impl Build<'_> {
+    fn ground(&self) -> Vec<Step> {
+        let home = &self.docker.folder;
+        let above = home.parent().map(|above| folder(above, 0o700));
+        let run = Step::Folder { path: self.run(), access: Access::owned(0o700, self.layout.user()) };
+        let ours = [folder("/etc/lsm", 0o755), folder(self.layout.folder(), 0o755)];
+        ours.into_iter().chain(above).chain([folder(home, 0o700), run]).collect()
+    }
+
+    /// lsm, lnd and what lnd reads.
+    fn program(&self) -> Result<Vec<Step>> {
+        let pin = self.release.pin(self.arch)?;
+        let lnd = self.lnd_folder();
+        let conf = LndConf {
+            instance: &self.spec.instance,
+            network: self.spec.network,
+            folder: container::HOME,
+            socket: container::SOCKET,
+            tls: Some(Tls { certificate: container::CERTIFICATE, key: container::KEY }),
+            macaroons: container::RUN,
+        };
+        let read = [container::CONF, container::CERTIFICATE, container::KEY, container::PASSWORD].map(Path::new);
+        let policy = LaunchPolicy {
+            instance: &self.spec.instance,
+            read: &read,
+            write: &[Path::new(container::HOME), Path::new(container::RUN)],
+            listen: &[PORT],
+            socket: Path::new(container::SOCKET),
+            processes: Some(native::PROCESSES),
+        };
+        Ok(vec![
+            folder("/usr/local/lib/lsm", 0o755),
+            Step::Lsm { path: native::LSM.into(), sha256: self.wishes.lsm_sha256.clone() },
+            folder(native::RELEASES, 0o755),
+            folder(&lnd, 0o755),
+            Step::Release {
+                version: self.release.version.clone(),
+                folder: lnd,
+                lnd_mode: native::LND_MODE,
+                lnd_sha256: pin.lnd.clone(),
+                lncli_sha256: pin.lncli.clone(),
+            },
+            native::spec_file(self.spec)?,
+            text(&self.layout.conf(), render_lnd_conf(&conf)?),
+            text(&self.layout.launch_policy(), render_launch_policy(&policy)?),
+            Step::Certificate {
+                path: self.layout.door().certificate,
+                key: self.layout.keep("tls-key", false),
+                names: self.spec.certificate_names(),
+            },
+            Step::Password { keep: self.layout.keep("wallet-password", false), from: self.wishes.password.clone() },
+        ])
+    }
+
+    /// The packet filter, loaded before anything is published, and again by whatever flushes it.
+    fn filter(&self) -> Result<Vec<Step>> {
+        let unit = UNITS.iter().filter(|(name, _)| *name == native::FIREWALL_UNIT);
+        let mut steps: Vec<Step> = unit.map(|(name, body)| text(&unit_path(name), (*body).to_owned())).collect();
+        let nftables = drop_in("nftables.service");
+        steps.push(folder(nftables.parent().unwrap_or(Path::new("/")), 0o755));
+        steps.push(text(&nftables, NFTABLES_DROP_IN.to_owned()));
+        let files = steps.iter().flat_map(Step::paths).collect();
+        steps.push(Step::ReloadUnits { after: files, of: vec![native::FIREWALL_UNIT.to_owned()] });
+        let others = self.wishes.others.iter().filter(|other| other.instance != self.spec.instance);
+        steps.push(native::firewall(others.chain([self.spec]))?);
+        Ok(steps)
+    }
+
+    /// What the engine has to hold before there is a container.
+    fn engine(&self) -> Vec<Step> {
+        let network = Docker::network_of(&self.spec.instance);
+        vec![
+            Step::Image { engine: self.docker.engine.clone(), image: self.image() },
+            Step::Network { object: self.object(Kind::Network, &network), bridge: network.clone() },
+            Step::Volume { object: self.object(Kind::Volume, &self.docker.volume) },
+        ]
+    }
+
+    fn wallet(&self) -> Result<Step> {
+        let image = self.image();
+        let name = format!("{}-create", self.docker.container);
+        let body = container::render_create(self.spec, self.docker, &image.name, &self.files())?;
+        Ok(Step::Wallet {
+            runner: Runner::Container { object: self.object(Kind::Container, &name), body },
+            door: self.layout.door(),
+            password: self.layout.keep("wallet-password", false),
+            seed: self.wishes.seed.clone(),
+            data: self.layout.data(),
+            database: self.layout.database(self.spec),
+            receipt: self.layout.receipt(),
+            network: self.spec.network,
+            account: None,
+            volume: Some(self.object(Kind::Volume, &self.docker.volume)),
+        })
+    }
+
+    fn service(&self) -> Result<Step> {
+        let image = self.image();
+        let body = container::render_service(self.spec, self.docker, &image.name, &self.files())?;
+        let door = self.layout.door();
+        let files = [self.layout.conf(), self.layout.launch_policy(), door.certificate.clone(), self.run()];
+        let programs = image.programs.iter().map(|(path, ..)| path.clone());
+        let secrets = ["tls-key", "wallet-password"].map(|what| self.layout.keep(what, false).path().to_owned());
+        Ok(Step::Container {
+            object: container(self.docker),
+            body,
+            after: files.into_iter().chain(secrets).chain(programs).collect(),
+            image,
+            door,
+        })
+    }
+
+    /// lnd and lsm; where lsm is not static, what it needs to run.
+    fn image(&self) -> Image {
+        let lnd = (self.lnd_folder().join("lnd"), container::LND.to_owned(), native::LND_MODE);
+        let lsm = (PathBuf::from(native::LSM), container::LSM.to_owned(), 0o755);
+        let libraries = self.facts.libraries.iter().map(|path| {
+            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+            (real, path.display().to_string(), 0o755)
+        });
+        Image {
+            name: format!("lsm-signer:{}-{}", self.release.version, self.docker.uid),
+            programs: [lnd, lsm].into_iter().chain(libraries).collect(),
+            home: container::HOME.to_owned(),
+            uid: self.docker.uid,
+        }
+    }
+
+    /// The access of what was made and then is not looked at again.
+    fn accesses(&self, steps: &[Step]) -> Vec<Step> {
+        let texts = steps.iter().filter_map(|step| match step {
+            Step::Text { path, access, .. } => Some((path.clone(), access.clone())),
+            _ => None,
+        });
+        let (user, journal) = (self.layout.user(), self.layout.journal());
+        let mut accesses: Vec<(PathBuf, Access)> = texts.collect();
+        accesses.extend([
+            ("/var/lib/lsm".into(), Access::mode(0o711)),
+            (journal.parent().unwrap_or(Path::new("/")).to_owned(), Access::mode(0o700)),
+            (journal, Access::mode(0o600)),
+            (self.lnd_folder().join("lnd"), Access::mode(native::LND_MODE)),
+            (self.lnd_folder().join("lncli"), Access::mode(LNCLI_MODE)),
+            (self.layout.door().certificate, Access::mode(0o644)),
+            (self.layout.receipt(), Access::mode(0o644)),
+        ]);
+        for what in ["wallet-password", "tls-key"] {
+            accesses.push((self.layout.keep(what, false).path().to_owned(), Access::owned(0o600, &user)));
+        }
+        let bundle = self.layout.bundle();
+        accesses.extend(bundle::files(&bundle).into_iter().map(|file| (file, Access::mode(0o600))));
+        accesses.push((bundle, Access::mode(0o700)));
+        accesses.into_iter().map(|(path, access)| Step::Tighten { path, access }).collect()
+    }
+
+    fn object(&self, object: Kind, name: &str) -> Object {
+        Object { engine: self.docker.engine.clone(), object, name: name.to_owned() }
+    }
+
+    fn files(&self) -> Files {
+        let keep = |what| self.layout.keep(what, false).path().to_owned();
+        Files {
+            conf: self.layout.conf(),
+            policy: self.layout.launch_policy(),
+            certificate: self.layout.door().certificate,
+            key: keep("tls-key"),
+            password: keep("wallet-password"),
+            run: self.run(),
+        }
+    }
+
+    fn run(&self) -> PathBuf {
+        self.docker.folder.join("run")
+    }
+
+    fn lnd_folder(&self) -> PathBuf {
+        Path::new(native::RELEASES).join(&self.release.version)
+    }
+}

@@ -1,0 +1,188 @@
+//! What an engine holds for a signer: its image, network, volume and container, each found by its name.
+
+use super::Engine;
+use crate::error::{Code, Error, Result};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, NetworkCreateRequest, NetworkingConfig, VolumeCreateRequest,
+};
+use bollard::query_parameters::{
+    InspectNetworkOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions, TagImageOptions,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+
+const BAD_BODY: Code = Code::refused("E-ENGINE-030");
+
+/// The label under which a container has the hash of what it was made from.
+const MADE_FROM: &str = "lsm.made-from";
+
+/// Something that an engine holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Object {
+    /// The engine's socket.
+    pub engine: PathBuf,
+    /// What it is.
+    pub object: Kind,
+    /// Its name.
+    pub name: String,
+}
+
+/// The kinds of what an engine holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// An image.
+    Image,
+    /// A network.
+    Network,
+    /// A volume.
+    Volume,
+    /// A container.
+    Container,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.object {
+            Kind::Image => "image",
+            Kind::Network => "network",
+            Kind::Volume => "volume",
+            Kind::Container => "container",
+        };
+        write!(f, "the {kind} {}", self.name)
+    }
+}
+
+/// What was found of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// An image's number; the hash of what lsm made a container from, empty where somebody else made it.
+    pub mark: String,
+    /// The number of a container's image.
+    pub image: String,
+    /// A container that runs.
+    pub runs: bool,
+}
+
+impl Engine {
+    /// What there is of this kind and name.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    pub fn find(&self, kind: Kind, name: &str) -> Result<Option<Found>> {
+        let still = |mark: String| Found { mark, image: String::new(), runs: false };
+        Ok(match kind {
+            Kind::Image => self
+                .look("look at the image", self.docker.inspect_image(name))?
+                .map(|image| still(image.id.unwrap_or_default())),
+            Kind::Network => self
+                .look("look at the network", self.docker.inspect_network(name, None::<InspectNetworkOptions>))?
+                .map(|_| still(String::new())),
+            Kind::Volume => {
+                self.look("look at the volume", self.docker.inspect_volume(name))?.map(|_| still(String::new()))
+            }
+            Kind::Container => self.inspect(name)?.map(|found| Found {
+                mark: mark_of(&found).unwrap_or_default(),
+                image: found.image.unwrap_or_default(),
+                runs: found.state.is_some_and(|state| state.running == Some(true)),
+            }),
+        })
+    }
+
+    /// Makes a network that leads nowhere but to this host: a bridge of this name, without address translation outwards, in
+    /// which no container reaches another.
+    ///
+    /// # Errors
+    /// Where the engine refuses.
+    pub fn make_network(&self, name: &str, bridge: &str) -> Result<()> {
+        let option = |name: &str, value: &str| (format!("com.docker.network.bridge.{name}"), value.to_owned());
+        let options = [option("name", bridge), option("enable_ip_masquerade", "false"), option("enable_icc", "false")];
+        let wanted = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            options: Some(HashMap::from(options)),
+            ..Default::default()
+        };
+        self.ask("make the network", self.docker.create_network(wanted)).map(drop)
+    }
+
+    /// Makes a volume; one that is there stays as it is.
+    ///
+    /// # Errors
+    /// Where the engine refuses.
+    pub fn make_volume(&self, name: &str) -> Result<()> {
+        let wanted = VolumeCreateRequest { name: Some(name.to_owned()), ..Default::default() };
+        self.ask("make the volume", self.docker.create_volume(wanted)).map(drop)
+    }
+
+    /// Makes a container of `body`, the API's JSON, in the place of whatever has its name; with a `mark` it says by that what
+    /// it was made from.
+    ///
+    /// # Errors
+    /// Where the engine refuses.
+    pub fn replace(&self, name: &str, body: &str, mark: Option<&str>) -> Result<()> {
+        let bad = |e| Error::new(BAD_BODY, format!("what the container {name} is made of cannot be read")).because(e);
+        let mut body: ContainerCreateBody = serde_json::from_str(body).map_err(bad)?;
+        if let Some(mark) = mark {
+            body.labels.get_or_insert_default().insert(MADE_FROM.to_owned(), mark.to_owned());
+        }
+        self.remove(Kind::Container, name)?;
+        self.create(name, &body)
+    }
+
+    /// Gives an image with this number a name.
+    ///
+    /// # Errors
+    /// Where there is none any more.
+    pub fn name_image(&self, number: &str, name: &str) -> Result<()> {
+        let (repo, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
+        let options = TagImageOptions { repo: Some(repo.to_owned()), tag: Some(tag.to_owned()) };
+        self.ask("name the image", self.docker.tag_image(number, Some(options)))
+    }
+
+    /// Takes something away, a container after it was stopped; nothing where it is not there.
+    ///
+    /// # Errors
+    /// Where it is in use.
+    pub fn remove(&self, kind: Kind, name: &str) -> Result<()> {
+        match kind {
+            Kind::Image => {
+                let options = RemoveImageOptions { noprune: false, ..Default::default() };
+                self.look("remove the image", self.docker.remove_image(name, Some(options), None)).map(drop)
+            }
+            Kind::Network => self.look("remove the network", self.docker.remove_network(name)).map(drop),
+            Kind::Volume => {
+                self.look("remove the volume", self.docker.remove_volume(name, None::<RemoveVolumeOptions>)).map(drop)
+            }
+            Kind::Container => {
+                self.stop(name)?;
+                let options = RemoveContainerOptions { force: true, ..Default::default() };
+                self.look("remove the container", self.docker.remove_container(name, Some(options))).map(drop)
+            }
+        }
+    }
+
+    /// From what a container, whoever made it, can be made again; nothing where there is none.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    pub fn body_of(&self, container: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.inspect(container)?.map(|found| {
+            let endpoints = found.network_settings.and_then(|settings| settings.networks);
+            let config = found.config.and_then(|config| serde_json::to_value(config).ok());
+            let mut body: ContainerCreateBody =
+                config.and_then(|config| serde_json::from_value(config).ok()).unwrap_or_default();
+            body.host_config = found.host_config;
+            body.networking_config = endpoints.map(|networks| NetworkingConfig {
+                endpoints_config: Some(networks.into_keys().map(|name| (name, Default::default())).collect()),
+            });
+            serde_json::to_vec(&body).unwrap_or_default()
+        }))
+    }
+}
+
+fn mark_of(found: &ContainerInspectResponse) -> Option<String> {
+    found.config.as_ref()?.labels.as_ref()?.get(MADE_FROM).cloned()
+}

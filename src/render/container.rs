@@ -1,0 +1,174 @@
+//! A signer's container, as the engine's API is told of it; the compose file says the same.
+
+use crate::error::{Code, Error, Result};
+use crate::sandbox::calls::Calls;
+use crate::spec::Spec;
+use crate::spec::docker::{Docker, PORT};
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType,
+    PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+const BROKEN: Code = Code::refused("E-RENDER-002");
+
+/// lnd's folder inside, which the volume is mounted over.
+pub const HOME: &str = "/signer";
+/// The launcher.
+pub const LSM: &str = "/lsm";
+/// lnd.
+pub const LND: &str = "/lnd";
+/// lnd's settings.
+pub const CONF: &str = "/etc/lsm/lnd.conf";
+/// What the launcher lets lnd reach.
+pub const POLICY: &str = "/etc/lsm/launch.toml";
+/// The certificate.
+pub const CERTIFICATE: &str = "/etc/lsm/tls.cert";
+/// Its key.
+pub const KEY: &str = "/run/secrets/tls-key";
+/// The wallet's password.
+pub const PASSWORD: &str = "/run/secrets/wallet-password";
+/// The folder of lnd's unix socket and of the macaroons that it writes.
+pub const RUN: &str = "/run/lsm";
+/// lnd's unix socket.
+pub const SOCKET: &str = "/run/lsm/lnd.sock";
+
+/// Bytes, as the unit's MemoryMax.
+const MEMORY: i64 = 2 << 30;
+/// Processes and threads, as the unit's TasksMax.
+const PROCESSES: i64 = 256;
+/// Open files, as the unit's LimitNOFILE.
+const FILES: i64 = 4096;
+/// A second, in the API's nanoseconds.
+const SECOND: i64 = 1_000_000_000;
+
+/// The files that are mounted, as this host has them.
+pub struct Files {
+    /// lnd's settings.
+    pub conf: PathBuf,
+    /// What the launcher lets it reach.
+    pub policy: PathBuf,
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The wallet's password.
+    pub password: PathBuf,
+    /// The folder of its socket.
+    pub run: PathBuf,
+}
+
+/// The container that serves: unlocked by the password's file, its port published.
+///
+/// # Errors
+/// Where the profile of system calls cannot be made.
+pub fn render_service(spec: &Spec, docker: &Docker, image: &str, files: &Files) -> Result<String> {
+    let args = [format!("--rpclisten=0.0.0.0:{PORT}"), format!("--wallet-unlock-password-file={PASSWORD}")];
+    let mut body = render(spec, docker, image, files, &args)?;
+    body.healthcheck = Some(HealthConfig {
+        test: Some(["CMD", LSM, "ready", "--socket", SOCKET, "--certificate", CERTIFICATE].map(str::to_owned).into()),
+        interval: Some(15 * SECOND),
+        timeout: Some(10 * SECOND),
+        retries: Some(2),
+        start_period: Some(180 * SECOND),
+        start_interval: None,
+    });
+    let port = format!("{PORT}/tcp");
+    body.exposed_ports = Some(vec![port.clone()]);
+    let host = body.host_config.get_or_insert_default();
+    let at =
+        PortBinding { host_ip: Some(spec.listen.ip().to_string()), host_port: Some(spec.listen.port().to_string()) };
+    host.port_bindings = Some(HashMap::from([(port, Some(vec![at]))]));
+    host.network_mode = Some(Docker::network_of(&spec.instance));
+    host.restart_policy =
+        Some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None });
+    host.mounts.get_or_insert_default().push(file(&files.password, PASSWORD));
+    text(&body)
+}
+
+/// The container in which the wallet is made: the same, without a network and with nothing to unlock.
+///
+/// # Errors
+/// As [`render_service`].
+pub fn render_create(spec: &Spec, docker: &Docker, image: &str, files: &Files) -> Result<String> {
+    let mut body = render(spec, docker, image, files, &[])?;
+    body.host_config.get_or_insert_default().network_mode = Some("none".to_owned());
+    text(&body)
+}
+
+/// The same each time: a JSON value keeps its names in order, and the API's maps do not.
+fn text(body: &ContainerCreateBody) -> Result<String> {
+    let broken = |e| Error::new(BROKEN, "a container cannot be described").because(e);
+    serde_json::to_value(body).map(|value| value.to_string()).map_err(broken)
+}
+
+fn render(spec: &Spec, docker: &Docker, image: &str, files: &Files, args: &[String]) -> Result<ContainerCreateBody> {
+    let landlock = spec.require_landlock.map(|abi| ["--require-landlock".to_owned(), abi.to_string()]);
+    let mut command: Vec<String> = [LSM, "launch"].map(str::to_owned).into();
+    command.extend(landlock.into_iter().flatten());
+    command.extend(["--policy", POLICY, "--", LND].map(str::to_owned));
+    // The unix socket first: lnd calls the first address that it listens on.
+    command.extend([format!("--configfile={CONF}"), format!("--rpclisten=unix://{SOCKET}")]);
+    command.extend_from_slice(args);
+    Ok(ContainerCreateBody {
+        image: Some(image.to_owned()),
+        hostname: Some("signer".to_owned()),
+        user: Some(format!("{0}:{0}", docker.uid)),
+        working_dir: Some(HOME.to_owned()),
+        env: Some(vec![format!("HOME={HOME}"), "GOMEMLIMIT=1536MiB".to_owned()]),
+        cmd: Some(command),
+        stop_signal: Some("SIGTERM".to_owned()),
+        stop_timeout: Some(60),
+        host_config: Some(host(docker, files)?),
+        ..Default::default()
+    })
+}
+
+/// What the container may do: nothing but what lnd needs.
+fn host(docker: &Docker, files: &Files) -> Result<HostConfig> {
+    let limit =
+        |name: &str, value| ResourcesUlimits { name: Some(name.to_owned()), soft: Some(value), hard: Some(value) };
+    let volume = Mount {
+        target: Some(HOME.to_owned()),
+        source: Some(docker.volume.clone()),
+        typ: Some(MountType::VOLUME),
+        ..Default::default()
+    };
+    let run = Mount { read_only: Some(false), ..file(&files.run, RUN) };
+    let read = [(&files.conf, CONF), (&files.policy, POLICY), (&files.certificate, CERTIFICATE), (&files.key, KEY)];
+    let mounts = [volume, run].into_iter().chain(read.map(|(from, to)| file(from, to)));
+    let log = [("max-size", "10m"), ("max-file", "3")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Ok(HostConfig {
+        mounts: Some(mounts.collect()),
+        readonly_rootfs: Some(true),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        security_opt: Some(vec![
+            "no-new-privileges:true".to_owned(),
+            format!("seccomp={}", Calls::load()?.docker_profile()),
+        ]),
+        tmpfs: Some(HashMap::from([("/tmp".to_owned(), "rw,noexec,nosuid,nodev,size=16777216,mode=1777".to_owned())])),
+        memory: Some(MEMORY),
+        // As much with swap as without: none.
+        memory_swap: Some(MEMORY),
+        pids_limit: Some(PROCESSES),
+        ulimits: Some(vec![limit("core", 0), limit("nofile", FILES)]),
+        log_config: Some(HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(log.into()) }),
+        ipc_mode: Some("private".to_owned()),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        // Its files are of this number on the host.
+        userns_mode: docker.maps_users.then(|| "host".to_owned()),
+        ..Default::default()
+    })
+}
+
+/// A file or folder of the host, to read only.
+fn file(from: &Path, to: &str) -> Mount {
+    Mount {
+        target: Some(to.to_owned()),
+        source: Some(from.display().to_string()),
+        typ: Some(MountType::BIND),
+        read_only: Some(true),
+        ..Default::default()
+    }
+}
