@@ -151,7 +151,7 @@ impl Build<'_> {
     fn ground(&self) -> Vec<Step> {
         let home = &self.docker.folder;
         let above = home.parent().map(|above| folder(above, 0o700));
-        let run = Step::Folder { path: self.run(), access: Access::owned(0o700, self.layout.user()) };
+        let run = Step::Folder { path: self.run(), access: Access::owned(0o700, self.layout.user()), whole: true };
         let ours = [folder("/etc/lsm", 0o755), folder(self.layout.folder(), 0o755)];
         ours.into_iter().chain(above).chain([folder(home, 0o700), run]).collect()
     }

@@ -126,7 +126,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
         // The limit would count all that this user runs.
         processes: None,
     })?;
-    let folder = |path: PathBuf| Step::Folder { path, access: Access::mode(0o700) };
+    let folder = |path: PathBuf| Step::Folder { path, access: Access::mode(0o700), whole: false };
     Ok(vec![
         folder(layout.programs()),
         folder(lnd.clone()),

@@ -392,7 +392,7 @@ fn dial(name: &crate::spec::San, port: u16) -> String {
 }
 
 pub(super) fn folder(path: impl Into<PathBuf>, mode: u32) -> Step {
-    Step::Folder { path: path.into(), access: Access::mode(mode) }
+    Step::Folder { path: path.into(), access: Access::mode(mode), whole: false }
 }
 
 pub(super) fn text(path: &Path, text: String) -> Step {

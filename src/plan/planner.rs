@@ -109,7 +109,7 @@ impl Judge<'_> {
 
     fn is_done(&self, step: &Step, changed: &[PathBuf]) -> bool {
         match step {
-            Step::Folder { path, access } => self.is_folder(path, access),
+            Step::Folder { path, access, .. } => self.is_folder(path, access),
             // Not its access: a step of its own gives that back, and nobody has to read the file again.
             Step::Text { path, text, .. } => self.is_content(path, &hash_text(text)),
             Step::Lsm { path, sha256 } => self.is_file(path, &Access::mode(0o755), sha256),
@@ -156,7 +156,11 @@ impl Judge<'_> {
             Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
             Step::Start { .. } | Step::Restore { .. } => false,
-            Step::Image { .. } | Step::Network { .. } | Step::Volume { .. } => self.is_held(step),
+            Step::Network { .. } | Step::Volume { .. } => self.is_held(step),
+            Step::Image { image, .. } => {
+                let programs: Vec<PathBuf> = image.programs.iter().map(|(path, ..)| path.clone()).collect();
+                self.is_held(step) && !self.follows(&programs, changed)
+            }
             Step::Container { after, .. } => self.is_held(step) && !self.follows(after, changed),
             // They come of a finding, and are there because of it.
             Step::Close { .. } | Step::Sysctl { .. } => false,

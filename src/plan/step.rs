@@ -114,6 +114,9 @@ pub enum Step {
         path: PathBuf,
         /// For whom.
         access: Access,
+        /// It is lsm's with all that comes into it, and goes as a whole.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        whole: bool,
     },
     /// A text file without secrets.
     Text {

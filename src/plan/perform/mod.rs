@@ -61,7 +61,7 @@ pub struct Machine<'a> {
 
 pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>, shown: &Progress) -> Result<()> {
     match step {
-        Step::Folder { path, access } => file::make_folder(path, resolve(access)?),
+        Step::Folder { path, access, .. } => file::make_folder(path, resolve(access)?),
         Step::Text { path, access, text } => file::replace(path, text.as_bytes(), resolve(access)?),
         Step::Lsm { path, .. } => copy_self(path),
         Step::Release { version, folder, lnd_mode, .. } => unpack(version, folder, *lnd_mode, journal, machine),

@@ -7,7 +7,7 @@ impl Step {
     /// What it does, in the words of the dry run and of the progress line.
     pub fn describe(&self) -> String {
         match self {
-            Self::Folder { path, access } => format!("make the folder {} ({})", path.display(), shown(access)),
+            Self::Folder { path, access, .. } => format!("make the folder {} ({})", path.display(), shown(access)),
             Self::Text { path, access, .. } => format!("write {} ({})", path.display(), shown(access)),
             Self::Lsm { path, .. } => format!("copy lsm to {}", path.display()),
             Self::Release { version, folder, .. } => {

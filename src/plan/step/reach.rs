@@ -55,6 +55,7 @@ impl Step {
     /// All that it may change, so that it can be undone: a folder before what comes into it.
     pub fn touches(&self) -> Vec<Thing> {
         match self {
+            Self::Folder { path, whole: true, .. } => vec![Thing::Tree(path.clone())],
             Self::Folder { .. } | Self::Text { .. } | Self::Lsm { .. } | Self::Remove { .. } => plain(self.paths()),
             Self::Release { folder, .. } => plain([folder.join("lnd"), folder.join("lncli"), Installed::place(folder)]),
             Self::Users { file, names, .. } => {
