@@ -10,7 +10,7 @@ use crate::bundle;
 use crate::engine::{About, Engine, Image, Kind, Object, find_socket};
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts};
-use crate::host::user;
+use crate::host::{file, user};
 use crate::plan::step::{Access, LNCLI_MODE, Runner, Step};
 use crate::release::pins::{Arch, Release};
 use crate::render::container::{self, Files};
@@ -45,19 +45,25 @@ pub fn settle(instance: &Instance, container: Option<String>, others: &[Spec]) -
     let home = user::named_folder("HOME")
         .ok_or_else(|| Error::new(NO_HOME, "there is no home folder for the signer's files").hint("set HOME"))?;
     let volume = Docker::volume_of(instance);
+    let data = root.join("volumes").join(&volume).join("_data");
     Ok(Docker {
         engine,
         container: container.unwrap_or_else(|| Docker::container_of(instance)),
-        data: root.join("volumes").join(&volume).join("_data"),
+        uid: find_uid(others, &data)?,
+        data,
         volume,
         folder: home.join(".lnget").join(instance.as_str()),
-        uid: find_uid(others)?,
         maps_users,
     })
 }
 
-/// A number that neither a user nor a group of this host has, nor another signer's container.
-fn find_uid(others: &[Spec]) -> Result<u32> {
+/// A number that neither a user nor a group of this host has, nor another signer's container; whose wallet is in `data`
+/// already, where one is.
+fn find_uid(others: &[Spec], data: &Path) -> Result<u32> {
+    let owner = file::access_of(data).ok().flatten().and_then(|access| access.owner).map(|owner| owner.uid);
+    if let Some(uid) = owner.filter(|uid| *uid != 0) {
+        return Ok(uid);
+    }
     let taken = |uid: u32| others.iter().filter_map(|other| other.docker.as_ref()).any(|docker| docker.uid == uid);
     for uid in (FIRST_UID..FIRST_UID + UIDS).filter(|uid| !taken(*uid)) {
         if !user::is_taken(uid)? {
@@ -105,6 +111,18 @@ pub fn container(docker: &Docker) -> Object {
     Object { engine: docker.engine.clone(), object: Kind::Container, name: docker.container.clone() }
 }
 
+/// How the names of all images of an lnd begin. They are a signer's own, for its folder is of the user that the container has.
+fn image_names(docker: &Docker, version: &str) -> String {
+    format!("lsm-signer:{version}-{}-", docker.uid)
+}
+
+/// The images of these versions of lnd that the engine holds for the signer; none where it cannot be asked.
+pub(super) fn images(docker: &Docker, versions: &[String]) -> Vec<Object> {
+    let list = |version| Engine::open(&docker.engine)?.images(&image_names(docker, version));
+    let names = versions.iter().filter_map(|version| list(version).ok()).flatten();
+    names.map(|name| Object { engine: docker.engine.clone(), object: Kind::Image, name }).collect()
+}
+
 /// The steps from a bare host with an engine to a running signer, in order; the published port is the last.
 ///
 /// # Errors
@@ -114,8 +132,10 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     let build = Build { spec, docker: of(spec)?, wishes, layout: Layout::of(spec), release, arch, facts };
     let mut steps = build.ground();
     steps.extend(build.program()?);
-    steps.extend(build.filter()?);
+    // Before anything that an upgrade stops the signer for.
     steps.extend(build.engine());
+    steps.extend(build.settings()?);
+    steps.extend(build.filter()?);
     steps.extend(build.accesses(&steps));
     if !wishes.no_wallet {
         steps.push(build.wallet()?);
@@ -156,10 +176,27 @@ impl Build<'_> {
         ours.into_iter().chain(above).chain([folder(home, 0o700), run]).collect()
     }
 
-    /// lsm, lnd and what lnd reads.
+    /// lsm and lnd.
     fn program(&self) -> Result<Vec<Step>> {
         let pin = self.release.pin(self.arch)?;
         let lnd = self.lnd_folder();
+        Ok(vec![
+            folder("/usr/local/lib/lsm", 0o755),
+            Step::Lsm { path: native::LSM.into(), sha256: self.wishes.lsm_sha256.clone() },
+            folder(native::RELEASES, 0o755),
+            folder(&lnd, 0o755),
+            Step::Release {
+                version: self.release.version.clone(),
+                folder: lnd,
+                lnd_mode: native::LND_MODE,
+                lnd_sha256: pin.lnd.clone(),
+                lncli_sha256: pin.lncli.clone(),
+            },
+        ])
+    }
+
+    /// What lnd reads.
+    fn settings(&self) -> Result<Vec<Step>> {
         let conf = LndConf {
             instance: &self.spec.instance,
             network: self.spec.network,
@@ -177,27 +214,17 @@ impl Build<'_> {
             socket: Path::new(container::SOCKET),
             processes: Some(native::PROCESSES),
         };
+        let keep = |what| self.layout.keep(what, false);
         Ok(vec![
-            folder("/usr/local/lib/lsm", 0o755),
-            Step::Lsm { path: native::LSM.into(), sha256: self.wishes.lsm_sha256.clone() },
-            folder(native::RELEASES, 0o755),
-            folder(&lnd, 0o755),
-            Step::Release {
-                version: self.release.version.clone(),
-                folder: lnd,
-                lnd_mode: native::LND_MODE,
-                lnd_sha256: pin.lnd.clone(),
-                lncli_sha256: pin.lncli.clone(),
-            },
             native::spec_file(self.spec)?,
             text(&self.layout.conf(), render_lnd_conf(&conf)?),
             text(&self.layout.launch_policy(), render_launch_policy(&policy)?),
             Step::Certificate {
                 path: self.layout.door().certificate,
-                key: self.layout.keep("tls-key", false),
+                key: keep("tls-key"),
                 names: self.spec.certificate_names(),
             },
-            Step::Password { keep: self.layout.keep("wallet-password", false), from: self.wishes.password.clone() },
+            Step::Password { keep: keep("wallet-password"), from: self.wishes.password.clone() },
         ])
     }
 
@@ -268,7 +295,8 @@ impl Build<'_> {
             (real, path.display().to_string(), 0o755)
         });
         Image {
-            name: format!("lsm-signer:{}-{}", self.release.version, self.docker.uid),
+            name: image_names(self.docker, &self.release.version)
+                + &self.wishes.lsm_sha256.chars().take(12).collect::<String>(),
             programs: [lnd, lsm].into_iter().chain(libraries).collect(),
             home: container::HOME.to_owned(),
             uid: self.docker.uid,

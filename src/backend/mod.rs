@@ -6,8 +6,10 @@ pub mod foreground;
 mod layout;
 pub mod native;
 pub mod preflight;
+mod upgrade;
 
 pub use layout::Layout;
+pub use upgrade::upgrade_steps;
 
 use crate::error::Result;
 use crate::facts::Facts;

@@ -2,14 +2,12 @@
 
 mod allowlist;
 mod stays;
-mod upgrade;
 mod upkeep;
 mod watch;
 mod wishes;
 
 pub use allowlist::allow_steps;
 pub use stays::{heir, spec_before, stays};
-pub use upgrade::upgrade_steps;
 pub use watch::watch_steps;
 pub use wishes::Wishes;
 

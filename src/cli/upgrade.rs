@@ -2,7 +2,7 @@
 
 use crate::backend::native::Wishes;
 use crate::backend::preflight;
-use crate::backend::{Layout, native};
+use crate::backend::{self, Layout, native};
 use crate::cli::Common;
 use crate::cli::lnd::LndArgs;
 use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
@@ -20,7 +20,6 @@ use clap::Args;
 use serde_json::json;
 use std::path::Path;
 
-const IN_CONTAINER: Code = Code::refused("E-UPGRADE-014");
 const NOT_INSTALLED: Code = Code::refused("E-UPGRADE-001");
 const NO_WALLET: Code = Code::refused("E-UPGRADE-002");
 const OTHER_UPGRADE: Code = Code::refused("E-UPGRADE-003");
@@ -107,21 +106,13 @@ struct Look {
 
 impl Look {
     fn take(options: &Options, instance: &Instance) -> Result<Self> {
-        let layout = Layout::new(instance);
         let facts = Facts::gather();
-        let there = native::read_spec(&layout.spec()).map_err(|e| {
+        let there = native::read_spec(&Layout::new(instance).spec()).map_err(|e| {
             Error::new(NOT_INSTALLED, format!("this host has no signer called {instance}"))
                 .hint("make one with: lsm install --network NETWORK")
                 .because(e)
         })?;
-        if there.docker.is_some() {
-            return Err(Error::new(
-                IN_CONTAINER,
-                format!("the signer {instance} is in a container, which lsm cannot upgrade yet"),
-            )
-            .hint("have its wallet restored from its 24 words under another lnd"));
-        }
-        let release = pins::find(&options.version)?;
+        let (release, layout) = (pins::find(&options.version)?, Layout::of(&there));
         let history = History::read(&layout.journal())?;
         let goes_on = history.was_cut_off(VERB);
         let begun = history.unended_step("snapshot").filter(|_| goes_on);
@@ -151,7 +142,7 @@ impl Look {
             (wishes.bundle, wishes.handed) = (self.layout.bundle(), false);
         }
         let arch = Arch::of_this_machine()?;
-        let wanted = native::upgrade_steps(&spec, &self.from, self.release, arch, &wishes, &self.facts)?;
+        let wanted = backend::upgrade_steps(&spec, &self.from, self.release, arch, &wishes, &self.facts)?;
         self.facts = plan::observe(self.facts.clone(), &wanted);
         self.plan = plan::make_plan(wanted, &self.facts, self.goes_on);
         Ok(())

@@ -6,7 +6,8 @@ use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, NetworkCreateRequest, NetworkingConfig, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
-    InspectNetworkOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions, TagImageOptions,
+    InspectNetworkOptions, ListImagesOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
+    TagImageOptions,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -89,6 +90,16 @@ impl Engine {
                 runs: found.state.is_some_and(|state| state.running == Some(true)),
             }),
         })
+    }
+
+    /// The names of all images that begin so.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    pub fn images(&self, beginning: &str) -> Result<Vec<String>> {
+        let listed = self.ask("list the images", self.docker.list_images(None::<ListImagesOptions>))?;
+        let names = listed.into_iter().flat_map(|image| image.repo_tags);
+        Ok(names.filter(|name| name.starts_with(beginning)).collect())
     }
 
     /// Makes a network that leads nowhere but to this host: a bridge of this name, without address translation outwards, in

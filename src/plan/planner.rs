@@ -170,7 +170,7 @@ impl Judge<'_> {
                 matches!(self.facts.at(&database.swap), Seen::File { sha256: Some(is), .. } if *is == database.swapped)
             }
             Step::Prove { after, .. } | Step::Refresh { after, .. } => !self.follows(after, changed),
-            Step::Discard { folders } => folders.iter().all(|folder| *self.facts.at(folder) == Seen::Absent),
+            Step::Discard { folders, .. } => folders.iter().all(|folder| *self.facts.at(folder) == Seen::Absent),
             Step::Bundle { folder, handed, after, .. } => {
                 (*handed || self.is_there(&folder.join("bundle.json"))) && !self.follows(after, changed)
             }

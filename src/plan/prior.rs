@@ -100,8 +100,11 @@ pub struct Database {
     pub data: PathBuf,
     /// The folder of its copy.
     pub copy: PathBuf,
-    /// The unit that fills it.
+    /// The unit that fills it, or the name of the container.
     pub unit: String,
+    /// The container that fills it, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Object>,
     /// The file that says which lnd the unit starts.
     pub swap: PathBuf,
     /// That file's hash where it says the other one: only then the database may be another than the copy.
@@ -112,6 +115,11 @@ impl Database {
     /// True where the other lnd may have had the database.
     pub fn is_given_over(&self) -> bool {
         facts::hash(&self.swap).as_ref() == Some(&self.swapped)
+    }
+
+    /// What fills it.
+    pub fn filled_by(&self) -> Thing {
+        self.container.as_ref().map_or_else(|| Thing::Unit(self.unit.clone()), |object| Thing::Object(object.clone()))
     }
 
     /// The folder above lnd's own, which is root's.

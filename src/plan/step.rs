@@ -335,8 +335,9 @@ pub enum Step {
         door: Door,
         /// The wallet's receipt.
         receipt: PathBuf,
-        /// The unit that holds the public port.
-        unit: String,
+        /// The unit that holds the public port, where it is one's own.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unit: Option<String>,
         /// The public port, as the watch-only side names it.
         host: String,
         /// Where this host dials it.
@@ -355,10 +356,13 @@ pub enum Step {
         /// The files whose change asks for a look.
         after: Vec<PathBuf>,
     },
-    /// Folders of lsm's own that nobody goes back to any more.
+    /// What is lsm's own and nobody goes back to any more.
     Discard {
         /// The folders.
         folders: Vec<PathBuf>,
+        /// The images.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        objects: Vec<Object>,
     },
     /// Something is again what it was.
     Restore {

@@ -1,6 +1,6 @@
 //! The journal read backwards, as a plan: what the last plan changed, or all that lsm ever did.
 
-use crate::engine::{Kind, Object};
+use crate::engine::Kind;
 use crate::error::Result;
 use crate::facts::units;
 use crate::host::file;
@@ -167,11 +167,11 @@ fn folders_last(back: Vec<Prior>) -> Vec<Prior> {
 /// Units stop before anything under them changes, and start after everything has. After a plan that was `cut_off` systemd
 /// reads its units and starts them in any case: their files may be back already.
 fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
-    let is_of_unit = |prior: &Prior| {
-        let is_container = |held: &Object| held.object == Kind::Container;
-        matches!(prior, Prior::Unit { .. } | Prior::Reader { .. })
-            || matches!(prior, Prior::Object { held, .. } if is_container(held))
-    };
+    // What a container is made of can go only after it.
+    let is_part =
+        |prior: &Prior| matches!(prior, Prior::Object { held, exists: false, .. } if held.object != Kind::Container);
+    let (parts, back): (Vec<_>, Vec<_>) = back.into_iter().partition(is_part);
+    let is_of_unit = |prior: &Prior| matches!(prior, Prior::Unit { .. } | Prior::Reader { .. } | Prior::Object { .. });
     let (units, rest): (Vec<_>, Vec<_>) = back.into_iter().partition(is_of_unit);
     // Before the file is put back that says who had it: cut off in between, it is put back again.
     let (databases, rest): (Vec<_>, Vec<_>) =
@@ -184,7 +184,8 @@ fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
     let (makers, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(makes_at_boot);
     let changed: Vec<PathBuf> =
         makers.iter().chain(&rest).filter_map(path_of).filter(|p| is_units(p)).map(Path::to_owned).collect();
-    let changes = cut_off || !makers.is_empty() || !rest.is_empty() || !loads.is_empty();
+    let replaced = starts.iter().any(|prior| matches!(prior, Prior::Object { .. }));
+    let changes = replaced || cut_off || !makers.is_empty() || !rest.is_empty() || !loads.is_empty();
     let mut steps: Vec<Step> =
         stops.into_iter().chain(databases).chain(makers).chain(rest).map(|to| Step::Restore { to }).collect();
     if cut_off || !changed.is_empty() {
@@ -196,6 +197,7 @@ fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
         // They were read backwards.
         steps.extend(starts.into_iter().rev().map(|to| Step::Restore { to }));
     }
+    steps.extend(parts.into_iter().map(|to| Step::Restore { to }));
     Plan { steps }
 }
 
@@ -282,6 +284,7 @@ mod tests {
             data: dir.path().join("signer/data"),
             copy: dir.path().join("copy"),
             unit: "lsm-none.service".into(),
+            container: None,
             swapped: facts::hash(&swap).unwrap(),
             swap: swap.clone(),
         };

@@ -8,7 +8,7 @@ mod service;
 mod upgrade;
 mod wallet;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
 use crate::host::account::Accounts;
 use crate::host::beneath;
@@ -112,7 +112,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         }
         Step::Snapshot { database, door, bundle, .. } => upgrade::snapshot(database, door, bundle, machine),
         Step::Prove { version, door, receipt, unit, host, address, copy, .. } => {
-            let port = upgrade::Port { receipt, unit, host, address: *address };
+            let port = upgrade::Port { receipt, unit: unit.as_deref(), host, address: *address };
             upgrade::prove(version, door, copy, &port, machine)
         }
         Step::Refresh { bundle, copy, .. } => {
@@ -124,7 +124,11 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             }
             Ok(())
         }
-        Step::Discard { folders } => folders.iter().try_for_each(|folder| file::remove_tree(folder).map(drop)),
+        Step::Discard { folders, objects } => {
+            folders.iter().try_for_each(|folder| file::remove_tree(folder).map(drop))?;
+            let remove = |object: &Object| Engine::open(&object.engine)?.remove(object.object, &object.name);
+            objects.iter().try_for_each(remove)
+        }
         Step::Bundle { folder, door, receipt, hosts, taproot_channels, .. } => {
             let admin = open_as_admin(door)?;
             let receipt = read_receipt(receipt)?;

@@ -61,7 +61,10 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
         Prior::Wallet { .. } => Ok(()),
         Prior::Database { database } => {
             // The lnd that has it now must not go on writing into what is taken away.
-            service::halt(&database.unit)?;
+            match &database.container {
+                Some(object) => Engine::open(&object.engine)?.stop(&object.name)?,
+                None => service::halt(&database.unit)?,
+            }
             snapshot::put_back(&database.copy, database.home(), &database.data)
         }
     }

@@ -3,6 +3,7 @@
 use super::outside::prove_outside;
 use super::{open_as_admin, service};
 use crate::bundle::Bundle;
+use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::snapshot;
@@ -43,7 +44,7 @@ pub struct Told {
 /// The public port.
 pub(super) struct Port<'a> {
     pub(super) receipt: &'a Path,
-    pub(super) unit: &'a str,
+    pub(super) unit: Option<&'a str>,
     pub(super) host: &'a str,
     pub(super) address: SocketAddr,
 }
@@ -72,7 +73,10 @@ pub(super) fn snapshot(database: &Database, door: &Door, bundle: &Path, machine:
     keep_before(&database.copy.join(BEFORE), door, bundle)?;
     check_snapshot(database)?;
     machine.told.borrow_mut().stopped = Some(Instant::now());
-    service::systemctl("stop", &database.unit)?;
+    match &database.container {
+        Some(object) => Engine::open(&object.engine)?.stop(&object.name)?,
+        None => service::systemctl("stop", &database.unit)?,
+    }
     snapshot::take(database.home(), &database.data, &database.copy)
 }
 
@@ -83,7 +87,7 @@ pub(super) fn prove(version: &str, door: &Door, copy: &Path, port: &Port<'_>, ma
     // Looked at before a macaroon is baked, which makes a key that is not there.
     let root_keys: BTreeSet<String> = admin.root_key_ids()?.iter().map(ToString::to_string).collect();
     // lnd's unit wants it, and systemd may not be done with it: this waits.
-    service::systemctl("start", port.unit)?;
+    port.unit.map_or(Ok(()), |unit| service::systemctl("start", unit))?;
     prove_outside(door, port.receipt, port.host, port.address)?;
     let gap = machine.told.borrow().stopped.map(|stopped| stopped.elapsed());
     let is = admin.info()?.version;

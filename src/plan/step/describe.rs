@@ -61,7 +61,7 @@ impl Step {
             Self::Refresh { bundle, .. } => {
                 format!("where the new lnd has other calls for it, {}", bundle.describe())
             }
-            Self::Discard { folders } => format!("remove what nobody goes back to: {}", list(folders)),
+            Self::Discard { folders, .. } => format!("remove what nobody goes back to: {}", list(folders)),
             Self::Image { image, .. } => {
                 let programs: Vec<&str> = image.programs.iter().map(|(_, inside, _)| inside.as_str()).collect();
                 format!("make the image {} of {} and nothing else", image.name, programs.join(", "))

@@ -34,7 +34,7 @@ impl Step {
             // Derived from what was just seen of them.
             Self::Close { .. } | Self::Reload { .. } => vec![],
             Self::Refresh { bundle, .. } => bundle.paths(),
-            Self::Discard { folders } => folders.clone(),
+            Self::Discard { folders, .. } => folders.clone(),
             Self::Prove { .. } | Self::ReloadUnits { .. } | Self::Cut { .. } | Self::Restore { .. } => vec![],
             // What an engine holds has no path.
             Self::Image { .. } | Self::Network { .. } | Self::Volume { .. } | Self::Container { .. } => vec![],
@@ -97,7 +97,7 @@ impl Step {
             }
             Self::Reload { unit, .. } => vec![Thing::Reader(unit.clone())],
             Self::Snapshot { database, stops, .. } => {
-                let stopped = [&database.unit].into_iter().chain(stops).cloned().map(Thing::Unit);
+                let stopped = [database.filled_by()].into_iter().chain(stops.iter().cloned().map(Thing::Unit));
                 let copied = [Thing::Tree(database.copy.clone()), Thing::Database(database.clone())];
                 copied.into_iter().chain(stopped).collect()
             }

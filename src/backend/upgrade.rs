@@ -1,7 +1,8 @@
 //! Another version of lnd under an installed signer: what an install of it would do, around a copy of the database.
 
-use super::{Layout, RELEASES, Wishes, bundle_steps, drop_in, folder, public_port, read_specs, steps};
-use crate::backend::layout::SNAPSHOTS;
+use super::layout::SNAPSHOTS;
+use super::native::{RELEASES, Wishes, bundle_steps, drop_in, folder, public_port, read_specs};
+use super::{Layout, docker, steps};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::plan::prior::Database;
@@ -26,12 +27,14 @@ pub fn upgrade_steps(
     wishes: &Wishes,
     facts: &Facts,
 ) -> Result<Vec<Step>> {
-    let layout = Layout::new(&spec.instance);
+    let layout = Layout::of(spec);
     let mut wanted = steps(spec, release, arch, wishes, facts)?;
     // The wallet is there, and its bundle stays good: only MuSig2's calls are not the same in every lnd.
     wanted.retain(|step| !matches!(step, Step::Wallet { .. } | Step::Bundle { .. }));
     let copy = layout.snapshots().join(from);
-    let swap = drop_in(&layout.service());
+    let container = spec.docker.as_ref().map(docker::container);
+    // What a container is made of is in no file: the spec says it, and is written before.
+    let swap = if container.is_some() { layout.spec() } else { drop_in(&layout.service()) };
     let place = wanted.iter().position(|step| step.paths().contains(&layout.spec())).unwrap_or_default();
     let snapshot = Step::Snapshot {
         from: from.to_owned(),
@@ -39,13 +42,14 @@ pub fn upgrade_steps(
         database: Database {
             data: layout.data().join("data"),
             copy: copy.clone(),
-            unit: layout.service(),
+            unit: container.as_ref().map_or_else(|| layout.service(), |object| object.name.clone()),
+            container: container.clone(),
             swapped: text_at(&wanted, &swap)?,
             swap: swap.clone(),
         },
         door: layout.door(),
         bundle: wishes.bundle.clone(),
-        stops: vec![layout.socket()],
+        stops: if container.is_some() { vec![] } else { vec![layout.socket()] },
     };
     wanted.splice(place..place, [folder(SNAPSHOTS, 0o700), folder(layout.snapshots(), 0o700), snapshot]);
     let (host, address) = public_port(spec)?;
@@ -53,7 +57,7 @@ pub fn upgrade_steps(
         version: release.version.clone(),
         door: layout.door(),
         receipt: layout.receipt(),
-        unit: layout.public_unit(spec),
+        unit: container.is_none().then(|| layout.public_unit(spec)),
         host,
         address,
         copy: copy.clone(),
@@ -64,9 +68,12 @@ pub fn upgrade_steps(
             bundle_steps(spec, &wishes.bundle, wishes.handed).into_iter().map(|step| refresh(step, &copy, &swap)),
         );
     }
-    let old = discarded(spec, from)?;
-    if !old.is_empty() {
-        wanted.push(Step::Discard { folders: old });
+    let folders = discarded(spec, from)?;
+    let releases = folders.iter().filter(|folder| folder.starts_with(RELEASES)).filter_map(|folder| folder.file_name());
+    let versions: Vec<String> = releases.map(|name| name.to_string_lossy().into_owned()).collect();
+    let objects = spec.docker.as_ref().map(|docker| docker::images(docker, &versions)).unwrap_or_default();
+    if !folders.is_empty() {
+        wanted.push(Step::Discard { folders, objects });
     }
     Ok(wanted)
 }
