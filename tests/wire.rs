@@ -1,5 +1,7 @@
 //! proto/ against lnd's own .proto files: every message, field, number, type, enum value and call that lsm names.
 
+mod lab;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -44,27 +46,37 @@ fn describe(files: &[&str], folder: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// lnd's unpacked sources: LSM_TEST_LND_SOURCE (several apart by a colon), else those in Go's module cache.
-fn sources() -> Vec<PathBuf> {
+/// The folders with lnd's own .proto files: LSM_TEST_LND_SOURCE (several apart by a colon), else out of the module zips from
+/// which lsm built lnd, unpacked below `folder`.
+fn sources(folder: &Path) -> Vec<PathBuf> {
     if let Some(named) = std::env::var_os("LSM_TEST_LND_SOURCE") {
         return std::env::split_paths(&named).collect();
     }
-    let cache = std::env::var_os("GOMODCACHE").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join("go/pkg/mod")));
-    let Some(Ok(entries)) = cache.map(|c| std::fs::read_dir(c.join("github.com/lightningnetwork"))) else {
-        return Vec::new();
-    };
-    let paths = entries.filter_map(|e| Some(e.ok()?.path()));
-    paths.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("lnd@v"))).collect()
+    let zips = std::fs::read_dir(lab::release_cache().join("zip")).into_iter().flatten().flatten();
+    let is_lnd = |zip: &PathBuf| zip.to_string_lossy().contains("!lnd@");
+    zips.map(|entry| entry.path()).filter(is_lnd).map(|zip| unpack(&zip, folder)).collect()
+}
+
+/// The .proto files of a module's zip, in which everything is below `github.com/lightningnetwork/lnd@VERSION`.
+fn unpack(zip: &Path, folder: &Path) -> PathBuf {
+    let mut zip = zip::ZipArchive::new(std::fs::File::open(zip).unwrap()).unwrap();
+    let names: Vec<String> = zip.file_names().map(|name| name.unwrap().into_owned()).collect();
+    let names: Vec<String> = names.into_iter().filter(|name| name.ends_with(".proto")).collect();
+    for name in &names {
+        let to = folder.join(name);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::io::copy(&mut zip.by_name(name).unwrap(), &mut std::fs::File::create(to).unwrap()).unwrap();
+    }
+    let top = names[0].split('/').take(3).collect::<Vec<_>>().join("/");
+    folder.join(top)
 }
 
 #[test]
 fn what_lsm_says_on_the_wire_is_lnds() {
-    let sources = sources();
+    let folder = tempfile::tempdir().unwrap();
+    let sources = sources(folder.path());
     if sources.is_empty() {
-        println!(
-            "SKIP what_lsm_says_on_the_wire_is_lnds: LSM_TEST_LND_SOURCE is unset and Go's module cache has no lnd"
-        );
+        lab::skip("LSM_TEST_LND_SOURCE is unset, and lsm has built no lnd here");
     }
     let ours = describe(&OURS, &Path::new(env!("CARGO_MANIFEST_DIR")).join("proto"));
     assert!(ours.len() > 80, "{}", ours.len());
