@@ -9,6 +9,7 @@ pub use object::{Found, Kind, Object};
 pub use socket::find_socket;
 
 use crate::error::{Code, Error, Result};
+use crate::ui;
 use bollard::errors::Error as Fault;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use bollard::query_parameters::{
@@ -125,7 +126,8 @@ impl Engine {
     pub fn create(&self, container: &str, body: &ContainerCreateBody) -> Result<()> {
         let options = CreateContainerOptions { name: Some(container.to_owned()), ..Default::default() };
         let made = self.ask("make the container", self.docker.create_container(Some(options), body.clone()))?;
-        made.warnings.iter().for_each(|warning| tracing::warn!(container, "{warning}"));
+        // A limit that this kernel does not know is left out by the engine.
+        made.warnings.iter().for_each(|warning| ui::note(&format!("the engine says of {container}: {warning}")));
         Ok(())
     }
 
@@ -207,6 +209,10 @@ fn explain(socket: &Path, what: &str, e: Fault) -> Error {
     match &e {
         Fault::DockerResponseServerError { status_code, message } => {
             let hint = match status_code {
+                // Whoever flushes every table takes the engine's rules too: Debian's nftables.service does.
+                _ if message.contains("iptables failed") => {
+                    "the engine's own packet filter rules are gone: systemctl restart docker, and run it again"
+                }
                 409 => "something of this name is there, or in use: docker ps -a; choose another with --container",
                 _ => "see the engine's log: journalctl -u docker -n 50",
             };

@@ -48,11 +48,14 @@ pub enum Debian {
     Usual,
     /// 13.
     Trixie,
+    /// 12 with its own dockerd, started at boot.
+    Docker,
 }
 
 /// A host. Dropped, it is gone with everything that ran in it.
 pub struct Host {
     net: Arc<Net>,
+    debian: Debian,
     name: String,
     folder: PathBuf,
     machine: Option<Machine>,
@@ -100,6 +103,7 @@ impl Host {
         let folder = net.site.folder.join(name);
         let mut host = Self {
             net: Arc::clone(net),
+            debian,
             name: format!("{}-{name}", net.site.name),
             folder,
             machine: None,
@@ -299,6 +303,12 @@ impl Host {
         command.args([HOST_CALLS, "--console=pipe", "--link-journal=no"]);
         // The veth pair is made in the bridge's namespace, which nspawn runs in: the machine's own never sees it.
         command.args(["--network-bridge=br0", "--resolv-conf=off", "--timezone=off"]);
+        if self.debian == Debian::Docker {
+            // On this machine's own disk: a container's layers cannot lie on the host's own layer (overlayfs, upper dir).
+            let images = self.folder.join("docker");
+            fs::create_dir_all(&images).expect("a folder for what the engine holds");
+            command.arg(format!("--bind={}:/var/lib/docker", images.display()));
+        }
         command.arg("--directory").arg(self.root()).arg("--machine").arg(&self.name);
         command
     }
@@ -358,6 +368,7 @@ impl Debian {
         let (variable, folder) = match self {
             Self::Usual => ("LSM_TEST_ROOT", "root"),
             Self::Trixie => ("LSM_TEST_TRIXIE", "root-trixie"),
+            Self::Docker => ("LSM_TEST_DOCKER", "root-docker"),
         };
         std::env::var_os(variable).map_or_else(|| super::cache().join(folder), PathBuf::from)
     }
