@@ -140,8 +140,8 @@ fn check_port(plan: &Plan, spec: &Spec, layout: &Layout) -> Result<()> {
         let overlap = there.listen.ip() == spec.listen.ip() || is_every(there.listen) || is_every(spec.listen);
         there.listen.port() == spec.listen.port() && overlap
     });
-    let ours = was_there && control::is_open(spec)
-        || was_there && [layout.socket(), layout.service()].iter().any(|unit| facts::is_active(unit));
+    let holds = |unit: &String| facts::is_active(unit);
+    let ours = was_there && (control::is_open(spec) || [layout.socket(), layout.service()].iter().any(holds));
     if binds && !ours && facts::is_taken(spec.listen) {
         return Err(Error::new(PORT_TAKEN, format!("something listens on {} already", spec.listen))
             .hint("find it with: ss -ltnp, or choose another with --listen"));
