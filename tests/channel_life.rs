@@ -12,7 +12,7 @@ use lab::lnd::{Node, RELEASES, Release, Seat};
 use lab::net::Net;
 
 /// Lives it with `version` of lnd on all sides.
-fn live(version: &str, taproot: bool) {
+fn live(version: &str, taproot: bool, docker: bool) {
     let (Some(release), Some(programs)) = (Release::find(version), btcd::programs()) else { return };
     let Some(net) = Net::build() else { return };
     let folder = tempfile::tempdir().expect("a folder for the nodes");
@@ -31,7 +31,7 @@ fn live(version: &str, taproot: bool) {
     let settings = format!("{}{}", chain.settings(), if taproot { life::TAPROOT } else { "" });
     let mut bob = Node::lay(&release, seat, &path.join("bob"), 11011, &format!("noseedbackup=true\n{settings}"));
     bob.start_synced();
-    let plan = Plan { release: &release, net: &net, folder: path, settings: &settings, taproot };
+    let plan = Plan { release: &release, net: &net, folder: path, settings: &settings, taproot, docker };
     let Some(made) = signer::install(&plan) else { return };
     let mut alice = made.watch_only;
     alice.wait_synced();
@@ -47,27 +47,34 @@ struct Plan<'a> {
     /// What the watch-only node's settings say of the chain and of channels.
     settings: &'a str,
     taproot: bool,
+    /// The signer is in a container.
+    docker: bool,
 }
 
 #[test]
 fn a_channel_lives_through_an_installed_signer() {
-    live(RELEASES[0], false);
+    live(RELEASES[0], false, false);
+}
+
+#[test]
+fn a_channel_lives_through_a_signer_in_a_container() {
+    live(RELEASES[0], false, true);
 }
 
 #[test]
 #[ignore = "long: the rest of the matrix"]
 fn a_taproot_channel_lives_through_an_installed_signer() {
-    live(RELEASES[0], true);
+    live(RELEASES[0], true, false);
 }
 
 #[test]
 #[ignore = "long: the rest of the matrix"]
 fn a_channel_lives_through_an_installed_signer_of_the_original_version() {
-    live(RELEASES[1], false);
+    live(RELEASES[1], false, false);
 }
 
 #[test]
 #[ignore = "long: the rest of the matrix"]
 fn a_taproot_channel_lives_through_an_installed_signer_of_the_original_version() {
-    live(RELEASES[1], true);
+    live(RELEASES[1], true, false);
 }

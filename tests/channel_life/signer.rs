@@ -1,6 +1,7 @@
 //! The signer that `lsm install` makes on a bare host, and the watch-only node that `lsm watch-only init` makes of its bundle.
 
 use crate::Plan;
+use crate::lab::host::Debian;
 use crate::lab::lnd::{Node, Seat};
 use crate::lab::wait_for;
 use crate::lab::{LSM, process};
@@ -36,9 +37,11 @@ pub struct Made<'a> {
 
 /// Installs a signer on a host of the plan's network, and makes the allowed peer its watch-only node.
 pub fn install<'a>(plan: &Plan<'a>) -> Option<Made<'a>> {
-    let stage = Stage::boot_in(plan.net, "signer", plan.release)?;
-    let more: &[&str] = if plan.taproot { &["--taproot-channels"] } else { &[] };
-    stage.install(more).ok();
+    let debian = if plan.docker { Debian::Docker } else { Debian::Usual };
+    let stage = Stage::boot_of_in(debian, plan.net, "signer", plan.release)?;
+    let more = [("--taproot-channels", plan.taproot), ("--backend=docker", plan.docker)];
+    let more: Vec<&str> = more.into_iter().filter(|(_, is)| *is).map(|(arg, _)| arg).collect();
+    stage.install(&more).ok();
     let bundle = plan.folder.join("bundle");
     stage.host.copy_out(BUNDLE, &bundle);
     check_permissions(&bundle, plan);

@@ -67,8 +67,14 @@ impl Stage {
     /// As [`Stage::boot`], on this Debian.
     #[track_caller]
     pub fn boot_of(debian: Debian, name: &str) -> Option<Self> {
-        let release = newest()?;
-        Self::set(Host::boot_of(debian, &Net::build()?, name, 2, Disk::Layer)?, &release)
+        Self::boot_of_in(debian, &Net::build()?, name, &newest()?)
+    }
+
+    /// As [`Stage::boot_in`], on this Debian.
+    #[track_caller]
+    pub fn boot_of_in(debian: Debian, net: &Arc<Net>, name: &str, release: &Release) -> Option<Self> {
+        release.archive()?;
+        Self::set(Host::boot_of(debian, net, name, 2, Disk::Layer)?, release)
     }
 
     /// Brings the release's archive onto a host.
