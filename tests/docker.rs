@@ -6,6 +6,7 @@ mod stage;
 use lab::host::{Debian, Host};
 use lab::net::Met;
 use lab::wait_for;
+use lsm::signer::wallet::State;
 use serde_json::{Value, json};
 use stage::{BUNDLE, PORT, SEED, Stage, assert_unchanged};
 use std::time::Duration;
@@ -158,6 +159,9 @@ fn the_container_may_do_nothing_and_shows_no_secret() {
     {
         assert!(process.contains(line), "{line} in {process}");
     }
+    wait_for("the health check", Duration::from_secs(60), || {
+        (stage.inspect()["State"]["Health"]["Status"] == "healthy").then_some(())
+    });
     // Neither what the engine tells, nor what lnd logged, nor the image has a secret.
     let password = host.sh("cat /root/.lnget/signer/wallet-password.txt").ok();
     let seed = host.sh(&format!("cat {SEED}")).ok();
@@ -198,6 +202,53 @@ fn the_image_is_lnd_and_lsm_and_no_larger() {
     let image = number("docker image inspect --format '{{.Size}}' $(docker images -q)");
     let two = number("cat /usr/local/lib/lsm/lsm /usr/local/lib/lsm/lnd/*/lnd | wc -c");
     assert!(image < two + (5 << 20), "{image} bytes, and the two have {two}");
+}
+
+/// What of a container's description says how it was made, not what it may do.
+fn what_it_may(is: &Value) -> Value {
+    let mut may = is["HostConfig"].clone();
+    let config = &is["Config"];
+    for name in
+        ["User", "Cmd", "Env", "Image", "WorkingDir", "Healthcheck", "StopSignal", "StopTimeout", "ExposedPorts"]
+    {
+        may[name] = config[name].clone();
+    }
+    // The same mounts by their older name, or in another order.
+    for name in ["Binds", "Mounts"] {
+        may.as_object_mut().expect("an object").remove(name);
+    }
+    // The profile is a text in another layout.
+    let options = may["SecurityOpt"].as_array().expect("options").clone();
+    let profile = |option: &Value| serde_json::from_str(option.as_str()?.strip_prefix("seccomp=")?).ok();
+    may["SecurityOpt"] = options.iter().map(|option| profile(option).unwrap_or_else(|| option.clone())).collect();
+    let mount =
+        |mount: &Value| format!("{} {} {} {}", mount["Type"], mount["Source"], mount["Destination"], mount["RW"]);
+    let mut mounts: Vec<String> = is["Mounts"].as_array().expect("mounts").iter().map(mount).collect();
+    mounts.sort();
+    may["Mounts"] = json!(mounts);
+    may
+}
+
+#[test]
+fn compose_runs_the_same_container() {
+    let Some(stage) = Stage::in_docker("docker-compose") else { return };
+    stage.install(&["--backend=docker"]).ok();
+    let made = what_it_may(&stage.inspect());
+    let file = stage.host.lsm(["install", "--network=regtest", "--format=compose"]).ok();
+    std::fs::write(stage.host.path("/root/compose.yml"), &file).expect("the file is written");
+    stage.host.sh("docker rm -f litd-signer && docker-compose -p signer -f /root/compose.yml up -d").ok();
+    wait_for("a signer that can sign", Duration::from_secs(60), || {
+        stage.host.allowed().inside(|| stage.signer().state()).is_ok_and(|state| state == State::Active).then_some(())
+    });
+    stage.hold_the_door();
+    let composed = what_it_may(&stage.inspect());
+    let differs = |name: &&String| made[name.as_str()] != composed[name.as_str()];
+    let empty = |value: &Value| value.is_null() || *value == json!([]) || *value == json!({}) || *value == "";
+    let says = |name: &&String| !(empty(&made[name.as_str()]) && empty(&composed[name.as_str()]));
+    let names = made.as_object().expect("an object").keys().filter(differs).filter(says);
+    let different: Vec<String> =
+        names.map(|name| format!("{name}: {} by lsm, {} by compose", made[name], composed[name])).collect();
+    assert!(different.is_empty(), "{different:#?}");
 }
 
 #[test]

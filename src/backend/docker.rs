@@ -13,6 +13,7 @@ use crate::facts::{self, Facts};
 use crate::host::{file, user};
 use crate::plan::step::{Access, LNCLI_MODE, Runner, Step};
 use crate::release::pins::{Arch, Release};
+use crate::render::compose::render_compose;
 use crate::render::container::{self, Files};
 use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
@@ -145,6 +146,24 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     Ok(steps)
 }
 
+/// The signer's container as a compose file.
+///
+/// # Errors
+/// Where it is in none, or a text cannot be rendered.
+pub fn compose(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<String> {
+    let docker = of(spec)?;
+    let service = steps(spec, release, arch, wishes, facts)?.into_iter().find_map(|step| match step {
+        Step::Container { body, .. } => Some(body),
+        _ => None,
+    });
+    render_compose(&docker.container, &service.unwrap_or_default(), &seccomp(docker))
+}
+
+/// The profile of system calls as a file.
+fn seccomp(docker: &Docker) -> PathBuf {
+    docker.folder.join("seccomp.json")
+}
+
 /// The steps that give a signer in a container the allowlist of `spec`. `others` are the other signers of this host. The
 /// filter judges every packet: a removed peer's connections get no further.
 ///
@@ -219,6 +238,7 @@ impl Build<'_> {
             native::spec_file(self.spec)?,
             text(&self.layout.conf(), render_lnd_conf(&conf)?),
             text(&self.layout.launch_policy(), render_launch_policy(&policy)?),
+            text(&seccomp(self.docker), container::render_seccomp()? + "\n"),
             Step::Certificate {
                 path: self.layout.door().certificate,
                 key: keep("tls-key"),

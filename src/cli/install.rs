@@ -77,6 +77,9 @@ pub struct Options {
     /// Write the bundle to this folder
     #[arg(long, value_name = "DIR")]
     bundle_out: Option<PathBuf>,
+    /// What to print: the result, or the container as a compose file, with nothing done
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
     /// Make everything but the wallet, and open no port
     #[arg(long)]
     no_wallet: bool,
@@ -105,6 +108,13 @@ enum Backend {
     Docker,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Compose,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ModeArg {
     Isolated,
@@ -126,6 +136,9 @@ impl ModeArg {
 /// Bad input, a machine that lacks something, a failed verification: before anything was changed. Later, that of the
 /// step that failed.
 pub fn run(options: &Options, common: &Common) -> Result<()> {
+    if options.format == Format::Compose {
+        return print_compose(options, &common.instance);
+    }
     let look = Look::take(options, &common.instance)?;
     if options.machine.dry_run {
         show_plan(&look.plan);
@@ -171,6 +184,16 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
         plan::carry_out(&look.plan, VERB, &mut journal, &machine, &stays)?;
     }
     finish(&look, true)
+}
+
+fn print_compose(options: &Options, instance: &Instance) -> Result<()> {
+    let facts = Facts::gather();
+    let spec = options.spec(instance, &facts)?;
+    let layout = Layout::of(&spec);
+    let wishes = Wishes::standing(&layout, &History::read(&layout.journal())?)?;
+    let text = docker::compose(&spec, pins::find(&spec.release)?, Arch::of_this_machine()?, &wishes, &facts)?;
+    text.lines().for_each(|line| say!("{line}"));
+    Ok(())
 }
 
 /// Under which name the journal has these plans.
@@ -265,6 +288,11 @@ fn clean_up_when_interrupted(plan: &Plan) -> Result<()> {
 }
 
 impl Options {
+    /// True where the result is to be JSON, as with `--json`.
+    pub(super) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
     /// What was wanted before, where there is a signer, with what is given now.
     fn spec(&self, instance: &Instance, facts: &Facts) -> Result<Spec> {
         let path = Layout::new(instance).spec();

@@ -122,7 +122,8 @@ pub enum Verb {
 /// Whatever the verb ends with.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     ui::log::begin(cli.common.verbose);
-    ui::set_voice(ui::Voice { json: cli.common.json, quiet: cli.common.quiet });
+    let json = cli.common.json || matches!(&cli.verb, Verb::Install(options) if options.is_json());
+    ui::set_voice(ui::Voice { json, quiet: cli.common.quiet });
     match cli.verb {
         Verb::Status => return status::run(&cli.common),
         Verb::Harden(options) => return harden::run(&options, &cli.common),

@@ -125,6 +125,14 @@ fn render(spec: &Spec, docker: &Docker, image: &str, files: &Files, args: &[Stri
     })
 }
 
+/// The profile of system calls, as a file that compose names and the engine's own command takes.
+///
+/// # Errors
+/// As [`render_service`].
+pub fn render_seccomp() -> Result<String> {
+    Ok(Calls::load()?.docker_profile().to_string())
+}
+
 /// What the container may do: nothing but what lnd needs.
 fn host(docker: &Docker, files: &Files) -> Result<HostConfig> {
     let limit =
@@ -143,10 +151,7 @@ fn host(docker: &Docker, files: &Files) -> Result<HostConfig> {
         mounts: Some(mounts.collect()),
         readonly_rootfs: Some(true),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        security_opt: Some(vec![
-            "no-new-privileges:true".to_owned(),
-            format!("seccomp={}", Calls::load()?.docker_profile()),
-        ]),
+        security_opt: Some(vec!["no-new-privileges:true".to_owned(), format!("seccomp={}", render_seccomp()?)]),
         tmpfs: Some(HashMap::from([("/tmp".to_owned(), "rw,noexec,nosuid,nodev,size=16777216,mode=1777".to_owned())])),
         memory: Some(MEMORY),
         // As much with swap as without: none.

@@ -1,5 +1,6 @@
 //! A Spec as text: lnd's settings, its launch policy, the unit drop-ins, the packet filter.
 
+pub mod compose;
 pub mod container;
 pub mod launch;
 pub mod lnd_conf;
