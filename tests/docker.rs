@@ -9,6 +9,7 @@ use lab::wait_for;
 use lsm::signer::wallet::State;
 use serde_json::{Value, json};
 use stage::{BUNDLE, PORT, SEED, Stage, assert_unchanged};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that an install could change, the engine's things included. What dockerd keeps to itself does not count: its
@@ -178,8 +179,13 @@ fn the_container_may_do_nothing_and_shows_no_secret() {
 #[test]
 fn the_image_is_lnd_and_lsm_and_no_larger() {
     let Some(stage) = Stage::in_docker("docker-image") else { return };
-    stage.install(&["--backend=docker"]).ok();
     let host = &stage.host;
+    // A static lsm needs nothing beside it; another one brings its libraries along.
+    let lsm = std::env::var_os("LSM_TEST_STATIC").map(PathBuf::from).filter(|path| path.is_file());
+    let libraries: &[&str] = if lsm.is_some() { &[] } else { &["lib/", "lib64/"] };
+    host.copy_in(&lsm.unwrap_or_else(|| lab::LSM.into()), "/root/image-lsm", 0o755);
+    let args = [&stage.arguments()[..], &["--backend=docker".to_owned(), "--yes".to_owned()]].concat();
+    host.run(std::iter::once("/root/image-lsm".to_owned()).chain(args)).ok();
     let files = host.sh("docker export litd-signer | tar -t | grep -v '/$' | LC_ALL=C sort").ok();
     let known = |file: &str| {
         // What the engine puts into every container, and the places where it mounts.
@@ -193,13 +199,15 @@ fn the_image_is_lnd_and_lsm_and_no_larger() {
             "etc/lsm/",
             "run/secrets/",
         ];
-        let libraries = ["lib/", "lib64/"];
-        ["lnd", "lsm"].contains(&file) || engines.iter().chain(&libraries).any(|known| file.starts_with(known))
+        ["lnd", "lsm"].contains(&file) || engines.iter().chain(libraries).any(|known| file.starts_with(known))
     };
     let strange: Vec<&str> = files.lines().filter(|file| !known(file)).collect();
     assert!(strange.is_empty() && files.lines().any(|file| file == "lnd"), "{strange:?}");
     let number = |script: &str| host.sh(script).ok().trim().parse::<u64>().expect("a number");
     let image = number("docker image inspect --format '{{.Size}}' $(docker images -q)");
+    wait_for("the health check", Duration::from_secs(60), || {
+        (stage.inspect()["State"]["Health"]["Status"] == "healthy").then_some(())
+    });
     let two = number("cat /usr/local/lib/lsm/lsm /usr/local/lib/lsm/lnd/*/lnd | wc -c");
     assert!(image < two + (5 << 20), "{image} bytes, and the two have {two}");
 }

@@ -77,7 +77,8 @@ pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
 /// # Errors
 /// Where something cannot be put back; run again, it goes on.
 pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
-    let layout = Layout::new(&common.instance);
+    let there = native::read_spec(&Layout::new(&common.instance).spec());
+    let layout = there.map_or_else(|_| Layout::new(&common.instance), |spec| Layout::of(&spec));
     let find = |history: &History| {
         let stays = plan::undo::Stays { purge: options.purge, ..native::stays(&common.instance, None)? };
         undo::undo_all(history, &stays)
