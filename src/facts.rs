@@ -202,6 +202,12 @@ pub fn hash_self() -> Option<String> {
     hash_of(File::open("/proc/self/exe").ok()?)
 }
 
+/// The SHA-256 in hex of the program that runs as process `pid`, of at most `limit` bytes.
+pub fn hash_running(pid: u32, limit: u64) -> Option<String> {
+    let file = File::open(format!("/proc/{pid}/exe")).ok()?;
+    if file.metadata().ok()?.len() > limit { None } else { hash_of(file.take(limit)) }
+}
+
 fn hash_of(file: impl Read) -> Option<String> {
     let mut hasher = Sha256::new();
     // Large reads: of an lnd there are many.
@@ -220,7 +226,7 @@ pub fn is_taken(address: SocketAddr) -> bool {
 }
 
 /// What the dynamic linker answers for the running lsm (ld.so(8), `LD_TRACE_LOADED_OBJECTS`): nothing of lsm runs.
-fn libraries() -> Vec<PathBuf> {
+pub fn libraries() -> Vec<PathBuf> {
     let itself = Path::new("/proc/self/exe");
     let interpreter = File::open(itself).ok().and_then(|file| elf::interpreter(&file, itself).ok()?);
     if interpreter.is_none() {

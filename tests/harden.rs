@@ -15,6 +15,8 @@ mod clean;
 mod clock;
 #[path = "harden/compared.rs"]
 mod compared;
+#[path = "harden/container.rs"]
+mod container;
 #[path = "harden/disk.rs"]
 mod disk;
 #[path = "harden/foreign.rs"]
@@ -102,6 +104,8 @@ const AREAS: &[Area] = &[
     network::AREA,
     process::AREA,
     units::AREA,
+    // Of containers there is nothing on these hosts: their faults are planted in facts of another.
+    Area { planted: &[], recorded: &[], clean: container::OUTSIDE },
 ];
 
 /// What came of each check, by id.
@@ -173,6 +177,13 @@ fn what_is_broken_on_purpose_is_found_and_nothing_else() {
                 wrong.push(format!("{}: not as before after {:?}", fault.found.0, fault.cure));
             }
         }
+    }
+    let contained = stage.judge(&container::facts());
+    for fault in container::FAULTS {
+        let mut broken = container::facts();
+        (fault.cause)(&mut broken);
+        let now = stage.judge(&broken);
+        wrong.extend(table.count(Ground::Facts, (&now, &contained), fault.found, fault.with).err());
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(table.bare().is_empty(), "no fault of these was planted: {:?}", table.bare());

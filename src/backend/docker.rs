@@ -176,6 +176,36 @@ pub fn allow_steps(spec: &Spec, others: &[Spec]) -> Result<Vec<Step>> {
     ])
 }
 
+/// The image of lnd and the lsm with this hash; where lsm is not static, with `libraries`, which it needs to run.
+pub fn image(docker: &Docker, version: &str, lsm_sha256: &str, libraries: &[PathBuf]) -> Image {
+    let lnd = (Path::new(native::RELEASES).join(version).join("lnd"), container::LND.to_owned(), native::LND_MODE);
+    let lsm = (PathBuf::from(native::LSM), container::LSM.to_owned(), 0o755);
+    let libraries = libraries.iter().map(|path| {
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        (real, path.display().to_string(), 0o755)
+    });
+    Image {
+        name: image_names(docker, version) + &lsm_sha256.chars().take(12).collect::<String>(),
+        programs: [lnd, lsm].into_iter().chain(libraries).collect(),
+        home: container::HOME.to_owned(),
+        uid: docker.uid,
+    }
+}
+
+/// The files of the signer `spec` that its container has, as this host has them.
+pub fn files(spec: &Spec, docker: &Docker) -> Files {
+    let layout = Layout::of(spec);
+    let keep = |what| layout.keep(what, false).path().to_owned();
+    Files {
+        conf: layout.conf(),
+        policy: layout.launch_policy(),
+        certificate: layout.door().certificate,
+        key: keep("tls-key"),
+        password: keep("wallet-password"),
+        run: docker.folder.join("run"),
+    }
+}
+
 struct Build<'a> {
     spec: &'a Spec,
     docker: &'a Docker,
@@ -306,21 +336,8 @@ impl Build<'_> {
         })
     }
 
-    /// lnd and lsm; where lsm is not static, what it needs to run.
     fn image(&self) -> Image {
-        let lnd = (self.lnd_folder().join("lnd"), container::LND.to_owned(), native::LND_MODE);
-        let lsm = (PathBuf::from(native::LSM), container::LSM.to_owned(), 0o755);
-        let libraries = self.facts.libraries.iter().map(|path| {
-            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-            (real, path.display().to_string(), 0o755)
-        });
-        Image {
-            name: image_names(self.docker, &self.release.version)
-                + &self.wishes.lsm_sha256.chars().take(12).collect::<String>(),
-            programs: [lnd, lsm].into_iter().chain(libraries).collect(),
-            home: container::HOME.to_owned(),
-            uid: self.docker.uid,
-        }
+        image(self.docker, &self.release.version, &self.wishes.lsm_sha256, &self.facts.libraries)
     }
 
     /// The access of what was made and then is not looked at again.
@@ -354,15 +371,7 @@ impl Build<'_> {
     }
 
     fn files(&self) -> Files {
-        let keep = |what| self.layout.keep(what, false).path().to_owned();
-        Files {
-            conf: self.layout.conf(),
-            policy: self.layout.launch_policy(),
-            certificate: self.layout.door().certificate,
-            key: keep("tls-key"),
-            password: keep("wallet-password"),
-            run: self.run(),
-        }
+        files(self.spec, self.docker)
     }
 
     fn run(&self) -> PathBuf {

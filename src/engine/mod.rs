@@ -1,6 +1,7 @@
 //! Talking to a container engine: Docker's API over its unix socket, one blocking call at a time.
 
 mod archive;
+mod look;
 mod object;
 mod socket;
 
@@ -17,6 +18,7 @@ use bollard::query_parameters::{
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tokio::runtime::Runtime;
@@ -46,6 +48,19 @@ pub struct About {
     pub root: PathBuf,
     /// It gives containers other user numbers than their own.
     pub maps_users: bool,
+    /// What it can hold a container to on this kernel.
+    pub counts: Counts,
+}
+
+/// What an engine's kernel counts of a container: what is not counted has no limit, whatever was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Its memory.
+    pub memory: bool,
+    /// What of it is swapped out.
+    pub swap: bool,
+    /// Its processes and threads.
+    pub pids: bool,
 }
 
 /// An engine, reached through its socket.
@@ -53,6 +68,7 @@ pub struct Engine {
     docker: Docker,
     runtime: Runtime,
     socket: PathBuf,
+    patience: u64,
 }
 
 impl Engine {
@@ -61,14 +77,22 @@ impl Engine {
     /// # Errors
     /// Where nothing answers there, this user may not ask, or it is too old.
     pub fn open(socket: &Path) -> Result<Self> {
+        Self::open_within(socket, PATIENCE)
+    }
+
+    /// The same, with no call that takes more than so many seconds.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_within(socket: &Path, patience: u64) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a current-thread runtime needs only an epoll descriptor");
-        let cannot = |e| explain(socket, "reach the engine", e);
+        let cannot = |e| explain(socket, patience, "reach the engine", e);
         // Within, for hyper's connections begin there.
         let docker = runtime.block_on(async {
-            let docker = Docker::connect_with_unix(&socket.to_string_lossy(), PATIENCE, API_DEFAULT_VERSION);
+            let docker = Docker::connect_with_unix(&socket.to_string_lossy(), patience, API_DEFAULT_VERSION);
             docker.map_err(cannot)?.negotiate_version().await.map_err(cannot)
         })?;
         let spoken = docker.client_version();
@@ -76,7 +100,7 @@ impl Engine {
             let cause = format!("the engine at {} speaks API {spoken} alone", socket.display());
             return Err(Error::new(TOO_OLD, cause).hint("Docker 20.10 or newer is needed: apt-get install docker.io"));
         }
-        Ok(Self { docker, runtime, socket: socket.to_owned() })
+        Ok(Self { docker, runtime, socket: socket.to_owned(), patience })
     }
 
     /// What it is, where lsm can work with it.
@@ -102,6 +126,11 @@ impl Engine {
             version: version.version.unwrap_or_default(),
             root: info.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".to_owned()).into(),
             maps_users: has("name=userns"),
+            counts: Counts {
+                memory: info.memory_limit == Some(true),
+                swap: info.swap_limit == Some(true),
+                pids: info.pids_limit == Some(true),
+            },
         })
     }
 
@@ -182,7 +211,7 @@ impl Engine {
         self.runtime.block_on(async {
             let mut pieces = std::pin::pin!(self.docker.logs(container, Some(options)));
             while let Some(piece) = pieces.next().await {
-                let piece = piece.map_err(|e| explain(&self.socket, "read the log", e))?;
+                let piece = piece.map_err(|e| explain(&self.socket, self.patience, "read the log", e))?;
                 take(&piece.into_bytes())?;
             }
             Ok(())
@@ -190,7 +219,7 @@ impl Engine {
     }
 
     fn ask<T>(&self, what: &str, call: impl Future<Output = Result<T, Fault>>) -> Result<T> {
-        self.runtime.block_on(call).map_err(|e| explain(&self.socket, what, e))
+        self.runtime.block_on(call).map_err(|e| explain(&self.socket, self.patience, what, e))
     }
 
     /// The same of something that need not be there.
@@ -198,13 +227,13 @@ impl Engine {
         match self.runtime.block_on(call) {
             Ok(found) => Ok(Some(found)),
             Err(Fault::DockerResponseServerError { status_code: 304 | 404, .. }) => Ok(None),
-            Err(e) => Err(explain(&self.socket, what, e)),
+            Err(e) => Err(explain(&self.socket, self.patience, what, e)),
         }
     }
 }
 
 /// In lsm's words, with what to do.
-fn explain(socket: &Path, what: &str, e: Fault) -> Error {
+fn explain(socket: &Path, patience: u64, what: &str, e: Fault) -> Error {
     let at = socket.display();
     match &e {
         Fault::DockerResponseServerError { status_code, message } => {
@@ -220,7 +249,7 @@ fn explain(socket: &Path, what: &str, e: Fault) -> Error {
         }
         Fault::SocketNotFoundError(_) => no_engine(&at, e),
         Fault::RequestTimeoutError => {
-            Error::new(SILENT, format!("the engine at {at} did not answer within {PATIENCE} s"))
+            Error::new(SILENT, format!("the engine at {at} did not answer within {patience} s"))
                 .hint("see its log: journalctl -u docker -n 50")
         }
         _ if is(&e, std::io::ErrorKind::PermissionDenied) => {

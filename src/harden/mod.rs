@@ -10,6 +10,7 @@ mod binaries;
 mod certificate;
 mod check;
 mod clock;
+mod container;
 mod disk;
 mod fix;
 mod jobs;
@@ -40,13 +41,13 @@ pub use text::render_text;
 pub use waiver::{Waived, Waivers};
 pub use watch::render_watch;
 
-use crate::backend::Layout;
+use crate::backend::{Layout, docker};
 use crate::error::{Code, Error, Result};
-use crate::facts::audit::{Answer, Host, Needs};
+use crate::facts::audit::{Answer, Host, Needs, Signer};
 use crate::plan::History;
 use crate::plan::history::Touched;
 use crate::plan::prior::{AtPath, Prior};
-use crate::spec::Instance;
+use crate::spec::{Instance, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -76,6 +77,7 @@ const AREAS: &[Area] = &[
     network::AREA,
     process::AREA,
     units::AREA,
+    container::AREA,
 ];
 
 /// How grave each check's finding is.
@@ -96,7 +98,20 @@ pub fn severity(id: &str) -> Severity {
 /// Reads this host, and the signer `instance` on it.
 pub fn look(instance: &Instance) -> Host {
     let needs: Vec<Needs> = AREAS.iter().map(|area| area.needs).chain([about::NEEDS, fix::NEEDS]).collect();
-    Host { left: left(&Layout::new(instance).journal()), ..Host::gather(&needs, instance) }
+    let mut host = Host { left: left(&Layout::new(instance).journal()), ..Host::gather(&needs, instance) };
+    host.signers.iter_mut().for_each(note_made);
+    host
+}
+
+/// Notes which image lsm would make today for the container that the signer is in.
+fn note_made(signer: &mut Signer) {
+    let Answer::Is(Spec { docker: Some(docker), release, .. }) = &signer.spec else { return };
+    // By its number alone, which its name has no part in.
+    let numbers = docker::image(docker, release, "", &crate::facts::libraries()).numbers();
+    let made = numbers.map_or_else(|e| Answer::Unknown(e.cause().to_owned()), |both| Answer::Is(both.into()));
+    if let Answer::Is(container) = &mut signer.container {
+        container.image.made = made;
+    }
 }
 
 /// What lsm's journal has of the files that lsm wrote.

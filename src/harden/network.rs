@@ -1,5 +1,6 @@
 //! The network: who reaches the signer, whom it reaches, and what else is open.
 
+mod bridge;
 mod door;
 mod open;
 mod ruleset;
@@ -11,7 +12,7 @@ use super::{Area, Check, Judge};
 use crate::facts::audit::{Host, Needs, Protocol, Unknown};
 use ruleset::Ruleset;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use walk::{Packet, Passage, walk};
+use walk::{Packet, Passage, Way, walk};
 
 const RULESET: &str = "nft -j list ruleset";
 /// Here as text, which alone tells of a table that sleeps.
@@ -66,10 +67,17 @@ const CHECKS: &[Check] = &[
         judge: Judge::Signer(door::no_way_out),
     },
     Check {
+        id: "NET-006",
+        title: "No port of lnd's container is published round the packet filter",
+        why: "Docker forwards what it publishes, and what is forwarded never meets the rules for what comes in",
+        mend: "lsm install --backend docker, whose filter judges there too; elsewhere drop it in the chain DOCKER-USER",
+        judge: Judge::Signer(bridge::not_round_the_filter),
+    },
+    Check {
         id: "NET-007",
         title: "Docker is no way to root",
         why: "whoever may talk to Docker is root on this host, without a password",
-        mend: "take -H tcp:// out of dockerd's arguments and daemon.json; chown root:docker and chmod 0660 its socket",
+        mend: "take -H tcp:// out of dockerd's arguments and daemon.json; chown root:docker and chmod 0660 its socket; docker rm what has it mounted",
         judge: Judge::Host(open::docker),
     },
     Check {
@@ -129,6 +137,8 @@ const STRANGERS: [IpAddr; 9] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77)),
     IpAddr::V6(Ipv6Addr::new(0xfdff, 0xffff, 0xffff, 0, 0, 0, 0, 0x77)),
 ];
+/// Nobody's (RFC 6335: never assigned).
+const NOBODYS: u16 = 1;
 const INWARD: [&str; 2] = ["prerouting", "input"];
 
 /// The live packet filter; an empty one where nft is not there and the kernel has no older tables.
@@ -165,6 +175,7 @@ fn knock(door: SocketAddr, from: IpAddr) -> Option<Packet> {
         port: Some(door.port()),
         is_v6: from.is_ipv6(),
         sender: None,
+        way: Way::Here,
     };
     fits.then_some(packet)
 }

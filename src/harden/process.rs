@@ -61,7 +61,7 @@ const CHECKS: &[Check] = &[
         title: "lnd has mounts, users and shared memory of its own",
         why: "without namespaces of its own lnd sees the whole host, and what it may do to it is left to file modes",
         mend: "ProtectSystem=strict, PrivateUsers=yes and PrivateIPC=yes in its unit",
-        judge: Judge::Signer(|_, signer| running(signer, apart)),
+        judge: Judge::Signer(|_, signer| running(signer, |process| apart(signer, process))),
     },
     Check {
         id: "PROC-011",
@@ -94,7 +94,7 @@ const CHECKS: &[Check] = &[
 ];
 
 /// What comes of a check of the running process; nobody can look at one that does not run.
-fn running(signer: &Signer, judge: fn(&Process) -> Judged) -> Judged {
+fn running(signer: &Signer, judge: impl FnOnce(&Process) -> Judged) -> Judged {
     match signer.process.get()? {
         Some(process) => judge(process),
         None => Ok(Verdict::NotApplicable("lnd does not run".to_owned())),
@@ -190,12 +190,17 @@ fn alone(process: &Process) -> Judged {
     Ok(Verdict::none(others, "no other process of its user"))
 }
 
-fn apart(process: &Process) -> Judged {
+fn apart(signer: &Signer, process: &Process) -> Judged {
     let mut shared = Vec::new();
     for (kind, apart) in &process.namespaces {
         if !*apart.need("such namespace")? {
             shared.push(format!("{kind} is the host's"));
         }
+    }
+    // Docker makes no users of a container's own unless it does for all of them, and lsm's container is nobody's number.
+    let is_nobody = process.uid.is_some() && process.uid == signer.docker().map(|docker| docker.uid);
+    if is_nobody && shared == ["user is the host's"] {
+        return Ok(Verdict::Warn("user is the host's, of whose users it is none: CONT-001".to_owned()));
     }
     let good = process.namespaces.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     Ok(Verdict::none(shared, format!("of its own: {good}")))

@@ -44,7 +44,7 @@ const CHECKS: &[Check] = &[
         id: "SECR-005",
         title: "The password that unlocks the wallet is encrypted",
         why: "beside a wallet in clear text it opens every copy and every backup of this disk",
-        mend: "lsm install; or systemd-creds encrypt --name=wallet-password, and LoadCredentialEncrypted= in the unit",
+        mend: "lsm install; or systemd-creds encrypt --name=wallet-password, and LoadCredentialEncrypted= in the unit; a container is handed none: --backend native, or an encrypted disk",
         judge: Judge::Signer(password),
     },
     Check {
@@ -166,7 +166,10 @@ fn password(host: &Host, signer: &Signer) -> Judged {
     // What systemd puts there, it reads from a credential by that name.
     let is_handed = ["$CREDENTIALS_DIRECTORY/", "${CREDENTIALS_DIRECTORY}/", "/run/credentials/"];
     if !is_handed.iter().any(|beginning| path.starts_with(beginning)) {
-        return Ok(Verdict::Fail(format!("{path} holds it in clear text")));
+        // Not by what the process sees: these facts may be of another machine.
+        let container = signer.container.get().ok().flatten();
+        let there = container.and_then(|container| container.outside(path.as_ref())).unwrap_or_else(|| path.into());
+        return Ok(Verdict::Fail(format!("{} holds it in clear text", there.display())));
     }
     let name = path.rsplit('/').next().unwrap_or_default();
     // The last one counts (systemd.unit(5)): drop-ins come after what they add to.

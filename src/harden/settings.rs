@@ -2,6 +2,7 @@
 
 use super::{Area, Check, Judge, Judged, Verdict, few};
 use crate::facts::audit::{Answer, Host, Needs, Protocol, Settings, Signer, Unknown};
+use crate::spec::docker::PORT;
 use std::net::IpAddr;
 
 pub(super) const AREA: Area = Area { needs: Needs { texts: &[], programs: &[] }, checks: CHECKS };
@@ -189,6 +190,9 @@ fn calls(signer: &Signer) -> Judged {
     if addresses.is_empty() {
         return Ok(Verdict::Pass("lnd's default, localhost:10009".to_owned()));
     }
+    if let Some(verdict) = calls_inside(signer, addresses)? {
+        return Ok(verdict);
+    }
     let every: Vec<&String> = addresses.iter().filter(|address| reach(address) == Reach::Every).collect();
     if every.is_empty() {
         return Ok(Verdict::Pass(few(addresses)));
@@ -196,6 +200,22 @@ fn calls(signer: &Signer) -> Judged {
     let asked_for = matches!(&signer.spec, Answer::Is(spec) if spec.listen.ip().is_unspecified());
     let evidence = format!("rpclisten={}", few(&every));
     Ok(if asked_for { Verdict::Warn(format!("{evidence}, as --listen asks for")) } else { Verdict::Fail(evidence) })
+}
+
+/// In a container of lsm's every address is the container's own: who comes there is decided by where its port is published.
+fn calls_inside(signer: &Signer, addresses: &[String]) -> Result<Option<Verdict>, Unknown> {
+    let (Answer::Is(spec), Some(_)) = (&signer.spec, signer.docker()) else { return Ok(None) };
+    let Some(process) = signer.process.get()? else { return Ok(None) };
+    if !*process.own_network.need("network of lnd's")? {
+        return Ok(None);
+    }
+    let own = format!("0.0.0.0:{PORT}");
+    if addresses.iter().any(|address| *address != own && reach(address) != Reach::Socket) {
+        return Ok(None);
+    }
+    let evidence = format!("{}, in the container's own network, published at {}", few(addresses), spec.listen);
+    let asked_for = spec.listen.ip().is_unspecified();
+    Ok(Some(if asked_for { Verdict::Warn(evidence + ", as --listen asks for") } else { Verdict::Pass(evidence) }))
 }
 
 fn rest(signer: &Signer) -> Judged {

@@ -106,11 +106,23 @@ fn unit_of<'a>(host: &'a Host, signer: &Signer) -> Result<Result<&'a Unit, Verdi
     let Some(shown) = host.units.shown.get()? else {
         return Ok(Err(Verdict::NotApplicable("systemd does not run here".to_owned())));
     };
+    if let Some(docker) = signer.docker() {
+        return Ok(Err(Verdict::NotApplicable(format!("no unit runs lnd: the container {} does", docker.container))));
+    }
     let Some(name) = names_of(signer).into_iter().next() else {
         return Ok(Err(Verdict::NotApplicable(format!("{} is in no unit of systemd's", signer.name))));
     };
     let unit = shown.get(&name).filter(|unit| unit.exists());
     unit.map(Ok).ok_or_else(|| Unknown::new(format!("systemd has no {name}: it may be a user's own")))
+}
+
+/// The verdict where there is no unit to judge. Of a container that lsm made there is the one of its packet filter.
+fn no_units(host: &Host, signer: &Signer) -> Result<Option<Verdict>, Unknown> {
+    let is_judged = signer.docker().is_some() && host.units.shown.get()?.is_some();
+    if is_judged && units_of(host, signer)?.is_empty() {
+        return Ok(Some(Verdict::Fail(format!("systemd has no {}", names_of(signer).join(", ")))));
+    }
+    Ok(if is_judged { None } else { unit_of(host, signer)?.err() })
 }
 
 /// Every unit of the signer that there is, with its name; none where [`unit_of`] says why.
@@ -122,7 +134,7 @@ fn units_of<'a>(host: &'a Host, signer: &Signer) -> Result<Vec<(String, &'a Unit
 
 /// Fails with each of the signer's units of which `wrong` says what is.
 fn none_wrong(host: &Host, signer: &Signer, good: &str, wrong: impl Fn(&str, &Unit) -> Option<String>) -> Judged {
-    if let Err(verdict) = unit_of(host, signer)? {
+    if let Some(verdict) = no_units(host, signer)? {
         return Ok(verdict);
     }
     let units = units_of(host, signer)?;
@@ -164,7 +176,8 @@ const FOLDER: &str = "/etc/systemd/system";
 const DROP_INS: [&str; 2] = ["lsm.conf", "allow.conf"];
 
 fn as_shipped(host: &Host, signer: &Signer) -> Judged {
-    let Some(instance) = instance_of(signer) else {
+    let is_contained = signer.docker().is_some();
+    let Some(instance) = instance_of(signer).or_else(|| is_contained.then_some("")) else {
         return Ok(Verdict::NotApplicable("lsm did not write its unit".to_owned()));
     };
     let left = host.left.need("journal of lsm's")?;
@@ -219,6 +232,10 @@ fn reloaded(host: &Host, signer: &Signer) -> Judged {
 
 fn behind_filter(host: &Host, signer: &Signer) -> Judged {
     const FILTER: &str = "lsm-firewall.service";
+    if signer.docker().is_some() {
+        let why = "Docker starts its container, and lsm-firewall.service comes before any network: UNIT-002";
+        return Ok(Verdict::NotApplicable(why.to_owned()));
+    }
     if instance_of(signer).is_none() {
         return Ok(Verdict::NotApplicable("lsm did not write its unit".to_owned()));
     }
@@ -240,13 +257,16 @@ fn restarted(host: &Host, signer: &Signer) -> Judged {
         return Ok(Verdict::Fail("somebody started it by hand, and has to again".to_owned()));
     }
     Ok(match unit_of(host, signer)? {
+        Err(_) if signer.docker().is_some() => {
+            Verdict::NotApplicable("no unit runs lnd, and its container comes back by itself: CONT-012".to_owned())
+        }
         Ok(unit) => Verdict::hold(unit.is("Restart") == "always", format!("Restart={}", unit.is("Restart"))),
         Err(verdict) => verdict,
     })
 }
 
 fn of_root(host: &Host, signer: &Signer) -> Judged {
-    if let Err(verdict) = unit_of(host, signer)? {
+    if let Some(verdict) = no_units(host, signer)? {
         return Ok(verdict);
     }
     let mut wrong = Vec::new();

@@ -110,11 +110,13 @@ impl Lnd {
             Answer::Absent => return Answer::Absent,
             Answer::Unknown(why) => return Answer::Unknown(why),
         };
-        let found = signer.outside(&path);
+        let found = signer.here(&path);
         Place::look(&found).map(|place| {
             let sha256 = facts::hash_within(&found, PROGRAM);
             let unread = || Answer::Unknown(format!("{} cannot be read", found.display()));
             let runs = match &signer.process {
+                // A container has a copy of the file.
+                Answer::Is(process) if signer.docker().is_some() => runs_copy(process.pid, sha256.as_deref()),
                 Answer::Is(process) => runs(process.pid, &found),
                 Answer::Absent => Answer::Absent,
                 Answer::Unknown(why) => Answer::Unknown(why.clone()),
@@ -152,6 +154,14 @@ fn runs(pid: u32, file: &Path) -> Answer<bool> {
         (Ok(running), Ok(there)) => Answer::Is(running == there),
         (Err(e), _) => Answer::failed(&link, &e),
         (_, Err(e)) => Answer::failed(file, &e),
+    }
+}
+
+/// The same by what is in the file.
+fn runs_copy(pid: u32, sha256: Option<&str>) -> Answer<bool> {
+    match (facts::hash_running(pid, PROGRAM), sha256) {
+        (Some(running), Some(there)) => Answer::Is(running == there),
+        _ => Answer::Unknown(format!("the program of process {pid} cannot be held against the one on this host")),
     }
 }
 

@@ -49,7 +49,7 @@ pub struct Folder {
 impl Disks {
     pub(super) fn gather(signers: &[Signer]) -> Self {
         let folder = |signer: &Signer| match &signer.folder {
-            Some(folder) => look(&signer.outside(folder)),
+            Some(folder) => look(&signer.here(folder)),
             None => Answer::Unknown("where its folder is, nothing says".to_owned()),
         };
         Self {

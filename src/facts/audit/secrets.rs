@@ -5,6 +5,7 @@ mod told;
 mod words;
 
 pub use strewn::{Found, Strewn};
+pub(super) use told::{in_arguments, in_variables};
 
 use super::accounts::uid_of;
 use super::place::shown;
@@ -74,8 +75,10 @@ pub struct Credential {
 
 impl Secrets {
     pub(super) fn gather(signers: &[Signer]) -> Self {
-        let own: Vec<PathBuf> =
-            signers.iter().filter_map(|signer| signer.folder.as_ref().map(|folder| signer.outside(folder))).collect();
+        let folders = signers.iter().filter_map(|signer| signer.folder.as_ref().map(|folder| signer.here(folder)));
+        // lnd in a container has its macaroons where lsm can reach them from here.
+        let runs = signers.iter().filter_map(|signer| Some(signer.docker()?.folder.join("run")));
+        let own: Vec<PathBuf> = folders.chain(runs).collect();
         let kept = signers.iter().map(|signer| (signer.name.clone(), Kept::look(signer))).collect();
         Self { kept, strewn: Strewn::search(&own) }
     }
@@ -87,9 +90,9 @@ impl Kept {
             Answer::Is(process) => Some(process),
             _ => None,
         };
-        let named = || uid_of(signer.user.as_deref()?);
+        let named = || signer.docker().map(|docker| docker.uid).or_else(|| uid_of(signer.user.as_deref()?));
         let no_folder = || Answer::Unknown("it cannot be told where lnd's folder is".to_owned());
-        let folder = signer.folder.as_ref().map(|folder| signer.outside(folder));
+        let folder = signer.folder.as_ref().map(|folder| signer.here(folder));
         let units = unit_texts(process.and_then(|process| process.unit.as_deref()).unwrap_or(&signer.name));
         Self {
             uid: process.and_then(|process| process.uid).or_else(named),

@@ -6,10 +6,10 @@ mod settings;
 pub use process::Process;
 pub use settings::Settings;
 
-use super::Answer;
 use super::accounts::of_uid;
+use super::{Answer, Container};
 use crate::host::file;
-use crate::spec::{Instance, Spec};
+use crate::spec::{Docker, Instance, Spec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,17 @@ pub struct Signer {
     pub folder: Option<PathBuf>,
     /// The user that it runs as, where that user has a name.
     pub user: Option<String>,
+    /// The container that it is in; absent where it is in none.
+    #[serde(default = "no_container")]
+    pub container: Answer<Container>,
 }
+
+const fn no_container() -> Answer<Container> {
+    Answer::Absent
+}
+
+/// The engine's socket, where lsm was not told of another.
+const ENGINE: &str = "/run/docker.sock";
 
 /// The instance of lsm's that was asked for, where there is one, then every lnd that none of lsm's instances answers for.
 pub(super) fn find(instance: &Instance) -> Vec<Signer> {
@@ -40,25 +50,62 @@ pub(super) fn find(instance: &Instance) -> Vec<Signer> {
         let taken = running.contains_key(&name);
         running.insert(if taken { format!("{name}, process {}", process.pid) } else { name }, process);
     }
-    let place = place_of(instance.as_str());
-    let own = Answer::of_file(&place, || file::read_text(&place)).map(|text| toml::from_str::<Spec>(&text));
-    let unit = unit_of(instance.as_str());
+    let own = read_spec(&place_of(instance.as_str()));
     let mut signers = Vec::new();
-    let spec = match own {
+    match &own {
+        Answer::Absent => {}
+        Answer::Is(Spec { docker: Some(docker), .. }) => {
+            let container = Container::look(&docker.engine, &docker.container);
+            let process = take_contained(&mut running, docker, &container);
+            signers.push(Signer::contained(own.clone(), docker, container, process));
+        }
+        _ => {
+            let process = running.remove(&unit_of(instance.as_str()));
+            signers.push(Signer::installed(instance, own.clone(), process));
+        }
+    }
+    let others = other_containers(instance);
+    let is_of_lsm = |name: &str, process: &Process| {
+        let other = name.strip_prefix("lsm@").and_then(|rest| rest.strip_suffix(".service"));
+        let is_contained = || others.iter().any(|docker| process.is_contained() && process.uid == Some(docker.uid));
+        other.is_some_and(|other| place_of(other).exists()) || is_contained()
+    };
+    signers.extend(running.into_iter().filter(|(name, p)| !is_of_lsm(name, p)).map(|(name, p)| Signer::found(name, p)));
+    signers
+}
+
+fn read_spec(place: &Path) -> Answer<Spec> {
+    let own = Answer::of_file(place, || file::read_text(place)).map(|text| toml::from_str::<Spec>(&text));
+    match own {
         Answer::Is(Ok(spec)) => Answer::Is(spec),
         Answer::Is(Err(_)) => Answer::Unknown(format!("{} is no signer's spec", place.display())),
         Answer::Absent => Answer::Absent,
         Answer::Unknown(why) => Answer::Unknown(why),
-    };
-    if spec != Answer::Absent {
-        signers.push(Signer::installed(instance, spec, running.remove(&unit)));
     }
-    let is_of_lsm = |name: &str| {
-        let other = name.strip_prefix("lsm@").and_then(|rest| rest.strip_suffix(".service"));
-        other.is_some_and(|other| place_of(other).exists())
+}
+
+/// The process of an lnd in its container; where the engine does not tell which that is, the one of its user.
+fn take_contained(
+    running: &mut BTreeMap<String, Process>,
+    docker: &Docker,
+    container: &Answer<Container>,
+) -> Option<Process> {
+    let is_it = |process: &Process| match container {
+        Answer::Is(container) => process.container() == Some(&container.id),
+        Answer::Absent => false,
+        Answer::Unknown(_) => process.is_contained() && process.uid == Some(docker.uid),
     };
-    signers.extend(running.into_iter().filter(|(name, _)| !is_of_lsm(name)).map(|(name, p)| Signer::found(name, p)));
-    signers
+    let name = running.iter().find(|(_, process)| is_it(process)).map(|(name, _)| name.clone())?;
+    running.remove(&name)
+}
+
+/// What lsm's other instances have in containers.
+fn other_containers(instance: &Instance) -> Vec<Docker> {
+    let Answer::Is(files) = super::names(Path::new("/etc/lsm")) else { return Vec::new() };
+    let own = place_of(instance.as_str());
+    let others = files.iter().filter(|path| **path != own && path.extension().is_some_and(|kind| kind == "toml"));
+    let specs = others.filter_map(|path| read_spec(path).take().ok().flatten());
+    specs.filter_map(|spec| spec.docker).collect()
 }
 
 fn place_of(instance: &str) -> PathBuf {
@@ -80,6 +127,20 @@ impl Signer {
             folder: Some(format!("/var/lib/lsm/{instance}").into()),
             user: Some(format!("lsm-{instance}")),
             process: process.map_or(Answer::Absent, Answer::Is),
+            container: Answer::Absent,
+        }
+    }
+
+    fn contained(spec: Answer<Spec>, docker: &Docker, container: Answer<Container>, process: Option<Process>) -> Self {
+        let arguments = process.as_ref().map(|process| process.arguments()).unwrap_or_default();
+        Self {
+            name: format!("container {}", docker.container),
+            spec,
+            settings: settings::read(&docker.folder.join("signer-lnd.conf"), &arguments),
+            folder: Some(docker.data.clone()),
+            user: of_uid(docker.uid).map(|(name, _)| name),
+            process: process.map_or(Answer::Absent, Answer::Is),
+            container,
         }
     }
 
@@ -92,11 +153,28 @@ impl Signer {
             Some(conf) => settings::read(&process.sees(&conf), &arguments),
             None => Answer::Unknown("its arguments name no settings file, and its user has no home".to_owned()),
         };
-        Self { name, spec: Answer::Absent, settings, folder, user, process: Answer::Is(process) }
+        let container = process.container().map_or(Answer::Absent, |id| Container::look(Path::new(ENGINE), id));
+        Self { name, spec: Answer::Absent, settings, folder, user, process: Answer::Is(process), container }
     }
 
-    /// A path of the signer's as this host has it: a container's lnd has another root.
+    /// What lsm was told of its container; nothing where lsm made none.
+    pub fn docker(&self) -> Option<&Docker> {
+        match &self.spec {
+            Answer::Is(spec) => spec.docker.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Where its folder or its program is on this host. Of a container that lsm made both are named so already.
+    pub fn here(&self, path: &Path) -> PathBuf {
+        if self.docker().is_some() { path.to_owned() } else { self.outside(path) }
+    }
+
+    /// A path as lnd has it, as this host has it: a container's lnd has another root, and the host's files in it.
     pub fn outside(&self, path: &Path) -> PathBuf {
+        if let Some(mounted) = self.container.get().ok().flatten().and_then(|container| container.outside(path)) {
+            return mounted;
+        }
         match &self.process {
             Answer::Is(process) => process.sees(path),
             _ => path.to_owned(),

@@ -21,6 +21,8 @@ const PROPERTIES: &str = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReloa
     RestrictSUIDSGID,LockPersonality,MemoryDenyWriteExecute,SystemCallFilter,SystemCallArchitectures,\
     RestrictAddressFamilies,IPAddressDeny,IPAddressAllow";
 
+/// What loads the packet filter.
+const FIREWALL: &str = "lsm-firewall.service";
 /// No unit has so many bytes.
 const TEXT: u64 = 1 << 20;
 
@@ -84,14 +86,17 @@ impl Units {
     }
 }
 
-/// The unit of the signer, and where it is lsm's, those of its filter and, unless lnd has the port itself, its port.
+/// The unit of the signer, which one in a container has none of, and where it is lsm's, those of its filter and, unless lnd has the port itself, its port.
 pub fn names_of(signer: &Signer) -> Vec<String> {
+    if signer.docker().is_some() {
+        return vec![FIREWALL.to_owned()];
+    }
     let Some(name) = signer.name.split(", ").next().filter(|name| name.ends_with(".service")) else {
         return Vec::new();
     };
     let mut names = vec![name.to_owned()];
     if let Some(instance) = instance_of(signer) {
-        names.push("lsm-firewall.service".to_owned());
+        names.push(FIREWALL.to_owned());
         if !matches!(&signer.spec, Answer::Is(spec) if spec.mode == Mode::Host) {
             names.extend(["socket", "service"].map(|kind| format!("lsm-proxy@{instance}.{kind}")));
         }

@@ -1,9 +1,10 @@
 //! The way in to lnd's port, and the way out from lnd, held against the packet filter.
 
-use super::ruleset::{Ruleset, Statement};
-use super::walk::{Packet, Passage, walk};
-use super::{PEERS, STRANGERS, has_legacy, let_in, live};
-use crate::facts::audit::{Answer, Holder, Host, Protocol, Signer, Unknown};
+use super::bridge::{Bridge, begins, bridges, forwarded, sent_to};
+use super::ruleset::{Ruleset, Statement, Table};
+use super::walk::{Packet, Passage, Way, walk};
+use super::{PEERS, STRANGERS, TABLES, has_legacy, let_in, live};
+use crate::facts::audit::{Answer, Container, Holder, Host, Protocol, Signer, Unknown};
 use crate::harden::{Judged, Verdict, few};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -25,7 +26,13 @@ fn doors(host: &Host, signer: &Signer) -> Result<Vec<SocketAddr>, Unknown> {
     let Some(process) = signer.process.get()? else { return Ok(doors) };
     if *process.own_network.need("network of lnd's")? {
         let why = "lnd has a network of its own, and who is let into that is not seen from here";
-        return if spec.is_some() { Ok(doors) } else { Err(Unknown::new(why)) };
+        // A container's engine knows where it is published.
+        let container = if spec.is_none() { signer.container.get()? } else { None };
+        if let Some(container) = container {
+            let published = container.ports.values().flatten().copied();
+            doors.extend(published.filter(|address| !address.ip().is_loopback()));
+        }
+        return if spec.is_some() || container.is_some() { Ok(doors) } else { Err(Unknown::new(why)) };
     }
     let exe = process.exe.need("program of lnd's")?;
     let sockets = host.network.sockets.need("table of sockets")?;
@@ -68,17 +75,23 @@ fn is_allowed(allowed: &[IpNet], ip: IpAddr) -> bool {
 }
 
 pub(super) fn closed_to_strangers(host: &Host, signer: &Signer) -> Judged {
-    let doors = doors(host, signer)?;
-    if doors.is_empty() {
+    let (doors, is_behind) = (doors(host, signer)?, !bridges(signer)?.is_empty());
+    if doors.is_empty() && !is_behind {
         return Ok(Verdict::Pass("it listens for this host alone".to_owned()));
     }
     let allowed = allowed(signer)?;
     let strangers: Vec<IpAddr> =
         STRANGERS.into_iter().filter(|ip| !allowed.is_some_and(|nets| is_allowed(nets, *ip))).collect();
-    let Some((from, door, passage)) = let_in(&live(host)?, &doors, &strangers)? else {
+    let ruleset = live(host)?;
+    let found = let_in(&ruleset, &doors, &strangers)?;
+    let Some((from, door, passage)) = found.map_or_else(|| forwarded(&ruleset, signer, &strangers), |f| Ok(Some(f)))?
+    else {
+        let what = if is_behind { "the container behind its bridge" } else { "" };
+        let places = [few_of(&doors), what.to_owned()];
+        let places: Vec<&str> = places.iter().map(String::as_str).filter(|place| !place.is_empty()).collect();
         return Ok(Verdict::Pass(format!(
             "{} is closed to {} strangers that were tried",
-            few_of(&doors),
+            places.join(", and "),
             strangers.len()
         )));
     };
@@ -101,16 +114,18 @@ fn few_of(doors: &[SocketAddr]) -> String {
 
 pub(super) fn only_the_allowed(host: &Host, signer: &Signer) -> Judged {
     let (doors, ruleset) = (doors(host, signer)?, live(host)?);
-    let sent = sent_on(&ruleset, &ports(signer));
+    let sent = sent_on(host, signer, &ruleset, &ports(signer));
     if let Some(fail @ Verdict::Fail(_)) = sent {
         return Ok(fail);
     }
     let verdict = match allowed(signer)? {
-        _ if doors.is_empty() => Verdict::Pass("it listens for this host alone".to_owned()),
+        _ if doors.is_empty() && bridges(signer)?.is_empty() => {
+            Verdict::Pass("it listens for this host alone".to_owned())
+        }
         None => {
             Verdict::Pass("nothing is sent on to it; who is to get in only lsm's own allowlist would tell".to_owned())
         }
-        Some(allowed) => beyond(&ruleset, &doors, allowed)?,
+        Some(allowed) => beyond(&ruleset, signer, &doors, allowed)?,
     };
     if has_legacy(host)? && !matches!(verdict, Verdict::Fail(_)) {
         return Err(Unknown::new("rules of iptables-legacy are in force, which nft does not show"));
@@ -123,12 +138,16 @@ pub(super) fn only_the_allowed(host: &Host, signer: &Signer) -> Judged {
 
 /// Whether anybody gets in who is not on the allowlist, of all addresses at which the filter or the list begins to be
 /// otherwise.
-fn beyond(ruleset: &Ruleset, doors: &[SocketAddr], allowed: &[IpNet]) -> Judged {
+fn beyond(ruleset: &Ruleset, signer: &Signer, doors: &[SocketAddr], allowed: &[IpNet]) -> Judged {
     /// Of addresses times rules and elements: some tenths of a second.
     const MOST: usize = 4_000_000;
     let strangers: Vec<IpAddr> = STRANGERS.into_iter().filter(|ip| !is_allowed(allowed, *ip)).collect();
+    let found = |senders: &[IpAddr]| {
+        let found = let_in(ruleset, doors, senders)?;
+        found.map_or_else(|| forwarded(ruleset, signer, senders), |found| Ok(Some(found)))
+    };
     // Who gets in whatever his address is, is a stranger.
-    if let_in(ruleset, doors, &strangers)?.is_some() {
+    if found(&strangers)?.is_some() {
         return Ok(Verdict::NotApplicable("strangers get in: NET-001".to_owned()));
     }
     let mut edges: BTreeSet<IpAddr> = ruleset.addresses();
@@ -138,7 +157,7 @@ fn beyond(ruleset: &Ruleset, doors: &[SocketAddr], allowed: &[IpNet]) -> Judged 
         return Err(Unknown::new(format!("the packet filter names {} addresses, too many to try", edges.len())));
     }
     let edges: Vec<IpAddr> = edges.into_iter().collect();
-    Ok(match let_in(ruleset, doors, &edges)? {
+    Ok(match found(&edges)? {
         Some((from, door, Passage::Perhaps(by) | Passage::Always(by))) => {
             Verdict::Fail(format!("{from} is not on the allowlist and gets to {door}: {by}"))
         }
@@ -146,31 +165,55 @@ fn beyond(ruleset: &Ruleset, doors: &[SocketAddr], allowed: &[IpNet]) -> Judged 
     })
 }
 
-/// A rule that sends packets to one of these ports, after the filter let them pass as something else.
-fn sent_on(ruleset: &Ruleset, ports: &[u16]) -> Option<Verdict> {
+/// A rule that sends packets to one of these ports, after the filter let them pass as something else. What is sent to a
+/// container's own address is forwarded, and meets the filter there.
+fn sent_on(host: &Host, signer: &Signer, ruleset: &Ruleset, ports: &[u16]) -> Option<Verdict> {
+    let container = signer.container.get().ok().flatten();
+    let inside: Vec<IpAddr> =
+        container.into_iter().flat_map(|c| c.bridges()).flat_map(|(_, addresses)| addresses).copied().collect();
+    // Where its own addresses are not known, none can be told from another's.
+    let is_told = |c: &&Container| c.networks.values().all(|network| matches!(network, Answer::Is(_)));
     let mut unknown = None;
     for ((table, name), chain) in &ruleset.chains {
-        for statement in chain.rules.iter().flatten() {
-            match statement {
-                Statement::Redirect(Some((first, last))) => {
-                    if let Some(port) = ports.iter().find(|port| (first..=last).contains(port)) {
-                        let evidence = format!("a rule of {} {} {name} sends packets to port {port}", table.0, table.1);
-                        return Some(Verdict::Fail(evidence));
-                    }
-                }
-                Statement::Redirect(None) => {
+        let all: Vec<_> = chain.rules.iter().flatten().filter_map(redirect).collect();
+        let untold = all.iter().filter(|(range, _)| range.is_none()).count();
+        let mut told: Vec<_> = all.into_iter().filter_map(|(range, to)| Some((range?, to))).collect();
+        if untold > 0 {
+            match container.filter(is_told).and_then(|_| told_by_text(host, table, name, untold)) {
+                Some(more) => told.extend(more),
+                None => {
                     unknown.get_or_insert_with(|| {
-                        format!(
-                            "a rule of {} {} {name} sends packets to ports that nft does not tell",
-                            table.0, table.1
-                        )
+                        let chain = format!("{} {} {name}", table.0, table.1);
+                        format!("a rule of {chain} sends packets to ports that nft does not tell")
                     });
                 }
-                _ => {}
+            }
+        }
+        for ((first, last), to) in told {
+            let is_inside = to.is_some_and(|to| inside.contains(&to));
+            if let Some(port) = ports.iter().find(|port| (first..=last).contains(port) && !is_inside) {
+                let evidence = format!("a rule of {} {} {name} sends packets to port {port}", table.0, table.1);
+                return Some(Verdict::Fail(evidence));
             }
         }
     }
     unknown.map(Verdict::Warn)
+}
+
+/// To which ports and to which address.
+type Redirected = ((u16, u16), Option<IpAddr>);
+
+fn redirect(statement: &Statement) -> Option<(Option<(u16, u16)>, Option<IpAddr>)> {
+    match statement {
+        Statement::Redirect(range, to) => Some((*range, *to)),
+        _ => None,
+    }
+}
+
+fn told_by_text(host: &Host, table: &Table, chain: &str, count: usize) -> Option<Vec<Redirected>> {
+    let text = host.printed(TABLES).ok().flatten()?;
+    let all = sent_to(text, (&table.0, &table.1), chain, count)?;
+    Some(all.into_iter().map(|to| ((to.port(), to.port()), Some(to.ip()))).collect())
 }
 
 pub(super) fn no_way_out(host: &Host, signer: &Signer) -> Judged {
@@ -185,8 +228,11 @@ pub(super) fn no_way_out(host: &Host, signer: &Signer) -> Judged {
             .filter_map(|line| Some(line.split_once(':')?.0.trim()))
             .filter(|name| *name != "lo" && !FALLBACKS.contains(name))
             .collect();
+        let bridges = bridges(signer)?;
         return Ok(match outer[..] {
             [] => Verdict::Pass("it has a network of its own with nothing in it".to_owned()),
+            // One interface of its own is the other end of each bridge.
+            _ if bridges.len() == outer.len() => behind(host, &bridges)?,
             _ => {
                 Verdict::Warn(format!("it has a network of its own with {}: who filters that is not seen", few(&outer)))
             }
@@ -201,13 +247,28 @@ pub(super) fn no_way_out(host: &Host, signer: &Signer) -> Judged {
     for is_v6 in [false, true] {
         for protocol in [Some(Protocol::Tcp), Some(Protocol::Udp), None] {
             let sender = Some((uid, name.clone()));
-            let packet = Packet { protocol, from: None, to: None, port: None, is_v6, sender };
+            let packet = Packet { protocol, from: None, to: None, port: None, is_v6, sender, way: Way::Here };
             if walk(&ruleset, &packet, &OUTWARD)? != Passage::Never {
                 return Ok(reaches(host, signer, protocol, is_v6));
             }
         }
     }
     Ok(Verdict::Pass("the packet filter drops what lnd's user begins".to_owned()))
+}
+
+/// What comes out of a container is no user's here, and goes by its bridge.
+fn behind(host: &Host, bridges: &[Bridge]) -> Judged {
+    Ok(match begins(&live(host)?, bridges)? {
+        None => Verdict::Pass("the packet filter drops what begins behind its bridge".to_owned()),
+        Some(_) if has_legacy(host)? => {
+            return Err(Unknown::new("rules of iptables-legacy are in force, which nft does not show"));
+        }
+        Some((bridge, protocol, is_v6)) => {
+            let (what, family) =
+                (protocol.map_or("other packets".to_owned(), |p| p.to_string()), if is_v6 { 6 } else { 4 });
+            Verdict::Fail(format!("it may send {what} over IPv{family} out of {bridge}: no rule drops all of it"))
+        }
+    })
 }
 
 /// It passes the packet filter; systemd may have one of its own on the unit, in which what is allowed goes before what is

@@ -2,7 +2,7 @@
 
 use super::ruleset::{Chain, Ruleset};
 use super::walk::{Packet, Passage, walk};
-use super::{INWARD, RULESET, STRANGERS, has_legacy, knock, let_in, live};
+use super::{INWARD, NOBODYS, RULESET, STRANGERS, has_legacy, knock, let_in, live};
 use crate::facts::audit::{Answer, Holder, Host, Protocol, Signer, Socket, Unknown};
 use crate::harden::{Judged, Verdict, few};
 use std::cell::LazyCell;
@@ -60,7 +60,12 @@ fn is_of(signer: &Signer, socket: &Socket, holder: &Holder) -> bool {
             let is_door = socket.protocol == Protocol::Tcp && socket.address.port() == spec.listen.port();
             let is_lsm =
                 is_system(path) && ["systemd", "lsm"].iter().any(|name| path.file_name() == Some(name.as_ref()));
-            is_door && (is_lnd || is_lsm)
+            // What Docker starts for each port that it publishes.
+            let is_docker = spec.docker.is_some()
+                && is_system(path)
+                && path.file_name() == Some("docker-proxy".as_ref())
+                && socket.address == spec.listen;
+            is_door && (is_lnd || is_lsm || is_docker)
         }
         _ => is_lnd,
     }
@@ -133,6 +138,19 @@ pub(super) fn docker(host: &Host) -> Judged {
             )
         }));
     }
+    let mut unasked = None;
+    for signer in &host.signers {
+        match signer.container.get().and_then(|container| container.map(|c| c.others.get()).transpose()) {
+            Ok(others) => {
+                let has_socket = others.flatten().into_iter().flatten().filter(|other| other.socket);
+                wrong.extend(has_socket.map(|other| format!("the container {} has its socket", other.name)));
+            }
+            Err(why) => unasked = Some(Unknown::new(format!("who has its socket cannot be told: {why}"))),
+        }
+    }
+    if let Some(unasked) = unasked.filter(|_| wrong.is_empty()) {
+        return Err(unasked);
+    }
     if socket.is_none() && wrong.is_empty() {
         return Ok(Verdict::NotApplicable("there is no Docker".to_owned()));
     }
@@ -140,8 +158,6 @@ pub(super) fn docker(host: &Host) -> Judged {
 }
 
 pub(super) fn drops_the_rest(host: &Host) -> Judged {
-    /// Nobody's (RFC 6335: never assigned).
-    const NOBODYS: u16 = 1;
     let door = |ip: IpAddr| SocketAddr::new(ip, NOBODYS);
     let doors = [door(Ipv4Addr::UNSPECIFIED.into()), door(Ipv6Addr::UNSPECIFIED.into())];
     if host.printed(RULESET)?.is_none() && !has_legacy(host)? {

@@ -75,8 +75,8 @@ pub enum Statement {
     Verdict(Verdict),
     /// The end of the rule for those that are in the map.
     Cases(Vec<Field>, Items),
-    /// Sends what comes to another port, or to one that is not told.
-    Redirect(Option<(u16, u16)>),
+    /// Sends what comes to another port, or to one that is not told; to this address, where that is one.
+    Redirect(Option<(u16, u16)>, Option<IpAddr>),
     /// May go on or not: a limit, a count, a match of iptables.
     Perhaps,
     /// May do whatever there is, also let it through: what nobody here knows.

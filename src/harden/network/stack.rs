@@ -1,7 +1,8 @@
 //! The settings of the kernel's network (Documentation/networking/ip-sysctl.rst).
 
-use super::{FORWARD, SYNCOOKIES};
-use crate::facts::audit::{Host, Unknown};
+use super::walk::{Packet, Passage, Way, walk};
+use super::{FORWARD, NOBODYS, STRANGERS, SYNCOOKIES, live};
+use crate::facts::audit::{Host, Protocol, Unknown};
 use crate::harden::{Judged, Verdict};
 use std::path::Path;
 
@@ -19,7 +20,34 @@ pub(super) fn forwards(host: &Host) -> Judged {
         }
     }
     on.dedup();
+    let is_asked_for = |what: &String| what == "net.ipv4.ip_forward=1";
+    if !on.is_empty() && on.iter().all(is_asked_for) && host.signers.iter().any(|signer| signer.docker().is_some()) {
+        return forwards_for_docker(host);
+    }
     Ok(Verdict::none(on, "off"))
+}
+
+/// Docker publishes no port without: what it does not publish has to stay where it is.
+fn forwards_for_docker(host: &Host) -> Judged {
+    let from = STRANGERS[0];
+    let packet = Packet {
+        protocol: Some(Protocol::Tcp),
+        from: Some(from),
+        to: None,
+        port: Some(NOBODYS),
+        is_v6: false,
+        sender: None,
+        way: Way::Into("elsewhere".to_owned()),
+    };
+    let why = "net.ipv4.ip_forward=1, which Docker needs to publish a port";
+    Ok(match walk(&live(host)?, &packet, &["prerouting", "forward"])? {
+        Passage::Never => Verdict::Warn(format!("{why}; what nobody published is dropped")),
+        // Docker's own rules are about where a packet comes in.
+        Passage::Perhaps(_) => {
+            Verdict::Warn(format!("{why}; what nobody published is dropped, but for what containers send"))
+        }
+        Passage::Always(by) => Verdict::Fail(format!("{why}, and all else is forwarded too: {by}")),
+    })
 }
 
 /// A path below /proc/sys as sysctl(8) names it.

@@ -24,6 +24,20 @@ pub struct Packet {
     pub is_v6: bool,
     /// Of one that leaves: the user who sends it, by number and, where it has one, name.
     pub sender: Option<(u32, Option<String>)>,
+    /// Which way it goes.
+    pub way: Way,
+}
+
+/// Which way a packet goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Way {
+    /// From another host to this one, or the other way round.
+    #[default]
+    Here,
+    /// From another host to what is behind this interface.
+    Into(String),
+    /// From behind this interface, to wherever.
+    OutOf(String),
 }
 
 /// What may become of a packet.
@@ -96,6 +110,8 @@ enum Seen<'a> {
     User(u32, Option<&'a str>),
     /// An interface that leads out of the host.
     Outer,
+    /// This interface.
+    Interface(&'a str),
     /// No such packet has it: the rule is not about it.
     Never,
     Unknown,
@@ -167,7 +183,7 @@ impl<'a> Walk<'a> {
         for statement in rule {
             match statement {
                 Statement::Nothing => {}
-                Statement::Perhaps | Statement::Redirect(_) => ends.goes_on = true,
+                Statement::Perhaps | Statement::Redirect(..) => ends.goes_on = true,
                 Statement::Anything => {
                     ends.goes_on = true;
                     ends.add(self.verdict(table, chain, &Verdict::Queue, depth)?);
@@ -306,6 +322,10 @@ impl<'a> Walk<'a> {
                 "direction" => Seen::Word("original"),
                 _ => Seen::Unknown,
             },
+            Field::KindOfTarget if self.packet.way != Way::Here => match self.packet.way {
+                Way::Into(_) => Seen::Word("unicast"),
+                _ => Seen::Unknown,
+            },
             // What goes to all, or to a group, comes in too, but is no connection.
             Field::KindOfTarget if self.packet.sender.is_none() && self.packet.protocol == Some(Protocol::Tcp) => {
                 Seen::Word("local")
@@ -352,6 +372,8 @@ impl<'a> Walk<'a> {
             "nfproto" => Seen::Word(if packet.is_v6 { "ipv6" } else { "ipv4" }),
             "protocol" => Seen::Word(if packet.is_v6 { "ip6" } else { "ip" }),
             "l4proto" => self.carrier(),
+            "iif" | "iifname" if let Way::OutOf(bridge) = &packet.way => Seen::Interface(bridge),
+            "oif" | "oifname" if let Way::Into(bridge) = &packet.way => Seen::Interface(bridge),
             "iif" | "iifname" if packet.sender.is_none() => Seen::Outer,
             "oif" | "oifname" if packet.sender.is_some() => Seen::Outer,
             "skuid" => {
@@ -380,6 +402,9 @@ fn holds(seen: &Seen<'_>, item: &Item) -> Holds {
         (Seen::User(_, Some(is)), Item::Word(name)) => Holds::of(is == name),
         (Seen::Word(is), Item::Word(name)) => Holds::of(is == name),
         (Seen::Outer, Item::Word(name)) if name == "lo" => Holds::No,
+        // A name that ends with a star is the beginning of several.
+        (Seen::Interface(_), Item::Word(name)) if name.ends_with('*') => Holds::Perhaps,
+        (Seen::Interface(is), Item::Word(name)) => Holds::of(is == name),
         _ => Holds::Perhaps,
     }
 }

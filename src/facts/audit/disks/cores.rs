@@ -15,7 +15,7 @@ const CRASH: &str = "/var/crash";
 pub(super) fn find(signers: &[Signer]) -> Answer<Vec<PathBuf>> {
     let uids: BTreeSet<u32> = signers.iter().filter_map(uid).collect();
     let shared = [PathBuf::from(SYSTEMD), PathBuf::from(CRASH)].into_iter().chain(pattern_folder());
-    let own = signers.iter().filter_map(|signer| Some(signer.outside(signer.folder.as_deref()?)));
+    let own = signers.iter().filter_map(|signer| Some(signer.here(signer.folder.as_deref()?)));
     let folders = shared.map(|folder| (folder, true)).chain(own.chain([PathBuf::from("/")]).map(|own| (own, false)));
     let found: Result<Vec<_>, String> = folders.map(|(folder, shared)| cores_in(&folder, shared, &uids)).collect();
     found.map_or_else(Answer::Unknown, |all| {

@@ -9,7 +9,7 @@ const SECRET: [&str; 4] = ["pass", "secret", "mnemonic", "cipherseed"];
 const POINTER: [&str; 4] = ["file", "path", "dir", "folder"];
 
 /// The names of arguments (`--name=value`, `--name value`) that hold a secret.
-pub(super) fn in_arguments(arguments: &[String]) -> Vec<String> {
+pub(in crate::facts::audit) fn in_arguments(arguments: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = arguments.iter().peekable();
     let mut place = 0;
@@ -37,7 +37,7 @@ pub(super) fn in_arguments(arguments: &[String]) -> Vec<String> {
 }
 
 /// The names of variables (`NAME=value`) that hold a secret.
-pub(super) fn in_variables(variables: &[String]) -> Vec<String> {
+pub(in crate::facts::audit) fn in_variables(variables: &[String]) -> Vec<String> {
     let named = variables.iter().filter_map(|one| one.split_once('='));
     named.filter(|(name, value)| is_secret(name, value)).map(|(name, _)| name.to_owned()).collect()
 }

@@ -76,6 +76,12 @@ impl Process {
         ["docker", "libpod", "containerd", "kubepods"].iter().any(|by| self.groups().contains(by))
     }
 
+    /// The number of the container that Docker has it in, from its control group.
+    pub fn container(&self) -> Option<&str> {
+        let of_docker = self.groups().lines().filter(|line| line.contains("docker"));
+        of_docker.flat_map(|line| line.split(|c: char| !c.is_ascii_hexdigit())).find(|part| part.len() == 64)
+    }
+
     /// It is in a login session: `session-ID.scope` (pam_systemd(8)).
     pub fn is_of_session(&self) -> bool {
         self.groups().lines().any(in_session)

@@ -65,7 +65,8 @@ fn redirect(value: &Value) -> Statement {
     let port = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok());
     let to = &value["port"];
     let one = port(to);
-    Statement::Redirect(one.zip(one).or_else(|| port(&to["range"][0]).zip(port(&to["range"][1]))))
+    let address = value["addr"].as_str().and_then(|address| address.parse().ok());
+    Statement::Redirect(one.zip(one).or_else(|| port(&to["range"][0]).zip(port(&to["range"][1]))), address)
 }
 
 /// A match or a target of iptables, of which nft prints no more than the name (iptables-extensions(8)).
@@ -73,7 +74,7 @@ fn of_iptables(name: &str, is_target: bool) -> Statement {
     match name {
         "REJECT" => Statement::Verdict(Verdict::Drop),
         // An older nft gives no name: it may be one of these.
-        "DNAT" | "REDIRECT" | "" => Statement::Redirect(None),
+        "DNAT" | "REDIRECT" | "" => Statement::Redirect(None, None),
         "comment" | "LOG" | "NFLOG" | "MASQUERADE" | "SNAT" | "MARK" | "CONNMARK" | "TCPMSS" => Statement::Nothing,
         _ if is_target => Statement::Anything,
         _ => Statement::Perhaps,

@@ -22,7 +22,7 @@ fn live() -> Ruleset {
 fn knock(from: &str) -> Packet {
     let from: IpAddr = from.parse().expect("an address");
     let (protocol, is_v6) = (Some(Protocol::Tcp), from.is_ipv6());
-    Packet { protocol, from: Some(from), to: None, port: Some(10012), is_v6, sender: None }
+    Packet { protocol, from: Some(from), to: None, port: Some(10012), is_v6, sender: None, way: Way::Here }
 }
 
 fn letter(passage: Passage) -> char {
