@@ -92,10 +92,13 @@ fn given<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
 
 fn of_health(health: &HealthConfig) -> Value {
     let time = |nanoseconds: Option<i64>| nanoseconds.map(|time| format!("{}s", time / SECOND));
-    json!({
-        "test": health.test, "interval": time(health.interval), "timeout": time(health.timeout),
-        "retries": health.retries, "start_period": time(health.start_period),
-    })
+    Value::Object(given([
+        ("test", json!(health.test)),
+        ("interval", json!(time(health.interval))),
+        ("timeout", json!(time(health.timeout))),
+        ("retries", json!(health.retries)),
+        ("start_period", json!(time(health.start_period))),
+    ]))
 }
 
 fn port(at: &PortBinding, inside: &str) -> String {
