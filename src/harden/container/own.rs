@@ -56,8 +56,8 @@ fn wanted(spec: &Spec, docker: &Docker) -> Vec<(PathBuf, PathBuf, bool)> {
 fn strange(container: &Container) -> Verdict {
     let is_system = |mount: &&Mount| {
         let is_volume = mount.kind == "volume" || mount.from.as_os_str().is_empty();
-        let is_within = |folder: &&str| mount.from == Path::new(folder) || Path::new(folder).starts_with(&mount.from);
-        !is_volume && SYSTEM.iter().any(|folder| is_within(&folder))
+        let is_within = |folder: &str| mount.from == Path::new(folder) || Path::new(folder).starts_with(&mount.from);
+        !is_volume && SYSTEM.iter().any(|folder| is_within(folder))
     };
     let open: Vec<String> =
         container.mounts.iter().filter(is_system).map(|mount| mount.from.display().to_string()).collect();

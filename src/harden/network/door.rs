@@ -202,8 +202,9 @@ fn sent_on(host: &Host, signer: &Signer, ruleset: &Ruleset, ports: &[u16]) -> Op
 
 /// To which ports and to which address.
 type Redirected = ((u16, u16), Option<IpAddr>);
+type Ports = Option<(u16, u16)>;
 
-fn redirect(statement: &Statement) -> Option<(Option<(u16, u16)>, Option<IpAddr>)> {
+fn redirect(statement: &Statement) -> Option<(Ports, Option<IpAddr>)> {
     match statement {
         Statement::Redirect(range, to) => Some((*range, *to)),
         _ => None,
