@@ -201,10 +201,11 @@ fn sent_on(host: &Host, signer: &Signer, ruleset: &Ruleset, ports: &[u16]) -> Op
 }
 
 /// To which ports and to which address.
-type Redirected = ((u16, u16), Option<IpAddr>);
-type Ports = Option<(u16, u16)>;
+type Redirected = (Ports, Option<IpAddr>);
+/// The first and the last of them.
+type Ports = (u16, u16);
 
-fn redirect(statement: &Statement) -> Option<(Ports, Option<IpAddr>)> {
+fn redirect(statement: &Statement) -> Option<(Option<Ports>, Option<IpAddr>)> {
     match statement {
         Statement::Redirect(range, to) => Some((*range, *to)),
         _ => None,
