@@ -23,3 +23,22 @@ impl Engine {
         self.ask("list the containers", self.docker.list_containers(Some(options)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn an_engine_that_says_nothing_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("engine.sock");
+        // Whoever connects is let in by the kernel, and never answered.
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let start = Instant::now();
+        let Err(error) = Engine::open_within(&socket, 1) else { panic!("it said nothing") };
+        assert!(error.cause().contains("within 1 s"), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}

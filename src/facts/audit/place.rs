@@ -16,6 +16,9 @@ const CAPABILITIES: &str = "security.capability";
 /// Only the owner of what is in such a folder may rename or remove it (inode(7)).
 const STICKY: u32 = 0o1000;
 
+/// How many parts `/proc/PID/root` has, with the first slash.
+const PROCESS_ROOT: usize = 4;
+
 /// What something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -113,7 +116,9 @@ impl Place {
             Err(e) => return Answer::failed(path, &e),
         };
         let mut way = Vec::new();
-        for folder in real.ancestors().skip(1) {
+        // What is above a container's root is the kernel's, whose folders in /proc have the process's user.
+        let is_inside = |folder: &&Path| !folder.starts_with("/proc") || folder.components().count() > PROCESS_ROOT;
+        for folder in real.ancestors().skip(1).filter(is_inside) {
             match Self::look(folder) {
                 Answer::Is(place) => way.push(place),
                 Answer::Absent => return Answer::Absent,

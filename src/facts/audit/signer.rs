@@ -9,6 +9,7 @@ pub use settings::Settings;
 use super::accounts::of_uid;
 use super::{Answer, Container};
 use crate::host::file;
+use crate::render::container::{CERTIFICATE, HOME, RUN};
 use crate::spec::{Docker, Instance, Spec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -154,6 +155,10 @@ impl Signer {
             None => Answer::Unknown("its arguments name no settings file, and its user has no home".to_owned()),
         };
         let container = process.container().map_or(Answer::Absent, |id| Container::look(Path::new(ENGINE), id));
+        let name = match &container {
+            Answer::Is(container) => format!("container {}", container.name),
+            _ => name,
+        };
         Self { name, spec: Answer::Absent, settings, folder, user, process: Answer::Is(process), container }
     }
 
@@ -170,9 +175,21 @@ impl Signer {
         if self.docker().is_some() { path.to_owned() } else { self.outside(path) }
     }
 
+    /// The same of a container of lsm's that its engine tells nothing of.
+    fn mounted(&self, path: &Path) -> Option<PathBuf> {
+        let (Answer::Is(spec), Some(docker)) = (&self.spec, self.docker()) else { return None };
+        let certificate = PathBuf::from(format!("/etc/lsm/{}/tls.cert", spec.instance));
+        let places = [(RUN, docker.folder.join("run")), (HOME, docker.data.clone()), (CERTIFICATE, certificate)];
+        places.into_iter().find_map(|(inside, here)| match path.strip_prefix(inside) {
+            Ok(rest) if rest.as_os_str().is_empty() => Some(here),
+            rest => rest.ok().map(|rest| here.join(rest)),
+        })
+    }
+
     /// A path as lnd has it, as this host has it: a container's lnd has another root, and the host's files in it.
     pub fn outside(&self, path: &Path) -> PathBuf {
-        if let Some(mounted) = self.container.get().ok().flatten().and_then(|container| container.outside(path)) {
+        let mounted = self.container.get().ok().flatten().and_then(|container| container.outside(path));
+        if let Some(mounted) = mounted.or_else(|| self.mounted(path)) {
             return mounted;
         }
         match &self.process {

@@ -1,5 +1,9 @@
 //! What the packet filter does with one packet: every rule in its order, with all that may come of those that cannot be told.
 
+mod packet;
+
+pub use packet::{Packet, Way};
+
 use super::ruleset::{Chain, Field, Item, Items, Ruleset, Statement, Table, Verdict};
 use crate::facts::audit::{Protocol, Unknown};
 use std::cell::RefCell;
@@ -8,37 +12,6 @@ use std::net::IpAddr;
 
 /// The kernel lets chains jump no deeper (nf_tables.h, NFT_JUMP_STACK_SIZE).
 const DEEPEST: usize = 16;
-
-/// The first packet of a connection, or a single one.
-#[derive(Debug, Clone)]
-pub struct Packet {
-    /// What carries it; nothing where it is neither.
-    pub protocol: Option<Protocol>,
-    /// Where it comes from, where that counts.
-    pub from: Option<IpAddr>,
-    /// Where it goes to, where that is one address.
-    pub to: Option<IpAddr>,
-    /// To which port, where that counts.
-    pub port: Option<u16>,
-    /// It is of IPv6.
-    pub is_v6: bool,
-    /// Of one that leaves: the user who sends it, by number and, where it has one, name.
-    pub sender: Option<(u32, Option<String>)>,
-    /// Which way it goes.
-    pub way: Way,
-}
-
-/// Which way a packet goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Way {
-    /// From another host to this one, or the other way round.
-    #[default]
-    Here,
-    /// From another host to what is behind this interface.
-    Into(String),
-    /// From behind this interface, to wherever.
-    OutOf(String),
-}
 
 /// What may become of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +85,8 @@ enum Seen<'a> {
     Outer,
     /// This interface.
     Interface(&'a str),
+    /// One that leads out of the host, and is not this one.
+    OuterBut(&'a str),
     /// No such packet has it: the rule is not about it.
     Never,
     Unknown,
@@ -374,6 +349,7 @@ impl<'a> Walk<'a> {
             "l4proto" => self.carrier(),
             "iif" | "iifname" if let Way::OutOf(bridge) = &packet.way => Seen::Interface(bridge),
             "oif" | "oifname" if let Way::Into(bridge) = &packet.way => Seen::Interface(bridge),
+            "iif" | "iifname" if let Way::Into(bridge) = &packet.way => Seen::OuterBut(bridge),
             "iif" | "iifname" if packet.sender.is_none() => Seen::Outer,
             "oif" | "oifname" if packet.sender.is_some() => Seen::Outer,
             "skuid" => {
@@ -402,6 +378,7 @@ fn holds(seen: &Seen<'_>, item: &Item) -> Holds {
         (Seen::User(_, Some(is)), Item::Word(name)) => Holds::of(is == name),
         (Seen::Word(is), Item::Word(name)) => Holds::of(is == name),
         (Seen::Outer, Item::Word(name)) if name == "lo" => Holds::No,
+        (Seen::OuterBut(own), Item::Word(name)) if name == own || name == "lo" => Holds::No,
         // A name that ends with a star is the beginning of several.
         (Seen::Interface(_), Item::Word(name)) if name.ends_with('*') => Holds::Perhaps,
         (Seen::Interface(is), Item::Word(name)) => Holds::of(is == name),

@@ -61,7 +61,7 @@ pub(super) fn look(socket: &Path, name: &str) -> Result<Option<Container>> {
         log: log(&host),
         health: health(&config, state.unwrap_or_default()),
         told: told(&config),
-        others: others(&engine, &about, (&id, &name), &mounts, start),
+        others: others(&engine, &about, (&id, &name), (&mounts, &endpoints), start),
         mounts,
         name,
         id,
@@ -210,7 +210,7 @@ fn others(
     engine: &Engine,
     about: &About,
     (id, name): (&str, &str),
-    own: &[Mount],
+    (own, networks): (&[Mount], &HashMap<String, EndpointSettings>),
     start: Instant,
 ) -> Answer<Vec<Other>> {
     let all = match engine.containers() {
@@ -234,6 +234,9 @@ fn others(
             let of = mode.strip_prefix("container:");
             has.extend(of.is_some_and(|of| of == id || of == name).then(|| format!("its {kind}")));
         }
+        // Its network lists those alone that run.
+        let joined = other.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        has.extend(joined.into_keys().filter(|name| is_own(name, networks)).map(|name| format!("its network {name}")));
         if socket || !has.is_empty() {
             let called = other.names.unwrap_or_default().into_iter().next().unwrap_or(number);
             found.push(Other { name: called.trim_start_matches('/').to_owned(), has, socket });
@@ -241,6 +244,11 @@ fn others(
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Answer::Is(found)
+}
+
+/// True of a network of the container's, but for those that every engine has.
+fn is_own(name: &str, networks: &HashMap<String, EndpointSettings>) -> bool {
+    !["bridge", "host", "none"].contains(&name) && networks.contains_key(name)
 }
 
 /// True of the engine's socket and of each folder above it.

@@ -5,7 +5,7 @@ use crate::host::network::in_empty_network;
 use crate::host::{program, program::Program, user};
 use crate::render::nft::render_nft;
 use crate::secret::Secret;
-use crate::spec::{Mode, Network, Spec, parse_cidr};
+use crate::spec::{Docker, Mode, Network, Spec, parse_cidr};
 
 const INWARD: [&str; 2] = ["prerouting", "input"];
 
@@ -145,6 +145,57 @@ fn lsms_own_filter_is_seen_to_close_the_port_and_every_way_of_opening_it_too() {
                 nft(&["-f", "-"], &format!("flush ruleset\n{text}"));
             }
         }
+    })
+    .unwrap();
+}
+
+/// What opens the way into a container's bridge, or out of it, and what becomes of 203.0.113.77 and of what begins inside.
+const BRIDGES: [(&str, &str); 8] = [
+    ("", "nn"),
+    ("flush chain inet lsm forward", "an"),
+    ("flush chain inet lsm signer_out", "np"),
+    ("flush chain inet lsm prerouting", "na"),
+    ("insert rule inet lsm forward iifname eth0 accept", "pn"),
+    ("insert rule inet lsm forward oifname \"lsm-*\" accept", "pn"),
+    ("insert rule inet lsm forward oifname docker0 accept", "nn"),
+    ("delete table inet lsm", "aa"),
+];
+
+#[test]
+fn what_is_forwarded_into_a_container_or_comes_out_of_it_is_seen_to_be_judged() {
+    if !user::is_root() || program::find("nft").is_none() {
+        eprintln!("skipped: this test needs root and nft");
+        return;
+    }
+    let instance = "signer".parse().unwrap();
+    let docker = Docker {
+        engine: "/run/docker.sock".into(),
+        container: Docker::container_of(&instance),
+        volume: Docker::volume_of(&instance),
+        data: "/d".into(),
+        folder: "/f".into(),
+        uid: 10012,
+        maps_users: false,
+    };
+    let allow = vec![parse_cidr("10.0.0.0/24").unwrap()];
+    let spec = Spec { allow, docker: Some(docker), ..Spec::new(&instance, Network::Regtest, "v") };
+    in_empty_network(|| {
+        let text = render_nft(&[&spec]).unwrap();
+        let bridge = || "lsm-signer".to_owned();
+        let into = |from: &str| Packet { way: Way::Into(bridge()), ..knock(from) };
+        let out = Packet { from: None, port: None, way: Way::OutOf(bridge()), ..knock("203.0.113.77") };
+        let passes = |packet: &Packet, hooks: &[&str]| letter(walk(&live(), packet, hooks).unwrap());
+        let way_in = ["prerouting", "forward"];
+        for (change, wanted) in BRIDGES {
+            nft(&["-f", "-"], &format!("flush ruleset\n{text}"));
+            nft(&["-f", "-"], change);
+            let found = [passes(&into("203.0.113.77"), &way_in), passes(&out, &["prerouting", "input"])];
+            assert_eq!(String::from_iter(found), wanted, "{change}");
+        }
+        nft(&["-f", "-"], &format!("flush ruleset\n{text}"));
+        assert_eq!((passes(&into("10.0.0.5"), &way_in), passes(&into("2001:db8::77"), &way_in)), ('p', 'n'));
+        let other = Packet { port: Some(22), ..into("10.0.0.5") };
+        assert_eq!(passes(&other, &way_in), 'n', "its port alone");
     })
     .unwrap();
 }
