@@ -31,7 +31,7 @@ impl Disk {
         let layers = folder.join("disk");
         match self {
             Self::Image => {
-                make_image(pristine, &image(folder));
+                make_image(pristine, &image(folder), IMAGE_SIZE);
                 // Another host's mount namespace begins with copies of this one's mounts: what is unmounted here has to go
                 // there too, or the old file system lives on below the next one (mount_namespaces(7), shared subtrees).
                 call("mount", &["--bind", &text(folder), &text(folder)]).ok();
@@ -61,10 +61,18 @@ pub fn image(folder: &Path) -> PathBuf {
     folder.join("image")
 }
 
-fn make_image(pristine: &Path, file: &Path) {
-    File::create(file).and_then(|file| file.set_len(IMAGE_SIZE)).expect("a file for the image");
+/// Makes an ext4 file system of so many bytes with the system `pristine` in the new file `file`.
+#[track_caller]
+pub fn make_image(pristine: &Path, file: &Path, size: u64) {
+    make_blank(file, size);
     let lazily = "lazy_itable_init=1,lazy_journal_init=1";
     call("mkfs.ext4", &["-q", "-F", "-E", lazily, "-d", &text(pristine), &text(file)]).ok();
+}
+
+/// Makes the file of a disk on which there is nothing yet.
+#[track_caller]
+pub fn make_blank(file: &Path, size: u64) {
+    File::create(file).and_then(|file| file.set_len(size)).expect("a file for the disk");
 }
 
 /// Mounts the image in `folder` at `root`: the kernel replays what its journal has.

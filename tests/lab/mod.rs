@@ -10,6 +10,7 @@ pub mod process;
 mod site;
 pub mod snapshot;
 pub mod trace;
+pub mod vm;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
