@@ -5,6 +5,7 @@ mod source;
 
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
+use crate::host::user::Owner;
 use crate::secret::Secret;
 use crate::signer::accounts::Accounts;
 use crate::signer::certificate::Certificate;
@@ -154,19 +155,20 @@ impl Bundle {
     /// # Errors
     /// Where the network is unknown, or a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        self.write_members(folder)?;
+        self.write_members(folder, None)?;
         file::replace(&folder.join(ARCHIVE), self.to_base64()?.expose(), PRIVATE_FILE)
     }
 
-    /// Writes the members alone, as [`Bundle::write`] does; [`Bundle::read`] reads them again.
+    /// Writes the members alone, as [`Bundle::write`] does, for another `owner` where one is named; [`Bundle::read`] reads
+    /// them again.
     ///
     /// # Errors
     /// As [`Bundle::write`].
-    pub fn write_members(&self, folder: &Path) -> Result<()> {
+    pub fn write_members(&self, folder: &Path, owner: Option<Owner>) -> Result<()> {
         let about = self.render_about()?;
-        file::make_folder(folder, PRIVATE_FOLDER)?;
+        file::make_folder(folder, Access { owner, ..PRIVATE_FOLDER })?;
         for (name, bytes) in self.members(&about) {
-            file::replace(&folder.join(name), bytes, PRIVATE_FILE)?;
+            file::replace(&folder.join(name), bytes, Access { owner, ..PRIVATE_FILE })?;
         }
         Ok(())
     }

@@ -1,20 +1,21 @@
 //! The Docker backend: an image of lsm's own, a container that may do nothing else, and the packet filter in front of it.
 
 mod control;
+pub mod trial;
 
 pub use control::{read_log, runs, show_log, start, stop};
 
 use crate::backend::Layout;
 use crate::backend::native::{self, Wishes, drop_in, folder, text, unit_path};
 use crate::bundle;
-use crate::engine::{About, Engine, Image, Kind, Object, find_socket};
+use crate::engine::{About, Bounds, Engine, Image, Kind, Object, find_socket};
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts};
 use crate::host::{file, user};
 use crate::plan::step::{Access, LNCLI_MODE, Runner, Step};
 use crate::release::pins::{Arch, Release};
 use crate::render::compose::render_compose;
-use crate::render::container::{self, Files};
+use crate::render::container::{self, Files, Frame, Home, Place};
 use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::unit::{NFTABLES_DROP_IN, UNITS};
@@ -178,18 +179,19 @@ pub fn allow_steps(spec: &Spec, others: &[Spec]) -> Result<Vec<Step>> {
 
 /// The image of lnd and the lsm with this hash; where lsm is not static, with `libraries`, which it needs to run.
 pub fn image(docker: &Docker, version: &str, lsm_sha256: &str, libraries: &[PathBuf]) -> Image {
-    let lnd = (Path::new(native::RELEASES).join(version).join("lnd"), container::LND.to_owned(), native::LND_MODE);
-    let lsm = (PathBuf::from(native::LSM), container::LSM.to_owned(), 0o755);
+    let name = image_names(docker, version) + &lsm_sha256.chars().take(12).collect::<String>();
+    let lnd = Path::new(native::RELEASES).join(version).join("lnd");
+    image_of(name, docker.uid, lnd, native::LSM.into(), libraries)
+}
+
+/// The image of these programs, for this user.
+fn image_of(name: String, uid: u32, lnd: PathBuf, lsm: PathBuf, libraries: &[PathBuf]) -> Image {
+    let programs = [(lnd, container::LND.to_owned(), native::LND_MODE), (lsm, container::LSM.to_owned(), 0o755)];
     let libraries = libraries.iter().map(|path| {
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         (real, path.display().to_string(), 0o755)
     });
-    Image {
-        name: image_names(docker, version) + &lsm_sha256.chars().take(12).collect::<String>(),
-        programs: [lnd, lsm].into_iter().chain(libraries).collect(),
-        home: container::HOME.to_owned(),
-        uid: docker.uid,
-    }
+    Image { name, programs: programs.into_iter().chain(libraries).collect(), home: container::HOME.to_owned(), uid }
 }
 
 /// The files of the signer `spec` that its container has, as this host has them.
@@ -197,6 +199,7 @@ pub fn files(spec: &Spec, docker: &Docker) -> Files {
     let layout = Layout::of(spec);
     let keep = |what| layout.keep(what, false).path().to_owned();
     Files {
+        home: Home::Volume(docker.volume.clone()),
         conf: layout.conf(),
         policy: layout.launch_policy(),
         certificate: layout.door().certificate,
@@ -204,6 +207,31 @@ pub fn files(spec: &Spec, docker: &Docker) -> Files {
         password: keep("wallet-password"),
         run: docker.folder.join("run"),
     }
+}
+
+/// lnd's settings, by the places inside.
+fn lnd_conf(spec: &Spec) -> Result<String> {
+    render_lnd_conf(&LndConf {
+        instance: &spec.instance,
+        network: spec.network,
+        folder: container::HOME,
+        socket: container::SOCKET,
+        tls: Some(Tls { certificate: container::CERTIFICATE, key: container::KEY }),
+        macaroons: container::RUN,
+    })
+}
+
+/// What the launcher inside lets lnd reach.
+fn launch_policy(spec: &Spec) -> Result<String> {
+    let read = [container::CONF, container::CERTIFICATE, container::KEY, container::PASSWORD].map(Path::new);
+    render_launch_policy(&LaunchPolicy {
+        instance: &spec.instance,
+        read: &read,
+        write: &[Path::new(container::HOME), Path::new(container::RUN)],
+        listen: &[PORT],
+        socket: Path::new(container::SOCKET),
+        processes: Some(native::PROCESSES),
+    })
 }
 
 struct Build<'a> {
@@ -246,28 +274,11 @@ impl Build<'_> {
 
     /// What lnd reads.
     fn settings(&self) -> Result<Vec<Step>> {
-        let conf = LndConf {
-            instance: &self.spec.instance,
-            network: self.spec.network,
-            folder: container::HOME,
-            socket: container::SOCKET,
-            tls: Some(Tls { certificate: container::CERTIFICATE, key: container::KEY }),
-            macaroons: container::RUN,
-        };
-        let read = [container::CONF, container::CERTIFICATE, container::KEY, container::PASSWORD].map(Path::new);
-        let policy = LaunchPolicy {
-            instance: &self.spec.instance,
-            read: &read,
-            write: &[Path::new(container::HOME), Path::new(container::RUN)],
-            listen: &[PORT],
-            socket: Path::new(container::SOCKET),
-            processes: Some(native::PROCESSES),
-        };
         let keep = |what| self.layout.keep(what, false);
         Ok(vec![
             native::spec_file(self.spec)?,
-            text(&self.layout.conf(), render_lnd_conf(&conf)?),
-            text(&self.layout.launch_policy(), render_launch_policy(&policy)?),
+            text(&self.layout.conf(), lnd_conf(self.spec)?),
+            text(&self.layout.launch_policy(), launch_policy(self.spec)?),
             text(&seccomp(self.docker), container::render_seccomp()? + "\n"),
             Step::Certificate {
                 path: self.layout.door().certificate,
@@ -297,7 +308,7 @@ impl Build<'_> {
         let network = Docker::network_of(&self.spec.instance);
         vec![
             Step::Image { engine: self.docker.engine.clone(), image: self.image() },
-            Step::Network { object: self.object(Kind::Network, &network), bridge: network.clone() },
+            Step::Network { object: self.object(Kind::Network, &network), bounds: Bounds::Bridge(network.clone()) },
             Step::Volume { object: self.object(Kind::Volume, &self.docker.volume) },
         ]
     }
@@ -305,7 +316,7 @@ impl Build<'_> {
     fn wallet(&self) -> Result<Step> {
         let image = self.image();
         let name = format!("{}-create", self.docker.container);
-        let body = container::render_create(self.spec, self.docker, &image.name, &self.files())?;
+        let body = container::render_create(&self.frame(image.name), &self.files(), self.spec.require_landlock)?;
         Ok(Step::Wallet {
             runner: Runner::Container { object: self.object(Kind::Container, &name), body },
             door: self.layout.door(),
@@ -322,7 +333,9 @@ impl Build<'_> {
 
     fn service(&self) -> Result<Step> {
         let image = self.image();
-        let body = container::render_service(self.spec, self.docker, &image.name, &self.files())?;
+        let place = Place::Published { network: Docker::network_of(&self.spec.instance), at: self.spec.listen };
+        let frame = self.frame(image.name.clone());
+        let body = container::render_service(&frame, &self.files(), self.spec.require_landlock, place)?;
         let door = self.layout.door();
         let files = [self.layout.conf(), self.layout.launch_policy(), door.certificate.clone(), self.run()];
         let programs = image.programs.iter().map(|(path, ..)| path.clone());
@@ -372,6 +385,11 @@ impl Build<'_> {
 
     fn files(&self) -> Files {
         files(self.spec, self.docker)
+    }
+
+    fn frame(&self, image: String) -> Frame {
+        let Docker { uid, maps_users, .. } = *self.docker;
+        Frame { image, uid, gid: uid, maps_users }
     }
 
     fn run(&self) -> PathBuf {

@@ -42,6 +42,11 @@ impl Layout {
         self.root.join("bundle")
     }
 
+    /// The folder of what the signer's container has, where it is in one.
+    pub fn container(&self) -> PathBuf {
+        self.root.join("container")
+    }
+
     /// The folder of every release.
     pub fn programs(&self) -> PathBuf {
         self.root.join("lnd")

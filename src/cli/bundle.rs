@@ -123,7 +123,7 @@ fn import(args: &ImportArgs) -> Result<()> {
     let mut bundle = Bundle::read(&args.bundle)?;
     bundle.settle_network(args.network)?;
     let folder = args.lnddir.join(CREDENTIALS);
-    bundle.write_members(&folder)?;
+    bundle.write_members(&folder, None)?;
     if ui::voice().json {
         say!("{}", serde_json::json!({"folder": folder, "identity_pubkey": bundle.identity_pubkey()}));
     } else {

@@ -6,6 +6,7 @@ use crate::signer::channel::Endpoint;
 use crate::spec::Network;
 use crate::ui::{self, say};
 use crate::watch_only::conf::Flavour;
+use crate::watch_only::init::Start;
 use crate::watch_only::{self, CheckRequest, Checked, InitRequest, Ready};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
@@ -84,9 +85,10 @@ pub(super) fn run(verb: WatchOnlyVerb) -> Result<()> {
                 lnddir: args.lnddir,
                 signer_host: args.signer_host,
                 flavour: args.flavour,
-                lnd: args.lnd,
+                lnd: args.lnd.map(Start::Program),
                 conf: args.conf,
                 network: args.network,
+                owner: None,
             })?;
             print_ready(&ready, &lnddir);
         }
@@ -105,7 +107,7 @@ pub(super) fn run(verb: WatchOnlyVerb) -> Result<()> {
 }
 
 fn print_ready(ready: &Ready, lnddir: &Path) {
-    let pid = ready.lnd.as_ref().map(std::process::Child::id);
+    let pid = ready.pid;
     if ui::voice().json {
         let object = serde_json::json!({
             "network": ready.network,

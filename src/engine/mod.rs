@@ -6,11 +6,10 @@ mod object;
 mod socket;
 
 pub use archive::Image;
-pub use object::{Found, Kind, Object};
+pub use object::{Bounds, Found, Kind, Object};
 pub use socket::find_socket;
 
 use crate::error::{Code, Error, Result};
-use crate::ui;
 use bollard::errors::Error as Fault;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use bollard::query_parameters::{
@@ -148,16 +147,13 @@ impl Engine {
         state.is_some_and(|state| state.running == Some(true) && state.restarting != Some(true))
     }
 
-    /// Makes a container.
+    /// Makes a container, and says what the engine warns of: a limit that this kernel does not know is left out.
     ///
     /// # Errors
     /// Where the engine refuses: its name is taken, its image is missing.
-    pub fn create(&self, container: &str, body: &ContainerCreateBody) -> Result<()> {
+    pub fn create(&self, container: &str, body: &ContainerCreateBody) -> Result<Vec<String>> {
         let options = CreateContainerOptions { name: Some(container.to_owned()), ..Default::default() };
-        let made = self.ask("make the container", self.docker.create_container(Some(options), body.clone()))?;
-        // A limit that this kernel does not know is left out by the engine.
-        made.warnings.iter().for_each(|warning| ui::note(&format!("the engine says of {container}: {warning}")));
-        Ok(())
+        Ok(self.ask("make the container", self.docker.create_container(Some(options), body.clone()))?.warnings)
     }
 
     /// Starts a container that is there.
@@ -216,6 +212,18 @@ impl Engine {
             }
             Ok(())
         })
+    }
+
+    /// What a container said last.
+    pub fn last_words(&self, container: &str) -> Option<String> {
+        let mut said = Vec::new();
+        let mut take = |piece: &[u8]| {
+            said.extend_from_slice(piece);
+            Ok(())
+        };
+        self.read_log(container, 5, false, false, &mut take).ok()?;
+        let said = String::from_utf8_lossy(&said);
+        said.lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned)
     }
 
     fn ask<T>(&self, what: &str, call: impl Future<Output = Result<T, Fault>>) -> Result<T> {

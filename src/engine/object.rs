@@ -2,19 +2,23 @@
 
 use super::Engine;
 use crate::error::{Code, Error, Result};
+use crate::ui;
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, NetworkCreateRequest, NetworkingConfig, VolumeCreateRequest,
+    ContainerCreateBody, ContainerInspectResponse, Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig,
+    VolumeCreateRequest,
 };
 use bollard::query_parameters::{
     InspectNetworkOptions, ListImagesOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
     TagImageOptions,
 };
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
 const BAD_BODY: Code = Code::refused("E-ENGINE-030");
+const NO_NET: Code = Code::refused("E-ENGINE-031");
 
 /// The label under which a container has the hash of what it was made from.
 const MADE_FROM: &str = "lsm.made-from";
@@ -54,6 +58,16 @@ impl fmt::Display for Object {
         };
         write!(f, "the {kind} {}", self.name)
     }
+}
+
+/// What a network leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bounds {
+    /// This host alone, over a bridge of this name: no container reaches another.
+    Bridge(String),
+    /// This host and the containers with these addresses, each of which reaches the others.
+    Inside(Ipv4Net),
 }
 
 /// What was found of an object.
@@ -102,21 +116,45 @@ impl Engine {
         Ok(names.filter(|name| name.starts_with(beginning)).collect())
     }
 
-    /// Makes a network that leads nowhere but to this host: a bridge of this name, without address translation outwards, in
-    /// which no container reaches another.
+    /// Makes a network that leads nowhere else: without address translation outwards.
     ///
     /// # Errors
     /// Where the engine refuses.
-    pub fn make_network(&self, name: &str, bridge: &str) -> Result<()> {
+    pub fn make_network(&self, name: &str, bounds: &Bounds) -> Result<()> {
         let option = |name: &str, value: &str| (format!("com.docker.network.bridge.{name}"), value.to_owned());
-        let options = [option("name", bridge), option("enable_ip_masquerade", "false"), option("enable_icc", "false")];
+        let mut options = HashMap::from([option("enable_ip_masquerade", "false")]);
+        let mut wanted =
+            NetworkCreateRequest { name: name.to_owned(), driver: Some("bridge".to_owned()), ..Default::default() };
+        match bounds {
+            Bounds::Bridge(bridge) => options.extend([option("name", bridge), option("enable_icc", "false")]),
+            Bounds::Inside(net) => {
+                let net = IpamConfig { subnet: Some(net.to_string()), ..Default::default() };
+                wanted.ipam = Some(Ipam { config: Some(vec![net]), ..Default::default() });
+                wanted.internal = Some(true);
+            }
+        }
+        wanted.options = Some(options);
+        self.ask("make the network", self.docker.create_network(wanted)).map(drop)
+    }
+
+    /// Addresses that are free on this host: those that the engine itself gives to a network of this name, which is gone
+    /// again at once. Only where a network's addresses were asked for may its containers ask for theirs.
+    ///
+    /// # Errors
+    /// Where it has none left, or the name is taken.
+    pub fn find_addresses(&self, name: &str) -> Result<Ipv4Net> {
         let wanted = NetworkCreateRequest {
             name: name.to_owned(),
             driver: Some("bridge".to_owned()),
-            options: Some(HashMap::from(options)),
+            internal: Some(true),
             ..Default::default()
         };
-        self.ask("make the network", self.docker.create_network(wanted)).map(drop)
+        self.ask("find a network's addresses", self.docker.create_network(wanted))?;
+        let made = self.look("look at the network", self.docker.inspect_network(name, None::<InspectNetworkOptions>));
+        self.remove(Kind::Network, name)?;
+        let nets = made?.and_then(|network| network.ipam?.config).into_iter().flatten();
+        let found = nets.filter_map(|net| net.subnet?.parse().ok()).next();
+        found.ok_or_else(|| Error::new(NO_NET, format!("the engine has no addresses for the network {name}")))
     }
 
     /// Makes a volume; one that is there stays as it is.
@@ -140,7 +178,13 @@ impl Engine {
             body.labels.get_or_insert_default().insert(MADE_FROM.to_owned(), mark.to_owned());
         }
         self.remove(Kind::Container, name)?;
-        self.create(name, &body)
+        let warnings = self.create(name, &body)?;
+        // Once: of those without a mark each has one beside it that stays.
+        warnings
+            .iter()
+            .filter(|_| mark.is_some())
+            .for_each(|said| ui::note(&format!("the engine says of {name}: {said}")));
+        Ok(())
     }
 
     /// Gives an image with this number a name.

@@ -3,7 +3,7 @@
 mod describe;
 mod reach;
 
-use crate::engine::{Image, Object};
+use crate::engine::{Bounds, Image, Object};
 use crate::host::credential::Keep;
 use crate::plan::prior::{Database, Prior};
 use crate::spec::{Network, San};
@@ -376,12 +376,12 @@ pub enum Step {
         /// What it holds.
         image: Image,
     },
-    /// A network of an engine's, for one container.
+    /// A network of an engine's, for lsm's containers alone.
     Network {
         /// The network.
         object: Object,
-        /// The bridge that it is on this host.
-        bridge: String,
+        /// What it leads to.
+        bounds: Bounds,
     },
     /// A volume of an engine's.
     Volume {

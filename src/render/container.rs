@@ -2,13 +2,14 @@
 
 use crate::error::{Code, Error, Result};
 use crate::sandbox::calls::Calls;
-use crate::spec::Spec;
-use crate::spec::docker::{Docker, PORT};
+use crate::spec::docker::PORT;
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountType,
-    PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum,
+    HostConfigLogConfig, Mount, MountType, NetworkingConfig, PortBinding, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 const BROKEN: Code = Code::refused("E-RENDER-002");
@@ -43,8 +44,31 @@ const FILES: i64 = 4096;
 /// A second, in the API's nanoseconds.
 const SECOND: i64 = 1_000_000_000;
 
-/// The files that are mounted, as this host has them.
+/// Whose a container is, and what it is made from.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// The image's name.
+    pub image: String,
+    /// The user of its program, by number.
+    pub uid: u32,
+    /// The group, by number.
+    pub gid: u32,
+    /// The engine gives containers other user numbers than their own, unless it is told not to.
+    pub maps_users: bool,
+}
+
+/// Where a signer's wallet is.
+pub enum Home {
+    /// In this volume.
+    Volume(String),
+    /// In this folder of the host's.
+    Folder(PathBuf),
+}
+
+/// What a signer's container has of this host.
 pub struct Files {
+    /// lnd's folder.
+    pub home: Home,
     /// lnd's settings.
     pub conf: PathBuf,
     /// What the launcher lets it reach.
@@ -59,13 +83,31 @@ pub struct Files {
     pub run: PathBuf,
 }
 
-/// The container that serves: unlocked by the password's file, its port published.
+/// The network that a container is on, and where it is called.
+pub enum Place {
+    /// Its port is published at this address of the host, for as long as the engine runs.
+    Published {
+        /// The network.
+        network: String,
+        /// The address.
+        at: SocketAddr,
+    },
+    /// On an internal network, at this address.
+    Inside {
+        /// The network.
+        network: String,
+        /// The address.
+        address: IpAddr,
+    },
+}
+
+/// The container of a signer that serves: unlocked by the password's file.
 ///
 /// # Errors
 /// Where the profile of system calls cannot be made.
-pub fn render_service(spec: &Spec, docker: &Docker, image: &str, files: &Files) -> Result<String> {
+pub fn render_service(frame: &Frame, files: &Files, landlock: Option<u32>, place: Place) -> Result<String> {
     let args = [format!("--rpclisten=0.0.0.0:{PORT}"), format!("--wallet-unlock-password-file={PASSWORD}")];
-    let mut body = render(spec, docker, image, files, &args)?;
+    let mut body = signer(frame, files, landlock, &args)?;
     body.healthcheck = Some(HealthConfig {
         test: Some(["CMD", LSM, "ready", "--socket", SOCKET, "--certificate", CERTIFICATE].map(str::to_owned).into()),
         interval: Some(15 * SECOND),
@@ -74,16 +116,8 @@ pub fn render_service(spec: &Spec, docker: &Docker, image: &str, files: &Files) 
         start_period: Some(180 * SECOND),
         start_interval: None,
     });
-    let port = format!("{PORT}/tcp");
-    body.exposed_ports = Some(vec![port.clone()]);
-    let host = body.host_config.get_or_insert_default();
-    let at =
-        PortBinding { host_ip: Some(spec.listen.ip().to_string()), host_port: Some(spec.listen.port().to_string()) };
-    host.port_bindings = Some(HashMap::from([(port, Some(vec![at]))]));
-    host.network_mode = Some(Docker::network_of(&spec.instance));
-    host.restart_policy =
-        Some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None });
-    host.mounts.get_or_insert_default().push(file(&files.password, PASSWORD));
+    body.host_config.get_or_insert_default().mounts.get_or_insert_default().push(file(&files.password, PASSWORD));
+    put(&mut body, place);
     text(&body)
 }
 
@@ -91,10 +125,44 @@ pub fn render_service(spec: &Spec, docker: &Docker, image: &str, files: &Files) 
 ///
 /// # Errors
 /// As [`render_service`].
-pub fn render_create(spec: &Spec, docker: &Docker, image: &str, files: &Files) -> Result<String> {
-    let mut body = render(spec, docker, image, files, &[])?;
+pub fn render_create(frame: &Frame, files: &Files, landlock: Option<u32>) -> Result<String> {
+    let mut body = signer(frame, files, landlock, &[])?;
     body.host_config.get_or_insert_default().network_mode = Some("none".to_owned());
     text(&body)
+}
+
+/// The container of a watch-only lnd, whose folder has the same path inside as on this host.
+///
+/// # Errors
+/// As [`render_service`].
+pub fn render_watch_only(frame: &Frame, folder: &Path, conf: &Path, place: Place) -> Result<String> {
+    let inside = folder.display().to_string();
+    let command = [LND.to_owned(), format!("--lnddir={inside}"), format!("--configfile={}", conf.display())];
+    let mut body = render(frame, "watch-only", &inside, command.into(), vec![writable(folder, &inside)])?;
+    put(&mut body, place);
+    text(&body)
+}
+
+fn put(body: &mut ContainerCreateBody, place: Place) {
+    let host = body.host_config.get_or_insert_default();
+    match place {
+        Place::Published { network, at } => {
+            let port = format!("{PORT}/tcp");
+            let at = PortBinding { host_ip: Some(at.ip().to_string()), host_port: Some(at.port().to_string()) };
+            host.port_bindings = Some(HashMap::from([(port.clone(), Some(vec![at]))]));
+            host.network_mode = Some(network);
+            host.restart_policy =
+                Some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None });
+            body.exposed_ports = Some(vec![port]);
+        }
+        Place::Inside { network, address } => {
+            host.network_mode = Some(network.clone());
+            let ipam = EndpointIpamConfig { ipv4_address: Some(address.to_string()), ..Default::default() };
+            let here = EndpointSettings { ipam_config: Some(ipam), ..Default::default() };
+            body.networking_config =
+                Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(network, here)])) });
+        }
+    }
 }
 
 /// The same each time: a JSON value keeps its names in order, and the API's maps do not.
@@ -103,24 +171,46 @@ fn text(body: &ContainerCreateBody) -> Result<String> {
     serde_json::to_value(body).map(|value| value.to_string()).map_err(broken)
 }
 
-fn render(spec: &Spec, docker: &Docker, image: &str, files: &Files, args: &[String]) -> Result<ContainerCreateBody> {
-    let landlock = spec.require_landlock.map(|abi| ["--require-landlock".to_owned(), abi.to_string()]);
+fn signer(frame: &Frame, files: &Files, landlock: Option<u32>, args: &[String]) -> Result<ContainerCreateBody> {
+    let landlock = landlock.map(|abi| ["--require-landlock".to_owned(), abi.to_string()]);
     let mut command: Vec<String> = [LSM, "launch"].map(str::to_owned).into();
     command.extend(landlock.into_iter().flatten());
     command.extend(["--policy", POLICY, "--", LND].map(str::to_owned));
     // The unix socket first: lnd calls the first address that it listens on.
     command.extend([format!("--configfile={CONF}"), format!("--rpclisten=unix://{SOCKET}")]);
     command.extend_from_slice(args);
+    let home = match &files.home {
+        Home::Folder(folder) => writable(folder, HOME),
+        Home::Volume(name) => Mount {
+            target: Some(HOME.to_owned()),
+            source: Some(name.clone()),
+            typ: Some(MountType::VOLUME),
+            ..Default::default()
+        },
+    };
+    let read = [(&files.conf, CONF), (&files.policy, POLICY), (&files.certificate, CERTIFICATE), (&files.key, KEY)];
+    let mounts = [home, writable(&files.run, RUN)].into_iter().chain(read.map(|(from, to)| file(from, to)));
+    render(frame, "signer", HOME, command, mounts.collect())
+}
+
+/// A container that may do nothing but what lnd needs.
+fn render(
+    frame: &Frame,
+    name: &str,
+    home: &str,
+    command: Vec<String>,
+    mounts: Vec<Mount>,
+) -> Result<ContainerCreateBody> {
     Ok(ContainerCreateBody {
-        image: Some(image.to_owned()),
-        hostname: Some("signer".to_owned()),
-        user: Some(format!("{0}:{0}", docker.uid)),
-        working_dir: Some(HOME.to_owned()),
-        env: Some(vec![format!("HOME={HOME}"), "GOMEMLIMIT=1536MiB".to_owned()]),
+        image: Some(frame.image.clone()),
+        hostname: Some(name.to_owned()),
+        user: Some(format!("{}:{}", frame.uid, frame.gid)),
+        working_dir: Some(home.to_owned()),
+        env: Some(vec![format!("HOME={home}"), "GOMEMLIMIT=1536MiB".to_owned()]),
         cmd: Some(command),
         stop_signal: Some("SIGTERM".to_owned()),
         stop_timeout: Some(60),
-        host_config: Some(host(docker, files)?),
+        host_config: Some(host(frame, mounts)?),
         ..Default::default()
     })
 }
@@ -133,22 +223,12 @@ pub fn render_seccomp() -> Result<String> {
     Ok(Calls::load()?.docker_profile().to_string())
 }
 
-/// What the container may do: nothing but what lnd needs.
-fn host(docker: &Docker, files: &Files) -> Result<HostConfig> {
+fn host(frame: &Frame, mounts: Vec<Mount>) -> Result<HostConfig> {
     let limit =
         |name: &str, value| ResourcesUlimits { name: Some(name.to_owned()), soft: Some(value), hard: Some(value) };
-    let volume = Mount {
-        target: Some(HOME.to_owned()),
-        source: Some(docker.volume.clone()),
-        typ: Some(MountType::VOLUME),
-        ..Default::default()
-    };
-    let run = Mount { read_only: Some(false), ..file(&files.run, RUN) };
-    let read = [(&files.conf, CONF), (&files.policy, POLICY), (&files.certificate, CERTIFICATE), (&files.key, KEY)];
-    let mounts = [volume, run].into_iter().chain(read.map(|(from, to)| file(from, to)));
     let log = [("max-size", "10m"), ("max-file", "3")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     Ok(HostConfig {
-        mounts: Some(mounts.collect()),
+        mounts: Some(mounts),
         readonly_rootfs: Some(true),
         cap_drop: Some(vec!["ALL".to_owned()]),
         security_opt: Some(vec!["no-new-privileges:true".to_owned(), format!("seccomp={}", render_seccomp()?)]),
@@ -162,7 +242,7 @@ fn host(docker: &Docker, files: &Files) -> Result<HostConfig> {
         ipc_mode: Some("private".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         // Its files are of this number on the host.
-        userns_mode: docker.maps_users.then(|| "host".to_owned()),
+        userns_mode: frame.maps_users.then(|| "host".to_owned()),
         ..Default::default()
     })
 }
@@ -176,4 +256,9 @@ fn file(from: &Path, to: &str) -> Mount {
         read_only: Some(true),
         ..Default::default()
     }
+}
+
+/// A folder of the host, to write too.
+fn writable(from: &Path, to: &str) -> Mount {
+    Mount { read_only: Some(false), ..file(from, to) }
 }

@@ -3,10 +3,11 @@
 use super::conf::{Conf, Flavour, Settings};
 use super::{CREDENTIALS, Local, PID_FILE, Proof, check, choose_host, prove};
 use crate::bundle::Bundle;
+use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::program::{self, Program};
-use crate::host::user;
+use crate::host::user::{self, Owner};
 use crate::secret::Secret;
 use crate::signer::channel::Endpoint;
 use crate::signer::wallet::State;
@@ -47,12 +48,28 @@ pub struct InitRequest {
     pub signer_host: Option<Endpoint>,
     /// Who reads the settings.
     pub flavour: Flavour,
-    /// The lnd to start; without one, a running lnd is waited for.
-    pub lnd: Option<PathBuf>,
+    /// What starts lnd; without it, a running lnd is waited for.
+    pub lnd: Option<Start>,
     /// The settings file, where it is not in the folder.
     pub conf: Option<PathBuf>,
     /// The network, where the bundle does not say.
     pub network: Option<Network>,
+    /// Whose lnd it is, where not of the user who runs lsm.
+    pub owner: Option<Owner>,
+}
+
+/// What starts lnd.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// A program, as a process of this user.
+    Program(PathBuf),
+    /// A container.
+    Container {
+        /// Its engine and name.
+        object: Object,
+        /// What it is made of, in the API's JSON.
+        body: String,
+    },
 }
 
 /// A watch-only node whose signer signs.
@@ -70,8 +87,8 @@ pub struct Ready {
     pub created: bool,
     /// The signature that was proved.
     pub proof: Proof,
-    /// The lnd that was started, still running. Dropping it does not stop it.
-    pub lnd: Option<Child>,
+    /// The number of the process that was started, and still runs.
+    pub pid: Option<u32>,
 }
 
 /// Makes the lnd of a folder the watch-only node of the bundle's signer, and proves a signature.
@@ -93,19 +110,18 @@ pub fn init(mut request: InitRequest) -> Result<Ready> {
     let place = prepare(&request, &signer, network)?;
     let local = Local::new(&request.lnddir, &place.conf, network);
     let mut lnd = match &request.lnd {
-        Some(program) if local.node().and_then(|n| n.state()).is_err() => {
-            Some(start(program, &request.lnddir, &place)?)
-        }
+        Some(how) if local.node().and_then(|n| n.state()).is_err() => Some(Started::begin(how, &request, &place)?),
         _ => None,
     };
     match raise(&request, &local, &place, lnd.as_mut()) {
         Ok((created, proof)) => {
-            Ok(Ready { network, signer, endpoint: local.endpoint, conf: place.path, created, proof, lnd })
+            let pid = lnd.and_then(|lnd| lnd.pid());
+            Ok(Ready { network, signer, endpoint: local.endpoint, conf: place.path, created, proof, pid })
         }
         Err(fault) => {
-            if let Some(child) = &mut lnd {
+            if let Some(lnd) = &mut lnd {
                 // The first fault is the one worth telling.
-                let _ = program::stop(child, STOP_PATIENCE);
+                let _ = lnd.stop();
             }
             Err(fault)
         }
@@ -152,7 +168,7 @@ fn prepare(request: &InitRequest, signer: &Endpoint, network: Network) -> Result
     let path = conf_path(request);
     let (text, access) = match file::access_of(&path)? {
         Some(access) => (file::read_text(&path)?, access),
-        None => (String::new(), Access::mode(0o600)),
+        None => (String::new(), request.access(0o600)),
     };
     let conf = Conf::parse(&text, request.flavour)?;
     let own_password = conf.path("wallet-unlock-password-file");
@@ -163,16 +179,16 @@ fn prepare(request: &InitRequest, signer: &Endpoint, network: Network) -> Result
     let settings = Settings { signer, credentials: &credentials, password_file: made_password.as_deref(), network };
     let rendered = conf.render(&settings)?;
     match file::access_of(lnddir)?.and_then(|a| a.owner) {
-        None => file::make_folder(lnddir, Access::mode(0o700))?,
-        Some(owner) if owner.uid != user::own_uid() => {
+        None => file::make_folder(lnddir, request.access(0o700))?,
+        Some(owner) if owner.uid != request.owner.map_or_else(user::own_uid, |wanted| wanted.uid) => {
             return Err(Error::new(NOT_MINE, format!("{} belongs to another user", lnddir.display()))
                 .hint("run it as lnd's own user (sudo -u USER lsm ...), so that lnd can read what it writes"));
         }
         Some(_) => {}
     }
-    request.bundle.write_members(&credentials)?;
+    request.bundle.write_members(&credentials, request.owner)?;
     if let Some(path) = made_password.as_deref().filter(|p| !p.exists()) {
-        file::create(path, Secret::generate_password().expose(), Access::mode(0o600))?;
+        file::create(path, Secret::generate_password().expose(), request.access(0o600))?;
     }
     if rendered != text {
         file::replace(&path, rendered.as_bytes(), access)?;
@@ -190,22 +206,77 @@ fn has_wallet(conf: &Conf, lnddir: &Path, network: Network) -> bool {
     ["wallet.db", "chain.sqlite"].iter().any(|name| folder.join(name).exists())
 }
 
-fn start(lnd: &Path, lnddir: &Path, place: &Place) -> Result<Child> {
-    let log = file::append(&lnddir.join(LOG), 0o600)?;
-    let child = Program::new(lnd)
-        .arg(format!("--lnddir={}", lnddir.display()))
-        .arg(format!("--configfile={}", place.path.display()))
-        .env("HOME", lnddir)
-        .start(log)?;
-    file::replace(&lnddir.join(PID_FILE), format!("{}\n", child.id()).as_bytes(), Access::mode(0o600))?;
-    Ok(child)
+impl InitRequest {
+    fn access(&self, mode: u32) -> Access {
+        Access { mode, owner: self.owner }
+    }
+}
+
+/// The lnd that was started. Dropping it does not stop it.
+enum Started {
+    Process { child: Child, log: PathBuf },
+    Container(Object),
+}
+
+impl Started {
+    fn begin(how: &Start, request: &InitRequest, place: &Place) -> Result<Self> {
+        let lnddir = &request.lnddir;
+        match how {
+            Start::Program(lnd) => {
+                let log = lnddir.join(LOG);
+                let child = Program::new(lnd)
+                    .arg(format!("--lnddir={}", lnddir.display()))
+                    .arg(format!("--configfile={}", place.path.display()))
+                    .env("HOME", lnddir)
+                    .start(file::append(&log, 0o600)?)?;
+                let number = format!("{}\n", child.id());
+                file::replace(&lnddir.join(PID_FILE), number.as_bytes(), Access::mode(0o600))?;
+                Ok(Self::Process { child, log })
+            }
+            Start::Container { object, body } => {
+                let engine = Engine::open(&object.engine)?;
+                engine.replace(&object.name, body, None)?;
+                engine.start(&object.name)?;
+                Ok(Self::Container(object.clone()))
+            }
+        }
+    }
+
+    /// How it ended, and where its log is; nothing while it runs.
+    fn end(&mut self) -> Option<(String, String)> {
+        match self {
+            Self::Process { child, log } => {
+                let status = child.try_wait().ok().flatten()?;
+                Some((format!("({status}): {}", last_line(log)), log.display().to_string()))
+            }
+            Self::Container(object) => {
+                let engine = Engine::open(&object.engine).ok().filter(|engine| !engine.runs(&object.name))?;
+                let said = engine.last_words(&object.name).unwrap_or_default();
+                Some((format!("in its container: {said}"), format!("docker logs {}", object.name)))
+            }
+        }
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        match self {
+            Self::Process { child, .. } => program::stop(child, STOP_PATIENCE).map(drop),
+            Self::Container(object) => Engine::open(&object.engine)?.stop(&object.name),
+        }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Process { child, .. } => Some(child.id()),
+            Self::Container(_) => None,
+        }
+    }
 }
 
 /// Waits for lnd, gives it the wallet where it has none, and proves a signature.
-fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut Child>) -> Result<(bool, Proof)> {
+fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut Started>) -> Result<(bool, Proof)> {
     let progress = Progress::new("watch-only node", None);
     let unlocks_itself = lnd.is_some();
-    let (node, state) = await_lnd(request, local, lnd)?;
+    let (node, state) = await_lnd(local, lnd)?;
     progress.say("wallet");
     let created = state == State::Absent;
     if created {
@@ -239,20 +310,19 @@ fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut C
 }
 
 /// Waits until lnd serves its wallet's state, whatever that is.
-fn await_lnd(request: &InitRequest, local: &Local, mut lnd: Option<&mut Child>) -> Result<(Node, State)> {
+fn await_lnd(local: &Local, mut lnd: Option<&mut Started>) -> Result<(Node, State)> {
     let end = Instant::now() + START_PATIENCE;
     let mut told = false;
     loop {
-        if let Some(status) = lnd.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-            let log = request.lnddir.join(LOG);
-            return Err(Error::new(LND_DIED, format!("lnd ended ({status}): {}", last_line(&log)))
-                .hint(format!("its log is {}", log.display())));
-        }
         let fault = match local.node().and_then(|node| node.state().map(|state| (node, state))) {
             Ok((node, state)) if state != State::Starting => return Ok((node, state)),
             Ok(_) => Error::new(signer::NOT_READY, format!("lnd at {} is still starting", local.endpoint)),
             Err(fault) => fault,
         };
+        // Looked at after the call: a container costs its engine a question.
+        if let Some((how, log)) = lnd.as_mut().and_then(|lnd| lnd.end()) {
+            return Err(Error::new(LND_DIED, format!("lnd ended {how}")).hint(format!("its log is {log}")));
+        }
         if lnd.is_none() && !told {
             ui::note(&format!("waiting for lnd at {}: start it now", local.endpoint));
             told = true;

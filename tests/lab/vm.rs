@@ -182,7 +182,8 @@ impl Vm {
     /// Shuts down as `systemctl poweroff` does.
     #[track_caller]
     pub fn stop(&mut self) {
-        self.sh("systemctl --no-block poweroff");
+        // A moment later: the shell ends with the machine, and would not get to answer.
+        self.sh("systemd-run --quiet sh -c 'sleep 2 && systemctl poweroff'").ok();
         let mut running = self.running.take().expect("the machine runs");
         wait_for("the machine's end", PATIENCE, || (!running.emulator.alive()).then_some(()));
     }

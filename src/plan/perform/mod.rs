@@ -92,12 +92,12 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             wait_until_active(door, &Runner::Process(process.clone()))
         }
         Step::Image { engine, image } => Engine::open(engine)?.load(image),
-        Step::Network { object, bridge } => {
+        Step::Network { object, bounds } => {
             let engine = Engine::open(&object.engine)?;
             if engine.find(object.object, &object.name)?.is_some() {
                 return Ok(());
             }
-            engine.make_network(&object.name, bridge)
+            engine.make_network(&object.name, bounds)
         }
         Step::Volume { object } => Engine::open(&object.engine)?.make_volume(&object.name),
         Step::Container { object, body, door, .. } => {

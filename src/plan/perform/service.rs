@@ -127,7 +127,12 @@ pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool)
             Err(error) => error,
         };
         if !runs() {
-            let last = last_words(runner).map(|said| format!("; it said: {said}")).unwrap_or_default();
+            // A container's log goes with it.
+            let said = match runner {
+                Runner::Container { object, .. } => Engine::open(&object.engine)?.last_words(&object.name),
+                Runner::Process(_) | Runner::Unit { .. } => None,
+            };
+            let last = said.map(|said| format!("; it said: {said}")).unwrap_or_default();
             return Err(Error::new(ENDED, format!("lnd ended instead of serving{last}"))
                 .hint(format!("see why: {log}"))
                 .because(error));
@@ -136,19 +141,6 @@ pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool)
             return Err(error.hint_if_none(&format!("see why: {log}")));
         }
     }
-}
-
-/// What a container that ended said last: its log goes with it.
-fn last_words(runner: &Runner) -> Option<String> {
-    let Runner::Container { object, .. } = runner else { return None };
-    let mut said = Vec::new();
-    let mut take = |piece: &[u8]| {
-        said.extend_from_slice(piece);
-        Ok(())
-    };
-    Engine::open(&object.engine).ok()?.read_log(&object.name, 5, false, false, &mut take).ok()?;
-    let said = String::from_utf8_lossy(&said);
-    said.lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned)
 }
 
 /// Ends the process whose number is kept there: asks, waits, and insists after ten seconds. Nothing where none runs.

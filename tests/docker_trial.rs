@@ -1,0 +1,139 @@
+//! `lsm trial --backend docker`, on a real dockerd: a signature through two containers that reach each other alone, and
+//! nothing of them afterwards.
+
+mod lab;
+mod stage;
+
+use lab::host::Debian;
+use lab::net::Met;
+use lab::process::Done;
+use lsm::release::pins;
+use serde_json::{Value, json};
+use stage::Stage;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_millis(700);
+
+/// A user who may ask the engine, and is nobody else.
+const VISITOR: &str = "useradd --create-home --groups docker visitor && mkdir -p /var/cache/lsm/archive/$NAME
+    cp /root/archives/$NAME.tar.gz /var/cache/lsm/archive/$NAME/
+    mkdir -p /home/visitor/.cache/lsm/archive && cp -r /var/cache/lsm/archive/$NAME /home/visitor/.cache/lsm/archive/
+    chown -R visitor /home/visitor/.cache";
+
+/// All that the engine holds, and what lsm would leave of a signer.
+const HELD: &str =
+    "docker ps -a --format '{{.Names}} {{.Image}} {{.State}}'; docker images -a --format '{{.Repository}}:{{.Tag}}'
+    docker volume ls -q; docker network ls --format '{{.Name}}'; ip -brief link | cut -d' ' -f1 | sort
+    find /etc/lsm /var/lib/lsm /run/lsm 2>/dev/null | sort; iptables-save | grep -v '^[:#]' | sort";
+
+impl Stage {
+    /// A host with a dockerd, and on it a user with the newest lnd in the cache.
+    fn with_visitor(name: &str) -> Option<Self> {
+        let stage = Self::boot_of(Debian::Docker, name)?;
+        if pins::newest().expect("releases").version != stage.release.version {
+            lab::skip("the newest lnd is not built here");
+            return None;
+        }
+        let archive = stage.archive_inside();
+        let name = archive.rsplit('/').next().expect("a name").trim_end_matches(".tar.gz");
+        stage.host.sh(&format!("NAME={name}; {VISITOR}")).ok();
+        Some(stage)
+    }
+
+    fn trial_as_visitor(&self, before: &[&str], more: &[&str]) -> Done {
+        let line = ["runuser", "-u", "visitor", "--", "env", "HOME=/home/visitor"];
+        let trial = ["/usr/bin/lsm", "trial", "--backend", "docker"];
+        self.host.run(line.iter().chain(before).chain(&trial).chain(more))
+    }
+
+    fn held(&self) -> String {
+        self.host.sh(HELD).ok()
+    }
+}
+
+#[test]
+fn a_trial_of_a_user_signs_in_two_containers_and_leaves_nothing_in_the_engine() {
+    let Some(stage) = Stage::with_visitor("docker-trial") else { return };
+    // Beside a signer, whose filter and containers are not the trial's.
+    stage.install(&["--backend=docker"]).ok();
+    let before = stage.held();
+    let done = stage.trial_as_visitor(&[], &[]);
+    let said = done.ok();
+    assert!(said.contains("proved") && said.contains("signature"), "{said}");
+    assert_eq!(stage.held(), before);
+    let strangers = stage.host.sh("find /home/visitor/.lnget -not -user visitor").ok();
+    assert_eq!(strangers, "", "all of it is the user's");
+
+    let kept = stage.trial_as_visitor(&[], &["--keep", "--json"]).json();
+    let names: Vec<&str> = kept["containers"].as_array().expect("names").iter().filter_map(Value::as_str).collect();
+    assert_eq!(names.len(), 2, "{kept}");
+    assert_eq!(kept["pids"], json!([]));
+    let network = stage.host.run(["docker", "network", "inspect", "lsmtrial-1000"]).json();
+    assert_eq!(
+        (&network[0]["Internal"], network[0]["Containers"].as_object().map(|all| all.len())),
+        (&json!(true), Some(2))
+    );
+    for name in &names {
+        hold_confined(&stage, name);
+    }
+    for (what, port) in [("signer", 10012), ("watch_only", 10009)] {
+        let address = kept[what].as_str().and_then(|at| at.split(':').next()).expect("an address");
+        let stranger = stage.host.stranger();
+        stranger.run(["ip", "route", "replace", &format!("{address}/32"), "via", &stage.host.v4]).ok();
+        assert_ne!(stranger.knock(address, port, SOON), Met::Open, "{what} from outside");
+    }
+    // The next one takes away what was kept.
+    stage.trial_as_visitor(&[], &[]).ok();
+    assert_eq!(stage.held(), before);
+}
+
+/// Holds that a trial's container may do nothing.
+#[track_caller]
+fn hold_confined(stage: &Stage, name: &str) {
+    let is = stage.host.run(["docker", "inspect", name]).json()[0].clone();
+    assert_eq!(is["Config"]["User"], "1000:1000");
+    let host = &is["HostConfig"];
+    assert_eq!(
+        (&host["ReadonlyRootfs"], &host["CapDrop"], &host["Privileged"]),
+        (&json!(true), &json!(["ALL"]), &json!(false))
+    );
+    assert_eq!(
+        is["NetworkSettings"]["Ports"].as_object().map_or(0, |ports| ports.values().filter(|at| !at.is_null()).count()),
+        0
+    );
+    let security = host["SecurityOpt"].to_string();
+    assert!(security.contains("no-new-privileges") && security.contains("seccomp="), "{security}");
+    let pid = is["State"]["Pid"].to_string();
+    for target in ["1.1.1.1", "10.77.0.4"] {
+        let dial = format!("exec 3<>/dev/tcp/{target}/9");
+        let out = stage.host.run(["nsenter", "-n", "-t", &pid, "timeout", "1", "bash", "-c", &dial]);
+        assert!(out.code != 0 && out.stderr.contains("unreachable") || out.code == 124, "{name} to {target}: {out:?}");
+    }
+}
+
+#[test]
+fn a_trial_that_is_broken_off_or_cannot_begin_leaves_nothing() {
+    let Some(stage) = Stage::with_visitor("docker-trial-off") else { return };
+    let before = stage.held();
+    for seconds in ["1", "2", "4", "6"] {
+        let done = stage.trial_as_visitor(&["timeout", "-s", "INT", seconds], &[]);
+        assert!(done.code == 0 || done.code == 124, "{seconds}: {done:?}");
+        assert_eq!(stage.held(), before, "broken off after {seconds} s");
+    }
+    // Killed, nothing could be taken away; the next one does it.
+    stage.trial_as_visitor(&["timeout", "-s", "KILL", "4"], &[]);
+    stage.trial_as_visitor(&[], &[]).ok();
+    assert_eq!(stage.held(), before);
+    // Root's containers are not root.
+    let kept = stage.host.lsm(["trial", "--backend=docker", "--keep", "--json"]).json();
+    let name = kept["containers"][1].as_str().expect("a name");
+    let user = stage.host.run(["docker", "inspect", "--format", "{{.Config.User}}", name]).ok();
+    assert!(!user.starts_with('0') && user.contains(':'), "{user}");
+    stage.host.lsm(["trial", "--backend=docker"]).ok();
+    assert_eq!(stage.held(), before);
+
+    let refused = |done: Done, id: &str| assert!(done.code == 3 && done.stderr.contains(id), "{done:?}");
+    refused(stage.trial_as_visitor(&["DOCKER_HOST=unix:///run/none.sock"], &[]), "E-ENGINE-001");
+    stage.host.sh("gpasswd -d visitor docker").ok();
+    refused(stage.trial_as_visitor(&[], &[]), "E-ENGINE-002");
+}
