@@ -84,7 +84,7 @@ pub const PLANTED: &[Planted] = &[
         found: ("DISK-001", "fail"),
         cause: without_limit!("mkswap -q /dev/vdb && swapon /dev/vdb"),
         cure: with_limit!("swapoff /dev/vdb && wipefs -qa /dev/vdb"),
-        with: &["DISK-002"],
+        with: &["DISK-002", "PROC-012"],
     },
     Planted {
         what: "swap on dm-crypt, and no limit",
@@ -94,7 +94,7 @@ pub const PLANTED: &[Planted] = &[
             mkswap -q /dev/mapper/swap && swapon /dev/mapper/swap"
         ),
         cure: with_limit!("swapoff /dev/mapper/swap && cryptsetup close swap"),
-        with: &[],
+        with: &["PROC-012"],
     },
     Planted {
         what: "swap in memory, and no limit",
@@ -103,14 +103,14 @@ pub const PLANTED: &[Planted] = &[
             "modprobe zram && echo 64M >/sys/block/zram0/disksize && mkswap -q /dev/zram0 && swapon /dev/zram0"
         ),
         cure: with_limit!("swapoff /dev/zram0 && rmmod zram"),
-        with: &[],
+        with: &["PROC-012"],
     },
     Planted {
         what: "swap in /etc/fstab alone, and no limit",
         found: ("DISK-001", "warn"),
         cause: without_limit!("cp -a /etc/fstab /root/fstab && echo '/dev/vdb none swap sw 0 0' >>/etc/fstab"),
         cure: with_limit!("mv /root/fstab /etc/fstab"),
-        with: &[],
+        with: &["PROC-012"],
     },
     Planted {
         what: "lnd's folder on LUKS",
