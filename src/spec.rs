@@ -268,6 +268,9 @@ pub struct Spec {
     /// The oldest version of the kernel's Landlock interface under which lnd may start; without it, any or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_landlock: Option<u32>,
+    /// lnd's database is SQLite's, as it was before lsm; else bolt's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sqlite: bool,
     /// It runs in a container, and these are its places; without it systemd runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker: Option<Docker>,
@@ -292,6 +295,7 @@ impl Spec {
             allow: Vec::new(),
             san: Vec::new(),
             sealed: true,
+            sqlite: false,
             taproot_channels: false,
             require_landlock: None,
             docker: None,

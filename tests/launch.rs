@@ -177,6 +177,8 @@ fn no_right_is_left_in_any_set() {
     for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "Seccomp_filters:\t3", "Threads:\t1"] {
         assert!(status.lines().any(|l| l == line), "{line} in {status}");
     }
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:\t")).expect("a umask");
+    assert!(umask.ends_with('7'), "what it makes is closed to others: {umask}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod node;
 
 use lsm::bundle::{About, Bundle};
 use lsm::error::Result;
-use lsm::host::program;
+use lsm::host::process;
 use lsm::secret::Secret;
 use lsm::signer::certificate::Certificate;
 use lsm::signer::channel::{self, Endpoint};
@@ -13,6 +13,7 @@ use lsm::signer::wallet::State;
 use lsm::signer::{self, Node};
 use lsm::spec::Network;
 use lsm::watch_only::conf::Flavour;
+use lsm::watch_only::init::Start;
 use lsm::watch_only::{self, CheckRequest, Checked, InitRequest, Ready};
 use node::{Lnd, Pair, free_port, make_certificate, versions};
 use std::path::{Path, PathBuf};
@@ -93,9 +94,10 @@ fn init(signer: &Signer, lnddir: &Path, lnd: Option<&Path>) -> Result<Ready> {
         lnddir: lnddir.to_owned(),
         signer_host: None,
         flavour: Flavour::Lnd,
-        lnd: lnd.map(Path::to_owned),
+        lnd: lnd.map(|lnd| Start::Program(lnd.to_owned())),
         conf: None,
         network: None,
+        owner: None,
     })
 }
 
@@ -113,8 +115,9 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-fn stop(ready: &mut Ready) {
-    program::stop(ready.lnd.as_mut().unwrap(), DEADLINE).unwrap();
+fn stop(ready: &Ready, lnd: &Path) {
+    let folder = ready.conf.parent().unwrap();
+    process::stop(&folder.join(watch_only::PID_FILE), lnd).unwrap();
 }
 
 #[test]
@@ -125,7 +128,7 @@ fn a_bundle_becomes_a_watch_only_node_whose_signer_signs() {
         let lnddir = folder.path().join("agent");
         let own = write_settings(&lnddir);
 
-        let mut ready = init(&signer, &lnddir, Some(&lnd)).unwrap();
+        let ready = init(&signer, &lnddir, Some(&lnd)).unwrap();
         assert!(ready.created);
         assert_eq!(ready.proof.identity_pubkey, signer.owner().info().unwrap().identity_pubkey);
         let settings = std::fs::read_to_string(lnddir.join("lnd.conf")).unwrap();
@@ -139,7 +142,7 @@ fn a_bundle_becomes_a_watch_only_node_whose_signer_signs() {
         // Again, with the node running: nothing is made, nothing piles up, the password is the same.
         let password = std::fs::read(lnddir.join("wallet-password.txt")).unwrap();
         let again = init(&signer, &lnddir, Some(&lnd)).unwrap();
-        assert!(!again.created && again.lnd.is_none());
+        assert!(!again.created && again.pid.is_none());
         assert_eq!(std::fs::read_to_string(lnddir.join("lnd.conf")).unwrap(), settings);
         assert_eq!(std::fs::read(lnddir.join("wallet-password.txt")).unwrap(), password);
 
@@ -158,11 +161,11 @@ fn a_bundle_becomes_a_watch_only_node_whose_signer_signs() {
         assert_eq!(checked.through_node.unwrap().identity_pubkey, ready.proof.identity_pubkey);
 
         // It comes up again by itself: lnd unlocks with the kept password.
-        stop(&mut ready);
+        stop(&ready, &lnd);
         assert!(check(&lnddir).unwrap().through_node.is_none());
-        let mut ready = init(&signer, &lnddir, Some(&lnd)).unwrap();
+        let ready = init(&signer, &lnddir, Some(&lnd)).unwrap();
         assert!(!ready.created);
-        stop(&mut ready);
+        stop(&ready, &lnd);
         drop(ready);
 
         // Another signer's bundle does not get this wallet.

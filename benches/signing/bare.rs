@@ -48,6 +48,7 @@ impl Bare {
             socket: &socket,
             tls: None,
             macaroons: &format!("{folder}/macaroons"),
+            sqlite: false,
         };
         write("lnd.conf", &render_lnd_conf(&conf).unwrap());
         let policy = LaunchPolicy {
@@ -56,6 +57,7 @@ impl Bare {
             write: &[Path::new(&folder)],
             listen: &[port],
             socket: Path::new(&socket),
+            sqlite: false,
             processes: None,
         };
         let policy_file = format!("/srv/{name}-launch.toml");

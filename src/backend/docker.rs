@@ -86,11 +86,12 @@ pub fn of(spec: &Spec) -> Result<&Docker> {
         .ok_or_else(|| Error::new(NO_CONTAINER, format!("the signer {} is in no container", spec.instance)))
 }
 
-/// Holds that the engine will do, has room, and has nothing of somebody else's under the container's name.
+/// Holds that the engine will do, has room, and has nothing of somebody else's under the container's name but what is
+/// `adopted`.
 ///
 /// # Errors
 /// What it lacks, or has too much.
-pub fn check(docker: &Docker) -> Result<()> {
+pub fn check(docker: &Docker, adopted: Option<&Object>) -> Result<()> {
     let engine = Engine::open(&docker.engine)?;
     let root = engine.about()?.root;
     let free = facts::free_space(&root);
@@ -99,11 +100,14 @@ pub fn check(docker: &Docker) -> Result<()> {
         return Err(Error::new(NO_SPACE, cause).hint("free some space (docker system df) and run it again"));
     }
     match engine.find(Kind::Container, &docker.container)? {
-        Some(found) if found.mark.is_empty() => Err(Error::new(
+        Some(found) if found.mark.is_empty() && adopted != Some(&container(docker)) => Err(Error::new(
             NAME_TAKEN,
             format!("there is a container {} already, and lsm did not make it", docker.container),
         )
-        .hint("it is left as it is; choose another name with --container")),
+        .hint(format!(
+            "take its wallet over with --adopt {}, or choose another name with --container",
+            docker.container
+        ))),
         _ => Ok(()),
     }
 }
@@ -140,6 +144,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     steps.extend(build.filter()?);
     steps.extend(build.accesses(&steps));
     if !wishes.no_wallet {
+        steps.extend(wishes.adopt_step(spec));
         steps.push(build.wallet()?);
         steps.push(build.service()?);
         steps.extend(native::bundle_steps(spec, &wishes.bundle, wishes.handed));
@@ -218,6 +223,7 @@ fn lnd_conf(spec: &Spec) -> Result<String> {
         socket: container::SOCKET,
         tls: Some(Tls { certificate: container::CERTIFICATE, key: container::KEY }),
         macaroons: container::RUN,
+        sqlite: spec.sqlite,
     })
 }
 
@@ -230,6 +236,7 @@ fn launch_policy(spec: &Spec) -> Result<String> {
         write: &[Path::new(container::HOME), Path::new(container::RUN)],
         listen: &[PORT],
         socket: Path::new(container::SOCKET),
+        sqlite: spec.sqlite,
         processes: Some(native::PROCESSES),
     })
 }

@@ -121,6 +121,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
         socket: &door.socket.display().to_string(),
         tls: None,
         macaroons: &signer.join("macaroons").display().to_string(),
+        sqlite: false,
     })?;
     let policy = render_launch_policy(&LaunchPolicy {
         instance: &spec.instance,
@@ -128,6 +129,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
         write: &[&signer],
         listen: &[spec.listen.port()],
         socket: &door.socket,
+        sqlite: false,
         // The limit would count all that this user runs.
         processes: None,
     })?;

@@ -152,9 +152,11 @@ impl Layout {
         }
     }
 
-    /// lnd's wallet database on the spec's network (lnd: chainreg, `wallet.db` in its chain folder).
+    /// lnd's wallet database on the spec's network (lnd's config_builder.go: `wallet.db` in its chain folder, or
+    /// `chain.sqlite`).
     pub fn database(&self, spec: &Spec) -> PathBuf {
-        self.data().join(format!("data/chain/bitcoin/{}/wallet.db", spec.network))
+        let name = if spec.sqlite { "chain.sqlite" } else { "wallet.db" };
+        self.data().join(format!("data/chain/bitcoin/{}/{name}", spec.network))
     }
 
     /// Where the secret `what` is kept.

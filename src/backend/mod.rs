@@ -1,5 +1,6 @@
 //! A backend says which steps a Spec needs; it changes nothing itself.
 
+pub mod adopt;
 pub mod control;
 pub mod docker;
 pub mod foreground;

@@ -99,6 +99,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     steps.extend(build.units()?);
     steps.extend(build.accesses(&steps));
     if !wishes.no_wallet {
+        steps.extend(wishes.adopt_step(spec));
         steps.extend(build.wallet()?);
         steps.extend(build.service());
     }
@@ -202,6 +203,7 @@ impl Build<'_> {
                 key: "$CREDENTIALS_DIRECTORY/tls-key",
             }),
             macaroons: &door.macaroon.parent().unwrap_or(Path::new("/run")).display().to_string(),
+            sqlite: self.spec.sqlite,
         };
         Ok(vec![
             folder("/usr/local/lib/lsm", 0o755),
@@ -334,6 +336,7 @@ impl Build<'_> {
             write: &folders.into_iter().flatten().collect::<Vec<_>>(),
             listen: if self.spec.mode == Mode::Host { &listen } else { &[] },
             socket: &door.socket,
+            sqlite: self.spec.sqlite,
             processes: Some(PROCESSES),
         })
     }

@@ -97,18 +97,22 @@ pub fn check_place(path: &Path) -> Result<()> {
 pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) -> Result<()> {
     let layout = Layout::of(spec);
     if let Some(docker) = &spec.docker {
-        docker::check(docker)?;
+        let adopted = wishes.adopt.as_ref().and_then(|adoption| adoption.container.as_ref());
+        docker::check(docker, adopted)?;
     }
-    check_port(plan, spec, &layout)?;
+    // An lnd in a container that is taken over stops before anything listens.
+    if wishes.adopt.as_ref().is_none_or(|adoption| adoption.container.is_none()) {
+        check_port(plan, spec, &layout)?;
+    }
     let makes_wallet = plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
     let makes_password = plan.steps.iter().any(|step| matches!(step, Step::Password { .. }));
     let has_wallet = (makes_wallet || makes_password) && beneath::is_there(&layout.data(), &layout.database(spec))?;
-    if makes_wallet && has_wallet && !history.kept_seed() {
+    if makes_wallet && has_wallet && !history.kept_seed() && wishes.adopt.is_none() {
         let cause = format!("there is a wallet already: {}", layout.database(spec).display());
         return Err(Error::new(WALLET_EXISTS, cause)
             .hint("it is kept as it is; move its folder away, or install under another --instance"));
     }
-    if makes_password && (has_wallet || layout.receipt().exists()) {
+    if makes_password && (has_wallet && wishes.adopt.is_none() || layout.receipt().exists()) {
         return Err(Error::new(PASSWORD_LOST, "the sealed password of this signer's wallet is gone")
             .hint("put it back from a backup; a new password would not open the wallet"));
     }

@@ -1,5 +1,6 @@
 //! `lsm install`: from a bare host to a running signer with its bundle; run again it converges.
 
+use crate::backend::adopt::Adoption;
 use crate::backend::native::Wishes;
 use crate::backend::preflight;
 use crate::backend::{self, Layout, docker, native};
@@ -69,11 +70,15 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     require_landlock: Option<u32>,
     /// Write the new wallet's seed to this file (0600) instead of showing it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "adopt")]
     seed_out: Option<PathBuf>,
     /// Take the wallet's password from this file instead of making one
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// Take over the wallet of an lnd that was a signer before: its folder, or the name of its container. Its database is
+    /// copied; nothing of its own is changed, and it is stopped where it runs in a container
+    #[arg(long, value_name = "DIR|CONTAINER")]
+    adopt: Option<String>,
     /// Write the bundle to this folder
     #[arg(long, value_name = "DIR")]
     bundle_out: Option<PathBuf>,
@@ -224,7 +229,7 @@ impl Look {
             pins::find(&spec.release)?.admit(had, options.lnd.accept_risk.as_deref())?;
             hold_version(there.as_deref(), &spec.release, &layout)?;
         }
-        let wishes = options.wishes(Wishes::standing(&layout, &history)?)?;
+        let wishes = options.wishes(Wishes::standing(&layout, &history)?, &layout)?;
         Self::at(spec, wishes, facts, history)
     }
 
@@ -242,7 +247,7 @@ impl Look {
         preflight::check_plan(&self.plan, &self.spec, &self.wishes, &self.history)?;
         options.lnd.check(self.release, &self.plan)?;
         let makes_wallet = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
-        if makes_wallet && options.seed_out.is_none() && !terminal::is_there() {
+        if makes_wallet && self.wishes.seed == SeedSink::Terminal && !terminal::is_there() {
             return Err(Error::new(NO_SEED_SINK, "there is no terminal to show the new wallet's seed on")
                 .hint("have it written to a file with --seed-out FILE"));
         }
@@ -301,6 +306,7 @@ impl Options {
         } else {
             let mut spec = Spec::new(instance, self.network, &pins::newest()?.version);
             spec.sealed = facts.programs.contains("systemd-creds");
+            spec.sqlite = self.adoption()?.is_some_and(|adoption| adoption.sqlite);
             if self.backend == Some(Backend::Docker) {
                 spec.docker = Some(docker::settle(instance, self.container.clone(), &native::read_specs()?)?);
                 spec.sealed = false;
@@ -342,17 +348,34 @@ impl Options {
         Err(Error::new(OTHER_BACKEND, what).hint("it stays what it is; give another signer a name with --instance"))
     }
 
+    fn adoption(&self) -> Result<Option<Adoption>> {
+        self.adopt.as_deref().map(|what| Adoption::find(what, self.network)).transpose()
+    }
+
     /// What is wanted anyway, with what is given now.
-    fn wishes(&self, mut wishes: Wishes) -> Result<Wishes> {
+    fn wishes(&self, mut wishes: Wishes, layout: &Layout) -> Result<Wishes> {
+        // With the receipt it was done: the container that it came from may be the signer's own by now.
+        if !layout.receipt().exists()
+            && let Some(adoption) = self.adoption()?
+        {
+            wishes.seed = SeedSink::Adopted;
+            wishes.password.clone_from(&adoption.password);
+            wishes.adopt = Some(adoption);
+        }
         if let Some(path) = &self.password_file {
-            plan::read_password(path)?;
             wishes.password = Some(absolute(path)?);
+        }
+        if let Some(path) = &wishes.password {
+            plan::read_password(path)?;
         }
         if let Some(path) = &self.seed_out {
             wishes.seed = SeedSink::File(absolute(path)?);
         }
         if let Some(path) = &self.bundle_out {
             (wishes.bundle, wishes.handed) = (absolute(path)?, false);
+        }
+        if let Some(adoption) = &wishes.adopt {
+            adoption.check(&layout.data(), wishes.password.as_deref())?;
         }
         wishes.no_wallet = self.no_wallet;
         Ok(wishes)

@@ -100,6 +100,16 @@ pub fn yield_to_interrupt() {
     }
 }
 
+/// A process that has a file below `folder` open, of those that this user may look at.
+pub fn holder(folder: &Path) -> Option<u32> {
+    let below = |pid: &u32| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|file| file.starts_with(folder))
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(below)
+}
+
 /// Ends every process of this user whose program is below `folder`, however it came to run: asks, waits, and insists
 /// after ten seconds. One that is started meanwhile is ended too.
 ///

@@ -3,6 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::host::beneath::{self, Entry, Folder};
 use crate::host::file::{self, Access, cannot_read, cannot_write, grant, parent_of, sync_folder};
+use crate::host::user::Owner;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -108,6 +109,36 @@ pub fn take(above: &Path, folder: &Path, copy: &Path) -> Result<()> {
     let list = serde_json::to_vec(&List { access: found.access(), entries });
     let list = list.map_err(|e| beneath::refuse(folder, "has a name that lnd would not give").because(e))?;
     file::replace(&copy.join(LIST), &list, Access::mode(0o600))
+}
+
+/// Copies `folder`, which is beneath `above` and which nobody fills meanwhile, to `to`, all of it for `owner` alone. `to` is
+/// there when all of it is on the disk; what is there already stays as it is.
+///
+/// # Errors
+/// As [`take`]; and where there is no room.
+pub fn copy(above: &Path, folder: &Path, to: &Path, owner: Owner) -> Result<()> {
+    if file::is_there(to)? {
+        return Ok(());
+    }
+    check(above, folder, to)?;
+    let around = parent_of(to);
+    let aside = around.join(ASIDE);
+    clear(&aside)?;
+    make_folder(&aside)?;
+    let mut folders = vec![aside.clone()];
+    walk(&find(above, folder)?, &mut |path, _, entry| {
+        let to = aside.join(path);
+        match entry {
+            Entry::File(from) => copy_file(from, &to, Access::owned(0o600, owner)).map(drop),
+            Entry::Folder(_) => {
+                folders.push(to.clone());
+                make_folder(&to)
+            }
+        }
+    })?;
+    folders.iter().rev().try_for_each(|folder| settle(folder, Access::owned(0o700, owner)))?;
+    file::rename_with(&aside, to, nix::libc::RENAME_NOREPLACE).map_err(|e| cannot_write(to, &e))?;
+    sync_folder(around)
 }
 
 /// Makes `folder`, which is beneath `above`, what it was when `copy` was taken. Every hash is held against what is copied

@@ -5,6 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::facts::{self, Seen, look};
 use crate::host::account::Accounts;
 use crate::host::beneath;
+use crate::host::file;
 use crate::host::kept::Kept;
 use crate::host::program::Program;
 use crate::host::rights::Rights;
@@ -69,6 +70,9 @@ pub struct Wallet {
     /// The engine's volume that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<Object>,
+    /// It is the copy of one that stays where it was, and is worth something once its receipt says that it opens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
 }
 
 impl Wallet {
@@ -77,7 +81,7 @@ impl Wallet {
     /// # Errors
     /// Where that cannot be seen.
     pub fn is_made(&self) -> Result<bool> {
-        beneath::is_there(&self.data, &self.database)
+        if self.adopted { file::is_there(&self.receipt) } else { beneath::is_there(&self.data, &self.database) }
     }
 
     /// True of what stays with it.

@@ -60,6 +60,8 @@ pub enum SeedSink {
     File(PathBuf),
     /// Nowhere: a wallet that nobody will ever put money into.
     Nowhere,
+    /// Where its owner has it: the wallet is older than lsm.
+    Adopted,
 }
 
 /// What runs lnd while its wallet is made: the unix socket alone, nothing to unlock.
@@ -252,6 +254,20 @@ pub enum Step {
         text: String,
         /// The files whose change asks for it too.
         after: Vec<PathBuf>,
+    },
+    /// An lnd's database from before lsm, copied; the lnd is stopped and keeps its own.
+    Adopt {
+        /// Its folder.
+        from: PathBuf,
+        /// The container that it runs in.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        container: Option<Object>,
+        /// The folder that it is copied to.
+        to: PathBuf,
+        /// Whose it is then.
+        owner: String,
+        /// The wallet's receipt, with which all of this is done.
+        receipt: PathBuf,
     },
     /// The wallet.
     Wallet {

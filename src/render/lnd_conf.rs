@@ -20,6 +20,8 @@ pub struct LndConf<'a> {
     pub tls: Option<Tls<'a>>,
     /// The folder for the macaroons that lnd writes.
     pub macaroons: &'a str,
+    /// The database is SQLite's, as it was before lsm.
+    pub sqlite: bool,
 }
 
 /// A certificate that is not in lnd's folder.

@@ -44,6 +44,7 @@ enum Only {
     Static,
     Dynamic,
     Tcp,
+    Sqlite,
 }
 
 /// The whole argument, or its bits in `mask`, equals `is`.
@@ -70,6 +71,8 @@ pub struct Use {
     pub dynamic: bool,
     /// It listens on TCP.
     pub tcp: bool,
+    /// It has a database of SQLite's.
+    pub sqlite: bool,
 }
 
 impl Use {
@@ -79,6 +82,7 @@ impl Use {
             Some(Only::Static) => !self.dynamic,
             Some(Only::Dynamic) => self.dynamic,
             Some(Only::Tcp) => self.tcp,
+            Some(Only::Sqlite) => self.sqlite,
         }
     }
 }
@@ -192,12 +196,9 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    const EVERY_USE: [Use; 4] = [
-        Use { dynamic: false, tcp: false },
-        Use { dynamic: false, tcp: true },
-        Use { dynamic: true, tcp: false },
-        Use { dynamic: true, tcp: true },
-    ];
+    fn every_use() -> impl Iterator<Item = Use> {
+        (0..8).map(|bits| Use { dynamic: bits & 1 > 0, tcp: bits & 2 > 0, sqlite: bits & 4 > 0 })
+    }
 
     /// What becomes of a call, from lenient to strict.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -280,7 +281,7 @@ mod tests {
         let (profile, unit) = (calls.docker_profile(), calls.of_unit());
         let [no_tcp, tcp] = [false, true].map(|tcp| {
             // A profile is for programs of both kinds; so are these two together.
-            [false, true].map(|dynamic| calls.filters("x86_64", Use { dynamic, tcp }))
+            [false, true].map(|dynamic| calls.filters("x86_64", Use { dynamic, tcp, sqlite: true }))
         });
         for (name, tried) in samples(&calls) {
             let is_in = |group: &Group| group.calls.iter().any(|call| call == name);
@@ -300,7 +301,7 @@ mod tests {
     #[test]
     fn what_must_never_pass_does_not() {
         let calls = Calls::load().unwrap();
-        for wanted in EVERY_USE {
+        for wanted in every_use() {
             let filters = calls.filters("x86_64", wanted);
             let answer = |name, args: &[u64]| {
                 let mut call = [0; 6];
@@ -340,6 +341,8 @@ mod tests {
             assert_eq!(answer("clone3", &[]), Answer::Refuse(nix::libc::ENOSYS));
             assert_eq!(answer("ptrace", &[]), Answer::Kill);
             assert_eq!(answer("socket", &[2, 1, 0]) == Answer::Allow, wanted.tcp);
+            assert_eq!(answer("fcntl", &[0, 6]) == Answer::Allow, wanted.sqlite);
+            assert_eq!(answer("unlink", &[]) == Answer::Allow, wanted.sqlite);
             assert_eq!(answer("mmap", &[0, 0, 1 | 4]) == Answer::Allow, wanted.dynamic);
             assert_eq!(answer("clone", &[0x5_0f00]), Answer::Allow, "Go's flags for a thread");
         }
@@ -348,7 +351,8 @@ mod tests {
     #[test]
     fn every_name_is_known_on_both_kinds_of_processor() {
         let calls = Calls::load().unwrap();
-        for (arch, wanted) in ["x86_64", "aarch64"].into_iter().flat_map(|arch| EVERY_USE.map(|wanted| (arch, wanted)))
+        for (arch, wanted) in
+            ["x86_64", "aarch64"].into_iter().flat_map(|arch| every_use().map(move |wanted| (arch, wanted)))
         {
             let filters = calls.filters(arch, wanted).to_string();
             seccompiler::compile_from_json(filters.as_bytes(), arch.try_into().unwrap()).unwrap();

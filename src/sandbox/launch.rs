@@ -43,11 +43,15 @@ impl Launch {
     /// Where something is wrong with what was asked for, or the kernel refuses.
     pub fn run(self, tell: impl FnOnce(Interface)) -> Result<Infallible> {
         close_inherited()?;
+        close_to_others()?;
         Interface::of_kernel().require(self.require_landlock.unwrap_or(0))?;
         let policy = self.policy.as_deref().map(Policy::read).transpose()?.unwrap_or_default();
         let program = Program::open(self.command)?;
-        let filters =
-            Filter::of_launch(Use { dynamic: program.interpreter.is_some(), tcp: !policy.listen.is_empty() })?;
+        let filters = Filter::of_launch(Use {
+            dynamic: program.interpreter.is_some(),
+            tcp: !policy.listen.is_empty(),
+            sqlite: policy.sqlite,
+        })?;
         let fence = fence(&policy, &program)?;
         if let Some(socket) = &policy.socket {
             file::remove_socket(socket)?;
@@ -121,6 +125,24 @@ fn fence(policy: &Policy, program: &Program) -> Result<Fence> {
     }
     policy.listen.iter().for_each(|port| fence.allow_listen(*port));
     Ok(fence)
+}
+
+/// What the program makes is for its user and, where the caller says so, its group alone: lnd leaves many a mode to the umask.
+fn close_to_others() -> Result<()> {
+    const OTHERS: libc::mode_t = 0o007;
+    // SAFETY: it takes a number and gives one. nix's would end the process where a filter of the caller's refuses the call.
+    match unsafe { libc::umask(OTHERS) } {
+        libc::mode_t::MAX => {
+            let e = std::io::Error::last_os_error();
+            Err(Error::new(NOT_CLOSED, format!("cannot close new files to others: {e}"))
+                .hint("the unit or profile that starts it is of another lsm; lsm install writes it anew"))
+        }
+        inherited => {
+            // SAFETY: as above.
+            unsafe { libc::umask(inherited | OTHERS) };
+            Ok(())
+        }
+    }
 }
 
 /// Closes whatever the caller left open besides the first three.

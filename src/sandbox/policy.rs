@@ -27,6 +27,9 @@ pub struct Policy {
     pub listen: Vec<u16>,
     /// The unix socket that the program makes: what an earlier one left there is removed.
     pub socket: Option<PathBuf>,
+    /// It has a database of SQLite's, which makes some calls of its own.
+    #[serde(default)]
+    pub sqlite: bool,
     /// What it may use up.
     #[serde(default)]
     pub limits: Limits,
@@ -108,6 +111,7 @@ mod tests {
             read: paths(&["/etc/a", "/run/credentials/x", "/run/credentials/x/b"]),
             write: paths(&["/var/c"]),
             listen: vec![10012],
+            sqlite: false,
             socket: Some("/run/d.sock".into()),
             limits,
         };

@@ -4,23 +4,15 @@
 use super::{Verdicts, foreign, kernel, machine, original, verdicts};
 use crate::lab::host::Host;
 use crate::lab::lnd::Release;
-use crate::lab::wait_for;
 use crate::stage::{self, Stage};
 use lsm::harden;
-use lsm::secret::Secret;
-use lsm::signer::Node;
-use lsm::signer::certificate::Certificate;
-use lsm::signer::channel::Endpoint;
-use lsm::signer::wallet::{Seed, State};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 const DOCUMENT: &str = "docs/harden-compared.md";
 /// Above the generated part of it.
 const MARK: &str = "<!-- written by tests/harden/compared.rs -->\n";
-const SOON: Duration = Duration::from_secs(60);
 
 /// What every host that lsm did not install has, beside what is its own.
 const STRANGE: &[(&str, &str)] = &[
@@ -94,23 +86,6 @@ impl Audited {
             self.host.lsm(["harden"]).stdout
         );
     }
-}
-
-/// Makes a wallet in the lnd that begins to run on `host` and listens at `address`, as `lncli create` does: lnd writes its
-/// macaroons into its `folder`. Returns the words once the wallet's calls answer.
-#[track_caller]
-pub fn make_wallet(host: &Host, address: &str, folder: &str, password: &Secret) -> Seed {
-    let path = host.path(&format!("{folder}/tls.cert"));
-    let certificate = wait_for("lnd's certificate", SOON, || Certificate::parse_pem(&fs::read(&path).ok()?).ok());
-    let endpoint: Endpoint = address.parse().expect("an endpoint");
-    host.inside(|| {
-        let node = Node::new(endpoint, &certificate);
-        node.wait_for(|state| state == State::Absent, SOON).expect("an lnd without a wallet");
-        let seed = node.gen_seed().expect("a seed");
-        node.init_wallet(password, &seed, false).expect("a wallet");
-        node.wait_for(|state| state >= State::RpcActive, SOON).expect("the wallet's calls");
-        seed
-    })
 }
 
 #[test]

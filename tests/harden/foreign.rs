@@ -1,8 +1,8 @@
 //! An lnd that somebody set up under lnd's own sample unit.
 
-use super::compared::make_wallet;
 use crate::lab::host::Host;
 use crate::lab::lnd::Release;
+use crate::stage::older::make_wallet;
 use std::fs;
 
 /// lnd's sample (contrib/init/lnd.service), without the bitcoind that it wants and with the user lnd.

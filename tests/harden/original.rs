@@ -1,9 +1,9 @@
 //! A signer as the shell scripts that lsm replaces set one up natively: lnd in the operator's own account, started by hand,
 //! with its password, its seed and its bundle in clear text beside it.
 
-use super::compared::make_wallet;
 use crate::lab::host::Host;
 use crate::lab::lnd::Release;
+use crate::stage::older::make_wallet;
 use lsm::secret::Secret;
 use std::fs;
 

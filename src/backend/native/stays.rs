@@ -31,6 +31,7 @@ pub fn stays(instance: &Instance, own: Option<&Spec>) -> Result<Stays> {
     for spec in &others {
         let wishes = Wishes {
             seed: SeedSink::Nowhere,
+            adopt: None,
             password: None,
             bundle: Layout::of(spec).bundle(),
             handed: false,

@@ -1,9 +1,10 @@
 //! What an install wants besides the spec.
 
 use super::{Layout, read_specs};
+use crate::backend::adopt::Adoption;
 use crate::error::Result;
 use crate::facts::{self, Seen};
-use crate::plan::{History, SeedSink};
+use crate::plan::{History, SeedSink, Step};
 use crate::spec::Spec;
 use std::path::PathBuf;
 
@@ -18,6 +19,8 @@ pub struct Wishes {
     pub bundle: PathBuf,
     /// One was handed to the operator before, and none was asked for now.
     pub handed: bool,
+    /// The lnd whose wallet is taken over, where one is.
+    pub adopt: Option<Adoption>,
     /// Leave the wallet, and what needs one, for later.
     pub no_wallet: bool,
     /// The hash of the running lsm.
@@ -39,9 +42,22 @@ impl Wishes {
             // Who may not read the journal does not know, and has nothing to complain of.
             handed: handed.is_some() || facts::look(&layout.journal()) == Seen::Hidden,
             bundle: handed.unwrap_or_else(|| layout.bundle()),
+            adopt: None,
             no_wallet: false,
             lsm_sha256: facts::hash_self().unwrap_or_default(),
             others: read_specs()?,
+        })
+    }
+
+    /// The step that brings an older lnd's database to the signer `spec`, where one is taken over.
+    pub(in crate::backend) fn adopt_step(&self, spec: &Spec) -> Option<Step> {
+        let (adoption, layout) = (self.adopt.as_ref()?, Layout::of(spec));
+        Some(Step::Adopt {
+            from: adoption.from.clone(),
+            container: adoption.container.clone(),
+            to: layout.data().join("data"),
+            owner: layout.user(),
+            receipt: layout.receipt(),
         })
     }
 }

@@ -17,6 +17,7 @@ use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
 use crate::host::program::Program;
 use crate::host::rights::Rights;
+use crate::host::snapshot;
 use crate::host::sysctl;
 use crate::host::user::{self, Owner};
 use crate::plan::journal::{About, Event, Journal};
@@ -105,6 +106,15 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             engine.replace(&object.name, body, Some(&hash_text(body)))?;
             engine.start(&object.name)?;
             wait_until_active(door, &Runner::Container { object: object.clone(), body: String::new() })
+        }
+        Step::Adopt { from, container, to, owner, .. } => {
+            if let Some(object) = container {
+                Engine::open(&object.engine)?.stop(&object.name)?;
+            }
+            let owner = user::find(owner)?.ok_or_else(|| Error::new(NO_USER, format!("there is no user {owner}")))?;
+            snapshot::copy(from, &from.join("data"), to, owner)?;
+            // An engine gives a volume to its user while there is nothing in it.
+            file::tighten(to.parent().unwrap_or(to), FileAccess::owned(0o700, owner))
         }
         Step::Wallet { runner, door, password, seed, data, database, receipt, network, .. } => {
             let work = wallet::Work { runner, door, password, seed, data, database, receipt, network: *network };

@@ -22,6 +22,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const EXISTS: Code = Code::refused("E-WALLET-010");
 const BAD_RECEIPT: Code = Code::refused("E-WALLET-011");
 const NOT_OURS: Code = Code::refused("E-WALLET-012");
+const NO_WALLET: Code = Code::refused("E-WALLET-013");
+
+/// Before which no wallet has anything that lnd could find, in unix seconds: SegWit's first day on mainnet (BIP 141). The
+/// birthday of a wallet that does not say its own.
+const OLDEST_WALLET: u64 = 1_503_539_857;
 
 /// What is known of a wallet and is no secret; kept beside the signer's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +64,8 @@ pub(super) struct Work<'a> {
 /// Makes the wallet, or goes on with one that this journal began: generated, kept, journalled, initialised, in this
 /// order. A wallet that is there and is not this journal's is left alone.
 pub(super) fn create(work: &Work<'_>, journal: &mut Journal, shown: &Progress) -> Result<()> {
-    let began = journal.history().kept_seed();
+    let adopts = *work.seed == SeedSink::Adopted;
+    let began = adopts || journal.history().kept_seed();
     if beneath::is_there(work.data, work.database)? && !began {
         return Err(Error::new(EXISTS, format!("there is a wallet already: {}", work.database.display()))
             .hint("it is kept as it is; move its folder away, or install under another --instance"));
@@ -71,7 +77,12 @@ pub(super) fn create(work: &Work<'_>, journal: &mut Journal, shown: &Progress) -
     let password = work.password.load()?;
     shown.say("making the wallet");
     let (node, birthday) = match state {
+        State::Locked if adopts => (unlock(work, &node, &password)?, OLDEST_WALLET),
         State::Locked => (unlock(work, &node, &password)?, journal.history().seed_kept_at().unwrap_or_default()),
+        _ if adopts => {
+            return Err(Error::new(NO_WALLET, format!("{} holds no wallet", work.database.display()))
+                .hint("what was adopted is left as it is"));
+        }
         _ => init(work, node, &password, journal, shown)?,
     };
     service::wait(&node, work.runner, |state| state == State::Active)?;
@@ -98,9 +109,14 @@ fn init(
 /// A wallet that an earlier run began: the password that was sealed for it has to open it.
 fn unlock(work: &Work<'_>, node: &Node, password: &Secret) -> Result<Node> {
     node.unlock(password).map_err(|e| {
-        Error::new(NOT_OURS, format!("the wallet {} does not open with its sealed password", work.database.display()))
-            .hint("it is kept as it is; an earlier run was cut off while lnd was writing it")
-            .because(e)
+        let (whose, hint) = match work.seed {
+            SeedSink::Adopted => {
+                ("the password that was named", "the wallet is left as it is; name it with --password-file")
+            }
+            _ => ("its sealed password", "it is kept as it is; an earlier run was cut off while lnd was writing it"),
+        };
+        let cause = format!("the wallet {} does not open with {whose}", work.database.display());
+        Error::new(NOT_OURS, cause).hint(hint).because(e)
     })?;
     service::wait(node, work.runner, |state| state >= State::RpcActive)?;
     open_as_admin(work.door)
@@ -108,7 +124,7 @@ fn unlock(work: &Work<'_>, node: &Node, password: &Secret) -> Result<Node> {
 
 fn keep(seed: &Seed, sink: &SeedSink, journal: &mut Journal, shown: &Progress) -> Result<Option<std::path::PathBuf>> {
     match sink {
-        SeedSink::Nowhere => Ok(None),
+        SeedSink::Nowhere | SeedSink::Adopted => Ok(None),
         SeedSink::Terminal => shown.suspend(|| terminal::show_seed(&seed.words().collect::<Vec<_>>())).map(|()| None),
         SeedSink::File(path) => {
             let access = Access::mode(0o600);

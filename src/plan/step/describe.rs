@@ -46,6 +46,11 @@ impl Step {
             }
             Self::ReloadUnits { .. } => "let systemd read its units again".to_owned(),
             Self::Firewall { file, .. } => format!("write {} and load it, now and at every boot", file.display()),
+            Self::Adopt { from, container, .. } => {
+                let stop = container.as_ref().map(|object| format!("stop {object} and ")).unwrap_or_default();
+                format!("{stop}copy lnd's database from {}, which stays as it is", from.display())
+            }
+            Self::Wallet { seed: SeedSink::Adopted, .. } => "open the wallet with its password".to_owned(),
             Self::Wallet { seed, .. } => format!("create the wallet; its seed {}", shown_sink(seed)),
             Self::Service { unit, anew: true, .. } => format!("enable and start {unit}"),
             Self::Service { unit, .. } => format!("enable {unit}"),
@@ -89,6 +94,7 @@ fn shown_sink(sink: &SeedSink) -> String {
         SeedSink::Terminal => "is shown once on this terminal".to_owned(),
         SeedSink::File(path) => format!("is written to {} (0600)", path.display()),
         SeedSink::Nowhere => "is kept nowhere".to_owned(),
+        SeedSink::Adopted => "is its owner's".to_owned(),
     }
 }
 

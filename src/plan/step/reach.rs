@@ -25,6 +25,7 @@ impl Step {
                 let seed = if let SeedSink::File(path) = seed { Some(path.clone()) } else { None };
                 [receipt.clone()].into_iter().chain(seed).collect()
             }
+            Self::Adopt { receipt, .. } => vec![receipt.clone()],
             Self::Firewall { link, file, .. } => vec![link.clone(), file.clone()],
             Self::Service { link, .. } | Self::Retire { link, .. } => vec![link.clone()],
             Self::Start { process, .. } => vec![process.pid_file.clone()],
@@ -82,6 +83,8 @@ impl Step {
                 with_folder(link).into_iter().chain(stamp).chain([Thing::Unit(unit.clone())]).collect()
             }
             Self::Wallet { .. } => self.wallet(),
+            // The copy goes with the folder that it is in, or stays with the wallet.
+            Self::Adopt { container, .. } => container.iter().cloned().map(Thing::Object).collect(),
             Self::Start { .. } => plain(self.paths()),
             Self::Image { .. } | Self::Network { .. } | Self::Volume { .. } | Self::Container { .. } => {
                 self.object().into_iter().map(Thing::Object).collect()
@@ -120,6 +123,7 @@ impl Step {
             receipt: receipt.clone(),
             account: account.clone(),
             volume: volume.clone(),
+            adopted: *seed == SeedSink::Adopted,
         })];
         if let SeedSink::File(path) = seed {
             things.push(Thing::Given(path.clone()));
