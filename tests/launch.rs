@@ -178,7 +178,9 @@ fn no_right_is_left_in_any_set() {
         assert!(status.lines().any(|l| l == line), "{line} in {status}");
     }
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:\t")).expect("a umask");
-    assert!(umask.ends_with('7'), "what it makes is closed to others: {umask}");
+    assert!(umask.ends_with("77"), "what it makes is closed to others: {umask}");
+    let status = proc_file(&scene, "group = true", "status");
+    assert!(status.contains("Umask:\t0027\n") || status.contains("Umask:\t0077\n"), "{status}");
 }
 
 #[test]

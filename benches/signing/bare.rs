@@ -57,6 +57,7 @@ impl Bare {
             write: &[Path::new(&folder)],
             listen: &[port],
             socket: Path::new(&socket),
+            group: false,
             sqlite: false,
             processes: None,
         };

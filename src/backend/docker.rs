@@ -236,6 +236,7 @@ fn launch_policy(spec: &Spec) -> Result<String> {
         write: &[Path::new(container::HOME), Path::new(container::RUN)],
         listen: &[PORT],
         socket: Path::new(container::SOCKET),
+        group: false,
         sqlite: spec.sqlite,
         processes: Some(native::PROCESSES),
     })

@@ -129,6 +129,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
         write: &[&signer],
         listen: &[spec.listen.port()],
         socket: &door.socket,
+        group: false,
         sqlite: false,
         // The limit would count all that this user runs.
         processes: None,

@@ -336,6 +336,7 @@ impl Build<'_> {
             write: &folders.into_iter().flatten().collect::<Vec<_>>(),
             listen: if self.spec.mode == Mode::Host { &listen } else { &[] },
             socket: &door.socket,
+            group: true,
             sqlite: self.spec.sqlite,
             processes: Some(PROCESSES),
         })

@@ -27,6 +27,8 @@ pub struct LaunchPolicy<'a> {
     pub listen: &'a [u16],
     /// Its unix socket.
     pub socket: &'a Path,
+    /// Its socket is for its group too.
+    pub group: bool,
     /// Its database is SQLite's.
     pub sqlite: bool,
     /// How many processes and threads its user may have, where that user is lnd's own.
@@ -41,6 +43,7 @@ struct Text<'a> {
     write: Vec<String>,
     listen: &'a [u16],
     socket: String,
+    group: bool,
     sqlite: bool,
     processes: Option<u64>,
 }
@@ -57,6 +60,7 @@ pub fn render_launch_policy(policy: &LaunchPolicy<'_>) -> Result<String> {
         write: policy.write.iter().copied().map(quote).collect(),
         listen: policy.listen,
         socket: quote(policy.socket),
+        group: policy.group,
         sqlite: policy.sqlite,
         processes: policy.processes,
     })
@@ -82,13 +86,14 @@ mod tests {
             write: &[odd],
             listen: &[10012, 10013],
             socket,
+            group: true,
             sqlite: true,
             processes: Some(256),
         };
         let path = dir.path().join("launch.toml");
         std::fs::write(&path, render_launch_policy(&policy).unwrap()).unwrap();
         let read = Policy::read(&path).unwrap();
-        assert!(read.sqlite);
+        assert!(read.sqlite && read.group);
         assert_eq!((&read.write[..], &read.listen[..]), (&[odd.to_owned()][..], &[10012, 10013][..]));
         assert_eq!((read.read[0].as_path(), read.socket.as_deref()), (policy.read[0], Some(socket)));
         assert_eq!(

@@ -43,9 +43,9 @@ impl Launch {
     /// Where something is wrong with what was asked for, or the kernel refuses.
     pub fn run(self, tell: impl FnOnce(Interface)) -> Result<Infallible> {
         close_inherited()?;
-        close_to_others()?;
         Interface::of_kernel().require(self.require_landlock.unwrap_or(0))?;
         let policy = self.policy.as_deref().map(Policy::read).transpose()?.unwrap_or_default();
+        close_to_others(policy.group)?;
         let program = Program::open(self.command)?;
         let filters = Filter::of_launch(Use {
             dynamic: program.interpreter.is_some(),
@@ -127,11 +127,11 @@ fn fence(policy: &Policy, program: &Program) -> Result<Fence> {
     Ok(fence)
 }
 
-/// What the program makes is for its user and, where the caller says so, its group alone: lnd leaves many a mode to the umask.
-fn close_to_others() -> Result<()> {
-    const OTHERS: libc::mode_t = 0o007;
+/// What the program makes is for its user alone and, where that is wanted, its group: lnd leaves many a mode to the umask.
+fn close_to_others(group: bool) -> Result<()> {
+    let others: libc::mode_t = if group { 0o007 } else { 0o077 };
     // SAFETY: it takes a number and gives one. nix's would end the process where a filter of the caller's refuses the call.
-    match unsafe { libc::umask(OTHERS) } {
+    match unsafe { libc::umask(others) } {
         libc::mode_t::MAX => {
             let e = std::io::Error::last_os_error();
             Err(Error::new(NOT_CLOSED, format!("cannot close new files to others: {e}"))
@@ -139,7 +139,7 @@ fn close_to_others() -> Result<()> {
         }
         inherited => {
             // SAFETY: as above.
-            unsafe { libc::umask(inherited | OTHERS) };
+            unsafe { libc::umask(inherited | others) };
             Ok(())
         }
     }

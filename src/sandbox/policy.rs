@@ -27,6 +27,9 @@ pub struct Policy {
     pub listen: Vec<u16>,
     /// The unix socket that the program makes: what an earlier one left there is removed.
     pub socket: Option<PathBuf>,
+    /// What it makes is its group's too, as far as the caller's umask lets it.
+    #[serde(default)]
+    pub group: bool,
     /// It has a database of SQLite's, which makes some calls of its own.
     #[serde(default)]
     pub sqlite: bool,
@@ -111,6 +114,7 @@ mod tests {
             read: paths(&["/etc/a", "/run/credentials/x", "/run/credentials/x/b"]),
             write: paths(&["/var/c"]),
             listen: vec![10012],
+            group: false,
             sqlite: false,
             socket: Some("/run/d.sock".into()),
             limits,
