@@ -277,7 +277,7 @@ fn another_lnd_takes_the_container_over_and_gives_it_back() {
     assert_eq!((&upgraded["from"], &upgraded["to"]), (&json!("v0.20.0-beta"), &json!(version)));
     stage.hold_the_door();
     stage.host.lsm(["rollback", "--yes"]).ok();
-    wait_for("the old lnd", Duration::from_secs(60), || (stage.host.lsm(["status"]).code == 0).then_some(()));
+    stage.host.lsm(["status"]).ok();
     assert_eq!(stage.host.lsm(["status", "--json"]).json()["release"], "v0.20.0-beta");
     stage.hold_the_door();
 }

@@ -11,7 +11,7 @@ pub use socket::find_socket;
 
 use crate::error::{Code, Error, Result};
 use bollard::errors::Error as Fault;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthStatusEnum};
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, LogsOptions, StartContainerOptions, StopContainerOptions,
 };
@@ -20,6 +20,7 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 const NOT_THERE: Code = Code::lacking("E-ENGINE-001");
@@ -30,9 +31,12 @@ const NOT_DOCKER: Code = Code::lacking("E-ENGINE-005");
 const REFUSED: Code = Code::refused("E-ENGINE-006");
 const SILENT: Code = Code::lacking("E-ENGINE-007");
 const CANNOT_SHOW: Code = Code::lacking("E-ENGINE-008");
+const UNHEALTHY: Code = Code::refused("E-ENGINE-009");
 
 /// For how many seconds an engine may think about one call: it stops a signer in up to a minute.
 const PATIENCE: u64 = 120;
+/// How long a container may take until it is healthy: lnd's database on a slow disk, and the check's own interval.
+const HEALTHY: Duration = Duration::from_secs(200);
 /// How many seconds a container gets to end by itself.
 const STOPPING: i32 = 60;
 /// The oldest interface that lsm speaks: Docker 20.10's, Debian 12's.
@@ -162,6 +166,30 @@ impl Engine {
     /// Where it does not start: its port is taken, a file that it mounts is gone.
     pub fn start(&self, container: &str) -> Result<()> {
         self.ask("start the container", self.docker.start_container(container, None::<StartContainerOptions>))
+    }
+
+    /// Waits until a container's own health check passes; one that has none is waited for in vain, and so is not.
+    ///
+    /// # Errors
+    /// Where it ends, or does not pass for minutes.
+    pub fn wait_until_healthy(&self, container: &str) -> Result<()> {
+        let end = Instant::now() + HEALTHY;
+        loop {
+            let state = self.inspect(container)?.and_then(|found| found.state).unwrap_or_default();
+            let health = state.health.and_then(|health| health.status);
+            if matches!(
+                health,
+                None | Some(HealthStatusEnum::EMPTY | HealthStatusEnum::NONE | HealthStatusEnum::HEALTHY)
+            ) {
+                return Ok(());
+            }
+            if state.running != Some(true) || Instant::now() >= end {
+                let said = self.last_words(container).unwrap_or_default();
+                return Err(Error::new(UNHEALTHY, format!("{container} does not serve; it said: {said}"))
+                    .hint(format!("see why: docker logs --tail 50 {container}")));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// Stops a container; nothing where there is none, or it does not run.

@@ -53,7 +53,11 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
                 (Kind::Container, Some(name)) => {
                     let body = String::from_utf8_lossy(&kept.read(name, CONTAINER)?).into_owned();
                     engine.replace(&held.name, &body, None)?;
-                    if *runs { engine.start(&held.name) } else { Ok(()) }
+                    if !runs {
+                        return Ok(());
+                    }
+                    engine.start(&held.name)?;
+                    engine.wait_until_healthy(&held.name)
                 }
                 _ => Err(lost(&held.to_string())),
             }
