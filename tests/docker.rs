@@ -3,7 +3,7 @@
 mod lab;
 mod stage;
 
-use lab::host::{Debian, Host};
+use lab::host::Host;
 use lab::net::Met;
 use lab::wait_for;
 use lsm::signer::wallet::State;
@@ -12,29 +12,10 @@ use stage::{BUNDLE, PORT, SEED, Stage, assert_unchanged};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything that an install could change, the engine's things included. What dockerd keeps to itself does not count: its
-/// own rules come back in another order.
-const STATE: &str = "
-find /etc /usr /var/lib /root /run -xdev \\( -path /run/systemd -o -path /run/log -o -path '/run/docker*' -o -path /run/containerd \
-    -o -path /var/lib/containerd -o -path /root/out -o -path /var/lib/systemd -o -path /run/netns \\) -prune \
-    -o \\( -type f -a -not -name lock \\) -printf '%p %y %m %U:%G ' -exec sha256sum {} \\; -o -printf '%p %y %m %U:%G %l\\n' | LC_ALL=C sort
-systemctl list-unit-files --no-legend --no-pager
-docker ps -a --format '{{.Names}} {{.Image}}'; docker images -a -q; docker volume ls -q; docker network ls --format '{{.Name}}'
-iptables-save | grep -v '^[:#]'; nft list tables
-";
-
 const PATIENCE: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_millis(700);
 
 impl Stage {
-    fn in_docker(name: &str) -> Option<Self> {
-        Self::boot_of(Debian::Docker, name)
-    }
-
-    fn state(&self) -> Vec<String> {
-        self.host.sh(STATE).ok().lines().map(str::to_owned).collect()
-    }
-
     /// The container as its engine describes it.
     #[track_caller]
     fn inspect(&self) -> Value {

@@ -5,13 +5,17 @@ mod stage;
 
 #[path = "escape/column.rs"]
 mod column;
+#[path = "escape/container.rs"]
+mod container;
 #[path = "escape/matrix.rs"]
 mod matrix;
 #[path = "escape/servers.rs"]
 mod servers;
 
 use column::{AS_LND, Attempt, Field, Layers, Outcome};
-use matrix::Matrix;
+use container::Container;
+use lab::host::Debian;
+use matrix::{Matrix, OF_A_CONTAINER, OF_A_UNIT};
 use stage::{Stage, assert_unchanged};
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,23 +44,23 @@ fn a_hostile_lnd_gets_nowhere() {
     let mut field = Field::take(&stage, &hostile);
     let attempts = field.attempts.clone();
     let free = without_a_sandbox(&mut field);
-    let matrix = under_each_layer(&mut field, &attempts, &free);
+    let matrix = under_each_layer(&mut field, &attempts, &free, OF_A_UNIT);
     what_it_planted_leads_root_nowhere(&stage, &field);
     field.give_back();
     // In host mode lnd has a network: the same attempts on it.
     stage.install(&["--mode=host"]).ok();
     let mut field = Field::take(&stage, &hostile);
     let network: Vec<Attempt> = attempts.into_iter().filter(|a| a.group == "network").collect();
-    let host_mode = under_each_layer(&mut field, &network, &free);
+    let host_mode = under_each_layer(&mut field, &network, &free, OF_A_UNIT);
     field.give_back();
     signs(&stage);
     a_purge_goes_no_further_than_its_folders(&stage);
 
     let seen = [
         "\n## Isolated mode\n\n",
-        &matrix.tables(),
+        &matrix.tables(OF_A_UNIT),
         "\n## Host mode\n\nlnd listens on TCP itself; all but the network is as above.\n\n",
-        &host_mode.tables(),
+        &host_mode.tables(OF_A_UNIT),
         "\n## Not possible\n\nNot even without a sandbox on the host of the test, and so not counted:\n\n",
         &matrix.not_possible(),
     ]
@@ -69,7 +73,30 @@ fn a_hostile_lnd_gets_nowhere() {
         let denied = matrix.counted().count() - matrix.open(layers).len();
         assert!(denied >= 40, "{layers:?} denies {denied} alone, and not {:?}", matrix.open(layers));
     }
-    matrix::keep(&seen);
+    matrix::keep(OF_A_UNIT, &seen);
+}
+
+#[test]
+fn a_hostile_lnd_in_a_container_gets_nowhere() {
+    let Some((_folder, hostile)) = build() else { return };
+    let Some(stage) = Stage::boot_of(Debian::Docker, "escape-docker") else { return };
+    // A signer of systemd's beside it: what is possible without a sandbox is so as its user.
+    stage.install(&[]).ok();
+    let container = match Container::take(&stage) {
+        Ok(container) => container,
+        Err(reason) => return lab::skip(&reason),
+    };
+    let mut field = Field::take(&stage, &hostile).with(container);
+    let attempts = field.attempts.clone();
+    let free = without_a_sandbox(&mut field);
+    let matrix = under_each_layer(&mut field, &attempts, &free, OF_A_CONTAINER);
+    field.give_back();
+    let seen = format!("\n## In a container\n\n{}", matrix.tables(OF_A_CONTAINER));
+    println!("{seen}");
+    let open = matrix.open(Layers::Contained);
+    assert!(open.is_empty(), "got out: {open:?}");
+    assert!(matrix.counted().count() >= 50);
+    matrix::keep(OF_A_CONTAINER, &seen);
 }
 
 #[test]
@@ -117,12 +144,12 @@ fn without_a_sandbox(field: &mut Field) -> Columns {
     BTreeMap::from(columns)
 }
 
-/// These attempts under each layer alone and under both, beside what came of them without.
-fn under_each_layer(field: &mut Field, attempts: &[Attempt], free: &Columns) -> Matrix {
+/// These attempts under each of these layers, beside what came of them without.
+fn under_each_layer(field: &mut Field, attempts: &[Attempt], free: &Columns, shown: &[(Layers, &str)]) -> Matrix {
     let names: Vec<&str> = attempts.iter().map(|a| a.name.as_str()).collect();
     let mut columns = free.clone();
-    for layers in [Layers::Unit, Layers::Launcher, Layers::Both] {
-        columns.insert(layers, field.column(layers, &names));
+    for (layers, _) in shown {
+        columns.insert(*layers, field.column(*layers, &names));
     }
     Matrix::new(attempts.to_vec(), columns)
 }

@@ -28,6 +28,7 @@ const NO_NUMBER: Code = Code::lacking("E-DOCKER-002");
 const NO_CONTAINER: Code = Code::refused("E-DOCKER-003");
 const NO_SPACE: Code = Code::lacking("E-DOCKER-004");
 const NAME_TAKEN: Code = Code::refused("E-DOCKER-005");
+const VOLUME_TAKEN: Code = Code::refused("E-DOCKER-006");
 
 /// What an image and what is loaded of it take for a while, in bytes.
 const SPACE: u64 = 400 << 20;
@@ -110,6 +111,28 @@ pub fn check(docker: &Docker, adopted: Option<&Object>) -> Result<()> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// Holds that the signer's volume, where there is one and lsm did not make it, has nothing in it.
+///
+/// # Errors
+/// Where it holds somebody's files.
+pub fn check_volume(docker: &Docker, is_own: impl Fn(&Object) -> bool) -> Result<()> {
+    let volume = volume(docker);
+    let there = Engine::open(&docker.engine)?.find(volume.object, &volume.name)?.is_some();
+    let is_empty = || std::fs::read_dir(&docker.data).is_ok_and(|mut entries| entries.next().is_none());
+    if !there || is_own(&volume) || is_empty() {
+        return Ok(());
+    }
+    let cause = format!("there is a volume {} already, with files in it, and lsm did not make it", volume.name);
+    Err(Error::new(VOLUME_TAKEN, cause).hint(
+        "it is left as it is; give the new signer a name of its own with --instance, where it may --adopt that wallet",
+    ))
+}
+
+/// The volume that holds the signer's wallet.
+fn volume(docker: &Docker) -> Object {
+    Object { engine: docker.engine.clone(), object: Kind::Volume, name: docker.volume.clone() }
 }
 
 /// The signer's container.
@@ -317,7 +340,7 @@ impl Build<'_> {
         vec![
             Step::Image { engine: self.docker.engine.clone(), image: self.image() },
             Step::Network { object: self.object(Kind::Network, &network), bounds: Bounds::Bridge(network.clone()) },
-            Step::Volume { object: self.object(Kind::Volume, &self.docker.volume) },
+            Step::Volume { object: volume(self.docker) },
         ]
     }
 
@@ -335,7 +358,7 @@ impl Build<'_> {
             receipt: self.layout.receipt(),
             network: self.spec.network,
             account: None,
-            volume: Some(self.object(Kind::Volume, &self.docker.volume)),
+            volume: Some(volume(self.docker)),
         })
     }
 

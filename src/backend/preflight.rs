@@ -2,10 +2,12 @@
 
 use crate::backend::native::{Wishes, read_spec};
 use crate::backend::{Layout, control, docker};
+use crate::engine::Object;
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts, Seen};
 use crate::host::{beneath, program};
 use crate::plan::History;
+use crate::plan::prior::Prior;
 use crate::plan::{Plan, SeedSink, Step};
 use crate::spec::Spec;
 use std::net::SocketAddr;
@@ -99,6 +101,11 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
     if let Some(docker) = &spec.docker {
         let adopted = wishes.adopt.as_ref().and_then(|adoption| adoption.container.as_ref());
         docker::check(docker, adopted)?;
+        let made = |volume: &Object| {
+            let mut firsts = history.touched().into_iter().map(|touched| touched.first);
+            firsts.any(|first| matches!(first, Prior::Object { held, exists: false, .. } if held == *volume))
+        };
+        docker::check_volume(docker, |volume| layout.receipt().exists() || made(volume))?;
     }
     // An lnd in a container that is taken over stops before anything listens.
     if wishes.adopt.as_ref().is_none_or(|adoption| adoption.container.is_none()) {

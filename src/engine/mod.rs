@@ -278,6 +278,7 @@ fn explain(socket: &Path, patience: u64, what: &str, e: Fault) -> Error {
                 _ if message.contains("iptables failed") => {
                     "the engine's own packet filter rules are gone: systemctl restart docker, and run it again"
                 }
+                404 => "something that lsm made is gone: lsm install makes it again",
                 409 => "something of this name is there, or in use: docker ps -a; choose another with --container",
                 _ => "see the engine's log: journalctl -u docker -n 50",
             };

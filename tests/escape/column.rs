@@ -1,5 +1,6 @@
 //! One column of the matrix: the hostile program under some layers, and what came of each of its attempts.
 
+use crate::container::{self, Container};
 use crate::lab::wait_for;
 use crate::servers::{FAR, NEAR, Servers};
 use crate::stage::Stage;
@@ -11,8 +12,9 @@ use std::time::{Duration, Instant};
 
 /// Where lnd's own files are, inside.
 const FOLDER: &str = "/var/lib/lsm/signer";
-const PLAN: &str = "/var/lib/lsm/signer/escape.plan";
-const RESULT: &str = "/var/lib/lsm/signer/escape.result";
+/// What is to be tried, and what came of it, in lnd's folder.
+const PLAN: &str = "escape.plan";
+const RESULT: &str = "escape.result";
 /// The hostile program where anybody may run it, inside.
 const PROGRAM: &str = "/usr/local/lib/escape/hostile";
 const SETUID: &str = "/usr/local/lib/escape/setuid";
@@ -58,6 +60,39 @@ pub enum Layers {
     Launcher,
     /// Both, as installed.
     Both,
+    /// A container of lsm's, and its packet filter.
+    Container,
+    /// With the launcher in it, as installed.
+    Contained,
+}
+
+impl Layers {
+    fn is_container(self) -> bool {
+        matches!(self, Self::Container | Self::Contained)
+    }
+
+    /// lnd's folder, as the host has it.
+    fn folder(self) -> &'static str {
+        if self.is_container() { container::FOLDER } else { FOLDER }
+    }
+
+    fn plan(self) -> String {
+        format!("{}/{PLAN}", self.folder())
+    }
+
+    fn result(self) -> String {
+        format!("{}/{RESULT}", self.folder())
+    }
+
+    /// How a program of the host is started as lnd's user.
+    fn as_lnd(self) -> &'static str {
+        if self.is_container() { container::AS_LND } else { AS_LND }
+    }
+
+    /// That user and its group, as chown(1) takes them.
+    fn owner(self) -> &'static str {
+        if self.is_container() { container::OWNER } else { "lsm-signer:lsm-signer" }
+    }
 }
 
 /// What came of an attempt.
@@ -80,6 +115,8 @@ pub struct Field<'a> {
     /// lnd's program.
     program: String,
     columns: u32,
+    /// Where there is one too.
+    container: Option<Container>,
 }
 
 impl<'a> Field<'a> {
@@ -102,11 +139,27 @@ impl<'a> Field<'a> {
             let mut next = || fields.next().expect("four fields");
             Attempt { group: next(), who: next(), proof: next(), name: next() }
         });
-        Self { attempts: attempts.collect(), servers: Servers::start(stage), stage, program, columns: 0 }
+        Self {
+            attempts: attempts.collect(),
+            servers: Servers::start(stage),
+            stage,
+            program,
+            columns: 0,
+            container: None,
+        }
+    }
+
+    /// Tries it in a container too.
+    pub fn with(mut self, container: Container) -> Self {
+        self.container = Some(container);
+        self
     }
 
     /// Puts the real lnd back and takes away what the attempts need.
-    pub fn give_back(self) {
+    pub fn give_back(mut self) {
+        if let Some(container) = self.container.take() {
+            container.give_back(self.stage);
+        }
         self.stage.host.sh(&format!("systemctl stop lsm@signer; rm -f {DROP_IN}")).ok();
         self.restore();
         self.stage.host.sh(&format!("cat /root/kept/lnd >{} && systemctl daemon-reload", self.program)).ok();
@@ -115,11 +168,10 @@ impl<'a> Field<'a> {
     /// Has the program under `layers` take as much of `what` as it can: how often it could, and why no more.
     pub fn exhaust(&self, layers: Layers, what: &str) -> (u32, u32) {
         let plan = format!("exhaust {what}\nstay yes\n");
-        fs::write(self.stage.host.path(PLAN), plan).expect("the plan");
-        self.stage.host.sh(&format!(": >{RESULT} && chown lsm-signer:lsm-signer {PLAN} {RESULT}")).ok();
+        self.write(layers, &plan);
         self.stage.host.run(["systemctl", "stop", "lsm@signer"]).ok();
         self.serve(layers);
-        let result = fs::read_to_string(self.stage.host.path(RESULT)).expect("the result");
+        let result = fs::read_to_string(self.stage.host.path(&layers.result())).expect("the result");
         let took = result.lines().find_map(|line| line.strip_prefix("took ")?.split_once(", then "));
         let (count, errno) = took.unwrap_or_else(|| panic!("{what}: {result}"));
         (count.parse().expect("a number"), errno.parse().expect("a number"))
@@ -137,6 +189,15 @@ impl<'a> Field<'a> {
                  find . -mindepth 1 -maxdepth 1 ! -name data ! -name logs ! -name letsencrypt -exec rm -rf {{}} +"
             ))
             .ok();
+        if self.container.is_some() {
+            self.stage.host.sh(&format!("find {} -mindepth 1 -maxdepth 1 -exec rm -rf {{}} +", container::FOLDER)).ok();
+        }
+    }
+
+    fn write(&self, layers: Layers, plan: &str) {
+        fs::write(self.stage.host.path(&layers.plan()), plan).expect("the plan");
+        let (plan, result, owner) = (layers.plan(), layers.result(), layers.owner());
+        self.stage.host.sh(&format!(": >{result} && chown {owner} {plan} {result}")).ok();
     }
 
     /// Makes the attempts `names` under `layers`.
@@ -145,26 +206,34 @@ impl<'a> Field<'a> {
         let token = format!("token{}of{layers:?}", self.columns);
         self.restore();
         // The packet filter holds lnd's user too: alone, no layer may lean on it.
-        let filter =
-            if layers == Layers::Both { "nft -f /etc/lsm/firewall.nft" } else { "nft delete table inet lsm || true" };
+        let filter = match layers {
+            Layers::Both | Layers::Container | Layers::Contained => "nft -f /etc/lsm/firewall.nft",
+            _ => "nft delete table inet lsm || true",
+        };
         self.stage.host.sh(filter).ok();
         self.plant(&token);
-        let processes = self.processes(&token);
+        let processes = self.processes(layers, &token);
         self.write_plan(layers, &token, &processes, names);
         self.servers.heard();
         match layers {
-            Layers::NoneAsUser => self.repeat(&format!("{AS_LND} {PROGRAM}")),
-            Layers::NoneAsRoot => self.repeat(PROGRAM),
-            Layers::Launcher => self.repeat(&format!("{AS_LND} {LSM} launch --policy {POLICY} -- {}", self.program)),
+            Layers::NoneAsUser => self.repeat(layers, &format!("{AS_LND} {PROGRAM}")),
+            Layers::NoneAsRoot => self.repeat(layers, PROGRAM),
+            Layers::Launcher => {
+                self.repeat(layers, &format!("{AS_LND} {LSM} launch --policy {POLICY} -- {}", self.program));
+            }
             Layers::Unit | Layers::Both => self.serve(layers),
+            Layers::Container | Layers::Contained => {
+                let container = self.container.as_ref().expect("a container");
+                self.repeat(layers, &container.prepare(self.stage, layers));
+            }
         }
         let heard = self.servers.heard();
         self.stage.host.run(["systemctl", "stop", "lsm@signer"]).ok();
-        let result = fs::read(self.stage.host.path(RESULT)).expect("the result");
+        let result = fs::read(self.stage.host.path(&layers.result())).expect("the result");
         let result = String::from_utf8_lossy(&result).into_owned();
         let outcome = |name: &&str| {
             let attempt = self.attempts.iter().find(|a| a.name == **name).expect("an attempt");
-            let open = self.is_open(attempt, &token, &processes, &heard, &result);
+            let open = self.is_open(layers, attempt, &token, &processes, &heard, &result);
             let began = result.lines().any(|line| line == format!("begin {name}"));
             assert!(began, "{layers:?}: {name} was never tried: {result}");
             let ended = !result.lines().any(|line| is_about(line, "refused", name) || is_about(line, "done", name));
@@ -194,16 +263,16 @@ impl<'a> Field<'a> {
     }
 
     /// Processes to be spied out and to be ended: what the plan calls them, and their ids.
-    fn processes(&self, token: &str) -> BTreeMap<&'static str, String> {
+    fn processes(&self, layers: Layers, token: &str) -> BTreeMap<&'static str, String> {
         let other = "setpriv --reuid 65534 --regid 65534 --clear-groups";
         let start = |line: String| {
             let script = format!("{line} >/srv/address 2>/srv/errors & echo $!");
             self.stage.host.sh(&script).ok().trim().to_owned()
         };
         let sleep = |who: &str| start(format!("{who} sleep 600"));
-        let mut processes =
-            BTreeMap::from([("prey", sleep(AS_LND)), ("quarry", sleep(AS_LND)), ("stranger", sleep(other))]);
-        processes.insert("victim", start(format!("{AS_LND} env SECRET={token} {PROGRAM} victim {token}")));
+        let lnd = layers.as_lnd();
+        let mut processes = BTreeMap::from([("prey", sleep(lnd)), ("quarry", sleep(lnd)), ("stranger", sleep(other))]);
+        processes.insert("victim", start(format!("{lnd} env SECRET={token} {PROGRAM} victim {token}")));
         processes
     }
 
@@ -213,14 +282,14 @@ impl<'a> Field<'a> {
             said.ends_with('\n').then(|| said.trim().to_owned())
         });
         let peers = (self.stage.host.allowed(), self.stage.host.stranger());
+        let (lnd, lsm) = if layers.is_container() { container::PROGRAMS } else { (self.program.as_str(), LSM) };
         let mut plan = format!(
             "token {token}\naddress {address}\nnear {NEAR}\nfar {FAR}\npeer4 {}\npeer6 {}\nstranger4 {}\ndisk {}\n\
-             program {}\nlsm {LSM}\nsetuid {SETUID}\n",
+             program {lnd}\nlsm {lsm}\nsetuid {SETUID}\n",
             peers.0.v4,
             peers.0.v6,
             peers.1.v4,
-            disk(),
-            self.program
+            disk()
         );
         if matches!(layers, Layers::NoneAsUser | Layers::NoneAsRoot) {
             plan.push_str("apart yes\n");
@@ -230,15 +299,14 @@ impl<'a> Field<'a> {
         }
         processes.iter().for_each(|(name, pid)| plan.push_str(&format!("{name} {pid}\n")));
         names.iter().for_each(|name| plan.push_str(&format!("try {name}\n")));
-        fs::write(self.stage.host.path(PLAN), plan).expect("the plan");
-        self.stage.host.sh(&format!(": >{RESULT} && chown lsm-signer:lsm-signer {PLAN} {RESULT}")).ok();
+        self.write(layers, &plan);
     }
 
     /// Starts the program again and again until it says that it is through.
-    fn repeat(&self, line: &str) {
-        let script = format!("until grep -qx end {RESULT}; do {line} >/dev/null 2>>/srv/errors; done");
-        let done = self.stage.host.run(["timeout", "-s", "KILL", "60", "sh", "-c", &script]);
-        let seen = || fs::read_to_string(self.stage.host.path(RESULT)).unwrap_or_default();
+    fn repeat(&self, layers: Layers, line: &str) {
+        let script = format!("until grep -qx end {}; do {line} >/dev/null 2>>/srv/errors; done", layers.result());
+        let done = self.stage.host.run(["timeout", "-s", "KILL", "100", "sh", "-c", &script]);
+        let seen = || fs::read_to_string(self.stage.host.path(&layers.result())).unwrap_or_default();
         let errors = || fs::read_to_string(self.stage.host.path("/srv/errors")).unwrap_or_default();
         assert_eq!(done.code, 0, "{line} does not come to an end: {}\n{}", seen(), errors());
     }
@@ -255,7 +323,7 @@ impl<'a> Field<'a> {
         fs::create_dir_all(path.parent().expect("a folder")).expect("the drop-in's folder");
         fs::write(path, drop_in).expect("the drop-in");
         host.sh("systemctl daemon-reload && systemctl reset-failed && systemctl start lsm@signer").ok();
-        let result = || fs::read_to_string(host.path(RESULT)).unwrap_or_default();
+        let result = || fs::read_to_string(host.path(&layers.result())).unwrap_or_default();
         let started = Instant::now();
         while !result().lines().any(|line| line == "end") {
             assert!(started.elapsed() < PATIENCE, "{layers:?}: not through after {PATIENCE:?}: {}", result());
@@ -266,6 +334,7 @@ impl<'a> Field<'a> {
     /// Whether it got there, from outside where that shows.
     fn is_open(
         &self,
+        layers: Layers,
         attempt: &Attempt,
         token: &str,
         processes: &BTreeMap<&str, String>,
@@ -278,6 +347,8 @@ impl<'a> Field<'a> {
             None if attempt.proof == "secret" => done.into_iter().any(|line| line.contains(token)),
             None if attempt.proof == "heard" => heard.contains(&attempt.name),
             None if attempt.proof == "hostname" => host.run(["hostname"]).ok().trim() == token,
+            // A container's settings have another name.
+            Some(("file", path)) if layers.is_container() && path.starts_with("/etc/lsm/") => done.count() > 0,
             Some(("file", path)) => fs::read_to_string(host.path(path)).is_ok_and(|text| text.contains(token)),
             Some(("ended", key)) => !host.path(&format!("/proc/{}", processes[key])).exists(),
             _ => done.count() > 0,
@@ -301,6 +372,11 @@ fn disk() -> u64 {
 
 /// Builds the hostile program into `folder`; the error says what is missing.
 pub fn build(folder: &Path) -> Result<std::path::PathBuf, String> {
+    compile(folder, &[])
+}
+
+/// Builds it for other `places` than those of a unit's lnd.
+pub fn compile(folder: &Path, places: &[(&str, &str)]) -> Result<std::path::PathBuf, String> {
     let program = folder.join("hostile");
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/escape/hostile/main.rs");
@@ -310,6 +386,7 @@ pub fn build(folder: &Path) -> Result<std::path::PathBuf, String> {
         let mut command = Command::new(&rustc);
         command.args(["--edition=2024", "--crate-name=hostile", "-Cpanic=abort", "-Copt-level=1", "-Cstrip=symbols"]);
         command.args(["-Ctarget-feature=+crt-static", "-Crelocation-model=static"]);
+        command.envs(places.iter().copied());
         command.args(["--target", target, "-o"]).arg(&program).arg(&source);
         let output = command.output().map_err(|e| format!("no rustc: {e}"))?;
         if output.status.success() {

@@ -5,8 +5,14 @@ use lsm::sandbox::landlock::Interface;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-/// Where the matrix begins in the document.
-const MARK: &str = "<!-- written by tests/escape.rs -->\n";
+/// Where the matrices begin in the document: of a unit's lnd, and of a container's.
+const MARKS: [&str; 2] =
+    ["<!-- written by tests/escape.rs -->\n", "<!-- written by tests/escape.rs, of a container -->\n"];
+/// The layers that are shown in them, and their names.
+pub const OF_A_UNIT: &[(Layers, &str)] =
+    &[(Layers::Unit, "unit"), (Layers::Launcher, "launcher"), (Layers::Both, "both")];
+pub const OF_A_CONTAINER: &[(Layers, &str)] =
+    &[(Layers::Container, "container"), (Layers::Contained, "with the launcher")];
 
 /// What came of the attempts, by layer.
 pub struct Matrix {
@@ -40,26 +46,22 @@ impl Matrix {
         self.columns.get(&layers)?.get(&attempt.name).copied()
     }
 
-    /// The tables, a group each.
-    pub fn tables(&self) -> String {
-        let shown = [Layers::Unit, Layers::Launcher, Layers::Both];
+    /// The tables, a group each, with a column for each of these layers.
+    pub fn tables(&self, shown: &[(Layers, &str)]) -> String {
         let counted: Vec<&Attempt> = self.counted().collect();
-        let denied = shown.map(|layers| counted.len() - self.open(layers).len());
-        let mut text = format!(
-            "{} attempts count. Denied: {} by the unit alone, {} by the launcher alone, {} by both together.\n",
-            counted.len(),
-            denied[0],
-            denied[1],
-            denied[2]
-        );
+        let denied = |(layers, name): &(Layers, &str)| format!("{} ({name})", counted.len() - self.open(*layers).len());
+        let denied: Vec<String> = shown.iter().map(denied).collect();
+        let mut text = format!("{} attempts count. Denied: {}.\n", counted.len(), denied.join(", "));
+        let names: Vec<&str> = shown.iter().map(|(_, name)| *name).collect();
         let mut group = "";
         for attempt in counted {
             if attempt.group != group {
                 group = &attempt.group;
-                let head = format!("\n| {group} | possible to | unit | launcher | both |\n");
-                text.push_str(&(head + "| --- | --- | --- | --- | --- |\n"));
+                text.push_str(&format!("\n| {group} | possible to | {} |\n", names.join(" | ")));
+                text.push_str(&format!("| --- | --- |{}\n", " --- |".repeat(names.len())));
             }
-            let cells = shown.map(|layers| self.outcome(layers, attempt).map_or("", word)).join(" | ");
+            let cell = |(layers, _): &(Layers, &str)| self.outcome(*layers, attempt).map_or("", word);
+            let cells = shown.iter().map(cell).collect::<Vec<_>>().join(" | ");
             let who = if attempt.who == "root" { "root" } else { "lnd's user" };
             text.push_str(&format!("| {} | {who} | {cells} |\n", attempt.name));
         }
@@ -72,15 +74,21 @@ impl Matrix {
     }
 }
 
-/// Holds `seen` to the document: nothing is open that it does not call open. A newer systemd may leave less open, and a
+/// Holds `seen`, of what `shown` is of, to the document: nothing is open that it does not call open. A newer systemd may leave less open, and a
 /// kernel with less of Landlock is not the document's. Where `LSM_WRITE_DOCS` is set, writes it there.
 #[track_caller]
-pub fn keep(seen: &str) {
+pub fn keep(shown: &[(Layers, &str)], seen: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/sandbox.md");
     let document = std::fs::read_to_string(&path).expect("docs/sandbox.md");
-    let (prose, kept) = document.split_once(MARK).expect("the document has a place for the matrix");
+    let missing = "the document has a place for each matrix";
+    let (prose, units) = document.split_once(MARKS[0]).expect(missing);
+    let (unit, container) = units.split_once(MARKS[1]).expect(missing);
+    let is_unit = shown == OF_A_UNIT;
+    let kept = if is_unit { unit } else { container };
     if std::env::var_os("LSM_WRITE_DOCS").is_some() {
-        std::fs::write(&path, format!("{prose}{MARK}{seen}")).expect("the document is written");
+        let (unit, container) = if is_unit { (seen, container) } else { (unit, seen) };
+        let text = format!("{prose}{}{unit}{}{container}", MARKS[0], MARKS[1]);
+        std::fs::write(&path, text).expect("the document is written");
         return;
     }
     if !Interface::of_kernel().missing().is_empty() {

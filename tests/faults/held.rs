@@ -12,10 +12,13 @@ use std::time::Duration;
 /// The journal, inside.
 pub const JOURNAL: &str = "/var/lib/lsm/journal/signer.jsonl";
 const RECEIPT: &str = "/etc/lsm/signer/wallet.toml";
-/// What is lnd's and holds the keys.
-const DATA: &str = "/var/lib/lsm";
+/// What is lnd's and holds the keys: of a unit's, of a container's.
+const DATA: [&str; 2] = ["/var/lib/lsm", "/var/lib/docker/volumes/signer-data"];
+/// The password of a container's wallet, inside the host.
+const PLAIN_PASSWORD: &str = "/root/.lnget/signer/wallet-password.txt";
 /// Where secrets are: nobody but its owner may open any file there.
-const SECRET: [&str; 4] = ["/root/out", "/etc/credstore.encrypted", "/etc/credstore", DATA];
+const SECRET: [&str; 6] =
+    ["/root/out", "/etc/credstore.encrypted", "/etc/credstore", "/root/.lnget/signer/run", DATA[0], DATA[1]];
 /// Copies that an upgrade made, to go back to: no second wallet.
 const COPIES: &str = "/var/lib/lsm/snapshot";
 
@@ -34,11 +37,13 @@ impl Held {
     #[track_caller]
     pub fn look(&mut self, stage: &Stage, when: &str) {
         let mut wallets = Vec::new();
-        files(&stage.host.path(DATA), &mut |path, _| {
-            if path.ends_with("wallet.db") && !path.starts_with(stage.host.path(COPIES)) {
-                wallets.push(path.display().to_string());
-            }
-        });
+        for data in DATA {
+            files(&stage.host.path(data), &mut |path, _| {
+                if path.ends_with("wallet.db") && !path.starts_with(stage.host.path(COPIES)) {
+                    wallets.push(path.display().to_string());
+                }
+            });
+        }
         assert!(wallets.len() <= 1, "{when}: two wallets: {wallets:?}");
         let wallet = wallets.pop();
         assert!(wallet.is_some() || self.wallet.is_none(), "{when}: the wallet is gone");
@@ -48,7 +53,8 @@ impl Held {
             let had = self.receipt.get_or_insert_with(|| receipt.clone());
             assert_eq!(*had, receipt, "{when}: another wallet");
         }
-        assert!(self.wallet.is_none() || stage.host.path(PASSWORD).is_file(), "{when}: a wallet without its password");
+        let has_password = [PASSWORD, PLAIN_PASSWORD].iter().any(|path| stage.host.path(path).is_file());
+        assert!(self.wallet.is_none() || has_password, "{when}: a wallet without its password");
         for folder in SECRET {
             files(&stage.host.path(folder), &mut |path, mode| {
                 // A certificate; a second name of a program, in a folder that is root's alone.

@@ -1,10 +1,9 @@
 //! Programs: a shell, the launcher, its own code in another coat.
 
 use crate::sys::{HERE, Tried, append, c, open, plain, read, sys, write};
-use crate::{Attempt, FOLDER, World, root, user};
+use crate::{Attempt, FOLDER, POLICY, RESULT, RUN, World, root, user};
 use std::ffi::CString;
 
-const RESULT: &str = "/var/lib/lsm/signer/escape.result";
 const SHELL: &str = "/bin/sh";
 const O_PATH: usize = 0o10000000;
 const EMPTY_PATH: usize = 0x1000;
@@ -36,7 +35,7 @@ pub const ALL: &[Attempt] = &[
     }),
     user("start a program from its own folder", "said", |w| made(w, FOLDER, start_path)),
     user("start a program from its own folder through its descriptor", "said", |w| made(w, FOLDER, start_through)),
-    user("start a program from its socket's folder", "said", |w| made(w, "/run/lsm/signer", start_path)),
+    user("start a program from its socket's folder", "said", |w| made(w, RUN, start_path)),
     user("start a program from /tmp", "said", |w| made(w, "/tmp", start_path)),
     user("start a program from /tmp through its descriptor", "said", |w| made(w, "/tmp", start_through)),
     user("start a program from /dev/shm", "said", |w| made(w, "/dev/shm", start_path)),
@@ -63,7 +62,7 @@ fn shell(world: &World) -> Vec<String> {
 
 /// The launcher's arguments, for it to start this program once more.
 fn launcher(world: &World) -> Vec<String> {
-    let how = ["lsm", "launch", "--policy", "/etc/lsm/signer-launch.toml", "--", world.get("program")];
+    let how = ["lsm", "launch", "--policy", POLICY, "--", world.get("program")];
     [&how[..], &["ran", world.name, RESULT]].concat().into_iter().map(String::from).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Files: what is others', and what would make others trip.
 
 use crate::sys::{HERE, NOTHING, Tried, append, c, open, plain, read, read_from, sys};
-use crate::{Attempt, FOLDER, World, root, user};
+use crate::{Attempt, CONF, FOLDER, POLICY, World, root, user};
 
 const O_DIRECTORY: usize = 0o200000;
 const S_IFBLK: usize = 0o060000;
@@ -27,8 +27,8 @@ pub const ALL: &[Attempt] = &[
     root("write beside its own program", "file /usr/local/lib/lsm/lnd/escaped", |w| {
         leave(w, "/usr/local/lib/lsm/lnd/escaped")
     }),
-    root("change its own settings", "file /etc/lsm/signer-lnd.conf", |w| leave(w, "/etc/lsm/signer-lnd.conf")),
-    root("change its own sandbox", "file /etc/lsm/signer-launch.toml", |w| leave(w, "/etc/lsm/signer-launch.toml")),
+    root("change its own settings", "file /etc/lsm/signer-lnd.conf", |w| leave(w, CONF)),
+    root("change its own sandbox", "file /etc/lsm/signer-launch.toml", |w| leave(w, POLICY)),
     root("write into another signer's folder", "file /var/lib/lsm/other/escaped", |w| {
         leave(w, "/var/lib/lsm/other/escaped")
     }),

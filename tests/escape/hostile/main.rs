@@ -17,10 +17,25 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int};
 use sys::{Tried, append, exit, nr, read};
 
+/// A place that is another one inside a container, as whoever builds it says.
+macro_rules! place {
+    ($inside:literal, $native:literal) => {
+        match option_env!($inside) {
+            Some(path) => path,
+            None => $native,
+        }
+    };
+}
+
 /// What it may write, and all that it may.
-pub const FOLDER: &str = "/var/lib/lsm/signer";
-const PLAN: &str = "/var/lib/lsm/signer/escape.plan";
-pub const RESULT: &str = "/var/lib/lsm/signer/escape.result";
+pub const FOLDER: &str = place!("HOSTILE_FOLDER", "/var/lib/lsm/signer");
+const PLAN: &str = place!("HOSTILE_PLAN", "/var/lib/lsm/signer/escape.plan");
+pub const RESULT: &str = place!("HOSTILE_RESULT", "/var/lib/lsm/signer/escape.result");
+/// The folder of its socket.
+pub const RUN: &str = place!("HOSTILE_RUN", "/run/lsm/signer");
+/// Its settings, and what says what it may.
+pub const CONF: &str = place!("HOSTILE_CONF", "/etc/lsm/signer-lnd.conf");
+pub const POLICY: &str = place!("HOSTILE_POLICY", "/etc/lsm/signer-launch.toml");
 
 /// One way out.
 pub struct Attempt {
