@@ -67,7 +67,7 @@ fn neighbour(host: &Host, line: &[String]) -> i32 {
 #[test]
 fn a_signer_in_a_container_serves_the_allowed_alone_and_goes_without_a_trace() {
     let Some(stage) = Stage::in_docker("docker") else { return };
-    let before = stage.state();
+    let before = stage.state_in_docker();
     stage.install(&["--backend=docker"]).ok();
     let again = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();
     assert_eq!(again, json!({"steps": []}));
@@ -77,7 +77,7 @@ fn a_signer_in_a_container_serves_the_allowed_alone_and_goes_without_a_trace() {
         assert_eq!(status[what], is, "{status}");
     }
     stage.host.lsm(["uninstall", "--purge", "--confirm=signer", "--yes"]).ok();
-    assert_unchanged(&before, &stage.state());
+    assert_unchanged(&before, &stage.state_in_docker());
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn another_lnd_takes_the_container_over_and_gives_it_back() {
 #[test]
 fn what_the_engine_lacks_or_has_too_much_is_said_and_nothing_is_changed() {
     let Some(stage) = Stage::in_docker("docker-faults") else { return };
-    let before = stage.state();
+    let before = stage.state_in_docker();
     let refused = |what: &str, more: &[&str], code: i32, id: &str| {
         let done = stage.install(&[&["--backend=docker"], more].concat());
         assert!(done.code == code && done.stderr.contains(id), "{what}: {} {}", done.code, done.stderr);
@@ -282,5 +282,5 @@ fn what_the_engine_lacks_or_has_too_much_is_said_and_nothing_is_changed() {
     stage.host.sh("systemctl stop docker.socket docker").ok();
     refused("no engine", &[], 3, "E-ENGINE-001");
     stage.host.sh("systemctl start docker.socket docker").ok();
-    assert_unchanged(&before, &stage.state());
+    assert_unchanged(&before, &stage.state_in_docker());
 }

@@ -39,7 +39,7 @@ fn words(line: &str) -> Vec<String> {
 #[test]
 fn what_is_killed_at_every_step_goes_on_and_back() {
     let Some(stage) = Stage::in_docker("docker-killed") else { return };
-    let (before, mut held) = (stage.state(), Held::default());
+    let (before, mut held) = (stage.state_in_docker(), Held::default());
     let killed = chain::run(&stage, &install(&stage), &PLACES, &mut held);
     assert!(killed.len() >= 20, "{killed:?}");
     for kind in ["image", "network", "volume", "wallet", "container", "firewall"] {
@@ -58,7 +58,7 @@ fn what_is_killed_at_every_step_goes_on_and_back() {
     stage.host.sh("rm -r /root/out/*").ok();
     held.forget();
     held.look(&stage, "purged");
-    assert_unchanged(&before, &stage.state());
+    assert_unchanged(&before, &stage.state_in_docker());
 }
 
 /// Runs an install at whose step `kind` this befalls the host.
@@ -78,7 +78,7 @@ fn an_engine_that_dies_or_fills_up_in_the_middle_costs_nothing() {
     let Some(stage) = Stage::in_docker("docker-dies") else { return };
     stage.host.sh("systemctl stop docker.socket docker && mount -t tmpfs -o size=1400m tmpfs /var/lib/docker").ok();
     stage.host.sh("systemctl start docker.socket docker").ok();
-    let before = stage.state();
+    let before = stage.state_in_docker();
     // Too little room beforehand, and room that somebody else takes in the meantime.
     stage.host.sh("head -c 1100M /dev/zero >/var/lib/docker/fill").ok();
     let full = stage.host.lsm(install(&stage));
@@ -88,7 +88,8 @@ fn an_engine_that_dies_or_fills_up_in_the_middle_costs_nothing() {
     assert!(full.code == 1 && full.stderr.contains("no space left"), "{full:?}");
     stage.host.sh("rm /var/lib/docker/fill").ok();
     // The journal tells of it.
-    let after: Vec<String> = stage.state().into_iter().filter(|line| !line.starts_with("/var/lib/lsm")).collect();
+    let after: Vec<String> =
+        stage.state_in_docker().into_iter().filter(|line| !line.starts_with("/var/lib/lsm")).collect();
     assert_unchanged(&before, &after);
 
     for kind in ["image", "wallet", "container"] {
@@ -99,14 +100,14 @@ fn an_engine_that_dies_or_fills_up_in_the_middle_costs_nothing() {
         assert_complete(&stage, kind);
         stage.host.lsm(words("uninstall --purge --confirm=signer --yes")).ok();
         stage.host.sh("rm -r /root/out/*").ok();
-        assert_unchanged(&before, &stage.state());
+        assert_unchanged(&before, &stage.state_in_docker());
     }
 }
 
 #[test]
 fn a_taken_port_and_volume_are_left_alone_and_a_lost_image_is_made_again() {
     let Some(stage) = Stage::in_docker("docker-taken") else { return };
-    let before = stage.state();
+    let before = stage.state_in_docker();
     let taken = stage.host.inside(|| TcpListener::bind((stage.host.v4.as_str(), PORT)).expect("the port is free"));
     let refused = stage.host.lsm(install(&stage));
     assert!(refused.code == 3 && refused.stderr.contains("E-INSTALL-005"), "{refused:?}");
@@ -117,7 +118,7 @@ fn a_taken_port_and_volume_are_left_alone_and_a_lost_image_is_made_again() {
     assert!(refused.code == 1 && refused.stderr.contains("E-DOCKER-006"), "{refused:?}");
     assert_eq!(stage.host.run(["cat", &format!("{data}/file")]).ok(), "theirs\n");
     stage.host.sh("docker volume rm signer-data").ok();
-    assert_unchanged(&before, &stage.state());
+    assert_unchanged(&before, &stage.state_in_docker());
 
     stage.host.lsm(install(&stage)).ok();
     let image = stage.host.run(["docker", "inspect", "--format", "{{.Config.Image}}", "litd-signer"]).ok();
@@ -132,7 +133,7 @@ fn a_taken_port_and_volume_are_left_alone_and_a_lost_image_is_made_again() {
 #[test]
 fn an_engine_that_will_not_do_is_named() {
     let Some(stage) = Stage::in_docker("docker-others") else { return };
-    let before = stage.state();
+    let before = stage.state_in_docker();
     // No such engine is to be had here: something that answers as they do.
     let old = r#"{"Version":"19.03.15","ApiVersion":"1.40","MinAPIVersion":"1.12"}"#;
     let podman = r#"{"Version":"4.3.1","ApiVersion":"1.41","MinAPIVersion":"1.24","Components":[{"Name":"Podman Engine","Version":"4.3.1"}]}"#;
@@ -157,5 +158,5 @@ fn an_engine_that_will_not_do_is_named() {
         assert!(refused.code == 3 && refused.stderr.contains(code), "{code}: {refused:?}");
         stage.host.sh("rm /run/fake.sock").ok();
     }
-    assert_unchanged(&before, &stage.state());
+    assert_unchanged(&before, &stage.state_in_docker());
 }

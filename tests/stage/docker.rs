@@ -21,7 +21,7 @@ impl Stage {
     }
 
     /// That of this host.
-    pub fn state(&self) -> Vec<String> {
+    pub fn state_in_docker(&self) -> Vec<String> {
         self.host.sh(STATE).ok().lines().map(str::to_owned).collect()
     }
 }
