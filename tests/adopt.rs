@@ -157,4 +157,12 @@ fn the_scripts_own_lnd_is_taken_over_when_it_does_not_run() {
     host.lsm(["uninstall", "--purge", "--confirm=signer", "--yes"]).ok();
     start_native(&stage);
     assert_eq!(identity(host, ADDRESS, home, "testnet"), keys);
+
+    // A signer with a wallet of its own takes no other.
+    host.sh("systemctl stop old; rm -r /root/out/*").ok();
+    stage.adopt(&["--seed-out=/root/out/seed"]).ok();
+    let own = stage.bundle().identity_pubkey().to_owned();
+    let refused = stage.adopt(&[&from]);
+    assert!(refused.code == 1 && refused.stderr.contains("E-ADOPT-006"), "{refused:?}");
+    stage.hold_keys(&own);
 }

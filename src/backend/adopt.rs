@@ -3,6 +3,8 @@
 use crate::engine::{Engine, Kind, Object, find_socket};
 use crate::error::{Code, Error, Result};
 use crate::host::process;
+use crate::plan::History;
+use crate::plan::prior::Prior;
 use crate::spec::Network;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,7 @@ const NO_WALLET: Code = Code::usage("E-ADOPT-002");
 const IN_USE: Code = Code::refused("E-ADOPT-003");
 const NO_PASSWORD: Code = Code::usage("E-ADOPT-004");
 const IN_PLACE: Code = Code::refused("E-ADOPT-005");
+const OWN_WALLET: Code = Code::refused("E-ADOPT-006");
 
 /// Where lnd keeps a network's wallet in its folder (lnd's config.go, `defaultChainSubDirname`).
 const CHAINS: &str = "data/chain/bitcoin";
@@ -79,6 +82,19 @@ impl Adoption {
         }
         Ok(())
     }
+}
+
+/// Holds that the wallet of this receipt came from an older lnd: `--adopt` named once more asks for nothing new.
+///
+/// # Errors
+/// Where lsm made it.
+pub fn hold_adopted(history: &History, receipt: &Path) -> Result<()> {
+    let mut firsts = history.touched().into_iter().map(|touched| touched.first);
+    if firsts.any(|first| matches!(first, Prior::Wallet { wallet } if wallet.adopted)) {
+        return Ok(());
+    }
+    let cause = format!("the signer has a wallet of its own, whose receipt is {}", receipt.display());
+    Err(Error::new(OWN_WALLET, cause).hint("it is kept; give the one that takes another over a name with --instance"))
 }
 
 /// The folders of this host that a container has.

@@ -1,6 +1,6 @@
 //! `lsm install`: from a bare host to a running signer with its bundle; run again it converges.
 
-use crate::backend::adopt::Adoption;
+use crate::backend::adopt::{self, Adoption};
 use crate::backend::native::Wishes;
 use crate::backend::preflight;
 use crate::backend::{self, Layout, docker, native};
@@ -228,6 +228,9 @@ impl Look {
             let had = there.as_deref().or(last);
             pins::find(&spec.release)?.admit(had, options.lnd.accept_risk.as_deref())?;
             hold_version(there.as_deref(), &spec.release, &layout)?;
+        }
+        if options.adopt.is_some() && layout.receipt().exists() {
+            adopt::hold_adopted(&history, &layout.receipt())?;
         }
         let wishes = options.wishes(Wishes::standing(&layout, &history)?, &layout)?;
         Self::at(spec, wishes, facts, history)
