@@ -7,6 +7,7 @@ mod harden;
 mod install;
 mod launch;
 mod lnd;
+mod macaroon;
 mod machine;
 mod man;
 mod ready;
@@ -74,6 +75,9 @@ pub enum Verb {
     /// Export, show or import a signer's credentials bundle
     #[command(subcommand)]
     Bundle(bundle::BundleVerb),
+    /// What a macaroon lets its holder do
+    #[command(subcommand)]
+    Macaroon(macaroon::MacaroonVerb),
     /// The agent machine's side: a watch-only lnd whose signer signs
     #[command(subcommand)]
     WatchOnly(watch_only::WatchOnlyVerb),
@@ -134,6 +138,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Uninstall(options) => undo::uninstall(&options, &cli.common)?,
         Verb::Rollback(options) => undo::rollback(&options, &cli.common)?,
         Verb::Bundle(verb) => bundle::run(verb, &cli.common)?,
+        Verb::Macaroon(verb) => macaroon::run(&verb)?,
         Verb::Allow(verb) => allow::run(verb, &cli.common)?,
         Verb::Start(options) => control::start(&options, &cli.common)?,
         Verb::Stop(options) => control::stop(&options, &cli.common)?,

@@ -1,5 +1,9 @@
 //! Macaroons: held as secrets, read far enough to say what they permit, and the least one that a signer's client needs.
 
+mod powers;
+
+pub use powers::Fit;
+
 use crate::error::{Code, Error, Result};
 use crate::secret::Secret;
 use crate::signer::wire::lnrpc;
@@ -30,6 +34,9 @@ pub const TAPROOT_URIS: [&str; 7] = [
 
 /// The entity under which lnd lets a macaroon name single calls (lnd's `macaroons.PermissionEntityCustomURI`).
 const URI: &str = "uri";
+
+/// The first byte of a macaroon: its format's version.
+const VERSION: u8 = 2;
 
 /// One thing that a macaroon permits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +106,19 @@ impl Macaroon {
         Ok(Self { bytes, root_key_id, permissions, caveats })
     }
 
+    /// Takes over what a file or a paste holds: the bytes, or the same in hex.
+    ///
+    /// # Errors
+    /// As [`Macaroon::parse`].
+    pub fn parse_either(bytes: Vec<u8>) -> Result<Self> {
+        if bytes.first() == Some(&VERSION) {
+            return Self::parse(bytes);
+        }
+        let text = Zeroizing::new(bytes);
+        let text = std::str::from_utf8(&text).map_err(|_| Error::new(BAD, "it is no macaroon, and no hex of one"))?;
+        Self::parse_hex(text.trim())
+    }
+
     /// Takes over a macaroon in hex, as `BakeMacaroon` answers.
     ///
     /// # Errors
@@ -145,7 +165,7 @@ fn read_v2(bytes: &[u8]) -> Option<Read<'_>> {
     const IDENTIFIER: u64 = 2;
     const SIGNATURE: u64 = 6;
     const BAKERY_VERSION: u8 = 3;
-    let mut rest = bytes.strip_prefix(&[2])?;
+    let mut rest = bytes.strip_prefix(&[VERSION])?;
     let id = read_section(&mut rest)?.into_iter().find(|(t, _)| *t == IDENTIFIER)?.1;
     let mut caveats = Vec::new();
     while rest.first()? != &0 {
@@ -184,12 +204,22 @@ fn read_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
 mod tests {
     use super::*;
 
-    /// A macaroon with one permission and one caveat, put together by hand from the format's description.
-    fn sample() -> Vec<u8> {
-        let ops = vec![lnrpc::Op { entity: "uri".into(), actions: vec!["/signrpc.Signer/SignMessage".into()] }];
+    /// A macaroon with one permission and one caveat.
+    pub(super) fn sample() -> Vec<u8> {
+        with_permissions(vec![("uri".into(), "/signrpc.Signer/SignMessage".into())])
+    }
+
+    /// A macaroon with one caveat, put together by hand from the format's description.
+    pub(super) fn with_permissions(permissions: Vec<(String, String)>) -> Vec<u8> {
+        let op = |(entity, action)| lnrpc::Op { entity, actions: vec![action] };
+        let ops = permissions.into_iter().map(op).collect();
         let id = lnrpc::MacaroonId { nonce: vec![1; 16], storage_id: b"7".to_vec(), ops };
         let id = [&[3], id.encode_to_vec().as_slice()].concat();
-        let field = |t: u8, v: &[u8]| [&[t, u8::try_from(v.len()).unwrap()], v].concat();
+        let field = |t: u8, v: &[u8]| {
+            let mut bytes = vec![t];
+            prost::encoding::encode_varint(v.len() as u64, &mut bytes);
+            [bytes.as_slice(), v].concat()
+        };
         let caveat = [field(2, b"time-before 2030-01-01T00:00:00Z"), vec![0]].concat();
         [vec![2], field(1, b"lnd"), field(2, &id), vec![0], caveat, vec![0], field(6, &[9; 32])].concat()
     }
@@ -201,6 +231,17 @@ mod tests {
         assert_eq!(macaroon.caveats(), ["time-before 2030-01-01T00:00:00Z"]);
         assert_eq!(macaroon.root_key_id(), "7");
         assert!(!format!("{macaroon:?}").contains("9, 9"));
+    }
+
+    #[test]
+    fn hex_is_taken_with_the_line_end_of_a_paste() {
+        let text = format!("{}\r\n", hex::encode(sample()));
+        for bytes in [sample(), text.into_bytes()] {
+            assert_eq!(Macaroon::parse_either(bytes).unwrap().root_key_id(), "7");
+        }
+        for bad in [&b""[..], b"hello", b"\xff\xff", b"02"] {
+            assert_eq!(Macaroon::parse_either(bad.to_vec()).unwrap_err().code(), BAD);
+        }
     }
 
     #[test]

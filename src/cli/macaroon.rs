@@ -1,0 +1,101 @@
+//! `lsm macaroon`: what a macaroon lets its holder do.
+
+use crate::error::{Code, Error, Result};
+use crate::host::file;
+use crate::signer::macaroon::Macaroon;
+use crate::ui::{self, say};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::io::Read;
+use std::path::Path;
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+const NO_INPUT: Code = Code::usage("E-MAC-010");
+
+/// lnd's admin macaroon has some 300 bytes; one that names every call, some 10,000.
+const LARGEST: u64 = 1 << 20;
+
+/// What to do with a macaroon.
+#[derive(Debug, Subcommand)]
+pub enum MacaroonVerb {
+    /// Say what a macaroon permits, under which conditions, and what its holder could do; nothing of it is shown
+    Show(ShowArgs),
+}
+
+/// `macaroon show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  lsm macaroon show ~/.lnd/signer-credentials/admin.macaroon\n  \
+    lsm macaroon show - < pasted-hex.txt")]
+pub struct ShowArgs {
+    /// Its file, or - for standard input: lnd's bytes, or the same in hex
+    #[arg(value_name = "FILE|-")]
+    macaroon: String,
+}
+
+/// Runs `lsm macaroon`.
+pub(super) fn run(verb: &MacaroonVerb) -> Result<()> {
+    let MacaroonVerb::Show(args) = verb;
+    let macaroon = Macaroon::parse_either(read(&args.macaroon)?)?;
+    let now = OffsetDateTime::now_utc();
+    if ui::voice().json {
+        say!("{}", to_json(&macaroon, now));
+    } else {
+        print(&macaroon, now);
+    }
+    Ok(())
+}
+
+/// Never from the command line itself, which other users can read.
+fn read(source: &str) -> Result<Vec<u8>> {
+    if source != "-" {
+        return file::read_named(Path::new(source), LARGEST);
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = std::io::stdin().take(LARGEST).read_to_end(&mut bytes);
+    read.map_err(|e| Error::new(NO_INPUT, "cannot read standard input").because(e))?;
+    Ok(std::mem::take(&mut bytes))
+}
+
+fn to_json(macaroon: &Macaroon, now: OffsetDateTime) -> serde_json::Value {
+    let strings = |list: &[_]| list.iter().map(ToString::to_string).collect::<Vec<String>>();
+    let fit = macaroon.fit();
+    json!({
+        "root_key_id": macaroon.root_key_id(),
+        "permissions": strings(macaroon.permissions()),
+        "caveats": macaroon.caveats(),
+        "conditions": macaroon.conditions(now),
+        "powers": macaroon.powers(),
+        "watch_only": { "missing": fit.missing, "taproot": fit.taproot, "more": strings(&fit.more) },
+    })
+}
+
+fn print(macaroon: &Macaroon, now: OffsetDateTime) {
+    lines("root key", &[macaroon.root_key_id()], "");
+    lines("permits", macaroon.permissions(), "nothing");
+    lines("if", &macaroon.conditions(now), "always");
+    lines("holder can", &macaroon.powers(), "change nothing and sign nothing");
+    let fit = macaroon.fit();
+    let mut words = Vec::new();
+    if fit.missing.is_empty() {
+        words.push("enough for a watch-only node".to_owned());
+    } else {
+        words.push(format!("too little for a watch-only node: {}", fit.missing.join(", ")));
+    }
+    if !fit.taproot.is_empty() {
+        words.push("has MuSig2, which taproot channels alone need".to_owned());
+    }
+    if !fit.more.is_empty() {
+        words.push(format!("{} permissions that no watch-only node needs", fit.more.len()));
+    }
+    lines("fit", &words, "");
+}
+
+/// One a line, the first behind its name.
+fn lines<T: ToString>(name: &str, items: &[T], none: &str) {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    let items = if items.is_empty() { vec![none.to_owned()] } else { items };
+    for (i, item) in items.iter().enumerate() {
+        say!("{:12} {item}", if i == 0 { name } else { "" });
+    }
+}
