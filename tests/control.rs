@@ -1,4 +1,4 @@
-//! `lsm start`, `stop`, `restart` and `logs` on an installed signer.
+//! `lsm start`, `stop`, `restart`, `logs`, `macaroon` and `cert` on an installed signer.
 
 mod lab;
 mod stage;
@@ -26,6 +26,7 @@ fn a_signer_is_stopped_and_started_and_tells_what_it_did() {
     starting_waits_until_it_can_sign(&stage);
     call_while(&stage.host, || restarting_keeps_callers_waiting(&stage));
     its_log_is_shown(&stage);
+    its_credentials_are_explained(&stage);
     stopping_for_good_takes_the_wallet_too(&stage);
 }
 
@@ -76,6 +77,30 @@ fn its_log_is_shown(stage: &Stage) {
     assert_eq!(stage.host.lsm(["logs", "--follow", "--json"]).code, 2);
     let followed = stage.host.sh("timeout 2 /root/lsm logs --follow --lines 1");
     assert!(followed.code == 124 && !followed.stdout.is_empty(), "{followed:?}");
+}
+
+fn its_credentials_are_explained(stage: &Stage) {
+    let show = |of: &str| stage.host.lsm(["macaroon", "show", of, "--json"]).json();
+    let bundled = show("/root/out/bundle/admin.macaroon");
+    assert_eq!(bundled["watch_only"], json!({"missing": [], "taproot": [], "more": []}));
+    assert_eq!((bundled["powers"].as_array().map(Vec::len), &bundled["caveats"]), (Some(3), &json!([])));
+    let admin = stage.host.lsm(["macaroon", "show", "/run/lsm/signer-admin/admin.macaroon"]).ok();
+    assert!(admin.contains("compute private keys") && admin.contains("enough for"), "{admin:?}");
+    let piped = stage.host.sh("od -An -v -tx1 /root/out/bundle/admin.macaroon | tr -d ' \\n' | lsm macaroon show -");
+    assert!(piped.ok().contains("/walletrpc.WalletKit/SignPsbt"), "in hex");
+
+    let certificate = stage.host.lsm(["cert", "show", "--json"]).json();
+    assert_eq!(
+        (&certificate["days_left"], &certificate["sha256"]),
+        (&json!(729), &json!(stage.bundle().certificate.fingerprint()))
+    );
+    assert_eq!(stage.host.lsm(["status", "--json"]).json()["certificate"], certificate);
+
+    let calls = stage.host.lsm(["macaroon", "permissions", "--json"]).json()["calls"].clone();
+    let needed = |by: &str| calls.as_array().expect("calls").iter().filter(|call| call["needed_by"] == by).count();
+    assert_eq!((needed("watch-only"), needed("taproot")), (3, 7));
+    let nobody = stage.lsm_as_nobody(&["macaroon".to_owned(), "permissions".to_owned()]);
+    assert!(nobody.code != 0 && nobody.stderr.contains("sudo"), "{nobody:?}");
 }
 
 fn stopping_for_good_takes_the_wallet_too(stage: &Stage) {

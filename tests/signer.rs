@@ -6,7 +6,7 @@ use lsm::error::Result;
 use lsm::secret::Secret;
 use lsm::signer::accounts::Accounts;
 use lsm::signer::channel::{self, Endpoint};
-use lsm::signer::macaroon::{self, Macaroon};
+use lsm::signer::macaroon::{self, Macaroon, Permission, SIGNER_URIS, TAPROOT_URIS};
 use lsm::signer::wallet::{Seed, State};
 use lsm::signer::{self, Node, proof};
 use node::{Lnd, Pair, make_certificate, versions};
@@ -137,4 +137,30 @@ fn each_fault_of_the_channel_has_its_own_code() {
     );
     assert_eq!(code(Node::new(signer.endpoint(), &other.unwrap()).state()), channel::OTHER_CERTIFICATE.id);
     assert_eq!(code(signer.unix().accounts()), signer::NO_WALLET.id);
+}
+
+/// What is told of a macaroon comes from a table; lnd's own list of what each call asks for is what it is held against.
+#[test]
+fn what_a_macaroon_is_told_to_permit_is_what_lnd_asks_for() {
+    for (version, lnd) in versions("what_a_macaroon_is_told_to_permit_is_what_lnd_asks_for") {
+        let folder = tempfile::tempdir().unwrap();
+        let (signer, admin, ..) = with_wallet(&lnd, folder.path(), &pair());
+        let owner = signer.unix().with_macaroon(&admin);
+        assert_eq!(admin.fit().missing, [""; 0], "{version}");
+        assert!(admin.powers()[0].contains("private keys") && admin.powers().len() == 10, "{:?}", admin.powers());
+        let calls = owner.calls().unwrap();
+        let mut told = 0;
+        for (uri, asked) in calls.iter().filter(|(_, asked)| !asked.is_empty()) {
+            let by_name = owner.bake(&[Permission::uri(uri)], 11).unwrap();
+            let by_entity = owner.bake(asked, 11).unwrap();
+            let more = by_entity.powers();
+            assert!(by_name.powers().iter().all(|power| more.contains(power)), "{version} {uri}: {more:?}");
+            told += by_name.powers().len();
+            let uri = uri.as_str();
+            assert!(!SIGNER_URIS.contains(&uri) || !by_entity.fit().missing.contains(&uri), "{version} {uri}");
+            assert!(!TAPROOT_URIS.contains(&uri) || by_entity.fit().taproot.contains(&uri), "{version} {uri}");
+        }
+        // MuSig2 takes two calls.
+        assert_eq!(told, 16, "{version}");
+    }
 }

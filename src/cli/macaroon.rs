@@ -1,8 +1,12 @@
-//! `lsm macaroon`: what a macaroon lets its holder do.
+//! `lsm macaroon`: what a macaroon lets its holder do, and what one for this signer could permit.
 
+use crate::backend::Layout;
+use crate::cli::Common;
+use crate::cli::control::installed;
 use crate::error::{Code, Error, Result};
-use crate::host::file;
-use crate::signer::macaroon::Macaroon;
+use crate::host::{file, user};
+use crate::plan;
+use crate::signer::macaroon::{Macaroon, Permission, SIGNER_URIS, TAPROOT_URIS};
 use crate::ui::{self, say};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -21,6 +25,9 @@ const LARGEST: u64 = 1 << 20;
 pub enum MacaroonVerb {
     /// Say what a macaroon permits, under which conditions, and what its holder could do; nothing of it is shown
     Show(ShowArgs),
+    /// List every call that this signer offers, which of them a watch-only node needs, and what else permits each
+    #[command(after_help = "Example:\n  sudo lsm macaroon permissions")]
+    Permissions,
 }
 
 /// `macaroon show`.
@@ -34,8 +41,14 @@ pub struct ShowArgs {
 }
 
 /// Runs `lsm macaroon`.
-pub(super) fn run(verb: &MacaroonVerb) -> Result<()> {
-    let MacaroonVerb::Show(args) = verb;
+pub(super) fn run(verb: &MacaroonVerb, common: &Common) -> Result<()> {
+    match verb {
+        MacaroonVerb::Show(args) => show(args),
+        MacaroonVerb::Permissions => permissions(common),
+    }
+}
+
+fn show(args: &ShowArgs) -> Result<()> {
     let macaroon = Macaroon::parse_either(read(&args.macaroon)?)?;
     let now = OffsetDateTime::now_utc();
     if ui::voice().json {
@@ -44,6 +57,34 @@ pub(super) fn run(verb: &MacaroonVerb) -> Result<()> {
         print(&macaroon, now);
     }
     Ok(())
+}
+
+fn permissions(common: &Common) -> Result<()> {
+    let layout = Layout::of(&installed(&common.instance)?);
+    let hint = if user::is_root() { "start it with: lsm start" } else { "run it with sudo: it asks lnd as its admin" };
+    let ask = || plan::open_as_admin(&layout.door())?.calls();
+    let calls = ask().map_err(|e| e.hint_if_none(hint))?;
+    if ui::voice().json {
+        let call = |(uri, permissions): (&String, &Vec<Permission>)| {
+            let permissions: Vec<String> = permissions.iter().map(ToString::to_string).collect();
+            json!({"uri": uri, "needed_by": needed_by(uri), "permitted_by": permissions})
+        };
+        say!("{}", json!({"instance": common.instance, "calls": calls.iter().map(call).collect::<Vec<_>>()}));
+        return Ok(());
+    }
+    for (uri, permissions) in &calls {
+        let permissions: Vec<String> = permissions.iter().map(ToString::to_string).collect();
+        say!("{:11} {uri:58} {}", needed_by(uri).unwrap_or_default(), permissions.join(", "));
+    }
+    Ok(())
+}
+
+/// Who on the other side calls it.
+fn needed_by(uri: &str) -> Option<&'static str> {
+    if SIGNER_URIS.contains(&uri) {
+        return Some("watch-only");
+    }
+    TAPROOT_URIS.contains(&uri).then_some("taproot")
 }
 
 /// Never from the command line itself, which other users can read.

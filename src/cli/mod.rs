@@ -2,6 +2,7 @@
 
 mod allow;
 mod bundle;
+mod cert;
 mod control;
 mod harden;
 mod install;
@@ -75,9 +76,12 @@ pub enum Verb {
     /// Export, show or import a signer's credentials bundle
     #[command(subcommand)]
     Bundle(bundle::BundleVerb),
-    /// What a macaroon lets its holder do
+    /// What a macaroon lets its holder do, and what there is to permit
     #[command(subcommand)]
     Macaroon(macaroon::MacaroonVerb),
+    /// The certificate that the watch-only side pins
+    #[command(subcommand)]
+    Cert(cert::CertVerb),
     /// The agent machine's side: a watch-only lnd whose signer signs
     #[command(subcommand)]
     WatchOnly(watch_only::WatchOnlyVerb),
@@ -138,7 +142,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Uninstall(options) => undo::uninstall(&options, &cli.common)?,
         Verb::Rollback(options) => undo::rollback(&options, &cli.common)?,
         Verb::Bundle(verb) => bundle::run(verb, &cli.common)?,
-        Verb::Macaroon(verb) => macaroon::run(&verb)?,
+        Verb::Cert(verb) => cert::run(&verb, &cli.common)?,
+        Verb::Macaroon(verb) => macaroon::run(&verb, &cli.common)?,
         Verb::Allow(verb) => allow::run(verb, &cli.common)?,
         Verb::Start(options) => control::start(&options, &cli.common)?,
         Verb::Stop(options) => control::stop(&options, &cli.common)?,

@@ -1,6 +1,7 @@
 //! `lsm status`: what is true of the running signer; it succeeds only where lnd can sign.
 
 use crate::backend::{Layout, control, native};
+use crate::cli::cert;
 use crate::cli::release::in_words;
 use crate::cli::{Common, install, machine};
 use crate::error::{Code, Error, Exit, Result};
@@ -15,6 +16,7 @@ use crate::ui::{self, say};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use time::OffsetDateTime;
 
 const NOT_INSTALLED: Code = Code::refused("E-STATUS-001");
 
@@ -51,6 +53,7 @@ pub fn run(common: &Common) -> Result<ExitCode> {
     let (judgement, reason) = judge(&spec.release);
     let landlock = Interface::of_kernel();
     let receipt = plan::read_receipt(&layout.receipt()).ok();
+    let (certificate, now) = (cert::read(&layout.door().certificate).ok(), OffsetDateTime::now_utc());
     let drift = Drift::look(&spec);
     let filtered = facts::is_active("lsm-firewall.service") && drift.filter != Some(false);
     if ui::voice().json {
@@ -58,6 +61,7 @@ pub fn run(common: &Common) -> Result<ExitCode> {
             "instance": spec.instance, "network": spec.network, "release": spec.release, "signs": signs,
             "listen": spec.listen, "allow": spec.allow, "port_open": port_is_open, "filtered": filtered,
             "unit_filters": unit_filters,
+            "certificate": certificate.map(|certificate| cert::to_json(&certificate, now)),
             "identity_pubkey": receipt.map(|r| r.identity_pubkey),
             "landlock": {
                 "abi": landlock.number(), "missing": landlock.missing(), "required": spec.require_landlock,
@@ -82,6 +86,9 @@ pub fn run(common: &Common) -> Result<ExitCode> {
         };
         say!("filtered   {}{twice}", yes(filtered));
         say!("sandbox    {landlock}");
+        if let Some(certificate) = certificate {
+            say!("TLS until  {}", cert::describe_end(&certificate, now));
+        }
         if let Some(what) = cut_off {
             say!("unfinished {what}");
         }

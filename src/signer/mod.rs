@@ -13,7 +13,7 @@ use accounts::Accounts;
 use certificate::Certificate;
 use channel::{Channel, Endpoint, Outcome};
 use macaroon::{Macaroon, Permission};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -130,10 +130,20 @@ impl Node {
     /// # Errors
     /// Where the call fails.
     pub fn known_uris(&self) -> Result<BTreeSet<String>> {
+        self.calls().map(|calls| calls.into_keys().collect())
+    }
+
+    /// Every call that this lnd knows, with what it asks of a macaroon that does not name the call.
+    ///
+    /// # Errors
+    /// Where the call fails.
+    pub fn calls(&self) -> Result<BTreeMap<String, Vec<Permission>>> {
         let answer = self.call(CALL_DEADLINE, lnrpc::ListPermissionsRequest {}, |channel, request| async {
             LightningClient::new(channel).list_permissions(request).await
         })?;
-        Ok(answer.method_permissions.into_keys().collect())
+        let permission = |op: lnrpc::MacaroonPermission| Permission { entity: op.entity, action: op.action };
+        let permissions = |list: lnrpc::MacaroonPermissionList| list.permissions.into_iter().map(permission).collect();
+        Ok(answer.method_permissions.into_iter().map(|(uri, list)| (uri, permissions(list))).collect())
     }
 
     /// Bakes a macaroon with `permissions` on root key `root_key_id`. Give it a key of its own: deleting the key is the

@@ -46,18 +46,12 @@ const POWERS: &[Power] = &[
         words: "compute the secret that any of lnd's own keys shares with another key (ECDH)",
         needs: &[&["signer:generate", "uri:/signrpc.Signer/DeriveSharedKey"]],
     },
-    Power {
-        words: "sign messages as the node",
-        needs: &[&["message:write", "uri:/lnrpc.Lightning/SignMessage"]],
-    },
+    Power { words: "sign messages as the node", needs: &[&["message:write", "uri:/lnrpc.Lightning/SignMessage"]] },
     Power {
         words: "pay over channels, change their fees, forget channels and payments",
         needs: &[&["offchain:write", "uri:/routerrpc.Router/SendPaymentV2", "uri:/lnrpc.Lightning/AbandonChannel"]],
     },
-    Power {
-        words: "revoke macaroons",
-        needs: &[&["macaroon:write", "uri:/lnrpc.Lightning/DeleteMacaroonID"]],
-    },
+    Power { words: "revoke macaroons", needs: &[&["macaroon:write", "uri:/lnrpc.Lightning/DeleteMacaroonID"]] },
     Power { words: "stop lnd", needs: &[&["info:write", "uri:/lnrpc.Lightning/StopDaemon"]] },
     Power {
         words: "see every address of the wallet, now and later (xpubs)",
@@ -173,7 +167,10 @@ mod tests {
     #[test]
     fn lnds_words_cover_what_a_watch_only_node_calls_and_are_more_than_it_needs() {
         let fit = holding(&["onchain:write", "signer:generate"]).fit();
-        assert!(fit.missing.is_empty() && fit.taproot.len() == TAPROOT_URIS.len() - 1 && fit.more.len() == 2, "{fit:?}");
+        assert!(
+            fit.missing.is_empty() && fit.taproot.len() == TAPROOT_URIS.len() - 1 && fit.more.len() == 2,
+            "{fit:?}"
+        );
         assert_eq!(holding(&["signer:generate"]).fit().missing, ["/walletrpc.WalletKit/SignPsbt"]);
         assert_eq!(holding(&["info:read"]).fit().missing, SIGNER_URIS);
     }
