@@ -10,6 +10,12 @@ use lab::process::Done;
 use lsm::release::pins;
 use serde_json::{Value, json};
 use stage::Stage;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_millis(700);
@@ -25,6 +31,11 @@ const HELD: &str =
     "docker ps -a --format '{{.Names}} {{.Image}} {{.State}}'; docker images -a --format '{{.Repository}}:{{.Tag}}'
     docker volume ls -q; docker network ls --format '{{.Name}}'; ip -brief link | cut -d' ' -f1 | sort
     find /etc/lsm /var/lib/lsm /run/lsm 2>/dev/null | sort; iptables-save | grep -v '^[:#]' | sort";
+
+/// What lsm asks an engine for when it wants a network.
+const CREATE: &[u8] = b"/networks/create";
+/// What ctrl-C does to lsm.
+const INTERRUPT: &str = "kill -INT $(grep -lx lsm /proc/[0-9]*/comm | cut -d/ -f3)";
 
 impl Stage {
     /// A host with a dockerd, and on it a user with the newest lnd in the cache.
@@ -111,10 +122,57 @@ fn hold_confined(stage: &Stage, name: &str) {
     }
 }
 
+/// A trial that is interrupted while its engine has yet to make the network.
+fn broken_off_while_a_network_is_made(stage: &Stage) -> Done {
+    let slow = stage.host.path("/run/slow.sock");
+    let listener = UnixListener::bind(&slow).expect("a socket");
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o666)).expect("the socket");
+    let is_done = AtomicBool::new(false);
+    let done = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for client in listener.incoming().take_while(|_| !is_done.load(Ordering::SeqCst)) {
+                scope.spawn(|| pass_on(stage, client.expect("a client")));
+            }
+        });
+        let done = stage.trial_as_visitor(&["DOCKER_HOST=unix:///run/slow.sock"], &[]);
+        is_done.store(true, Ordering::SeqCst);
+        drop(UnixStream::connect(&slow));
+        done
+    });
+    fs::remove_file(&slow).expect("the socket");
+    done
+}
+
+/// Between lsm and the engine, which is asked for a network only a second after lsm was interrupted.
+fn pass_on(stage: &Stage, mut client: UnixStream) {
+    let mut engine = UnixStream::connect(stage.host.path("/run/docker.sock")).expect("the engine");
+    let (mut answers, mut back) = (engine.try_clone().expect("one"), client.try_clone().expect("one"));
+    std::thread::scope(|scope| {
+        // Read to the end whether or not anybody listens: the engine has to have its say.
+        scope.spawn(move || {
+            let _ = std::io::copy(&mut answers, &mut back);
+            let _ = std::io::copy(&mut answers, &mut std::io::sink());
+        });
+        let mut piece = [0; 1 << 16];
+        while let Ok(read @ 1..) = client.read(&mut piece) {
+            if piece[..read].windows(CREATE.len()).any(|part| part == CREATE) {
+                stage.host.sh(INTERRUPT).ok();
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            if engine.write_all(&piece[..read]).is_err() {
+                break;
+            }
+        }
+        let _ = engine.shutdown(Shutdown::Write);
+    });
+}
+
 #[test]
 fn a_trial_that_is_broken_off_or_cannot_begin_leaves_nothing() {
     let Some(stage) = Stage::with_visitor("docker-trial-off") else { return };
     let before = stage.held();
+    let done = broken_off_while_a_network_is_made(&stage);
+    assert_eq!((done.code, stage.held().as_str()), (130, before.as_str()), "{done:?}");
     for seconds in ["1", "2", "4", "6"] {
         let done = stage.trial_as_visitor(&["timeout", "-s", "INT", seconds], &[]);
         assert!(done.code == 0 || done.code == 124, "{seconds}: {done:?}");

@@ -169,7 +169,7 @@ impl Engine {
             }
             Ok(())
         };
-        self.ask("load the image", loaded)?;
+        self.make("load the image", loaded)?;
         let found = self.find(Kind::Image, &image.name)?.map(|found| found.mark);
         if found.is_some_and(|number| image.numbers().is_ok_and(|numbers| numbers.contains(&number))) {
             return Ok(());

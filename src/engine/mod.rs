@@ -10,6 +10,7 @@ pub use object::{Bounds, Found, Kind, Object};
 pub use socket::find_socket;
 
 use crate::error::{Code, Error, Result};
+use crate::host::process;
 use bollard::errors::Error as Fault;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthStatusEnum};
 use bollard::query_parameters::{
@@ -157,7 +158,7 @@ impl Engine {
     /// Where the engine refuses: its name is taken, its image is missing.
     pub fn create(&self, container: &str, body: &ContainerCreateBody) -> Result<Vec<String>> {
         let options = CreateContainerOptions { name: Some(container.to_owned()), ..Default::default() };
-        Ok(self.ask("make the container", self.docker.create_container(Some(options), body.clone()))?.warnings)
+        Ok(self.make("make the container", self.docker.create_container(Some(options), body.clone()))?.warnings)
     }
 
     /// Starts a container that is there.
@@ -165,7 +166,7 @@ impl Engine {
     /// # Errors
     /// Where it does not start: its port is taken, a file that it mounts is gone.
     pub fn start(&self, container: &str) -> Result<()> {
-        self.ask("start the container", self.docker.start_container(container, None::<StartContainerOptions>))
+        self.make("start the container", self.docker.start_container(container, None::<StartContainerOptions>))
     }
 
     /// Waits until a container's own health check passes; one that has none is waited for in vain, and so is not.
@@ -256,6 +257,11 @@ impl Engine {
 
     fn ask<T>(&self, what: &str, call: impl Future<Output = Result<T, Fault>>) -> Result<T> {
         self.runtime.block_on(call).map_err(|e| explain(&self.socket, self.patience, what, e))
+    }
+
+    /// The same of something that would go on after lsm's end.
+    fn make<T>(&self, what: &str, call: impl Future<Output = Result<T, Fault>>) -> Result<T> {
+        process::hold_interrupt(|| self.ask(what, call))
     }
 
     /// The same of something that need not be there.

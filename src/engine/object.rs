@@ -134,7 +134,7 @@ impl Engine {
             }
         }
         wanted.options = Some(options);
-        self.ask("make the network", self.docker.create_network(wanted)).map(drop)
+        self.make("make the network", self.docker.create_network(wanted)).map(drop)
     }
 
     /// Addresses that are free on this host: those that the engine itself gives to a network of this name, which is gone
@@ -149,7 +149,7 @@ impl Engine {
             internal: Some(true),
             ..Default::default()
         };
-        self.ask("find a network's addresses", self.docker.create_network(wanted))?;
+        self.make("find a network's addresses", self.docker.create_network(wanted))?;
         let made = self.look("look at the network", self.docker.inspect_network(name, None::<InspectNetworkOptions>));
         self.remove(Kind::Network, name)?;
         let nets = made?.and_then(|network| network.ipam?.config).into_iter().flatten();
@@ -163,7 +163,7 @@ impl Engine {
     /// Where the engine refuses.
     pub fn make_volume(&self, name: &str) -> Result<()> {
         let wanted = VolumeCreateRequest { name: Some(name.to_owned()), ..Default::default() };
-        self.ask("make the volume", self.docker.create_volume(wanted)).map(drop)
+        self.make("make the volume", self.docker.create_volume(wanted)).map(drop)
     }
 
     /// Makes a container of `body`, the API's JSON, in the place of whatever has its name; with a `mark` it says by that what
@@ -194,7 +194,7 @@ impl Engine {
     pub fn name_image(&self, number: &str, name: &str) -> Result<()> {
         let (repo, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
         let options = TagImageOptions { repo: Some(repo.to_owned()), tag: Some(tag.to_owned()) };
-        self.ask("name the image", self.docker.tag_image(number, Some(options)))
+        self.make("name the image", self.docker.tag_image(number, Some(options)))
     }
 
     /// Takes something away, a container after it was stopped; nothing where it is not there.

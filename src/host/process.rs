@@ -12,6 +12,7 @@ use std::fmt::Display;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ const CANNOT_STOP: Code = Code::refused("E-HOST-040");
 
 /// The end was asked for, and is on its way.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// Held while another program makes something for lsm.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// How long a process may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,12 +88,21 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
     std::thread::spawn(move || {
         if let Ok(signal) = asked.wait() {
             INTERRUPTED.store(true, Ordering::SeqCst);
+            // Kept to the end: what was asked for is there by now, to be taken away, and nothing more is asked for.
+            let _kept = MAKING.lock();
             clean();
             // As a shell shows a death by signal.
             std::process::exit(128 + signal as i32);
         }
     });
     Ok(())
+}
+
+/// Has another program make something, which it would go on with after lsm's end: [`on_interrupt`] cleans up after that, not
+/// meanwhile. Not from within another such call, nor from the cleaning up.
+pub fn hold_interrupt<T>(make: impl FnOnce() -> T) -> T {
+    let _making = MAKING.lock();
+    make()
 }
 
 /// Where the end was asked for, leaves it to [`on_interrupt`]: what its cleaning up makes fail is not how it ended.
