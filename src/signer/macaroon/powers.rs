@@ -84,7 +84,7 @@ impl Macaroon {
     pub fn powers(&self) -> Vec<&'static str> {
         let held = self.held();
         let has = |any: &&[&str]| any.iter().any(|one| held.iter().any(|held| held == one));
-        POWERS.iter().filter(|power| power.needs.iter().all(|any| has(any))).map(|power| power.words).collect()
+        POWERS.iter().filter(|power| power.needs.iter().all(has)).map(|power| power.words).collect()
     }
 
     /// How what it permits compares with the least that a watch-only node needs.
