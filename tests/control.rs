@@ -7,7 +7,7 @@ use lab::net::Met;
 use lsm::signer::wallet::State;
 use serde_json::json;
 use stage::port::call_while;
-use stage::{PORT, Stage};
+use stage::{BUNDLE, PORT, Stage};
 use std::time::Duration;
 
 /// Long after an answer on this network would have come.
@@ -81,12 +81,12 @@ fn its_log_is_shown(stage: &Stage) {
 
 fn its_credentials_are_explained(stage: &Stage) {
     let show = |of: &str| stage.host.lsm(["macaroon", "show", of, "--json"]).json();
-    let bundled = show("/root/out/bundle/admin.macaroon");
+    let bundled = show(&format!("{BUNDLE}/admin.macaroon"));
     assert_eq!(bundled["watch_only"], json!({"missing": [], "taproot": [], "more": []}));
     assert_eq!((bundled["powers"].as_array().map(Vec::len), &bundled["caveats"]), (Some(3), &json!([])));
     let admin = stage.host.lsm(["macaroon", "show", "/run/lsm/signer-admin/admin.macaroon"]).ok();
     assert!(admin.contains("compute private keys") && admin.contains("enough for"), "{admin:?}");
-    let piped = stage.host.sh("od -An -v -tx1 /root/out/bundle/admin.macaroon | tr -d ' \\n' | lsm macaroon show -");
+    let piped = stage.host.sh(&format!("od -An -v -tx1 {BUNDLE}/admin.macaroon | tr -d ' \\n' | lsm macaroon show -"));
     assert!(piped.ok().contains("/walletrpc.WalletKit/SignPsbt"), "in hex");
 
     let certificate = stage.host.lsm(["cert", "show", "--json"]).json();

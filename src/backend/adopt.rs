@@ -89,8 +89,7 @@ impl Adoption {
 /// # Errors
 /// Where lsm made it.
 pub fn hold_adopted(history: &History, receipt: &Path) -> Result<()> {
-    let mut firsts = history.touched().into_iter().map(|touched| touched.first);
-    if firsts.any(|first| matches!(first, Prior::Wallet { wallet } if wallet.adopted)) {
+    if history.began_with(|first| matches!(first, Prior::Wallet { wallet } if wallet.adopted)) {
         return Ok(());
     }
     let cause = format!("the signer has a wallet of its own, whose receipt is {}", receipt.display());

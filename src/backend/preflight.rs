@@ -102,8 +102,7 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
         let adopted = wishes.adopt.as_ref().and_then(|adoption| adoption.container.as_ref());
         docker::check(docker, adopted)?;
         let made = |volume: &Object| {
-            let mut firsts = history.touched().into_iter().map(|touched| touched.first);
-            firsts.any(|first| matches!(first, Prior::Object { held, exists: false, .. } if held == *volume))
+            history.began_with(|first| matches!(first, Prior::Object { held, exists: false, .. } if held == volume))
         };
         docker::check_volume(docker, |volume| layout.receipt().exists() || made(volume))?;
     }

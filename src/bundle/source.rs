@@ -5,7 +5,6 @@ use crate::error::{Code, Error, Result};
 use crate::host::file;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::io::Read;
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -38,12 +37,7 @@ pub(super) fn read(source: &str) -> Result<Members> {
 
 /// Standard input: the way in for a pasted bundle, since other users can read a command line.
 fn read_input() -> Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    std::io::stdin()
-        .take(LARGEST_ARCHIVE)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Error::new(NOT_THERE, format!("cannot read standard input: {e}")))?;
-    Ok(bytes)
+    file::read_input(LARGEST_ARCHIVE).map_err(|e| Error::new(NOT_THERE, format!("cannot read standard input: {e}")))
 }
 
 fn read_folder(folder: &Path) -> Result<Members> {

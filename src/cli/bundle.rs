@@ -2,8 +2,8 @@
 
 use crate::backend::{Layout, native};
 use crate::bundle::Bundle;
-use crate::cli::Common;
 use crate::cli::machine::{self, MachineArgs};
+use crate::cli::{Common, cert, macaroon, strings};
 use crate::error::Result;
 use crate::plan::{self, Machine, Plan};
 use crate::spec::Network;
@@ -134,27 +134,16 @@ fn import(args: &ImportArgs) -> Result<()> {
 }
 
 fn to_json(bundle: &Bundle) -> serde_json::Value {
-    let strings = |list: &mut dyn Iterator<Item = String>| list.collect::<Vec<_>>();
-    let (from, to) = bundle.certificate.validity();
     let hashes: serde_json::Map<_, _> = bundle.hashes().into_iter().map(|(n, h)| (n.to_owned(), h.into())).collect();
     serde_json::json!({
         "network": bundle.about.network,
         "lnd_version": bundle.about.lnd_version,
         "birthday": bundle.about.birthday,
         "identity_pubkey": bundle.identity_pubkey(),
-        "rpchost": strings(&mut bundle.about.rpchost.iter().map(ToString::to_string)),
+        "rpchost": strings(&bundle.about.rpchost),
         "accounts": bundle.accounts.count(),
-        "certificate": {
-            "sha256": bundle.certificate.fingerprint(),
-            "names": strings(&mut bundle.certificate.names().iter().map(ToString::to_string)),
-            "not_before": from.unix_timestamp(),
-            "not_after": to.unix_timestamp(),
-        },
-        "macaroon": {
-            "root_key_id": bundle.macaroon.root_key_id(),
-            "permissions": strings(&mut bundle.macaroon.permissions().iter().map(ToString::to_string)),
-            "caveats": bundle.macaroon.caveats(),
-        },
+        "certificate": cert::contents(&bundle.certificate),
+        "macaroon": macaroon::contents(&bundle.macaroon),
         "sha256": hashes,
     })
 }
@@ -173,12 +162,12 @@ fn print(bundle: &Bundle) {
     say!("lnd          {}", about.lnd_version.as_deref().unwrap_or("unknown"));
     say!("identity     {}", bundle.identity_pubkey());
     say!("birthday     {birthday}");
-    say!("answers at   {}", list(about.rpchost.iter().map(ToString::to_string).collect()));
+    say!("answers at   {}", list(strings(&about.rpchost)));
     say!("accounts     {}", bundle.accounts.count());
     say!("certificate  {}", bundle.certificate.fingerprint());
-    say!("  valid for  {}", list(bundle.certificate.names().iter().map(ToString::to_string).collect()));
+    say!("  valid for  {}", list(strings(bundle.certificate.names())));
     say!("  valid      {} to {}", day(from), day(to));
     say!("macaroon     root key {}", bundle.macaroon.root_key_id());
-    say!("  permits    {}", list(bundle.macaroon.permissions().iter().map(ToString::to_string).collect()));
+    say!("  permits    {}", list(strings(bundle.macaroon.permissions())));
     say!("  if         {}", list(bundle.macaroon.caveats().to_vec()));
 }

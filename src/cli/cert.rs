@@ -1,8 +1,8 @@
 //! `lsm cert`: the certificate that the watch-only side pins, and how long it still holds.
 
 use crate::backend::Layout;
-use crate::cli::Common;
 use crate::cli::control::installed;
+use crate::cli::{Common, strings};
 use crate::error::Result;
 use crate::host::file;
 use crate::signer::certificate::Certificate;
@@ -48,9 +48,8 @@ pub(super) fn run(verb: &CertVerb, common: &Common) -> Result<()> {
         say!("{}", to_json(&certificate, now));
         return Ok(());
     }
-    let names: Vec<String> = certificate.names().iter().map(ToString::to_string).collect();
     say!("certificate  {}", certificate.fingerprint());
-    say!("  valid for  {}", names.join(", "));
+    say!("  valid for  {}", strings(certificate.names()).join(", "));
     say!("  valid      {} to {}", certificate.validity().0.date(), describe_end(&certificate, now));
     Ok(())
 }
@@ -63,14 +62,20 @@ pub(super) fn read(path: &Path) -> Result<Certificate> {
     Certificate::parse_pem(&file::read_named(path, LARGEST)?)
 }
 
-/// What is known of it, for programs; times in seconds since 1970.
-pub(super) fn to_json(certificate: &Certificate, now: OffsetDateTime) -> serde_json::Value {
+/// What is in it, for programs; times in seconds since 1970.
+pub(super) fn contents(certificate: &Certificate) -> serde_json::Value {
     let (from, to) = certificate.validity();
-    let names: Vec<String> = certificate.names().iter().map(ToString::to_string).collect();
     json!({
-        "sha256": certificate.fingerprint(), "names": names, "not_before": from.unix_timestamp(),
-        "not_after": to.unix_timestamp(), "days_left": days_left(to, now),
+        "sha256": certificate.fingerprint(), "names": strings(certificate.names()),
+        "not_before": from.unix_timestamp(), "not_after": to.unix_timestamp(),
     })
+}
+
+/// The same, and for how long it still holds.
+pub(super) fn to_json(certificate: &Certificate, now: OffsetDateTime) -> serde_json::Value {
+    let mut object = contents(certificate);
+    object["days_left"] = json!(days_left(certificate.validity().1, now));
+    object
 }
 
 /// Until when it is valid, and what is to be done about it.

@@ -1,8 +1,8 @@
 //! `lsm macaroon`: what a macaroon lets its holder do, and what one for this signer could permit.
 
 use crate::backend::Layout;
-use crate::cli::Common;
 use crate::cli::control::installed;
+use crate::cli::{Common, strings};
 use crate::error::{Code, Error, Result};
 use crate::host::{file, user};
 use crate::plan;
@@ -10,10 +10,8 @@ use crate::signer::macaroon::{Macaroon, Permission, SIGNER_URIS, TAPROOT_URIS};
 use crate::ui::{self, say};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::io::Read;
 use std::path::Path;
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
 
 const NO_INPUT: Code = Code::usage("E-MAC-010");
 
@@ -65,16 +63,12 @@ fn permissions(common: &Common) -> Result<()> {
     let ask = || plan::open_as_admin(&layout.door())?.calls();
     let calls = ask().map_err(|e| e.hint_if_none(hint))?;
     if ui::voice().json {
-        let call = |(uri, permissions): (&String, &Vec<Permission>)| {
-            let permissions: Vec<String> = permissions.iter().map(ToString::to_string).collect();
-            json!({"uri": uri, "needed_by": needed_by(uri), "permitted_by": permissions})
-        };
+        let call = |(uri, permissions): (&String, &Vec<Permission>)| json!({"uri": uri, "needed_by": needed_by(uri), "permitted_by": strings(permissions)});
         say!("{}", json!({"instance": common.instance, "calls": calls.iter().map(call).collect::<Vec<_>>()}));
         return Ok(());
     }
     for (uri, permissions) in &calls {
-        let permissions: Vec<String> = permissions.iter().map(ToString::to_string).collect();
-        say!("{:11} {uri:58} {}", needed_by(uri).unwrap_or_default(), permissions.join(", "));
+        say!("{:11} {uri:58} {}", needed_by(uri).unwrap_or_default(), strings(permissions).join(", "));
     }
     Ok(())
 }
@@ -92,23 +86,27 @@ fn read(source: &str) -> Result<Vec<u8>> {
     if source != "-" {
         return file::read_named(Path::new(source), LARGEST);
     }
-    let mut bytes = Zeroizing::new(Vec::new());
-    let read = std::io::stdin().take(LARGEST).read_to_end(&mut bytes);
-    read.map_err(|e| Error::new(NO_INPUT, "cannot read standard input").because(e))?;
+    let mut bytes =
+        file::read_input(LARGEST).map_err(|e| Error::new(NO_INPUT, "cannot read standard input").because(e))?;
     Ok(std::mem::take(&mut bytes))
 }
 
-fn to_json(macaroon: &Macaroon, now: OffsetDateTime) -> serde_json::Value {
-    let strings = |list: &[_]| list.iter().map(ToString::to_string).collect::<Vec<String>>();
-    let fit = macaroon.fit();
+/// What is in it, but for what is secret, for programs.
+pub(super) fn contents(macaroon: &Macaroon) -> serde_json::Value {
     json!({
         "root_key_id": macaroon.root_key_id(),
         "permissions": strings(macaroon.permissions()),
         "caveats": macaroon.caveats(),
-        "conditions": macaroon.conditions(now),
-        "powers": macaroon.powers(),
-        "watch_only": { "missing": fit.missing, "taproot": fit.taproot, "more": strings(&fit.more) },
     })
+}
+
+/// The same, and what it comes to.
+fn to_json(macaroon: &Macaroon, now: OffsetDateTime) -> serde_json::Value {
+    let (fit, mut object) = (macaroon.fit(), contents(macaroon));
+    object["conditions"] = json!(macaroon.conditions(now));
+    object["powers"] = json!(macaroon.powers());
+    object["watch_only"] = json!({ "missing": fit.missing, "taproot": fit.taproot, "more": strings(&fit.more) });
+    object
 }
 
 fn print(macaroon: &Macaroon, now: OffsetDateTime) {
@@ -134,8 +132,7 @@ fn print(macaroon: &Macaroon, now: OffsetDateTime) {
 
 /// One a line, the first behind its name.
 fn lines<T: ToString>(name: &str, items: &[T], none: &str) {
-    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
-    let items = if items.is_empty() { vec![none.to_owned()] } else { items };
+    let items = if items.is_empty() { vec![none.to_owned()] } else { strings(items) };
     for (i, item) in items.iter().enumerate() {
         say!("{:12} {item}", if i == 0 { name } else { "" });
     }

@@ -124,6 +124,11 @@ pub enum Verb {
     Launch(launch::Options),
 }
 
+/// Each in words, for a program to read.
+fn strings<T: ToString>(items: &[T]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
 /// Runs what the command line asks for, and says how the process ends.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 const CANNOT_READ: Code = Code::lacking("E-HOST-001");
 const CANNOT_WRITE: Code = Code::lacking("E-HOST-002");
@@ -68,6 +69,16 @@ pub fn read_plain(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// As [`read`], and where it is anything but a plain file.
 pub fn read_named(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_from(open(path)?, path, limit)
+}
+
+/// Standard input, at most `limit` bytes of it; wiped when dropped, for it may be a secret.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn read_input(limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    std::io::stdin().take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Whether anything is at `path`, be it a link that leads nowhere.

@@ -189,6 +189,11 @@ impl History {
         standing.iter().rev().find_map(|record| record.about.release.as_deref())
     }
 
+    /// True where lsm answers for something of which it first saw what `is` says.
+    pub fn began_with(&self, is: impl Fn(&Prior) -> bool) -> bool {
+        self.touched().iter().any(|touched| is(&touched.first))
+    }
+
     /// All that lsm answers for, each with what it was before lsm.
     pub fn touched(&self) -> Vec<Touched> {
         let mut ledger = Ledger::default();
