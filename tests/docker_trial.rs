@@ -15,8 +15,8 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_millis(700);
 
@@ -34,6 +34,8 @@ const HELD: &str =
 
 /// What lsm asks an engine for when it wants a network.
 const CREATE: &[u8] = b"/networks/create";
+/// What lsm asks an engine about the container that goes first at a trial's end.
+const LAST: &[u8] = b"/containers/lsmtrial-1000-watch-only?";
 /// What ctrl-C does to lsm.
 const INTERRUPT: &str = "kill -INT $(grep -lx lsm /proc/[0-9]*/comm | cut -d/ -f3)";
 
@@ -122,8 +124,8 @@ fn hold_confined(stage: &Stage, name: &str) {
     }
 }
 
-/// A trial that is interrupted while its engine has yet to make the network.
-fn broken_off_while_a_network_is_made(stage: &Stage) -> Done {
+/// A trial whose engine is asked through `pass_on`.
+fn broken_off(stage: &Stage, pass_on: impl Fn(&Stage, UnixStream) + Sync) -> Done {
     let slow = stage.host.path("/run/slow.sock");
     let listener = UnixListener::bind(&slow).expect("a socket");
     fs::set_permissions(&slow, fs::Permissions::from_mode(0o666)).expect("the socket");
@@ -143,8 +145,8 @@ fn broken_off_while_a_network_is_made(stage: &Stage) -> Done {
     done
 }
 
-/// Between lsm and the engine, which is asked for a network only a second after lsm was interrupted.
-fn pass_on(stage: &Stage, mut client: UnixStream) {
+/// Between lsm and the engine, with a look at each piece of what is asked.
+fn pass_on(stage: &Stage, mut client: UnixStream, look: impl Fn(&[u8])) {
     let mut engine = UnixStream::connect(stage.host.path("/run/docker.sock")).expect("the engine");
     let (mut answers, mut back) = (engine.try_clone().expect("one"), client.try_clone().expect("one"));
     std::thread::scope(|scope| {
@@ -155,10 +157,7 @@ fn pass_on(stage: &Stage, mut client: UnixStream) {
         });
         let mut piece = [0; 1 << 16];
         while let Ok(read @ 1..) = client.read(&mut piece) {
-            if piece[..read].windows(CREATE.len()).any(|part| part == CREATE) {
-                stage.host.sh(INTERRUPT).ok();
-                std::thread::sleep(Duration::from_secs(1));
-            }
+            look(&piece[..read]);
             if engine.write_all(&piece[..read]).is_err() {
                 break;
             }
@@ -167,11 +166,47 @@ fn pass_on(stage: &Stage, mut client: UnixStream) {
     });
 }
 
+/// A trial that is interrupted while its engine has yet to make the network, for which it is asked only a second later.
+fn broken_off_while_a_network_is_made(stage: &Stage) -> Done {
+    let look = |piece: &[u8]| {
+        if has(piece, CREATE) {
+            stage.host.sh(INTERRUPT).ok();
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    };
+    broken_off(stage, |stage, client| pass_on(stage, client, look))
+}
+
+/// A trial that is interrupted at its end, while a container is taken away: where the cleaning up asks for the same, the
+/// engine is asked for both at once.
+fn broken_off_while_a_container_is_removed(stage: &Stage) -> Done {
+    let asked = AtomicUsize::new(0);
+    let look = |piece: &[u8]| {
+        let is_there = || stage.host.run(["docker", "inspect", "lsmtrial-1000-watch-only"]).code == 0;
+        if has(piece, b"DELETE ") && has(piece, LAST) && is_there() {
+            if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+                stage.host.sh(INTERRUPT).ok();
+            }
+            let end = Instant::now() + Duration::from_secs(2);
+            while asked.load(Ordering::SeqCst) < 2 && Instant::now() < end {
+                std::thread::yield_now();
+            }
+        }
+    };
+    broken_off(stage, |stage, client| pass_on(stage, client, look))
+}
+
+fn has(piece: &[u8], what: &[u8]) -> bool {
+    piece.windows(what.len()).any(|part| part == what)
+}
+
 #[test]
 fn a_trial_that_is_broken_off_or_cannot_begin_leaves_nothing() {
     let Some(stage) = Stage::with_visitor("docker-trial-off") else { return };
     let before = stage.held();
     let done = broken_off_while_a_network_is_made(&stage);
+    assert_eq!((done.code, stage.held().as_str()), (130, before.as_str()), "{done:?}");
+    let done = broken_off_while_a_container_is_removed(&stage);
     assert_eq!((done.code, stage.held().as_str()), (130, before.as_str()), "{done:?}");
     for seconds in ["1", "2", "4", "6"] {
         let done = stage.trial_as_visitor(&["timeout", "-s", "INT", seconds], &[]);

@@ -259,7 +259,7 @@ impl Engine {
         self.runtime.block_on(call).map_err(|e| explain(&self.socket, self.patience, what, e))
     }
 
-    /// The same of something that would go on after lsm's end.
+    /// The same of something that the engine would go on with after lsm's end.
     fn make<T>(&self, what: &str, call: impl Future<Output = Result<T, Fault>>) -> Result<T> {
         process::hold_interrupt(|| self.ask(what, call))
     }

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::error::{Code, Error, Result};
+use crate::host::process;
 use crate::ui;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig,
@@ -202,6 +203,11 @@ impl Engine {
     /// # Errors
     /// Where it is in use.
     pub fn remove(&self, kind: Kind, name: &str) -> Result<()> {
+        // The engine refuses what is asked of it twice at once.
+        process::hold_interrupt(|| self.take_away(kind, name))
+    }
+
+    fn take_away(&self, kind: Kind, name: &str) -> Result<()> {
         match kind {
             Kind::Image => {
                 let options = RemoveImageOptions { noprune: false, ..Default::default() };

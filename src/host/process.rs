@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -20,8 +21,13 @@ const CANNOT_STOP: Code = Code::refused("E-HOST-040");
 
 /// The end was asked for, and is on its way.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-/// Held while another program makes something for lsm.
+/// Held while another program makes something for lsm, or takes it away.
 static MAKING: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// This thread cleans up, and holds [`MAKING`] to the end.
+    static CLEANS_UP: Cell<bool> = const { Cell::new(false) };
+}
 
 /// How long a process may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -90,6 +96,7 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
             INTERRUPTED.store(true, Ordering::SeqCst);
             // Kept to the end: what was asked for is there by now, to be taken away, and nothing more is asked for.
             let _kept = MAKING.lock();
+            CLEANS_UP.set(true);
             clean();
             // As a shell shows a death by signal.
             std::process::exit(128 + signal as i32);
@@ -98,11 +105,11 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
     Ok(())
 }
 
-/// Has another program make something, which it would go on with after lsm's end: [`on_interrupt`] cleans up after that, not
-/// meanwhile. Not from within another such call, nor from the cleaning up.
-pub fn hold_interrupt<T>(make: impl FnOnce() -> T) -> T {
-    let _making = MAKING.lock();
-    make()
+/// Has another program make something or take it away, which it would go on with after lsm's end: [`on_interrupt`] cleans up
+/// after that, not meanwhile. Not from within another such call.
+pub fn hold_interrupt<T>(change: impl FnOnce() -> T) -> T {
+    let _changing = (!CLEANS_UP.get()).then(|| MAKING.lock());
+    change()
 }
 
 /// Where the end was asked for, leaves it to [`on_interrupt`]: what its cleaning up makes fail is not how it ended.

@@ -159,14 +159,14 @@ impl Trial {
     /// Takes away whatever of a trial the engine holds; it keeps nothing of one.
     ///
     /// # Errors
-    /// Where something does not go.
+    /// Where something does not go; the rest is gone.
     pub fn stop(&self) -> Result<()> {
         let engine = Engine::open(&self.engine)?;
         let containers = self.nodes().into_iter().chain([self.container("create")]);
-        for object in containers.chain([self.object(Kind::Network, &self.name())]) {
-            engine.remove(object.object, &object.name)?;
-        }
-        engine.images(&self.image_names())?.iter().try_for_each(|name| engine.remove(Kind::Image, name))
+        let all = containers.chain([self.object(Kind::Network, &self.name())]);
+        let mut gone: Vec<Result<()>> = all.map(|object| engine.remove(object.object, &object.name)).collect();
+        gone.extend(engine.images(&self.image_names())?.iter().map(|name| engine.remove(Kind::Image, name)));
+        gone.into_iter().collect()
     }
 
     /// The two nodes, the last to be started first.
