@@ -124,8 +124,8 @@ fn hold_confined(stage: &Stage, name: &str) {
     }
 }
 
-/// A trial whose engine is asked through `pass_on`.
-fn broken_off(stage: &Stage, pass_on: impl Fn(&Stage, UnixStream) + Sync) -> Done {
+/// A trial of which `look` sees each piece of what it asks the engine, before the engine does.
+fn broken_off(stage: &Stage, look: impl Fn(&[u8]) + Sync) -> Done {
     let slow = stage.host.path("/run/slow.sock");
     let listener = UnixListener::bind(&slow).expect("a socket");
     fs::set_permissions(&slow, fs::Permissions::from_mode(0o666)).expect("the socket");
@@ -133,7 +133,7 @@ fn broken_off(stage: &Stage, pass_on: impl Fn(&Stage, UnixStream) + Sync) -> Don
     let done = std::thread::scope(|scope| {
         scope.spawn(|| {
             for client in listener.incoming().take_while(|_| !is_done.load(Ordering::SeqCst)) {
-                scope.spawn(|| pass_on(stage, client.expect("a client")));
+                scope.spawn(|| pass_on(stage, client.expect("a client"), &look));
             }
         });
         let done = stage.trial_as_visitor(&["DOCKER_HOST=unix:///run/slow.sock"], &[]);
@@ -145,8 +145,8 @@ fn broken_off(stage: &Stage, pass_on: impl Fn(&Stage, UnixStream) + Sync) -> Don
     done
 }
 
-/// Between lsm and the engine, with a look at each piece of what is asked.
-fn pass_on(stage: &Stage, mut client: UnixStream, look: impl Fn(&[u8])) {
+/// Between lsm and the engine.
+fn pass_on(stage: &Stage, mut client: UnixStream, look: &impl Fn(&[u8])) {
     let mut engine = UnixStream::connect(stage.host.path("/run/docker.sock")).expect("the engine");
     let (mut answers, mut back) = (engine.try_clone().expect("one"), client.try_clone().expect("one"));
     std::thread::scope(|scope| {
@@ -168,21 +168,20 @@ fn pass_on(stage: &Stage, mut client: UnixStream, look: impl Fn(&[u8])) {
 
 /// A trial that is interrupted while its engine has yet to make the network, for which it is asked only a second later.
 fn broken_off_while_a_network_is_made(stage: &Stage) -> Done {
-    let look = |piece: &[u8]| {
+    broken_off(stage, |piece| {
         if has(piece, CREATE) {
             stage.host.sh(INTERRUPT).ok();
             std::thread::sleep(Duration::from_secs(1));
         }
-    };
-    broken_off(stage, |stage, client| pass_on(stage, client, look))
+    })
 }
 
 /// A trial that is interrupted at its end, while a container is taken away: where the cleaning up asks for the same, the
 /// engine is asked for both at once.
 fn broken_off_while_a_container_is_removed(stage: &Stage) -> Done {
     let asked = AtomicUsize::new(0);
-    let look = |piece: &[u8]| {
-        let is_there = || stage.host.run(["docker", "inspect", "lsmtrial-1000-watch-only"]).code == 0;
+    let is_there = || stage.host.run(["docker", "inspect", "lsmtrial-1000-watch-only"]).code == 0;
+    broken_off(stage, |piece| {
         if has(piece, b"DELETE ") && has(piece, LAST) && is_there() {
             if asked.fetch_add(1, Ordering::SeqCst) == 0 {
                 stage.host.sh(INTERRUPT).ok();
@@ -192,8 +191,7 @@ fn broken_off_while_a_container_is_removed(stage: &Stage) -> Done {
                 std::thread::yield_now();
             }
         }
-    };
-    broken_off(stage, |stage, client| pass_on(stage, client, look))
+    })
 }
 
 fn has(piece: &[u8], what: &[u8]) -> bool {

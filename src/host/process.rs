@@ -22,10 +22,10 @@ const CANNOT_STOP: Code = Code::refused("E-HOST-040");
 /// The end was asked for, and is on its way.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Held while another program makes something for lsm, or takes it away.
-static MAKING: Mutex<()> = Mutex::new(());
+static CHANGING: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    /// This thread cleans up, and holds [`MAKING`] to the end.
+    /// This thread cleans up, and holds [`CHANGING`] to the end.
     static CLEANS_UP: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -95,7 +95,7 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
         if let Ok(signal) = asked.wait() {
             INTERRUPTED.store(true, Ordering::SeqCst);
             // Kept to the end: what was asked for is there by now, to be taken away, and nothing more is asked for.
-            let _kept = MAKING.lock();
+            let _kept = CHANGING.lock();
             CLEANS_UP.set(true);
             clean();
             // As a shell shows a death by signal.
@@ -108,7 +108,7 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
 /// Has another program make something or take it away, which it would go on with after lsm's end: [`on_interrupt`] cleans up
 /// after that, not meanwhile. Not from within another such call.
 pub fn hold_interrupt<T>(change: impl FnOnce() -> T) -> T {
-    let _changing = (!CLEANS_UP.get()).then(|| MAKING.lock());
+    let _changing = (!CLEANS_UP.get()).then(|| CHANGING.lock());
     change()
 }
 

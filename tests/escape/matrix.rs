@@ -75,7 +75,8 @@ impl Matrix {
 }
 
 /// Holds `seen`, the tables of the layers `shown`, to the document: nothing is open that it does not call open. A newer
-/// systemd may leave less open, and a kernel with less of Landlock is not the document's. Where `LSM_WRITE_DOCS` is set, writes it there.
+/// systemd may leave less open, and a kernel with less of Landlock is not the document's. Where `LSM_WRITE_DOCS` is set,
+/// writes it there.
 #[track_caller]
 pub fn keep(shown: &[(Layers, &str)], seen: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/sandbox.md");
