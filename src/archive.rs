@@ -1,5 +1,7 @@
 //! Bounded, traversal-proof tar.gz in, and the official release's tar out, byte for byte.
 
+pub mod gzip;
+
 use crate::error::{Code, Error, Result};
 use flate2::bufread::GzDecoder;
 use std::io::{BufRead, ErrorKind, Read, Write};
@@ -22,7 +24,7 @@ const BLOCK: usize = 512;
 const MTIME: u64 = 1_577_836_800;
 
 /// GNU tar fills its output up to a multiple of 20 blocks of 512 bytes.
-const RECORD: u64 = 20 * 512;
+const RECORD: usize = 20 * BLOCK;
 
 /// One file to pack: its name below the archive's one folder, its size in bytes, and its bytes.
 pub struct Member<'a> {
@@ -34,27 +36,29 @@ pub struct Member<'a> {
     pub from: &'a mut dyn Read,
 }
 
-/// Writes a tar archive of `folder` with executable `members`, as lnd's release script has GNU tar write it: entries in
-/// reverse byte order of path, owner and group 0 without names, one fixed time, modes `u+rw,go+r-w,a+X`.
+/// Writes a tar.gz of `folder` with executable `members`, as lnd's release script has GNU tar and gzip write it: entries in
+/// reverse byte order of path, owner and group 0 without names, one fixed time, modes `u+rw,go+r-w,a+X`. It is made in
+/// memory, and twice as large there as what goes in.
 ///
 /// # Errors
 /// Where reading a member or writing fails.
-pub fn pack(folder: &str, mut members: Vec<Member<'_>>, to: &mut dyn Write) -> Result<()> {
-    let cannot = |e: std::io::Error| Error::new(CANNOT_WRITE, format!("cannot write the archive: {e}"));
+pub fn pack(folder: &str, members: Vec<Member<'_>>, to: &mut dyn Write) -> Result<()> {
+    let tar = tar_of(folder, members).and_then(|tar| to.write_all(&gzip::compress(tar)));
+    tar.map_err(|e| Error::new(CANNOT_WRITE, format!("cannot write the archive: {e}")))
+}
+
+fn tar_of(folder: &str, mut members: Vec<Member<'_>>) -> std::io::Result<Vec<u8>> {
     members.sort_by(|a, b| b.name.as_bytes().cmp(a.name.as_bytes()));
-    let mut to = Counted { to, written: 0 };
-    let mut tar = tar::Builder::new(&mut to);
+    let mut tar = tar::Builder::new(Vec::new());
     for member in members {
-        let header = header(&format!("{folder}/{}", member.name), EntryType::Regular, member.size).map_err(cannot)?;
-        tar.append(&header, member.from.take(member.size)).map_err(cannot)?;
+        let header = header(&format!("{folder}/{}", member.name), EntryType::Regular, member.size)?;
+        tar.append(&header, member.from.take(member.size))?;
     }
     // A folder's path is the shortest of all below it, so in reverse order it comes last.
-    tar.append(&header(&format!("{folder}/"), EntryType::Directory, 0).map_err(cannot)?, std::io::empty())
-        .map_err(cannot)?;
-    tar.finish().map_err(cannot)?;
-    drop(tar);
-    let rest = to.written.next_multiple_of(RECORD) - to.written;
-    to.write_all(&vec![0; rest as usize]).map_err(cannot)
+    tar.append(&header(&format!("{folder}/"), EntryType::Directory, 0)?, std::io::empty())?;
+    let mut tar = tar.into_inner()?;
+    tar.resize(tar.len().next_multiple_of(RECORD), 0);
+    Ok(tar)
 }
 
 fn header(path: &str, kind: EntryType, size: u64) -> std::io::Result<Header> {
@@ -71,23 +75,6 @@ fn header(path: &str, kind: EntryType, size: u64) -> std::io::Result<Header> {
     let sum = header.cksum()?;
     header.as_old_mut().cksum.copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     Ok(header)
-}
-
-struct Counted<'a> {
-    to: &'a mut dyn Write,
-    written: u64,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = self.to.write(bytes)?;
-        self.written += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.to.flush()
-    }
 }
 
 /// Reads a tar.gz that must hold one folder and in it exactly the plain files `names`, and hands their bytes, in parts of
@@ -158,8 +145,8 @@ impl<R: BufRead> Inflated<R> {
     fn end(mut self) -> Result<()> {
         self.hold_zeros(BLOCK as u64)?;
         let mut rest = Vec::new();
-        (&mut self.gz).take(RECORD).read_to_end(&mut rest).map_err(damaged)?;
-        if rest.len() as u64 == RECORD || rest.iter().any(|b| *b != 0) {
+        (&mut self.gz).take(RECORD as u64).read_to_end(&mut rest).map_err(damaged)?;
+        if rest.len() == RECORD || rest.iter().any(|b| *b != 0) {
             return Err(trailing("there is more after the end of the tar"));
         }
         match self.gz.get_mut().fill_buf().map_err(damaged)? {
@@ -254,19 +241,20 @@ mod tests {
         gz.finish().unwrap()
     }
 
-    fn packed(lnd: &[u8], lncli: &[u8]) -> Vec<u8> {
+    fn with_members<T>(lnd: &[u8], lncli: &[u8], make: impl FnOnce(Vec<Member<'_>>) -> T) -> T {
         let (mut a, mut b) = (lnd, lncli);
-        let members = vec![
+        make(vec![
             Member { name: "lncli", size: b.len() as u64, from: &mut b },
             Member { name: "lnd", size: a.len() as u64, from: &mut a },
-        ];
-        let mut tar = Vec::new();
-        pack(TOP, members, &mut tar).unwrap();
-        tar
+        ])
+    }
+
+    fn packed(lnd: &[u8], lncli: &[u8]) -> Vec<u8> {
+        with_members(lnd, lncli, |members| tar_of(TOP, members).unwrap())
     }
 
     #[test]
-    fn packs_what_gnu_tar_packs() {
+    fn packs_what_gnu_tar_and_gzip_pack() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("lnd-linux-amd64-v1");
         std::fs::create_dir(&folder).unwrap();
@@ -275,14 +263,16 @@ mod tests {
         // The very options of lnd's scripts/release.sh.
         let script = "find lnd-linux-amd64-v1 -print0 | LC_ALL=C sort -r -z | tar --create --no-recursion \
             --mtime='2020-01-01 00:00:00Z' --owner=0 --group=0 --numeric-owner --mode=u+rw,go+r-w,a+X \
-            --format=gnu --null --files-from=-";
+            --format=gnu --null --files-from=- | gzip -9n";
         Program::new("chmod")
             .args(["755", "lnd-linux-amd64-v1/lnd", "lnd-linux-amd64-v1/lncli"])
             .folder(dir.path())
             .run()
             .unwrap();
         let theirs = Program::new("sh").args(["-c", script]).folder(dir.path()).run().unwrap();
-        assert!(packed(&[7; 12_345], b"x") == theirs);
+        let mut ours = Vec::new();
+        with_members(&[7; 12_345], b"x", |members| pack(TOP, members, &mut ours).unwrap());
+        assert!(ours == theirs);
     }
 
     const TOP: &str = "lnd-linux-amd64-v1";
@@ -385,7 +375,7 @@ mod tests {
             ("an entry after the end", ended(&after_end), TRAILING),
             ("an entry after a lone block of zeros", ended(&lone_zero_block), TRAILING),
             ("zeros without end", ended(&vec![0; 1 << 19]), TRAILING),
-            ("as many zeros as a record has", ended(&[0; RECORD as usize + 2 * BLOCK]), TRAILING),
+            ("as many zeros as a record has", ended(&[0; RECORD + 2 * BLOCK]), TRAILING),
             ("no end", ended(b""), CUT_SHORT),
             ("half an end", ended(&END[..BLOCK]), CUT_SHORT),
             ("an end in a file", lnd[..BLOCK].to_vec(), CUT_SHORT),

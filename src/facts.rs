@@ -95,7 +95,7 @@ pub struct Facts {
 }
 
 /// The programs that a plan may need.
-const PROGRAMS: [&str; 6] = ["nft", "systemctl", "systemd-creds", "systemd-sysusers", "systemd-tmpfiles", "gzip"];
+const PROGRAMS: [&str; 5] = ["nft", "systemctl", "systemd-creds", "systemd-sysusers", "systemd-tmpfiles"];
 
 impl Facts {
     /// Looks at the machine as a whole; [`Facts::observe`] adds what a plan touches.

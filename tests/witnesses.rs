@@ -15,7 +15,6 @@ use mirror::{Server, head};
 use serde_json::Value;
 use signers::{ARCHIVE, Lab, MANIFEST, VERSION};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 /// A mirror with the real archive and these papers; what is empty is answered with an error of the server.
@@ -189,16 +188,10 @@ fn a_quorum_of_nobody_is_refused_before_anything_is_asked() {
 fn pack(version: &str) -> Vec<u8> {
     let (mut lnd, mut lncli) = (&b"#!/bin/true\n"[..], &b"#!/bin/false\n"[..]);
     let member = |name, from| lsm::archive::Member { name, size: 12, from };
-    let mut tar = Vec::new();
-    lsm::archive::pack(
-        &format!("lnd-linux-amd64-{version}"),
-        vec![member("lnd", &mut lnd as &mut dyn std::io::Read), member("lncli", &mut lncli)],
-        &mut tar,
-    )
-    .unwrap();
-    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gz.write_all(&tar).unwrap();
-    gz.finish().unwrap()
+    let mut packed = Vec::new();
+    let members = vec![member("lnd", &mut lnd as &mut dyn std::io::Read), member("lncli", &mut lncli)];
+    lsm::archive::pack(&format!("lnd-linux-amd64-{version}"), members, &mut packed).unwrap();
+    packed
 }
 
 /// Has an update with this text accepted.

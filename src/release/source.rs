@@ -7,9 +7,8 @@ pub(super) mod workshop;
 
 use crate::archive::{self, Member};
 use crate::error::{Code, Error, Exit, Result};
-use crate::host::draft::{Draft, Durable};
+use crate::host::draft::Draft;
 use crate::host::file::{self, Access};
-use crate::host::program::{self, Program};
 use crate::release::download::Fetcher;
 use crate::release::pins::{self, Arch, Origin, Release, Source, Toolchain};
 use crate::release::source::gomodule::{Module, Proxies};
@@ -46,7 +45,6 @@ pub fn build(release: &Release, arch: Arch, cache: &Path, out: &Path) -> Result<
     let source = release.source.as_ref().ok_or_else(no_source)?;
     source.hold_live()?;
     let toolchain = toolchain_for(source)?;
-    program::find("gzip").ok_or_else(|| program::missing("gzip"))?;
     let proxies = Proxies::from_environment()?;
     file::make_folders(out)?;
 
@@ -231,13 +229,8 @@ fn assemble(
         let size = from.metadata().map_err(|e| Error::new(NOT_BUILT, format!("cannot read {name}: {e}")))?.len();
         members.push(Member { name, size, from });
     }
-    let mut tar = Draft::begin(&shop.work().join("lnd.tar"), Access::mode(0o600))?;
-    archive::pack(&name, members, &mut tar)?;
-    let packed = shop.work().join("lnd.tar");
-    tar.keep(Durable::No)?;
-    // The published hash is that of GNU gzip's output, which no other deflate gives byte for byte.
-    let draft = Draft::begin(&out.join(release.archive_file(arch)), Access::mode(0o644))?;
-    Program::new("gzip").arg("-9nc").arg(packed).run_into(draft.handle()?)?;
+    let mut draft = Draft::begin(&out.join(release.archive_file(arch)), Access::mode(0o644))?;
+    archive::pack(&name, members, &mut draft)?;
     progress.say("checking");
     let archive = Verified::hold(draft, None, release, arch, |archive| Ok(archive.because_of(provenance.clone())))?;
     ui::note(&format!("{name}.tar.gz has the pinned sha256"));
