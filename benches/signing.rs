@@ -6,6 +6,10 @@
 //! has one connection to its signer, and its signature pool (lnwallet.SigPool) works on as many as it has processors.
 //! A round measures each signer with each kind of call; every round begins with another signer.
 //!
+//! It is measured twice. First everything may use every processor: then the caller and, before an isolated lnd, the proxy
+//! take from lnd what they need themselves. Then each lnd has the first processor and all else the second, as on a machine
+//! that has a processor to spare, with its callers elsewhere.
+//!
 //! The table goes to standard output and into docs/benches.md. It asserts nothing.
 
 #[path = "signing/bare.rs"]
@@ -23,6 +27,8 @@ mod stage;
 use bare::Bare;
 use caller::{Client, Kind, Port};
 use lsm::bundle::Bundle;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use stage::Stage;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -59,7 +65,7 @@ fn main() {
     let launched = Bare::start(&stage, "launched", LAUNCHED, true);
     let bare = Bare::start(&stage, "bare", BARE, false);
     let rounds = asked.unwrap_or(ROUNDS);
-    let slices = stage.host.allowed().inside(|| {
+    let (shared, apart) = stage.host.allowed().inside(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let at = |port: u16| SocketAddr::new(stage.host.v4.parse().unwrap(), port);
@@ -75,10 +81,15 @@ fn main() {
                 of_bundle(&host_mode, HOST_MODE),
                 of_bundle(&isolated, stage::PORT),
             ];
-            measure(&clients, rounds).await
+            warm_up(&clients).await;
+            let shared = measure(&clients, rounds).await;
+            keep_apart();
+            (shared, measure(&clients, rounds).await)
         })
     });
-    report::write("Signing in the sandbox", &table(&slices, rounds, &stage.release.version));
+    let version = &stage.release.version;
+    report::write("Signing in the sandbox", &table(&shared, rounds, version));
+    report::write("Signing in the sandbox, lnd on a processor of its own", &table(&apart, rounds, version));
 }
 
 /// Installs a second signer beside the first, and gives its bundle.
@@ -91,15 +102,40 @@ fn install_in_host_mode(stage: &Stage) -> Bundle {
     Bundle::read(&stage.host.path("/root/out/open").to_string_lossy()).expect("the bundle can be read")
 }
 
-/// All slices: of each kind, of each client, of each round.
-async fn measure(clients: &[Client; 4], rounds: usize) -> Vec<[Vec<Slice>; 4]> {
-    let mut slices: Vec<[Vec<Slice>; 4]> = Kind::ALL.map(|_| Default::default()).into();
+/// The first call dials, and the first of a kind opens parts of the wallet.
+async fn warm_up(clients: &[Client; 4]) {
     for client in clients {
-        // The first call dials, and the first of a kind opens parts of the wallet.
         for kind in Kind::ALL {
             client.sign(kind).await.expect("a signature");
         }
     }
+}
+
+/// Gives every lnd the first processor, and the second to the proxy and to this process.
+fn keep_apart() {
+    let own = std::process::id();
+    for process in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        let processor = match name.trim_end() {
+            "lnd" => 0,
+            // The kernel cuts names off.
+            "systemd-socket-" => 1,
+            _ if process.file_name().to_str() == Some(&own.to_string()) => 1,
+            _ => continue,
+        };
+        let mut set = CpuSet::new();
+        set.set(processor).expect("a processor");
+        // A thread that ended meanwhile needs none.
+        for thread in std::fs::read_dir(process.path().join("task")).into_iter().flatten().flatten() {
+            let id = thread.file_name().to_string_lossy().parse().expect("a number");
+            let _ = sched_setaffinity(Pid::from_raw(id), &set);
+        }
+    }
+}
+
+/// All slices: of each kind, of each client, of each round.
+async fn measure(clients: &[Client; 4], rounds: usize) -> Vec<[Vec<Slice>; 4]> {
+    let mut slices: Vec<[Vec<Slice>; 4]> = Kind::ALL.map(|_| Default::default()).into();
     for round in 0..rounds {
         for (of_kind, kind) in slices.iter_mut().zip(Kind::ALL) {
             for turn in 0..clients.len() {
