@@ -4,8 +4,9 @@ mod archive;
 mod source;
 
 use crate::error::{Code, Error, Result};
+use crate::host::draft;
 use crate::host::file::{self, Access};
-use crate::host::user::Owner;
+use crate::host::user::{self, Owner};
 use crate::secret::Secret;
 use crate::signer::accounts::Accounts;
 use crate::signer::certificate::Certificate;
@@ -15,12 +16,15 @@ use crate::spec::Network;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
 
 const INCOMPLETE: Code = Code::usage("E-BUNDLE-001");
 const BAD_ABOUT: Code = Code::usage("E-BUNDLE-002");
 const ALTERED: Code = Code::unverified("E-BUNDLE-003");
 const NEWER: Code = Code::usage("E-BUNDLE-004");
 const NETWORKS_DIFFER: Code = Code::usage("E-BUNDLE-005");
+const OUT_OF_DATE: Code = Code::usage("E-BUNDLE-006");
+const TOO_NARROW: Code = Code::usage("E-BUNDLE-007");
 
 /// The archive beside the files, in base64.
 pub const ARCHIVE: &str = "credentials-bundle.tar.gz.b64";
@@ -35,6 +39,8 @@ const MEMBERS: [&str; 4] = [ACCOUNTS, CERTIFICATE, MACAROON, ABOUT];
 const LARGEST_MEMBER: u64 = 8 << 20;
 
 const FORMAT: u32 = 1;
+/// How far another machine's clock may be ahead.
+const A_DAY: time::Duration = time::Duration::DAY;
 const PRIVATE_FOLDER: Access = Access::mode(0o700);
 const PRIVATE_FILE: Access = Access::mode(0o600);
 
@@ -129,6 +135,11 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// The members' places in a bundle's folder, in the order of its archive.
+    pub fn members_in(folder: &Path) -> [PathBuf; 4] {
+        MEMBERS.map(|name| folder.join(name))
+    }
+
     /// Reads a bundle from a folder, an archive (gzip or base64), or the base64 text itself.
     ///
     /// # Errors
@@ -149,14 +160,44 @@ impl Bundle {
         [(ACCOUNTS, of.accounts), (CERTIFICATE, of.certificate), (MACAROON, of.macaroon)]
     }
 
-    /// Writes the bundle into `folder` (made, or given mode 0700): the members and their archive, each 0600. The archive
-    /// comes last, so that a broken run never leaves one that does not match.
+    /// Holds that a watch-only node could use it now, as far as the bundle itself tells: the certificate's dates, and the
+    /// macaroon's calls and end. Whether the signer takes the macaroon only the signer says.
+    ///
+    /// # Errors
+    /// What keeps it from being used.
+    pub fn check_use(&self, now: OffsetDateTime) -> Result<()> {
+        const AGAIN: &str = "on the signer: lsm bundle export, once it has been renewed there";
+        let (from, to) = self.certificate.validity();
+        if now < from || now > to {
+            let words = if now < from { ("is not valid before", from) } else { ("expired on", to) };
+            let cause = format!("the bundle's certificate {} {}", words.0, words.1.date());
+            return Err(Error::new(OUT_OF_DATE, cause).hint(if now < from {
+                "is this machine's clock right?"
+            } else {
+                AGAIN
+            }));
+        }
+        if let Some(end) = self.macaroon.expired(now) {
+            return Err(Error::new(OUT_OF_DATE, format!("the bundle's macaroon expired at {end}")).hint(AGAIN));
+        }
+        let missing = self.macaroon.fit().missing;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let cause =
+            format!("the bundle's macaroon is too narrow for a watch-only node: it lacks {}", missing.join(", "));
+        Err(Error::new(TOO_NARROW, cause).hint("export it again on the signer: lsm bundle export"))
+    }
+
+    /// Writes the bundle into `folder` (made, or given mode 0700): the members and their archive, each 0600. None takes its
+    /// place before all are whole and on the disk: a run that fails leaves the bundle of before.
     ///
     /// # Errors
     /// Where the network is unknown, or a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        self.write_members(folder, None)?;
-        file::replace(&folder.join(ARCHIVE), self.to_base64()?.expose(), PRIVATE_FILE)
+        let (about, archive) = (self.render_about()?, self.to_base64()?);
+        let files = self.members(&about).into_iter().chain([(ARCHIVE, archive.expose())]);
+        lay(files, folder, None)
     }
 
     /// Writes the members alone, as [`Bundle::write`] does, for another `owner` where one is named; [`Bundle::read`] reads
@@ -165,12 +206,7 @@ impl Bundle {
     /// # Errors
     /// As [`Bundle::write`].
     pub fn write_members(&self, folder: &Path, owner: Option<Owner>) -> Result<()> {
-        let about = self.render_about()?;
-        file::make_folder(folder, Access { owner, ..PRIVATE_FOLDER })?;
-        for (name, bytes) in self.members(&about) {
-            file::replace(&folder.join(name), bytes, Access { owner, ..PRIVATE_FILE })?;
-        }
-        Ok(())
+        lay(self.members(&self.render_about()?).into_iter(), folder, owner)
     }
 
     /// The archive in base64, in lines of 76, as [`ARCHIVE`] holds it. A secret: it holds the macaroon.
@@ -256,6 +292,20 @@ impl Bundle {
     }
 }
 
+/// Puts the files into `folder` together. One that is there already, to the byte, stays as old as it is.
+fn lay<'a>(files: impl Iterator<Item = (&'static str, &'a [u8])>, folder: &Path, owner: Option<Owner>) -> Result<()> {
+    file::make_folder(folder, Access { owner, ..PRIVATE_FOLDER })?;
+    let access = Access { owner, ..PRIVATE_FILE };
+    let is_there = |path: &Path, bytes: &[u8]| {
+        let uid = owner.map_or_else(user::own_uid, |owner| owner.uid);
+        let is_so = |had: Access| had.mode == access.mode && had.owner.is_some_and(|owner| owner.uid == uid);
+        file::access_of(path).is_ok_and(|had| had.is_some_and(is_so))
+            && file::read_plain(path, LARGEST_MEMBER).is_ok_and(|had| had == bytes)
+    };
+    let files = files.map(|(name, bytes)| (folder.join(name), bytes));
+    draft::replace_all(files.filter(|(path, bytes)| !is_there(path, bytes)), access)
+}
+
 fn parse_about(json: &[u8], hashes: &Hashes, accounts: &Accounts) -> Result<About> {
     #[derive(Deserialize)]
     struct Format {
@@ -288,6 +338,11 @@ fn parse_about(json: &[u8], hashes: &Hashes, accounts: &Accounts) -> Result<Abou
     // A signer is another machine: a path on this one is not a bundle's to name.
     if rpchost.iter().any(|host| matches!(host, Endpoint::Unix(_))) {
         return Err(Error::new(BAD_ABOUT, format!("{ABOUT} names a unix socket as the signer")));
+    }
+    // A later one would have a watch-only node look for nothing.
+    if file.birthday.cast_signed() > (OffsetDateTime::now_utc() + A_DAY).unix_timestamp() {
+        return Err(Error::new(BAD_ABOUT, format!("{ABOUT} has a birthday in the future ({})", file.birthday))
+            .hint("it is in seconds since 1970"));
     }
     let lnd_version = Some(file.lnd_version).filter(|v| !v.is_empty());
     Ok(About { lnd_version, network: Some(file.network), birthday: file.birthday, rpchost })

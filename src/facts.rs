@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod filter;
+pub mod running;
 pub mod units;
 
 use crate::engine::Object;

@@ -2,9 +2,12 @@
 
 pub mod check;
 pub mod conf;
+pub mod import;
 pub mod init;
+mod migrate;
 
 pub use check::{CheckRequest, Checked, check};
+pub use import::import;
 pub use init::{InitRequest, Ready, init};
 
 use crate::error::{Code, Error, Result};

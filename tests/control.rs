@@ -8,7 +8,10 @@ use lsm::signer::wallet::State;
 use serde_json::json;
 use stage::port::call_while;
 use stage::{BUNDLE, PORT, Stage};
+use std::collections::BTreeMap;
+use std::net::TcpStream;
 use std::time::Duration;
+use time::OffsetDateTime;
 
 /// Long after an answer on this network would have come.
 const SOON: Duration = Duration::from_secs(1);
@@ -24,6 +27,8 @@ fn a_signer_is_stopped_and_started_and_tells_what_it_did() {
     stage.install(&[]).ok();
     stopping_shuts_the_port(&stage);
     starting_waits_until_it_can_sign(&stage);
+    its_status_is_one_screen_and_one_file(&stage);
+    its_network_stays(&stage);
     call_while(&stage.host, || restarting_keeps_callers_waiting(&stage));
     its_log_is_shown(&stage);
     its_credentials_are_explained(&stage);
@@ -37,7 +42,11 @@ fn stopping_shuts_the_port(stage: &Stage) {
     let dry = stage.host.lsm(["stop", "--dry-run", "--json"]).json();
     let units = ["lsm@signer.service", "lsm-proxy@signer.socket"].map(|unit| json!({"kind": "stop", "unit": unit}));
     assert_eq!(dry, json!({ "steps": units }));
+    // Whoever is connected is nobody's to end.
+    let client =
+        stage.host.sh("setsid bash -c 'exec 3<>/dev/tcp/10.77.0.2/10012; sleep 600' >/dev/null 2>&1 & echo $!").ok();
     let stopped = stage.host.lsm(["stop", "--yes", "--json"]);
+    stage.host.sh(&format!("kill {client}")).ok();
     assert!(stopped.stderr.contains("watch-only"), "{stopped:?}");
     assert_eq!(stopped.json(), json!({"instance": "signer", "changed": true, "running": false}));
     for _ in 0..2 {
@@ -56,6 +65,62 @@ fn starting_waits_until_it_can_sign(stage: &Stage) {
     assert_eq!(stage.host.lsm(["start", "--json"]).json()["changed"], false);
     assert_eq!(stage.host.lsm(["start", "--dry-run", "--json"]).json(), json!({"steps": []}));
     assert_eq!(stage.lnd(), pid);
+}
+
+fn its_status_is_one_screen_and_one_file(stage: &Stage) {
+    let file = "/root/out/lsm.prom";
+    let open = stage.host.allowed().inside(|| TcpStream::connect(("10.77.0.2", PORT))).unwrap();
+    let status = stage.host.lsm(["status", "--json", "--prometheus", file]).json();
+    drop(open);
+    assert_eq!(status["connected"], json!([{"address": "10.77.0.3", "connections": 1}]), "{status}");
+    assert_eq!((&status["wallet"], &status["next"]), (&json!("active"), &json!(null)), "{status}");
+    let fence = &status["sandbox"];
+    assert_eq!(fence["pid"], stage.lnd());
+    for held in ["no_capabilities", "no_new_privileges", "own_network"] {
+        assert_eq!(fence[held], true, "{held}: {status}");
+    }
+    assert!(fence["seccomp_filters"].as_u64().is_some_and(|filters| filters > 1), "the unit's and the launcher's");
+    let bundle = &status["bundle"];
+    assert_eq!((&bundle["folder"], &bundle["current"]), (&json!(BUNDLE), &json!(true)));
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    assert!(bundle["at"].as_i64().is_some_and(|at| (now - 600..=now).contains(&at)), "{bundle}");
+
+    let metrics = read_metrics(&stage.host.sh(&format!("stat -c %a {file}; cat {file}")).ok());
+    assert_eq!((metrics["lsm_signer_signs"], metrics["lsm_signer_connections"]), (1, 1));
+    assert_eq!(metrics["lsm_signer_certificate_expiry_seconds"], status["certificate"]["not_after"].as_i64().unwrap());
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operators-guide.md")).unwrap();
+    metrics.keys().for_each(|name| assert!(guide.contains(&format!("`{name}`")), "{name} is not in the guide"));
+
+    stage.host.lsm(["stop", "--yes"]).ok();
+    let without = stage.host.lsm(["status", "--prometheus", file]);
+    assert!(without.code == 1 && without.stdout.contains("next       sudo lsm start;"), "{without:?}");
+    assert_eq!(read_metrics(&stage.host.sh(&format!("stat -c %a {file}; cat {file}")).ok())["lsm_signer_signs"], 0);
+    let nowhere = stage.host.lsm(["status", "--prometheus", "/nonexistent/lsm.prom"]);
+    assert!(nowhere.stderr.contains("E-HOST-002"), "{nowhere:?}");
+    stage.host.lsm(["start"]).ok();
+}
+
+/// Reads a file of metrics, after its mode, as node_exporter does: each has its help, its kind, and one number.
+fn read_metrics(text: &str) -> BTreeMap<String, i64> {
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("644"), "node_exporter's user may read it");
+    let mut metrics = BTreeMap::new();
+    while let Some(help) = lines.next() {
+        let (name, words) = help.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')).expect(help);
+        assert!(!words.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{help}");
+        assert_eq!(lines.next(), Some(&*format!("# TYPE {name} gauge")));
+        let sample = lines.next().and_then(|line| line.strip_prefix(name)).expect(name);
+        let (labels, value) = sample.strip_prefix('{').and_then(|rest| rest.split_once("} ")).expect(sample);
+        assert!(labels.starts_with("instance=\"signer\",network=\"regtest\""), "{sample}");
+        assert_eq!(labels.matches('"').count() % 2, 0, "{sample}");
+        assert!(metrics.insert(name.to_owned(), value.parse().unwrap()).is_none(), "{name} twice");
+    }
+    metrics
+}
+
+fn its_network_stays(stage: &Stage) {
+    let other = stage.host.lsm(["install", "--network=testnet", "--dry-run"]);
+    assert!(other.code == 1 && other.stderr.contains("E-INSTALL-009"), "{other:?}");
 }
 
 fn restarting_keeps_callers_waiting(stage: &Stage) {

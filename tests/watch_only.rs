@@ -2,68 +2,28 @@
 
 mod node;
 
-use lsm::bundle::{About, Bundle};
+use lsm::bundle::Bundle;
 use lsm::error::Result;
 use lsm::host::process;
-use lsm::secret::Secret;
 use lsm::signer::certificate::Certificate;
 use lsm::signer::channel::{self, Endpoint};
-use lsm::signer::macaroon::{self, Macaroon, Permission};
+use lsm::signer::macaroon::{self, Permission};
 use lsm::signer::wallet::State;
 use lsm::signer::{self, Node};
 use lsm::spec::Network;
 use lsm::watch_only::conf::Flavour;
 use lsm::watch_only::init::Start;
 use lsm::watch_only::{self, CheckRequest, Checked, InitRequest, Ready};
+use node::hot::{Hot, holds_keys, make_hot, node_in};
+use node::signer::{Signer, start_signer};
 use node::{Lnd, Pair, free_port, make_certificate, versions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A signer with a wallet, its owner's macaroon, and the bundle that its client gets.
-struct Signer {
-    lnd: Lnd,
-    admin: Macaroon,
-    bundle: PathBuf,
-    password: Secret,
-}
-
-fn start_signer(version: &str, lnd: &Path, folder: &Path, pair: &Pair) -> Signer {
-    let running = Lnd::start_signer(lnd, &folder.join("signer"), pair, &[]);
-    let node = running.unix();
-    node.wait_for(|s| s == State::Absent, DEADLINE).unwrap();
-    let password = Secret::generate_password();
-    let admin = node.init_wallet(&password, &node.gen_seed().unwrap(), true).unwrap();
-    running.wait(State::Active);
-    let signer = Signer { lnd: running, admin, bundle: folder.join("bundle"), password };
-    let permissions = macaroon::signer_permissions(false, &signer.owner().known_uris().unwrap()).unwrap();
-    signer.write_bundle(version, &permissions, 5, &signer.lnd.certificate);
-    signer
-}
-
 impl Signer {
-    fn owner(&self) -> Node {
-        self.lnd.unix().with_macaroon(&self.admin)
-    }
-
-    fn write_bundle(&self, version: &str, permissions: &[Permission], key: u64, certificate: &Certificate) {
-        let about = About {
-            lnd_version: Some(version.to_owned()),
-            network: Some(Network::Regtest),
-            birthday: 1_700_000_000,
-            rpchost: vec![self.lnd.endpoint()],
-        };
-        let macaroon = self.owner().bake(permissions, key).unwrap();
-        let accounts = self.owner().accounts().unwrap();
-        Bundle::new(accounts, certificate.clone(), macaroon, about).unwrap().write(&self.bundle).unwrap();
-    }
-
-    fn bundle(&self) -> Bundle {
-        Bundle::read(self.bundle.to_str().unwrap()).unwrap()
-    }
-
     fn check(&self) -> Result<Checked> {
         self.check_at(None)
     }
@@ -89,7 +49,11 @@ fn code<T>(result: Result<T>) -> &'static str {
 }
 
 fn init(signer: &Signer, lnddir: &Path, lnd: Option<&Path>) -> Result<Ready> {
-    watch_only::init(InitRequest {
+    watch_only::init(request(signer, lnddir, lnd))
+}
+
+fn request(signer: &Signer, lnddir: &Path, lnd: Option<&Path>) -> InitRequest {
+    InitRequest {
         bundle: signer.bundle(),
         lnddir: lnddir.to_owned(),
         signer_host: None,
@@ -98,7 +62,8 @@ fn init(signer: &Signer, lnddir: &Path, lnd: Option<&Path>) -> Result<Ready> {
         conf: None,
         network: None,
         owner: None,
-    })
+        migrate: false,
+    }
 }
 
 /// An operator's settings for a second lnd on this machine.
@@ -177,6 +142,59 @@ fn a_bundle_becomes_a_watch_only_node_whose_signer_signs() {
 }
 
 #[test]
+fn a_node_that_had_its_keys_gives_them_up_once_they_are_the_signers() {
+    for (version, lnd) in versions("a_node_that_had_its_keys_gives_them_up_once_they_are_the_signers") {
+        let folder = tempfile::tempdir().unwrap();
+        let signer = start_signer(&version, &lnd, folder.path(), &pair());
+        let (lnddir, foreign) = (folder.path().join("agent"), folder.path().join("foreign"));
+        let (hot, port) = make_hot(&lnd, &lnddir, Some(&signer.seed));
+        let conf = |lnddir: &Path| std::fs::read_to_string(lnddir.join("lnd.conf")).unwrap();
+        let own = conf(&lnddir);
+        assert!(holds_keys(&lnddir, port));
+        let migrate =
+            |lnddir: &Path| watch_only::init(InitRequest { migrate: true, ..request(&signer, lnddir, Some(&lnd)) });
+
+        assert_eq!(code(init(&signer, &lnddir, Some(&lnd))), "E-WATCH-027");
+        assert_eq!(code(migrate(&lnddir)), "E-WATCH-028");
+        assert_eq!(conf(&lnddir), own, "nothing was changed");
+        drop(hot);
+
+        let ready = migrate(&lnddir).unwrap();
+        assert!(ready.migrated && !ready.created);
+        assert_eq!(ready.proof.identity_pubkey, signer.owner().info().unwrap().identity_pubkey);
+        assert!(!holds_keys(&lnddir, port), "{version}");
+        let settings = conf(&lnddir);
+        assert!(settings.starts_with(&own) && !settings.contains("migrate"), "{settings}");
+        stop(&ready, &lnd);
+
+        // Appended settings stand where they were put, and lnd takes them.
+        let appended = format!("{settings}alias=after\n");
+        std::fs::write(lnddir.join("lnd.conf"), &appended).unwrap();
+        let again = migrate(&lnddir).unwrap();
+        assert!(!again.migrated && conf(&lnddir) == appended);
+        stop(&again, &lnd);
+        // Without its signer it is nothing any more: lnd itself says that it has no keys.
+        std::fs::write(lnddir.join("lnd.conf"), &own).unwrap();
+        assert!(!Hot::start(&lnd, &lnddir).end().success());
+
+        // Another wallet is not touched.
+        let (hot, port) = make_hot(&lnd, &foreign, None);
+        drop(hot);
+        let own = conf(&foreign);
+        assert_eq!(code(migrate(&foreign)), "E-WATCH-020");
+        assert!(conf(&foreign) == own && !foreign.join("signer-credentials").exists());
+        let hot = Hot::start(&lnd, &foreign);
+        node_in(&foreign, port).wait_for(|s| s == State::Active, DEADLINE).unwrap();
+        assert!(holds_keys(&foreign, port));
+        drop(hot);
+    }
+    let mut ungated = Command::new(env!("CARGO_BIN_EXE_lsm"));
+    ungated.args(["watch-only", "init", "--bundle=x", "--lnddir=x", "--lnd=x", "--migrate"]);
+    let output = ungated.output().unwrap();
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("--seed-verified"));
+}
+
+#[test]
 fn each_fault_is_named_with_its_own_code() {
     let Some((version, lnd)) = versions("each_fault_is_named_with_its_own_code").pop() else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -192,7 +210,7 @@ fn each_fault_is_named_with_its_own_code() {
     signer.write_bundle(&version, &[Permission::uri("/signrpc.Signer/DeriveSharedKey")], 6, pin);
     assert_eq!(code(signer.check()), signer::NOT_PERMITTED.id);
     let lnddir = folder.path().join("untouched");
-    assert_eq!(code(init(&signer, &lnddir, Some(&lnd))), signer::NOT_PERMITTED.id);
+    assert_eq!(code(init(&signer, &lnddir, Some(&lnd))), "E-BUNDLE-007");
     assert!(!lnddir.exists(), "a signer that does not sign changes nothing here");
     signer.write_bundle(&version, &least, 7, pin);
     signer.check().unwrap();
@@ -204,12 +222,12 @@ fn each_fault_is_named_with_its_own_code() {
     signer.write_bundle(&version, &least, 8, pin);
 
     // Locked: restarted and not unlocked. The bundle outlives the restart.
-    let (bundle, password, old) = (signer.bundle.clone(), signer.password, signer.lnd);
+    let (bundle, password, seed, old) = (signer.bundle.clone(), signer.password, signer.seed, signer.lnd);
     let home = old.folder.clone();
     drop(old);
     let again = Lnd::start_signer(&lnd, &home, &pair, &[]);
     again.wait(State::Locked);
-    let signer = Signer { lnd: again, admin: signer.admin, bundle, password };
+    let signer = Signer { lnd: again, admin: signer.admin, bundle, password, seed };
     let here = Some(signer.lnd.endpoint());
     assert_eq!(code(signer.check_at(here.clone())), signer::LOCKED.id);
     signer.lnd.unix().unlock(&signer.password).unwrap();

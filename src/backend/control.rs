@@ -44,6 +44,14 @@ pub fn is_open(spec: &Spec) -> bool {
     }
 }
 
+/// The number of the lnd that runs, where one does.
+pub fn pid(spec: &Spec) -> Option<u32> {
+    match &spec.docker {
+        Some(docker) => docker::pid(docker),
+        None => facts::units::main_pid(&Layout::of(spec).service()),
+    }
+}
+
 fn units(spec: &Spec) -> Vec<String> {
     let layout = Layout::new(&spec.instance);
     let socket = (spec.mode == Mode::Isolated).then(|| layout.socket());

@@ -3,7 +3,7 @@
 mod control;
 pub mod trial;
 
-pub use control::{read_log, runs, show_log, start, stop};
+pub use control::{pid, read_log, runs, show_log, start, stop};
 
 use crate::backend::Layout;
 use crate::backend::native::{self, Wishes, drop_in, folder, text, unit_path};

@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use flate2::{Compression, GzBuilder, read::GzDecoder};
+use flate2::{Compression, GzBuilder, bufread::GzDecoder};
 use std::io::{Read, Write};
 use zeroize::Zeroizing;
 
@@ -17,6 +17,8 @@ const HOSTILE: Code = Code::unverified("E-BUNDLE-011");
 const LINE: usize = 76;
 /// GNU tar fills its archive up to whole records of this size.
 const RECORD: usize = 10_240;
+/// The bits of a mode beside the nine of reading, writing and running: set-user-ID, set-group-ID, sticky.
+const SPECIAL: u32 = 0o7000;
 
 /// The members as gzipped GNU tar in base64: plain files, bare names, mode 0600, owner 0, no owner names, time 0.
 pub(super) fn pack_base64(members: &[(&str, &[u8])]) -> Result<Secret> {
@@ -30,7 +32,7 @@ pub(super) fn pack_base64(members: &[(&str, &[u8])]) -> Result<Secret> {
     Ok(Secret::new(text))
 }
 
-/// Reads a gzipped tar: at most one of each known member, plain files alone.
+/// Reads a gzipped tar: at most one of each known member, plain files alone, and nothing after it.
 pub(super) fn unpack(bytes: &[u8]) -> Result<Members> {
     let bad = |e: std::io::Error| {
         Error::new(BAD, format!("the bundle's archive is damaged: {e}")).hint("was it cut short while it was copied?")
@@ -46,6 +48,9 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<Members> {
         if entry.header().entry_type() != tar::EntryType::Regular {
             return Err(hostile("which is no plain file"));
         }
+        if entry.header().mode().map_err(bad)? & SPECIAL != 0 {
+            return Err(hostile("which is set-user-ID, set-group-ID or sticky"));
+        }
         let place = members.place(&name).ok_or_else(|| hostile("which does not belong into a bundle"))?;
         if place.is_some() {
             return Err(hostile("more than once"));
@@ -58,7 +63,15 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<Members> {
         *place = Some(content);
     }
     // To the end, so that gzip's checksum is checked too.
-    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(bad)?;
+    let mut rest = archive.into_inner();
+    std::io::copy(&mut rest, &mut std::io::sink()).map_err(bad)?;
+    if rest.limit() == 0 {
+        return Err(Error::new(HOSTILE, "the bundle's archive unpacks to more than any bundle holds"));
+    }
+    if !rest.into_inner().into_inner().is_empty() {
+        return Err(Error::new(BAD, "something follows the end of the bundle's archive")
+            .hint("was it pasted twice, or was something appended?"));
+    }
     Ok(members)
 }
 
@@ -111,13 +124,13 @@ mod tests {
 
     #[test]
     fn links_strangers_repeats_and_escapes_are_refused() {
-        let packed = |name: &str, kind: tar::EntryType, times: usize| {
+        let packed_as = |name: &str, kind: tar::EntryType, times: usize, mode: u32| {
             let mut builder = tar::Builder::new(Vec::new());
             for _ in 0..times {
                 let mut header = tar::Header::new_gnu();
                 header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
                 header.set_entry_type(kind);
-                header.set_mode(0o4777);
+                header.set_mode(mode);
                 header.set_size(0);
                 if kind.is_symlink() {
                     header.set_link_name("/etc/passwd").unwrap();
@@ -129,6 +142,7 @@ mod tests {
             gzip.write_all(&builder.into_inner().unwrap()).unwrap();
             gzip.finish().unwrap()
         };
+        let packed = |name: &str, kind, times| packed_as(name, kind, times, 0o644);
         use tar::EntryType as T;
         for (name, kind, times) in [
             ("tls.cert", T::Symlink, 1),
@@ -144,6 +158,10 @@ mod tests {
             assert_eq!(refused, Some(HOSTILE), "{name} {kind:?} {times}");
         }
         assert!(unpack(&packed("tls.cert", T::Regular, 1)).is_ok());
+        for special in [0o4755, 0o2755, 0o1755] {
+            let refused = unpack(&packed_as("tls.cert", T::Regular, 1, special)).err().map(|e| e.code());
+            assert_eq!(refused, Some(HOSTILE), "{special:o}");
+        }
     }
 
     #[test]
@@ -155,6 +173,8 @@ mod tests {
         let checksum = altered.len() - 8;
         altered[checksum] ^= 1;
         assert_eq!(unpack(&altered).err().unwrap().code(), BAD);
+        let twice = [whole.as_slice(), &whole].concat();
+        assert_eq!(unpack(&twice).err().unwrap().code(), BAD);
         let bomb = vec![0_u8; usize::try_from(LARGEST_MEMBER).unwrap() + 1];
         let bomb = unpacked(&pack_base64(&[("tls.cert", &bomb)]).unwrap());
         assert_eq!(unpack(&bomb).err().unwrap().code(), HOSTILE);

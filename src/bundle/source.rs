@@ -5,6 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::file;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -16,6 +17,8 @@ const LARGEST_ARCHIVE: u64 = 16 << 20;
 /// The first bytes of gzip, and the same in base64.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const GZIP_BASE64: &[u8] = b"H4sI";
+/// The set-user-ID and set-group-ID bits of a mode.
+const SET_ID: u32 = 0o6000;
 
 pub(super) fn read(source: &str) -> Result<Members> {
     if source == "-" {
@@ -25,7 +28,7 @@ pub(super) fn read(source: &str) -> Result<Members> {
     // A pasted bundle is longer than any file name may be: the system then says so, and it is no path.
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => read_folder(path),
-        Ok(_) => read_archive(&Zeroizing::new(file::read(path, LARGEST_ARCHIVE)?), source),
+        Ok(_) => read_archive(&Zeroizing::new(file::read_named(path, LARGEST_ARCHIVE)?), source),
         Err(_) if squeeze(source.as_bytes()).starts_with(GZIP_BASE64) => read_archive(source.as_bytes(), "the text"),
         Err(e) if source.len() > 4096 || source.contains('\n') => {
             Err(Error::new(NO_BUNDLE, "the text is no bundle in base64: such a one begins with H4sI").because(e))
@@ -52,6 +55,10 @@ fn read_folder(folder: &Path) -> Result<Members> {
         if !found.is_file() {
             return Err(Error::new(NO_BUNDLE, format!("{} is no plain file", path.display())));
         }
+        if found.permissions().mode() & SET_ID != 0 {
+            return Err(Error::new(NO_BUNDLE, format!("{} is set-user-ID or set-group-ID", path.display()))
+                .hint("no bundle's file is: find out who made it so"));
+        }
         *members.place(name).expect("a member's own name") = Some(file::read(&path, LARGEST_MEMBER)?);
     }
     Ok(members)
@@ -62,6 +69,9 @@ fn read_archive(bytes: &[u8], shown: &str) -> Result<Members> {
         return archive::unpack(bytes);
     }
     let text = squeeze(bytes);
+    if text.is_empty() {
+        return Err(Error::new(NO_BUNDLE, format!("{shown} is empty")));
+    }
     let decoded = STANDARD.decode(&*text).map_err(|e| {
         Error::new(NO_BUNDLE, format!("{shown} is no bundle: neither gzip nor base64 ({e})"))
             .hint("was it cut short while it was copied?")

@@ -5,13 +5,14 @@ use crate::bundle::Bundle;
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, cert, macaroon, strings};
 use crate::error::Result;
-use crate::plan::{self, Machine, Plan};
+use crate::plan::{self, Machine, Plan, Remote};
+use crate::signer::channel::Endpoint;
 use crate::spec::Network;
 use crate::ui::{self, say};
-use crate::watch_only::CREDENTIALS;
+use crate::watch_only;
 use clap::{Args, Subcommand};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 /// Under which name the journal has these plans.
@@ -20,7 +21,7 @@ const EXPORT: &str = "bundle export";
 /// What to do with a bundle.
 #[derive(Debug, Subcommand)]
 pub enum BundleVerb {
-    /// Export the signer's bundle anew, with a new macaroon beside the old ones
+    /// Export the signer's bundle anew; where nothing changed it is the same, byte for byte
     Export(ExportArgs),
     /// Show what a bundle holds and permits; no secret is shown
     Show(ShowArgs),
@@ -30,11 +31,21 @@ pub enum BundleVerb {
 
 /// `bundle export`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sudo lsm bundle export --out ./bundle --yes")]
+#[command(after_help = "Examples:\n  sudo lsm bundle export --out ./bundle --yes\n  \
+    lsm bundle export --rpcserver 10.0.0.5:10012 --tlscertpath ./tls.cert --macaroonpath ./admin.macaroon --out ./bundle")]
 pub struct ExportArgs {
     /// The folder [default: the signer's own, which install names]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Export from the signer that answers there, which lsm need not have installed
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["tlscertpath", "macaroonpath", "out"], conflicts_with = "dry_run")]
+    rpcserver: Option<Endpoint>,
+    /// Its certificate
+    #[arg(long, value_name = "FILE", requires = "rpcserver")]
+    tlscertpath: Option<PathBuf>,
+    /// A macaroon that may bake and list accounts, such as its admin.macaroon; the bundle gets the least one
+    #[arg(long, value_name = "FILE", requires = "rpcserver")]
+    macaroonpath: Option<PathBuf>,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -80,7 +91,34 @@ pub(super) fn run(verb: BundleVerb, common: &Common) -> Result<()> {
     }
 }
 
+impl ExportArgs {
+    /// The signer elsewhere, where one is named.
+    fn remote(&self) -> Option<Remote> {
+        let (rpcserver, certificate) = (self.rpcserver.clone()?, self.tlscertpath.clone()?);
+        Some(Remote { rpcserver, certificate, macaroon: self.macaroonpath.clone()? })
+    }
+}
+
+/// Nothing of this machine's is changed but the folder that was named, as by a copy.
+fn export_from(remote: &Remote, args: &ExportArgs) -> Result<()> {
+    let out = machine::absolute(args.out.as_deref().unwrap_or(Path::new(".")))?;
+    plan::export_remote(remote, &out)?.write(&out)?;
+    tell_exported(&out);
+    Ok(())
+}
+
+fn tell_exported(out: &Path) {
+    if ui::voice().json {
+        say!("{}", serde_json::json!({"bundle": out}));
+    } else {
+        say!("bundle     {}", out.display());
+    }
+}
+
 fn export(args: &ExportArgs, common: &Common) -> Result<()> {
+    if let Some(remote) = args.remote() {
+        return export_from(&remote, args);
+    }
     let spec = native::read_spec(&Layout::new(&common.instance).spec())?;
     let layout = Layout::of(&spec);
     let out = args.out.as_deref().map_or_else(|| Ok(layout.bundle()), machine::absolute)?;
@@ -94,11 +132,7 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     machine::admit(journal.history(), EXPORT)?;
     let stays = native::stays(&common.instance, Some(&spec))?;
     plan::carry_out(&plan, EXPORT, &mut journal, &Machine::default(), &stays)?;
-    if ui::voice().json {
-        say!("{}", serde_json::json!({"bundle": out}));
-    } else {
-        say!("bundle     {}", out.display());
-    }
+    tell_exported(&out);
     Ok(())
 }
 
@@ -122,13 +156,14 @@ fn show(args: &ShowArgs) -> Result<()> {
 fn import(args: &ImportArgs) -> Result<()> {
     let mut bundle = Bundle::read(&args.bundle)?;
     bundle.settle_network(args.network)?;
-    let folder = args.lnddir.join(CREDENTIALS);
-    bundle.write_members(&folder, None)?;
+    let folder = watch_only::import(&bundle, &args.lnddir, None)?;
     if ui::voice().json {
         say!("{}", serde_json::json!({"folder": folder, "identity_pubkey": bundle.identity_pubkey()}));
     } else {
         say!("imported into {}", folder.display());
-        say!("next: lsm watch-only init --bundle {} --lnddir {}", folder.display(), args.lnddir.display());
+        // A bundle of the scripts does not say where its signer answers.
+        let host = if bundle.about.rpchost.is_empty() { " --signer-host HOST:PORT" } else { "" };
+        say!("next: lsm watch-only init --bundle {} --lnddir {}{host}", folder.display(), args.lnddir.display());
     }
     Ok(())
 }

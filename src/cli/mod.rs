@@ -99,7 +99,7 @@ pub enum Verb {
     /// Audit this host: whether it is fit to hold keys, with the evidence; exits 1 where it is not
     Harden(harden::Options),
     /// Tell what is true of the running signer; exits 0 only where it can sign
-    Status,
+    Status(status::Options),
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -138,7 +138,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     let json = cli.common.json || matches!(&cli.verb, Verb::Install(options) if options.is_json());
     ui::set_voice(ui::Voice { json, quiet: cli.common.quiet });
     match cli.verb {
-        Verb::Status => return status::run(&cli.common),
+        Verb::Status(options) => return status::run(&options, &cli.common),
         Verb::Harden(options) => return harden::run(&options, &cli.common),
         Verb::Trial(options) => trial::run(&options)?,
         Verb::Release(verb) => return release::run(verb),

@@ -154,6 +154,7 @@ impl Stage {
             conf: None,
             network: Some(Network::Regtest),
             owner,
+            migrate: false,
         })
     }
 

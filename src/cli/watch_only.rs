@@ -47,6 +47,13 @@ pub struct InitArgs {
     /// The network, where the bundle does not say
     #[arg(long)]
     network: Option<Network>,
+    /// Turn lnd's own wallet, which has the signer's seed, into a watch-only one: its private keys are purged for good.
+    /// lnd must not run; it is started as it is first, and every key compared with the signer's
+    #[arg(long, requires_all = ["seed_verified", "lnd"])]
+    migrate: bool,
+    /// For --migrate: the 24 words were tried, and lsm wallet verify-seed said yes; without them nothing brings keys back
+    #[arg(long, requires = "migrate")]
+    seed_verified: bool,
 }
 
 /// `watch-only check`.
@@ -89,6 +96,7 @@ pub(super) fn run(verb: WatchOnlyVerb) -> Result<()> {
                 conf: args.conf,
                 network: args.network,
                 owner: None,
+                migrate: args.migrate,
             })?;
             print_ready(&ready, &lnddir);
         }
@@ -115,13 +123,18 @@ fn print_ready(ready: &Ready, lnddir: &Path) {
             "endpoint": ready.endpoint.to_string(),
             "conf": ready.conf,
             "created": ready.created,
+            "migrated": ready.migrated,
             "proof": ready.proof,
             "pid": pid,
         });
         say!("{object}");
         return;
     }
-    let wallet = if ready.created { "created from the bundle" } else { "was there, and is the bundle's" };
+    let wallet = match (ready.created, ready.migrated) {
+        (true, _) => "created from the bundle",
+        (_, true) => "its private keys are purged; it is the bundle's",
+        _ => "was there, and is the bundle's",
+    };
     say!("settings   {}", ready.conf.display());
     say!("wallet     {wallet} ({})", ready.network);
     say!("signature  proved: {} signed through {}", ready.signer, ready.endpoint);
@@ -130,6 +143,7 @@ fn print_ready(ready: &Ready, lnddir: &Path) {
         say!("lnd        runs as process {pid}; stop it with: kill {pid}");
         say!("           its log is {}", lnddir.join("logs").display());
     }
+    say!("restart    lnd ends when its signer is away for long: run it under a service with Restart=always");
 }
 
 fn print_checked(checked: &Checked) {

@@ -26,6 +26,7 @@ pub use container::{Bridge, Container, Health, Image, Limits, Log, Mount, Other,
 pub use disks::{Device, Disks, Folder, Swap};
 pub use jobs::{Job, Jobs};
 pub use machine::Machine;
+pub(in crate::facts) use network::address;
 pub use network::{Holder, Network, Protocol, Socket};
 pub use place::{Kind, Place};
 pub use secrets::{Credential, Found, Kept, Secrets, Strewn};

@@ -99,10 +99,15 @@ pub fn is_unread(unit: &str) -> bool {
 /// True where the main process of `unit` runs another file than the one that is at `program` now; not where it cannot be
 /// seen, as by other users than root.
 pub fn runs_other(unit: &str, program: &Path) -> bool {
-    let pid = show(unit, "MainPID").unwrap_or_default();
+    let Some(pid) = main_pid(unit) else { return false };
     // Through the link to the file itself, whatever has its name by now (proc_pid_exe(5)).
     let running = std::fs::metadata(format!("/proc/{pid}/exe"));
     running.is_ok_and(|r| std::fs::metadata(program).is_ok_and(|p| (p.dev(), p.ino()) != (r.dev(), r.ino())))
+}
+
+/// The main process of `unit`, where it runs.
+pub fn main_pid(unit: &str) -> Option<u32> {
+    show(unit, "MainPID")?.parse().ok().filter(|pid| *pid != 0)
 }
 
 fn show(unit: &str, property: &str) -> Option<String> {

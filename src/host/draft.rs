@@ -124,6 +124,19 @@ impl Draft {
     }
 }
 
+/// Puts several files in their places, over what was there: none before all are whole and on the disk.
+///
+/// # Errors
+/// Where one cannot be written; then each of them is as it was before.
+pub fn replace_all<'a>(files: impl IntoIterator<Item = (PathBuf, &'a [u8])>, access: Access) -> Result<()> {
+    let write = |(place, bytes): (PathBuf, &[u8])| {
+        let mut draft = Draft::begin(&place, access)?;
+        draft.write_all(bytes).map_err(|e| cannot_write(&place, &e))?;
+        Ok(draft)
+    };
+    Draft::keep_all(files.into_iter().map(write).collect::<Result<_>>()?, Durable::Yes)
+}
+
 /// Removes what an lsm that was killed left of drafts for `place`, and where that is a folder of those in it: files and
 /// links of this user under such names as [`aside_name`] gives.
 ///

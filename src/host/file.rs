@@ -13,6 +13,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 const CANNOT_READ: Code = Code::lacking("E-HOST-001");
@@ -244,6 +245,11 @@ pub fn access_of(path: &Path) -> Result<Option<Access>> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(cannot_read(path, &e)),
     }
+}
+
+/// When what is at `path` was written last; nothing where that cannot be seen.
+pub fn modified(path: &Path) -> Option<OffsetDateTime> {
+    std::fs::symlink_metadata(path).ok()?.modified().ok().map(OffsetDateTime::from)
 }
 
 /// Removes one file; true where there was one.

@@ -105,10 +105,21 @@ impl Node {
     /// # Errors
     /// Where the call fails, or an account that lnd needs is not among them.
     pub fn accounts(&self) -> Result<Accounts> {
-        let answer = self.call(CALL_DEADLINE, walletrpc::ListAccountsRequest {}, |channel, request| async {
+        Accounts::from_wire(self.list_accounts()?)
+    }
+
+    /// True where the wallet has private keys of its own, and not only what a signer's bundle holds.
+    ///
+    /// # Errors
+    /// Where the call fails.
+    pub fn holds_keys(&self) -> Result<bool> {
+        Ok(self.list_accounts()?.accounts.iter().any(|account| !account.watch_only))
+    }
+
+    fn list_accounts(&self) -> Result<walletrpc::ListAccountsResponse> {
+        self.call(CALL_DEADLINE, walletrpc::ListAccountsRequest {}, |channel, request| async {
             WalletKitClient::new(channel).max_decoding_message_size(LARGEST_ANSWER).list_accounts(request).await
-        })?;
-        Accounts::from_wire(answer)
+        })
     }
 
     /// Version, identity and network. Needs `info:read`.

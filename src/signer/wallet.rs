@@ -38,6 +38,18 @@ pub enum State {
 }
 
 impl State {
+    /// Its name, for programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Absent => "absent",
+            Self::Locked => "locked",
+            Self::Unlocked => "unlocked",
+            Self::RpcActive => "rpc-active",
+            Self::Active => "active",
+        }
+    }
+
     /// What it is doing, as a sentence says it.
     pub const fn words(self) -> &'static str {
         match self {

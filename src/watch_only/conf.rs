@@ -1,4 +1,4 @@
-//! lnd's settings file: what the operator wrote is read and kept, lsm's part is one marked block, replaced at every run.
+//! lnd's settings file: what the operator wrote is read and kept, lsm's part is one marked block, replaced in its place.
 
 use crate::error::{Code, Error, Result};
 use crate::signer::channel::Endpoint;
@@ -49,10 +49,14 @@ impl FromStr for Flavour {
     }
 }
 
-/// The operator's own settings: the file without lsm's block.
+/// The operator's own settings: the file without lsm's block, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conf {
-    own: String,
+    /// What stands before the block, or everything.
+    before: String,
+    /// What stands after it: under its last heading, so it has to stay there.
+    after: String,
+    has_block: bool,
     flavour: Flavour,
 }
 
@@ -67,6 +71,8 @@ pub struct Settings<'a> {
     pub password_file: Option<&'a Path>,
     /// The bitcoin network.
     pub network: Network,
+    /// Have lnd purge the private keys of the wallet that is there.
+    pub migrate: bool,
 }
 
 impl Conf {
@@ -75,24 +81,21 @@ impl Conf {
     /// # Errors
     /// Where the block has lost its end: nobody can tell then whose the lines after it are.
     pub fn parse(text: &str, flavour: Flavour) -> Result<Self> {
-        let mut own = String::new();
-        let mut inside = false;
-        for line in text.lines() {
+        let (mut before, mut after) = (String::new(), String::new());
+        let (mut inside, mut has_block) = (false, false);
+        for line in text.split_inclusive('\n') {
             match (line.trim_end(), inside) {
-                (BEGIN, false) => inside = true,
+                (BEGIN, false) => (inside, has_block) = (true, true),
                 (END, true) => inside = false,
                 (_, true) => {}
-                (_, false) => {
-                    own.push_str(line);
-                    own.push('\n');
-                }
+                (_, false) => if has_block { &mut after } else { &mut before }.push_str(line),
             }
         }
         if inside {
             return Err(Error::new(BROKEN_BLOCK, "lsm's block in the settings has no end")
                 .hint(format!("put the line {END:?} where it should end")));
         }
-        Ok(Self { own, flavour })
+        Ok(Self { before, after, has_block, flavour })
     }
 
     /// The last value that the operator gives `option` (lnd's name for it).
@@ -132,14 +135,14 @@ impl Conf {
         litd.and_then(|n| n.parse().ok()).or_else(|| Network::ALL.into_iter().find(on))
     }
 
-    /// The whole file: the operator's lines, then lsm's block.
+    /// The whole file: lsm's block where it was, or after the operator's lines.
     ///
     /// # Errors
     /// Where the operator's lines are for another network, or a path cannot stand in the file.
     pub fn render(&self, settings: &Settings<'_>) -> Result<String> {
-        let mut text = self.own.trim_end().to_owned();
-        if !text.is_empty() {
-            text.push_str("\n\n");
+        let mut text = self.before.clone();
+        if !self.has_block && !text.is_empty() {
+            text.push_str(if text.ends_with('\n') { "\n" } else { "\n\n" });
         }
         text.push_str(BEGIN);
         for line in self.block(settings)? {
@@ -149,6 +152,7 @@ impl Conf {
         text.push('\n');
         text.push_str(END);
         text.push('\n');
+        text.push_str(&self.after);
         Ok(text)
     }
 
@@ -174,17 +178,18 @@ impl Conf {
         if !chain.is_empty() {
             section("Bitcoin", chain);
         }
-        section(
-            "remotesigner",
-            vec![
-                option("remotesigner.enable", "true"),
-                option("remotesigner.rpchost", &settings.signer.to_string()),
-                option("remotesigner.tlscertpath", plain(&settings.credentials.join("tls.cert"))?.as_str()),
-                option("remotesigner.macaroonpath", plain(&settings.credentials.join("admin.macaroon"))?.as_str()),
-                // lnd's own patience is 5 s, and one missed health check stops it: a restarting signer needs longer.
-                option("remotesigner.timeout", "10s"),
-            ],
-        );
+        let mut remote = vec![
+            option("remotesigner.enable", "true"),
+            option("remotesigner.rpchost", &settings.signer.to_string()),
+            option("remotesigner.tlscertpath", plain(&settings.credentials.join("tls.cert"))?.as_str()),
+            option("remotesigner.macaroonpath", plain(&settings.credentials.join("admin.macaroon"))?.as_str()),
+            // lnd's own patience is 5 s, and one missed health check stops it: a restarting signer needs longer.
+            option("remotesigner.timeout", "10s"),
+        ];
+        if settings.migrate {
+            remote.push(option("remotesigner.migrate-wallet-to-watch-only", "true"));
+        }
+        section("remotesigner", remote);
         section(
             "healthcheck",
             vec![option("healthcheck.remotesigner.attempts", "3"), option("healthcheck.remotesigner.timeout", "10s")],
@@ -225,7 +230,7 @@ impl Conf {
     }
 
     fn get_raw(&self, option: &str) -> Option<&str> {
-        find_option(&self.own, option)
+        find_option(&self.after, option).or_else(|| find_option(&self.before, option))
     }
 }
 
@@ -264,6 +269,7 @@ mod tests {
             credentials: Path::new("/x/signer-credentials"),
             password_file: Some(Path::new("/x/wallet-password.txt")),
             network: Network::Regtest,
+            migrate: false,
         }
     }
 
@@ -273,15 +279,20 @@ mod tests {
 
     #[test]
     fn the_block_is_replaced_and_the_operators_lines_stay() {
-        let own = "alias=mine\n[Bitcoin]\nbitcoin.node=bitcoind\n# a note\n";
+        let own = "alias=mine\r\n[Bitcoin]\nbitcoin.node=bitcoind\n# a note\n\n\n";
         let once = Conf::parse(own, Flavour::Lnd).unwrap().render(&settings(&signer())).unwrap();
-        let appended = format!("{once}color=#001122\n");
-        let twice = Conf::parse(&appended, Flavour::Lnd).unwrap().render(&settings(&signer())).unwrap();
-        assert_eq!(twice.matches(BEGIN).count(), 1);
-        assert!(twice.starts_with(own) && twice.contains("\ncolor=#001122\n"), "{twice}");
-        assert!(!twice.contains("nochainbackend"), "the operator's chain stays");
-        let again = Conf::parse(&twice, Flavour::Lnd).unwrap().render(&settings(&signer())).unwrap();
-        assert_eq!(again, twice);
+        assert!(once.starts_with(own) && !once.contains("nochainbackend"), "the operator's chain stays: {once}");
+        // What is appended stands under the block's last heading, and stays there.
+        let appended = format!("{once}color=#001122\n# the end");
+        let conf = Conf::parse(&appended, Flavour::Lnd).unwrap();
+        assert_eq!(conf.render(&settings(&signer())).unwrap(), appended);
+        assert_eq!((conf.get("color"), conf.get("alias")), (Some("#001122"), Some("mine")));
+        let moved = conf.render(&settings(&"10.0.0.8:10012".parse().unwrap())).unwrap();
+        assert_eq!(moved, appended.replace("10.0.0.7", "10.0.0.8"));
+        let purging = conf.render(&Settings { migrate: true, ..settings(&signer()) }).unwrap();
+        assert!(purging.contains("\nremotesigner.migrate-wallet-to-watch-only=true\n"), "{purging}");
+        let unended = Conf::parse("alias=mine", Flavour::Lnd).unwrap().render(&settings(&signer())).unwrap();
+        assert!(unended.starts_with(&format!("alias=mine\n\n{BEGIN}\n")), "{unended}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `watch-only init`: credentials, settings, wallet, proof; run again it finds everything done.
 
 use super::conf::{Conf, Flavour, Settings};
-use super::{CREDENTIALS, Local, PID_FILE, Proof, check, choose_host, prove};
+use super::import::{compare_identity, hold_same_signer, import};
+use super::{CREDENTIALS, Local, PID_FILE, Proof, check, choose_host, migrate, prove};
 use crate::bundle::Bundle;
 use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
@@ -17,8 +18,8 @@ use crate::ui::{self, progress::Progress};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
+use time::OffsetDateTime;
 
-const OTHER_WALLET: Code = Code::refused("E-WATCH-020");
 const LND_DIED: Code = Code::refused("E-WATCH-021");
 const NO_FOLDER: Code = Code::usage("E-WATCH-022");
 const LITD: Code = Code::usage("E-WATCH-023");
@@ -31,7 +32,7 @@ const LOG: &str = "lsm-lnd.log";
 /// How long a running lnd is waited for: the operator may have to start it by hand.
 const START_PATIENCE: Duration = Duration::from_secs(120);
 /// How long lnd may take from an open wallet to serving; with a chain to catch up with it takes longer, and says so.
-const SERVE_PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const SERVE_PATIENCE: Duration = Duration::from_secs(90);
 /// How long lnd may take to unlock its wallet by itself.
 const UNLOCK_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
@@ -56,6 +57,9 @@ pub struct InitRequest {
     pub network: Option<Network>,
     /// Whose lnd it is, where not of the user who runs lsm.
     pub owner: Option<Owner>,
+    /// The folder has a wallet with private keys, which lnd is to purge: they are the signer's alone from then on. Only
+    /// where the seed was verified; cannot be undone.
+    pub migrate: bool,
 }
 
 /// What starts lnd.
@@ -85,6 +89,8 @@ pub struct Ready {
     pub conf: PathBuf,
     /// The wallet is new; otherwise it was there and is the bundle's.
     pub created: bool,
+    /// Its private keys were purged.
+    pub migrated: bool,
     /// The signature that was proved.
     pub proof: Proof,
     /// The number of the process that was started, and still runs.
@@ -104,19 +110,26 @@ pub fn init(mut request: InitRequest) -> Result<Ready> {
     if request.flavour == Flavour::Litd && request.lnd.is_some() {
         return Err(Error::new(LITD, "--lnd starts lnd, not litd").hint("leave --lnd out and start litd yourself"));
     }
+    request.bundle.check_use(OffsetDateTime::now_utc())?;
     refuse_other_wallet(&request, network)?;
     // Before anything is written: with a signer that does not sign, lnd would not even start.
     check::check_signer(&request.bundle, &signer)?;
-    let place = prepare(&request, &signer, network)?;
+    let migrated = request.migrate && migrate::has_the_signers_keys(&request, network)?;
+    let place = prepare(&request, &signer, network, migrated)?;
     let local = Local::new(&request.lnddir, &place.conf, network);
     let mut lnd = match &request.lnd {
-        Some(how) if local.node().and_then(|n| n.state()).is_err() => Some(Started::begin(how, &request, &place)?),
+        Some(how) if local.node().and_then(|n| n.state()).is_err() => Some(Started::begin(how, &request, &place.path)?),
         _ => None,
     };
-    match raise(&request, &local, &place, lnd.as_mut()) {
+    let raised = raise(&request, &local, &place, lnd.as_mut());
+    if migrated {
+        // Done, or not: no later start is to purge anything.
+        prepare(&request, &signer, network, false)?;
+    }
+    match raised {
         Ok((created, proof)) => {
             let pid = lnd.and_then(|lnd| lnd.pid());
-            Ok(Ready { network, signer, endpoint: local.endpoint, conf: place.path, created, proof, pid })
+            Ok(Ready { network, signer, endpoint: local.endpoint, conf: place.path, created, migrated, proof, pid })
         }
         Err(fault) => {
             if let Some(lnd) = &mut lnd {
@@ -130,29 +143,21 @@ pub fn init(mut request: InitRequest) -> Result<Ready> {
 
 /// Refuses a folder that is another signer's, as far as can be told before anything is written.
 fn refuse_other_wallet(request: &InitRequest, network: Network) -> Result<()> {
-    if let Ok(earlier) = Bundle::read(&request.lnddir.join(CREDENTIALS).to_string_lossy()) {
-        compare_identity(earlier.identity_pubkey(), &request.bundle)?;
-    }
+    hold_same_signer(&request.bundle, &request.lnddir)?;
     let path = conf_path(request);
     let text = if path.exists() { file::read_text(&path)? } else { String::new() };
     let local = Local::new(&request.lnddir, &Conf::parse(&text, request.flavour)?, network);
     match local.node_with_macaroon().and_then(|node| node.info()) {
-        Ok(info) => compare_identity(&info.identity_pubkey, &request.bundle),
+        Ok(info) => compare_identity(&info.identity_pubkey, &request.bundle).and_then(|()| {
+            let node = local.node_with_macaroon()?;
+            if request.migrate { migrate::refuse_running(&local) } else { migrate::refuse_keys(&node) }
+        }),
         // Not running, or without a wallet: it is compared again once it runs.
         Err(_) => Ok(()),
     }
 }
 
-fn compare_identity(identity: &str, bundle: &Bundle) -> Result<()> {
-    let theirs = bundle.identity_pubkey();
-    if identity == theirs {
-        return Ok(());
-    }
-    Err(Error::new(OTHER_WALLET, format!("this folder's wallet is {identity}, the bundle's signer is {theirs}"))
-        .hint("the wallet is left as it is; give the bundle another --lnddir"))
-}
-
-fn conf_path(request: &InitRequest) -> PathBuf {
+pub(super) fn conf_path(request: &InitRequest) -> PathBuf {
     request.conf.clone().unwrap_or_else(|| request.lnddir.join(request.flavour.file_name()))
 }
 
@@ -163,7 +168,7 @@ struct Place {
 }
 
 /// Writes credentials, password and settings.
-fn prepare(request: &InitRequest, signer: &Endpoint, network: Network) -> Result<Place> {
+fn prepare(request: &InitRequest, signer: &Endpoint, network: Network, migrate: bool) -> Result<Place> {
     let lnddir = &request.lnddir;
     let path = conf_path(request);
     let (text, access) = match file::access_of(&path)? {
@@ -176,7 +181,8 @@ fn prepare(request: &InitRequest, signer: &Endpoint, network: Network) -> Result
     // A wallet that somebody unlocks by hand has a password that lsm does not know: another one would lock it out.
     let made_password = made_password.filter(|path| path.exists() || !has_wallet(&conf, lnddir, network));
     let credentials = lnddir.join(CREDENTIALS);
-    let settings = Settings { signer, credentials: &credentials, password_file: made_password.as_deref(), network };
+    let password_file = made_password.as_deref();
+    let settings = Settings { signer, credentials: &credentials, password_file, network, migrate };
     let rendered = conf.render(&settings)?;
     match file::access_of(lnddir)?.and_then(|a| a.owner) {
         None => file::make_folder(lnddir, request.access(0o700))?,
@@ -186,7 +192,7 @@ fn prepare(request: &InitRequest, signer: &Endpoint, network: Network) -> Result
         }
         Some(_) => {}
     }
-    request.bundle.write_members(&credentials, request.owner)?;
+    import(&request.bundle, lnddir, request.owner)?;
     if let Some(path) = made_password.as_deref().filter(|p| !p.exists()) {
         file::create(path, Secret::generate_password().expose(), request.access(0o600))?;
     }
@@ -213,20 +219,20 @@ impl InitRequest {
 }
 
 /// The lnd that was started. Dropping it does not stop it.
-enum Started {
+pub(super) enum Started {
     Process { child: Child, log: PathBuf },
     Container(Object),
 }
 
 impl Started {
-    fn begin(how: &Start, request: &InitRequest, place: &Place) -> Result<Self> {
+    pub(super) fn begin(how: &Start, request: &InitRequest, conf: &Path) -> Result<Self> {
         let lnddir = &request.lnddir;
         match how {
             Start::Program(lnd) => {
                 let log = lnddir.join(LOG);
                 let child = Program::new(lnd)
                     .arg(format!("--lnddir={}", lnddir.display()))
-                    .arg(format!("--configfile={}", place.path.display()))
+                    .arg(format!("--configfile={}", conf.display()))
                     .env("HOME", lnddir)
                     .start(file::append(&log, 0o600)?)?;
                 let number = format!("{}\n", child.id());
@@ -257,7 +263,7 @@ impl Started {
         }
     }
 
-    fn stop(&mut self) -> Result<()> {
+    pub(super) fn stop(&mut self) -> Result<()> {
         match self {
             Self::Process { child, .. } => program::stop(child, STOP_PATIENCE).map(drop),
             Self::Container(object) => Engine::open(&object.engine)?.stop(&object.name),
@@ -305,12 +311,13 @@ fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut S
     })?;
     let node = local.node_with_macaroon()?;
     compare_identity(&node.info()?.identity_pubkey, &request.bundle)?;
+    migrate::refuse_keys(&node)?;
     progress.say("proof");
     Ok((created, prove(&node, request.bundle.identity_pubkey())?))
 }
 
 /// Waits until lnd serves its wallet's state, whatever that is.
-fn await_lnd(local: &Local, mut lnd: Option<&mut Started>) -> Result<(Node, State)> {
+pub(super) fn await_lnd(local: &Local, mut lnd: Option<&mut Started>) -> Result<(Node, State)> {
     let end = Instant::now() + START_PATIENCE;
     let mut told = false;
     loop {

@@ -16,6 +16,12 @@ pub fn runs(docker: &Docker) -> bool {
     Engine::open(&docker.engine).is_ok_and(|engine| engine.runs(&docker.container))
 }
 
+/// The number of the container's first process, lnd, where it runs.
+pub fn pid(docker: &Docker) -> Option<u32> {
+    let found = Engine::open(&docker.engine).ok()?.inspect(&docker.container).ok()??;
+    found.state?.pid?.try_into().ok().filter(|pid| *pid != 0)
+}
+
 /// Starts the container and waits until its lnd can sign.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 mod sockets;
 
+pub(in crate::facts) use sockets::address;
 pub use sockets::{Holder, Protocol, Socket};
 
 use super::{Answer, Place, names, read};

@@ -2,12 +2,15 @@
 
 mod bundle;
 mod certificate;
+mod least;
 mod outside;
+mod remote;
 mod restore;
 mod service;
 mod upgrade;
 mod wallet;
 
+use crate::bundle::Bundle;
 use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
 use crate::host::account::Accounts;
@@ -36,6 +39,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use outside::prove_outside;
+pub use remote::{Remote, export_remote};
 pub use service::systemctl;
 pub use upgrade::{Told, check_snapshot};
 pub use wallet::{Receipt, read_receipt, stop};
@@ -143,7 +147,8 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             let admin = open_as_admin(door)?;
             let receipt = read_receipt(receipt)?;
             let terms = bundle::Terms { receipt: &receipt, hosts, taproot_channels: *taproot_channels };
-            bundle::export(&admin, open(door)?, read_certificate(&door.certificate)?, &terms)?.write(folder)
+            let earlier = Bundle::read(&folder.to_string_lossy()).ok();
+            bundle::export(&admin, || open(door), read_certificate(&door.certificate)?, &terms, earlier)?.write(folder)
         }
     }
 }

@@ -110,6 +110,12 @@ impl Macaroon {
         self.caveats.iter().map(|caveat| describe(caveat, now)).collect()
     }
 
+    /// When it expired, where it has by `now`.
+    pub fn expired(&self, now: OffsetDateTime) -> Option<&str> {
+        let ends = self.caveats.iter().filter_map(|caveat| caveat.strip_prefix("time-before "));
+        ends.into_iter().find(|end| OffsetDateTime::parse(end, &Rfc3339).is_ok_and(|end| end <= now))
+    }
+
     fn held(&self) -> Vec<String> {
         self.permissions.iter().map(ToString::to_string).collect()
     }

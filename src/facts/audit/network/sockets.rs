@@ -124,7 +124,7 @@ fn parse(protocol: Protocol, line: &str) -> Option<Line> {
 }
 
 /// An address as words of the machine's own byte order, in hexadecimal.
-fn address(text: &str) -> Option<SocketAddr> {
+pub(in crate::facts) fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     if !ip.is_ascii() {
         return None;

@@ -1,0 +1,180 @@
+//! What is true of a signer now, gathered for `lsm status`.
+
+use super::drift::{Drift, install_again, of_instance};
+use crate::backend::{Layout, control, native};
+use crate::bundle::Bundle;
+use crate::cli::{cert, machine};
+use crate::error::Exit;
+use crate::facts::{
+    self,
+    running::{self, Fence},
+};
+use crate::host::file;
+use crate::plan::{self, History};
+use crate::release::Installed;
+use crate::release::pins;
+use crate::sandbox::landlock::Interface;
+use crate::signer::certificate::Certificate;
+use crate::signer::wallet::State;
+use crate::spec::Spec;
+use crate::spec::docker::PORT;
+use crate::ui;
+use serde::Serialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
+
+/// A certificate that ends within so many days is to be renewed.
+const CERTIFICATE_ENDS: i64 = 60;
+
+/// The bundle that was exported last, where lsm may look at it.
+#[derive(Debug, Serialize)]
+pub(super) struct Exported {
+    pub(super) folder: PathBuf,
+    /// When its macaroon was written, in seconds since 1970.
+    pub(super) at: i64,
+    pub(super) root_key_id: String,
+    /// Its certificate is the one that the signer presents.
+    pub(super) current: bool,
+}
+
+/// What is true of a signer now.
+pub(super) struct Status {
+    pub(super) spec: Spec,
+    pub(super) now: OffsetDateTime,
+    pub(super) state: Option<State>,
+    /// Why it cannot sign.
+    pub(super) why: Option<String>,
+    pub(super) port_open: bool,
+    pub(super) filtered: bool,
+    pub(super) unit_filters: Option<bool>,
+    pub(super) fence: Option<Fence>,
+    pub(super) landlock: Interface,
+    /// Who is connected, and how often; nothing where that cannot be seen.
+    pub(super) connected: Option<BTreeMap<IpAddr, u32>>,
+    pub(super) certificate: Option<Certificate>,
+    pub(super) exported: Option<Exported>,
+    pub(super) identity_pubkey: Option<String>,
+    pub(super) judgement: String,
+    pub(super) judgement_reason: Option<String>,
+    pub(super) lnd: Option<Installed>,
+    pub(super) cut_off: Option<String>,
+    pub(super) drift: Drift,
+}
+
+impl Status {
+    /// Looks at the signer `spec`. What cannot be told keeps nothing else from being told.
+    pub(super) fn look(spec: Spec, history: Option<&History>) -> Self {
+        let layout = Layout::of(&spec);
+        let asked = plan::open(&layout.door()).and_then(|node| node.state());
+        let why = match &asked {
+            Ok(State::Active) => None,
+            Ok(state) => Some(format!("lnd is {}", state.words())),
+            Err(e) => Some(e.to_string()),
+        };
+        let port_open = control::is_open(&spec);
+        // A unit that is not active has no filter, and no port either.
+        let unit_filters =
+            (port_open && spec.docker.is_none()).then(|| facts::filters_addresses(&layout.public_unit(&spec)));
+        let lnd = Installed::read(&Path::new(native::RELEASES).join(&spec.release)).unwrap_or_else(|e| {
+            ui::note(&format!("where lnd came from cannot be told: {e}"));
+            None
+        });
+        let (judgement, judgement_reason) = judge(&spec.release);
+        let drift = Drift::look(&spec);
+        let certificate = cert::read(&layout.door().certificate).ok();
+        let pid = control::pid(&spec);
+        Self {
+            now: OffsetDateTime::now_utc(),
+            state: asked.ok(),
+            why,
+            port_open,
+            filtered: facts::is_active("lsm-firewall.service") && drift.filter != Some(false),
+            unit_filters,
+            fence: pid.and_then(Fence::look),
+            landlock: Interface::of_kernel(),
+            connected: who_is_connected(&spec, pid),
+            exported: exported(&layout, history, certificate.as_ref()),
+            certificate,
+            identity_pubkey: plan::read_receipt(&layout.receipt()).ok().map(|receipt| receipt.identity_pubkey),
+            judgement,
+            judgement_reason,
+            lnd,
+            cut_off: history.and_then(machine::describe_cut_off),
+            drift,
+            spec,
+        }
+    }
+
+    /// It can sign now.
+    pub(super) fn signs(&self) -> bool {
+        self.state == Some(State::Active)
+    }
+
+    /// Days until the certificate ends.
+    pub(super) fn days_left(&self) -> Option<i64> {
+        self.certificate.as_ref().map(|certificate| (certificate.validity().1 - self.now).whole_days())
+    }
+
+    /// The one thing to do next, the gravest first; nothing where all is well.
+    pub(super) fn next(&self) -> Option<String> {
+        let of = of_instance(&self.spec.instance);
+        if self.cut_off.is_some() {
+            return Some(format!("finish what was cut off, or undo it: sudo lsm rollback{of}"));
+        }
+        if self.identity_pubkey.is_none() {
+            return Some(format!("make the wallet: {}", install_again(&self.spec)));
+        }
+        if !self.signs() || !self.port_open {
+            return Some(format!("sudo lsm start{of}; what is wrong: sudo lsm logs{of}"));
+        }
+        if self.drift.steps.as_ref().is_some_and(|steps| !steps.is_empty()) {
+            return Some(format!("put right what was changed: {}", install_again(&self.spec)));
+        }
+        if self.days_left().is_some_and(|days| days < CERTIFICATE_ENDS) {
+            return Some("renew the certificate: see lsm cert show".to_owned());
+        }
+        if matches!(self.judgement.as_str(), "refused" | "needs-accept-risk") {
+            return Some(format!("another version of lnd: lsm release list, then sudo lsm upgrade V{of}"));
+        }
+        if self.spec.allow.is_empty() {
+            return Some(format!("let the watch-only machine in: sudo lsm allow add ADDRESS{of}"));
+        }
+        match &self.exported {
+            Some(exported) if !exported.current => {
+                Some(format!("export the bundle anew, the certificate is another one: sudo lsm bundle export{of}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// In a container the door is its own, behind the engine's published port.
+fn who_is_connected(spec: &Spec, pid: Option<u32>) -> Option<BTreeMap<IpAddr, u32>> {
+    if spec.docker.is_none() {
+        return running::connected(spec.listen, None);
+    }
+    running::connected(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT), Some(pid?))
+}
+
+/// Where the journal says that it went, or the signer's own place.
+fn exported(layout: &Layout, history: Option<&History>, certificate: Option<&Certificate>) -> Option<Exported> {
+    let folder = history.and_then(History::handed_bundle).unwrap_or_else(|| layout.bundle());
+    let bundle = Bundle::read(&folder.to_string_lossy()).ok()?;
+    let [_, _, macaroon, _] = Bundle::members_in(&folder);
+    let at = file::modified(&macaroon)?.unix_timestamp();
+    let current = certificate == Some(&bundle.certificate);
+    Some(Exported { at, root_key_id: bundle.macaroon.root_key_id().to_owned(), current, folder })
+}
+
+/// What the policy in force says of the installed lnd now, which may have become stricter since; and why. A policy that
+/// cannot be read is no reason not to tell whether lnd signs.
+fn judge(version: &str) -> (String, Option<String>) {
+    match pins::find(version) {
+        Ok(release) => (json!(release.status).as_str().unwrap_or_default().to_owned(), release.reason.clone()),
+        Err(e) if e.code().exit == Exit::Refused => ("refused".to_owned(), Some(e.cause().to_owned())),
+        Err(e) => ("unknown".to_owned(), Some(e.cause().to_owned())),
+    }
+}

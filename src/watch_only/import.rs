@@ -1,0 +1,46 @@
+//! `bundle import`: a bundle that can be used takes the place of the last one of the same signer, whole or not at all.
+
+use super::CREDENTIALS;
+use crate::bundle::Bundle;
+use crate::error::{Code, Error, Result};
+use crate::host::user::Owner;
+use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
+
+/// The folder's wallet, or the bundle in it, is another signer's.
+pub(super) const OTHER_WALLET: Code = Code::refused("E-WATCH-020");
+const OTHER_NETWORK: Code = Code::refused("E-WATCH-026");
+
+/// Puts the bundle into lnd's folder, and says where. Its network has to be settled.
+///
+/// # Errors
+/// Where it cannot be used, or the one that is there is another signer's; that one then stays.
+pub fn import(bundle: &Bundle, lnddir: &Path, owner: Option<Owner>) -> Result<PathBuf> {
+    bundle.check_use(OffsetDateTime::now_utc())?;
+    hold_same_signer(bundle, lnddir)?;
+    let folder = lnddir.join(CREDENTIALS);
+    bundle.write_members(&folder, owner)?;
+    Ok(folder)
+}
+
+/// Holds that the bundle which is there, if one is, is of the same wallet. One that does not read is nobody's.
+pub(super) fn hold_same_signer(bundle: &Bundle, lnddir: &Path) -> Result<()> {
+    let Ok(earlier) = Bundle::read(&lnddir.join(CREDENTIALS).to_string_lossy()) else { return Ok(()) };
+    compare_identity(earlier.identity_pubkey(), bundle)?;
+    match (earlier.about.network, bundle.about.network) {
+        (Some(had), Some(has)) if had != has => {
+            Err(Error::new(OTHER_NETWORK, format!("the bundle in this folder is for {had}, the new one for {has}"))
+                .hint("a node has one network: give the bundle another --lnddir"))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn compare_identity(identity: &str, bundle: &Bundle) -> Result<()> {
+    let theirs = bundle.identity_pubkey();
+    if identity == theirs {
+        return Ok(());
+    }
+    Err(Error::new(OTHER_WALLET, format!("this folder's wallet is {identity}, the bundle's signer is {theirs}"))
+        .hint("the wallet is left as it is; give the bundle another --lnddir"))
+}
