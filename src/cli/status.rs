@@ -6,7 +6,7 @@ use crate::cli::release::in_words;
 use crate::cli::{Common, install, machine};
 use crate::error::{Code, Error, Exit, Result};
 use crate::facts::{self, units::UnitFile};
-use crate::plan::{self, History, Step};
+use crate::plan::{self, History, Register, Step};
 use crate::release::Installed;
 use crate::release::pins;
 use crate::sandbox::landlock::Interface;
@@ -54,6 +54,9 @@ pub fn run(common: &Common) -> Result<ExitCode> {
     let landlock = Interface::of_kernel();
     let receipt = plan::read_receipt(&layout.receipt()).ok();
     let (certificate, now) = (cert::read(&layout.door().certificate).ok(), OffsetDateTime::now_utc());
+    let next = cert::read_next(&layout).unwrap_or_default();
+    let register = Register::read(&layout.register()).unwrap_or_default();
+    let retiring: Vec<u64> = register.retiring().iter().map(|entry| entry.root_key).collect();
     let drift = Drift::look(&spec);
     let filtered = facts::is_active("lsm-firewall.service") && drift.filter != Some(false);
     if ui::voice().json {
@@ -62,6 +65,8 @@ pub fn run(common: &Common) -> Result<ExitCode> {
             "listen": spec.listen, "allow": spec.allow, "port_open": port_is_open, "filtered": filtered,
             "unit_filters": unit_filters,
             "certificate": certificate.map(|certificate| cert::to_json(&certificate, now)),
+            "next_certificate": next.map(|next| cert::to_json(&next, now)),
+            "retiring_root_keys": retiring,
             "identity_pubkey": receipt.map(|r| r.identity_pubkey),
             "landlock": {
                 "abi": landlock.number(), "missing": landlock.missing(), "required": spec.require_landlock,
@@ -88,6 +93,15 @@ pub fn run(common: &Common) -> Result<ExitCode> {
         say!("sandbox    {landlock}");
         if let Some(certificate) = certificate {
             say!("TLS until  {}", cert::describe_end(&certificate, now));
+        }
+        if let Some(next) = next {
+            say!(
+                "renewal    {} is in the bundle; once the other side has that: lsm cert renew --finish",
+                next.fingerprint()
+            );
+        }
+        if !retiring.is_empty() {
+            say!("rotation   once the other side has the new macaroon: lsm macaroon rotate --finish");
         }
         if let Some(what) = cut_off {
             say!("unfinished {what}");

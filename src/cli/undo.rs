@@ -2,7 +2,7 @@
 
 use crate::backend::{Layout, native};
 use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
-use crate::cli::Common;
+use crate::cli::{Common, macaroon};
 use crate::error::{Code, Error, Result};
 use crate::host::{file, user};
 use crate::plan::history::ROLLBACK;
@@ -58,6 +58,10 @@ pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
     };
     let layout = Layout::new(&common.instance);
     let history = History::read(&layout.journal())?;
+    if macaroon::revoked_last(&history) {
+        ui::note("what was revoked stays revoked");
+        return nothing(&layout, &history, &options.machine);
+    }
     let looked = find(&history)?;
     let Some(undo) = looked else { return nothing(&layout, &history, &options.machine) };
     if options.machine.dry_run {
