@@ -70,12 +70,16 @@ pub struct Bundle {
     pub accounts: Accounts,
     /// The certificate that the signer presents.
     pub certificate: Certificate,
+    /// The one that it is about to present, while it is being renewed.
+    pub next: Option<Certificate>,
     /// The macaroon. The file is called `admin.macaroon`, as the original's importers expect, whatever it permits.
     pub macaroon: Macaroon,
     /// What else there is to know.
     pub about: About,
     /// The accounts as they were read, byte for byte: the hash in bundle.json is of these.
     accounts_json: Vec<u8>,
+    /// The certificates as they were read.
+    pem: Vec<u8>,
 }
 
 // bundle.json, the file.
@@ -128,9 +132,16 @@ impl Bundle {
     ///
     /// # Errors
     /// Where the accounts are not those of the network.
-    pub fn new(accounts: Accounts, certificate: Certificate, macaroon: Macaroon, about: About) -> Result<Self> {
+    pub fn new(
+        accounts: Accounts,
+        certificate: Certificate,
+        next: Option<Certificate>,
+        macaroon: Macaroon,
+        about: About,
+    ) -> Result<Self> {
         let accounts_json = accounts.to_json();
-        let bundle = Self { accounts, certificate, macaroon, about, accounts_json };
+        let pem = [certificate.pem(), next.as_ref().map_or(&[], Certificate::pem)].concat();
+        let bundle = Self { accounts, certificate, next, macaroon, about, accounts_json, pem };
         bundle.check_network()?;
         Ok(bundle)
     }
@@ -154,9 +165,14 @@ impl Bundle {
         self.accounts.identity_pubkey()
     }
 
+    /// The certificates that a client of the signer accepts.
+    pub fn pins(&self) -> Vec<Certificate> {
+        [&self.certificate].into_iter().chain(&self.next).cloned().collect()
+    }
+
     /// The hash of the certificate, the accounts and the macaroon, each in hex, by file name.
     pub fn hashes(&self) -> [(&'static str, String); 3] {
-        let of = hash_members(&self.accounts_json, self.certificate.pem(), self.macaroon.expose());
+        let of = hash_members(&self.accounts_json, &self.pem, self.macaroon.expose());
         [(ACCOUNTS, of.accounts), (CERTIFICATE, of.certificate), (MACAROON, of.macaroon)]
     }
 
@@ -238,7 +254,7 @@ impl Bundle {
     }
 
     fn members<'a>(&'a self, about: &'a [u8]) -> [(&'static str, &'a [u8]); 4] {
-        let contents = [&self.accounts_json, self.certificate.pem(), self.macaroon.expose(), about];
+        let contents = [&self.accounts_json, &self.pem, self.macaroon.expose(), about];
         [0, 1, 2, 3].map(|i| (MEMBERS[i], contents[i]))
     }
 
@@ -252,7 +268,7 @@ impl Bundle {
             birthday: self.about.birthday,
             identity_pubkey: self.identity_pubkey().to_owned(),
             rpchost: self.about.rpchost.iter().map(ToString::to_string).collect(),
-            sha256: hash_members(&self.accounts_json, self.certificate.pem(), self.macaroon.expose()),
+            sha256: hash_members(&self.accounts_json, &self.pem, self.macaroon.expose()),
         };
         let mut json = serde_json::to_vec_pretty(&about).expect("strings and numbers serialise");
         json.push(b'\n');
@@ -269,13 +285,15 @@ impl Bundle {
         let raw_macaroon = members.macaroon.ok_or_else(|| absent(MACAROON))?;
         let hashes = hash_members(&accounts_json, &pem, &raw_macaroon);
         let accounts = Accounts::parse(&accounts_json)?;
-        let certificate = Certificate::parse_pem(&pem)?;
+        let mut pins = Certificate::parse_pins(&pem)?.into_iter();
+        let certificate = pins.next().ok_or_else(|| absent(CERTIFICATE))?;
+        let next = pins.next();
         let macaroon = Macaroon::parse(raw_macaroon)?;
         let about = match members.about {
             Some(json) => parse_about(&json, &hashes, &accounts)?,
             None => guess_about(&accounts),
         };
-        let bundle = Self { accounts, certificate, macaroon, about, accounts_json };
+        let bundle = Self { accounts, certificate, next, macaroon, about, accounts_json, pem };
         bundle.check_network()?;
         Ok(bundle)
     }

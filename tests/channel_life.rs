@@ -1,5 +1,7 @@
 //! A whole channel life on a real chain, every signature of one side coming from the signer.
 
+#[path = "channel_life/credentials.rs"]
+mod credentials;
 mod lab;
 #[path = "channel_life/life.rs"]
 mod life;
@@ -13,6 +15,19 @@ use lab::net::Net;
 
 /// Lives it with `version` of lnd on all sides.
 fn live(version: &str, taproot: bool, docker: bool) {
+    with_signer(version, taproot, docker, |made, bob, chain, _| {
+        life::live(&made.watch_only, bob, chain, taproot);
+        assert!(made.watch_only.alive(), "the watch-only node ended: {}", made.watch_only.log_end());
+    });
+}
+
+/// Makes a chain, Bob who has the money, and a watch-only node whose keys an installed signer has; then does the work.
+fn with_signer(
+    version: &str,
+    taproot: bool,
+    docker: bool,
+    work: impl FnOnce(&mut signer::Made<'_>, &Node<'_>, &Chain<'_>, &Plan<'_>),
+) {
     let (Some(release), Some(programs)) = (Release::find(version), btcd::programs()) else { return };
     let Some(net) = Net::build() else { return };
     let folder = tempfile::tempdir().expect("a folder for the nodes");
@@ -32,11 +47,9 @@ fn live(version: &str, taproot: bool, docker: bool) {
     let mut bob = Node::lay(&release, seat, &path.join("bob"), 11011, &format!("noseedbackup=true\n{settings}"));
     bob.start_synced();
     let plan = Plan { release: &release, net: &net, folder: path, settings: &settings, taproot, docker };
-    let Some(made) = signer::install(&plan) else { return };
-    let mut alice = made.watch_only;
-    alice.wait_synced();
-    life::live(&alice, &bob, &chain, taproot);
-    assert!(alice.alive(), "the watch-only node ended: {}", alice.log_end());
+    let Some(mut made) = signer::install(&plan) else { return };
+    made.watch_only.wait_synced();
+    work(&mut made, &bob, &chain, &plan);
 }
 
 /// What the watch-only node and its signer are made for.
@@ -77,4 +90,28 @@ fn a_channel_lives_through_an_installed_signer_of_the_original_version() {
 #[ignore = "long: the rest of the matrix"]
 fn a_taproot_channel_lives_through_an_installed_signer_of_the_original_version() {
     live(RELEASES[1], true, false);
+}
+
+#[test]
+#[ignore = "long: other credentials under a channel"]
+fn a_channel_lives_through_other_credentials_of_its_signer() {
+    with_signer(RELEASES[0], false, false, credentials::change_all);
+}
+
+#[test]
+#[ignore = "long: other credentials under a channel"]
+fn a_channel_lives_through_other_credentials_of_its_signer_in_a_container() {
+    with_signer(RELEASES[0], false, true, credentials::change_all);
+}
+
+#[test]
+#[ignore = "long: the signer's role, call by call"]
+fn without_any_one_call_of_its_role_a_part_of_the_channels_life_fails() {
+    with_signer(RELEASES[0], false, false, credentials::leave_out_each);
+}
+
+#[test]
+#[ignore = "long: the signer's role, call by call"]
+fn of_musig2_a_taproot_channels_life_needs_three_calls() {
+    with_signer(RELEASES[0], true, false, credentials::leave_out_each);
 }

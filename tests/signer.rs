@@ -31,7 +31,7 @@ fn with_wallet(lnd: &Path, folder: &Path, pair: &Pair) -> (Lnd, Macaroon, Seed, 
 }
 
 fn code<T>(result: Result<T>) -> &'static str {
-    result.err().expect("a fault").code().id
+    result.err().map_or("none", |fault| fault.code().id)
 }
 
 /// protojson puts one or two spaces after a key, by a hash of the program that prints: bytes that no reader may count on.
@@ -137,6 +137,69 @@ fn each_fault_of_the_channel_has_its_own_code() {
     );
     assert_eq!(code(Node::new(signer.endpoint(), &other.unwrap()).state()), channel::OTHER_CERTIFICATE.id);
     assert_eq!(code(signer.unix().accounts()), signer::NO_WALLET.id);
+}
+
+/// lnd checks what lsm adds: over the network all of it, over a unix socket no address holds.
+#[test]
+fn caveats_narrow_a_macaroon() {
+    for (version, lnd) in versions("caveats_narrow_a_macaroon") {
+        let folder = tempfile::tempdir().unwrap();
+        let (signer, admin, ..) = with_wallet(&lnd, folder.path(), &pair());
+        let now = time::OffsetDateTime::now_utc();
+        let until = macaroon::Caveat::parse_end("1m", now).unwrap().to_string();
+        let from = |net: &str| macaroon::Caveat::From(net.parse().unwrap()).to_string();
+        for (caveat, over_tcp, over_unix) in [
+            (until, true, true),
+            ("time-before 2020-01-01T00:00:00Z".to_owned(), false, false),
+            (from("127.0.0.1/32"), true, false),
+            (from("127.0.0.0/8"), true, false),
+            (from("10.0.0.7/32"), false, false),
+            (from("10.0.0.0/8"), false, false),
+        ] {
+            let narrow = admin.narrowed(&caveat).unwrap();
+            let twice = narrow.narrowed("time-before 2100-01-01T00:00:00Z").unwrap();
+            for macaroon in [narrow, twice] {
+                let told = |node: Node| code(node.with_macaroon(&macaroon).info());
+                let wanted = |good: bool| if good { "none" } else { signer::MACAROON_REFUSED.id };
+                assert_eq!(told(signer.tcp()), wanted(over_tcp), "{version} {caveat}");
+                assert_eq!(told(signer.unix()), wanted(over_unix), "{version} {caveat}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_root_key_is_replaced_under_the_same_password() {
+    for (version, lnd) in versions("every_root_key_is_replaced_under_the_same_password") {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = pair();
+        let (signer, admin, _, password) = with_wallet(&lnd, folder.path(), &pair);
+        let owner = signer.unix().with_macaroon(&admin);
+        let permissions = macaroon::signer_permissions(false, &owner.known_uris().unwrap()).unwrap();
+        let least = owner.bake(&permissions, 7).unwrap();
+        drop((owner, signer));
+        let signer = Lnd::start_signer(&lnd, folder.path(), &pair, &[]);
+        signer.wait(State::Locked);
+        let wrong = Secret::new(b"wrong password".to_vec());
+        assert_eq!(code(signer.unix().renew_root_keys(&wrong)), signer::FAILED.id, "{version}");
+        let renewed = signer.unix().renew_root_keys(&password).unwrap();
+        signer.wait(State::Active);
+        assert_eq!(code(signer.tcp().with_macaroon(&admin).info()), signer::MACAROON_REFUSED.id, "{version}");
+        let keys = signer.tcp().with_macaroon(&renewed).root_key_ids().unwrap();
+        assert!(keys.contains(&0) && keys.contains(&7), "{version} {keys:?}");
+        assert_eq!(
+            code(signer.tcp().with_macaroon(&least).sign_with_key(6, 0, b"a message")),
+            signer::MACAROON_REFUSED.id,
+            "{version}"
+        );
+        // The password is what it was.
+        drop(signer);
+        let again = Lnd::start_signer(&lnd, folder.path(), &pair, &[]);
+        again.wait(State::Locked);
+        again.unix().unlock(&password).unwrap();
+        again.wait(State::Active);
+        assert!(again.tcp().with_macaroon(&renewed).root_key_ids().is_ok());
+    }
 }
 
 /// What is told of a macaroon comes from a table; lnd's own list of what each call asks for is what it is held against.

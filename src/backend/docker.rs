@@ -400,6 +400,9 @@ impl Build<'_> {
             (self.lnd_folder().join("lncli"), Access::mode(LNCLI_MODE)),
             (self.layout.door().certificate, Access::mode(0o644)),
             (self.layout.receipt(), Access::mode(0o644)),
+            (self.layout.register(), Access::mode(0o644)),
+            (self.layout.next_certificate(), Access::mode(0o644)),
+            (self.layout.next_key(false).path().to_owned(), Access::owned(0o600, &user)),
         ]);
         for what in ["wallet-password", "tls-key"] {
             accesses.push((self.layout.keep(what, false).path().to_owned(), Access::owned(0o600, &user)));

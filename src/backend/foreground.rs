@@ -176,6 +176,8 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
             receipt: layout.receipt(),
             hosts: vec![spec.listen.to_string()],
             taproot_channels: spec.taproot_channels,
+            register: None,
+            next: None,
             after: vec![],
         },
     ])

@@ -58,6 +58,24 @@ impl Layout {
         self.folder().join("wallet.toml")
     }
 
+    /// Which macaroons were baked.
+    pub fn register(&self) -> PathBuf {
+        self.folder().join("macaroons.toml")
+    }
+
+    /// The certificate that is about to take the other one's place, while there is one.
+    pub fn next_certificate(&self) -> PathBuf {
+        self.folder().join("next.cert")
+    }
+
+    /// Its key: sealed under the name of the key in force, whose place it takes as it is.
+    pub fn next_key(&self, sealed: bool) -> Keep {
+        match self.keep("tls-key", sealed) {
+            Keep::Sealed { name, path } => Keep::Sealed { name, path: beside(&path) },
+            Keep::Plain { path, owner } => Keep::Plain { path: beside(&path), owner },
+        }
+    }
+
     /// lnd's own folder.
     pub fn data(&self) -> PathBuf {
         if let Some(docker) = &self.docker {
@@ -172,4 +190,10 @@ impl Layout {
         }
         Keep::Plain { path: format!("/etc/credstore/lsm-{}.{what}", self.instance).into(), owner: None }
     }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
 }

@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod control;
+pub mod credentials;
 pub mod docker;
 pub mod foreground;
 mod layout;

@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::facts::units::UnitFile;
 use crate::host::file;
-use crate::plan::step::{Access, Runner, Step};
+use crate::plan::step::{Access, Port, Runner, Step};
 use crate::release::pins::{Arch, Release};
 use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
@@ -26,7 +26,6 @@ use crate::render::unit::{
     render_service_drop_in, render_socket_drop_in, render_users,
 };
 use crate::spec::{Instance, Mode, Spec};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 const NO_SPEC: Code = Code::refused("E-NATIVE-001");
@@ -121,21 +120,28 @@ pub fn bundle_steps(spec: &Spec, out: &Path, handed: bool) -> Vec<Step> {
         receipt: layout.receipt(),
         hosts: spec.certificate_names().iter().map(|name| dial(name, spec.listen.port())).collect(),
         taproot_channels: spec.taproot_channels,
-        after: vec![door.certificate.clone(), layout.spec()],
+        register: Some(layout.register()),
+        next: Some(layout.next_certificate()),
+        after: vec![door.certificate.clone(), layout.next_certificate(), layout.register(), layout.spec()],
         door,
     };
     own.into_iter().chain([bundle]).collect()
 }
 
-/// The public port: how the watch-only side names it (`HOST:PORT`, a name of the certificate), and where the host itself
-/// dials it.
+/// The public port as the watch-only side names it (`HOST:PORT`, a name of the certificate), where the host itself dials it,
+/// and what has to run for that.
 ///
 /// # Errors
 /// Where the certificate has no name.
-pub fn public_port(spec: &Spec) -> Result<(String, SocketAddr)> {
-    let names = spec.certificate_names();
+pub fn public_port(spec: &Spec) -> Result<Port> {
+    let (layout, names) = (Layout::of(spec), spec.certificate_names());
     let name = names.first().ok_or_else(|| no_names(spec))?;
-    Ok((dial(name, spec.listen.port()), spec.own_address()))
+    Ok(Port {
+        receipt: layout.receipt(),
+        unit: spec.docker.is_none().then(|| layout.public_unit(spec)),
+        host: dial(name, spec.listen.port()),
+        address: spec.own_address(),
+    })
 }
 
 fn no_names(spec: &Spec) -> Error {

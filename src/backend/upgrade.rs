@@ -52,14 +52,10 @@ pub fn upgrade_steps(
         stops: if container.is_some() { vec![] } else { vec![layout.socket()] },
     };
     wanted.splice(place..place, [folder(SNAPSHOTS, 0o700), folder(layout.snapshots(), 0o700), snapshot]);
-    let (host, address) = public_port(spec)?;
     wanted.push(Step::Prove {
         version: release.version.clone(),
         door: layout.door(),
-        receipt: layout.receipt(),
-        unit: container.is_none().then(|| layout.public_unit(spec)),
-        host,
-        address,
+        port: public_port(spec)?,
         copy: copy.clone(),
         after: vec![swap.clone()],
     });

@@ -178,6 +178,7 @@ fn to_json(bundle: &Bundle) -> serde_json::Value {
         "rpchost": strings(&bundle.about.rpchost),
         "accounts": bundle.accounts.count(),
         "certificate": cert::contents(&bundle.certificate),
+        "next_certificate": bundle.next.as_ref().map(cert::contents),
         "macaroon": macaroon::contents(&bundle.macaroon),
         "sha256": hashes,
     })
@@ -191,7 +192,6 @@ fn print(bundle: &Bundle) {
         Ok(at) if about.birthday > 0 => day(at),
         _ => "unknown: a watch-only node will scan the whole chain".to_owned(),
     };
-    let (from, to) = bundle.certificate.validity();
     let network = about.network.map_or_else(|| "some test network (not said)".to_owned(), |n| n.to_string());
     say!("network      {network}");
     say!("lnd          {}", about.lnd_version.as_deref().unwrap_or("unknown"));
@@ -199,9 +199,13 @@ fn print(bundle: &Bundle) {
     say!("birthday     {birthday}");
     say!("answers at   {}", list(strings(&about.rpchost)));
     say!("accounts     {}", bundle.accounts.count());
-    say!("certificate  {}", bundle.certificate.fingerprint());
-    say!("  valid for  {}", list(strings(bundle.certificate.names())));
-    say!("  valid      {} to {}", day(from), day(to));
+    for (name, certificate) in [("certificate", Some(&bundle.certificate)), ("and next", bundle.next.as_ref())] {
+        let Some(certificate) = certificate else { continue };
+        let (from, to) = certificate.validity();
+        say!("{name:12} {}", certificate.fingerprint());
+        say!("  valid for  {}", list(strings(certificate.names())));
+        say!("  valid      {} to {}", day(from), day(to));
+    }
     say!("macaroon     root key {}", bundle.macaroon.root_key_id());
     say!("  permits    {}", list(strings(bundle.macaroon.permissions())));
     say!("  if         {}", list(bundle.macaroon.caveats().to_vec()));

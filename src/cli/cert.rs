@@ -1,30 +1,29 @@
-//! `lsm cert`: the certificate that the watch-only side pins, and how long it still holds.
+//! `lsm cert`: the certificate that the watch-only side pins, how long it still holds, and the one after it.
+
+mod renew;
 
 use crate::backend::Layout;
 use crate::cli::control::installed;
 use crate::cli::{Common, strings};
 use crate::error::Result;
 use crate::host::file;
-use crate::signer::certificate::Certificate;
+use crate::signer::certificate::{Certificate, Urgency, days_left};
 use crate::ui::{self, say};
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 /// A certificate has a few hundred bytes.
 const LARGEST: u64 = 1 << 16;
-/// Days before its end from which it is to be renewed, in the words for each.
-const WARNINGS: [(i64, &str); 4] =
-    [(0, "EXPIRED: every call is refused"), (7, "RENEW IT NOW"), (30, "renew it soon"), (60, "plan its renewal")];
-/// How.
-const RENEWAL: &str = "move it away, run lsm install again, and give the new bundle to the watch-only side";
 
 /// What to do with the signer's certificate.
 #[derive(Debug, Subcommand)]
 pub enum CertVerb {
     /// Say what the certificate is valid for, and for how long
     Show(ShowArgs),
+    /// Make the next certificate and a bundle with both; the signer shows it once the other side has that (--finish)
+    Renew(renew::RenewArgs),
 }
 
 /// `cert show`.
@@ -38,20 +37,49 @@ pub struct ShowArgs {
 
 /// Runs `lsm cert`.
 pub(super) fn run(verb: &CertVerb, common: &Common) -> Result<()> {
-    let CertVerb::Show(args) = verb;
-    let path = match &args.certificate {
-        Some(path) => path.clone(),
-        None => Layout::of(&installed(&common.instance)?).door().certificate,
+    match verb {
+        CertVerb::Show(args) => show(args, common),
+        CertVerb::Renew(args) => renew::run(args, common),
+    }
+}
+
+fn show(args: &ShowArgs, common: &Common) -> Result<()> {
+    let layout = || Ok(Layout::of(&installed(&common.instance)?));
+    let (path, next) = match &args.certificate {
+        Some(path) => (path.clone(), None),
+        None => {
+            let layout = layout()?;
+            (layout.door().certificate, read_next(&layout)?)
+        }
     };
-    let (certificate, now) = (read(&path)?, OffsetDateTime::now_utc());
+    // A bundle's file has two while one is being renewed.
+    let mut pins = Certificate::parse_pins(&file::read_named(&path, LARGEST)?)?.into_iter();
+    let (certificate, now) = (pins.next(), OffsetDateTime::now_utc());
+    let Some(certificate) = certificate else { return Ok(()) };
+    let next = next.or(pins.next());
     if ui::voice().json {
-        say!("{}", to_json(&certificate, now));
+        let mut object = to_json(&certificate, now);
+        object["next"] = next.map_or(Value::Null, |next| to_json(&next, now));
+        say!("{object}");
         return Ok(());
     }
-    say!("certificate  {}", certificate.fingerprint());
-    say!("  valid for  {}", strings(certificate.names()).join(", "));
-    say!("  valid      {} to {}", certificate.validity().0.date(), describe_end(&certificate, now));
+    print("certificate", &certificate, now);
+    if let Some(next) = next {
+        print("next", &next, now);
+    }
     Ok(())
+}
+
+fn print(name: &str, certificate: &Certificate, now: OffsetDateTime) {
+    say!("{name:12} {}", certificate.fingerprint());
+    say!("  valid for  {}", strings(certificate.names()).join(", "));
+    say!("  valid      {} to {}", certificate.validity().0.date(), describe_end(certificate, now));
+}
+
+/// The certificate that is about to take the other one's place, where there is one.
+pub(super) fn read_next(layout: &Layout) -> Result<Option<Certificate>> {
+    let path = layout.next_certificate();
+    if file::is_there(&path)? { read(&path).map(Some) } else { Ok(None) }
 }
 
 /// The certificate in a file.
@@ -74,47 +102,17 @@ pub(super) fn contents(certificate: &Certificate) -> serde_json::Value {
 /// The same, and for how long it still holds.
 pub(super) fn to_json(certificate: &Certificate, now: OffsetDateTime) -> serde_json::Value {
     let mut object = contents(certificate);
-    object["days_left"] = json!(days_left(certificate.validity().1, now));
+    object["days_left"] = json!(days_left(certificate.validity().1.unix_timestamp(), now.unix_timestamp()));
     object
 }
 
 /// Until when it is valid, and what is to be done about it.
 pub(super) fn describe_end(certificate: &Certificate, now: OffsetDateTime) -> String {
-    describe(certificate.validity().1, now)
-}
-
-fn describe(end: OffsetDateTime, now: OffsetDateTime) -> String {
-    let left = days_left(end, now);
-    match WARNINGS.iter().find(|(days, _)| left < *days) {
-        Some((0, words)) => format!("{}; {words}; {RENEWAL}", end.date()),
-        Some((_, words)) => format!("{} ({left} days); {words}: {RENEWAL}", end.date()),
-        None => format!("{} ({left} days)", end.date()),
-    }
-}
-
-/// Whole days; negative once it has expired.
-fn days_left(end: OffsetDateTime, now: OffsetDateTime) -> i64 {
-    (end - now).whole_seconds().div_euclid(24 * 60 * 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use time::Duration;
-
-    #[test]
-    fn the_end_is_told_louder_the_nearer_it_is() {
-        let now = OffsetDateTime::UNIX_EPOCH;
-        let told = |left: Duration| describe(now + left, now);
-        assert_eq!(told(Duration::days(60)), "1970-03-02 (60 days)");
-        for (left, words) in [
-            (Duration::days(60) - Duration::SECOND, "(59 days); plan"),
-            (Duration::days(29), "soon"),
-            (Duration::days(6), "NOW"),
-            (Duration::SECOND, "(0 days); RENEW IT NOW"),
-            (-Duration::SECOND, "EXPIRED"),
-        ] {
-            assert!(told(left).contains(words), "{left}: {}", told(left));
-        }
+    let end = certificate.validity().1;
+    let (at, now) = (end.unix_timestamp(), now.unix_timestamp());
+    match Urgency::of(at, now) {
+        Some(Urgency::Expired) => format!("{}; {}", end.date(), Urgency::Expired.words()),
+        Some(urgency) => format!("{} ({} days); {}", end.date(), days_left(at, now), urgency.words()),
+        None => format!("{} ({} days)", end.date(), days_left(at, now)),
     }
 }

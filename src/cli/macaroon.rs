@@ -1,11 +1,16 @@
-//! `lsm macaroon`: what a macaroon lets its holder do, and what one for this signer could permit.
+//! `lsm macaroon`: what a macaroon lets its holder do, and making, replacing and revoking those of this signer.
+
+mod bake;
+mod list;
+mod revoke;
+mod rotate;
 
 use crate::backend::Layout;
 use crate::cli::control::installed;
 use crate::cli::{Common, strings};
 use crate::error::{Code, Error, Result};
 use crate::host::{file, user};
-use crate::plan;
+use crate::plan::{self, History, Register};
 use crate::signer::macaroon::{Macaroon, Permission, SIGNER_URIS, TAPROOT_URIS};
 use crate::ui::{self, say};
 use clap::{Args, Subcommand};
@@ -21,6 +26,15 @@ const LARGEST: u64 = 1 << 20;
 /// What to do with a macaroon.
 #[derive(Debug, Subcommand)]
 pub enum MacaroonVerb {
+    /// Make a macaroon that permits what a role needs, or chosen calls, and can be revoked alone
+    Bake(bake::BakeArgs),
+    /// Give the bundle a new macaroon; the old one is revoked once the other side has switched (--finish)
+    Rotate(rotate::RotateArgs),
+    /// Revoke macaroons, each by its root key; or every admin macaroon there is (--admin)
+    Revoke(revoke::RevokeArgs),
+    /// List the macaroons of this signer that lsm knows of, and the root keys that somebody else made
+    #[command(after_help = "Example:\n  sudo lsm macaroon list")]
+    List,
     /// Say what a macaroon permits, under which conditions, and what its holder could do; nothing of it is shown
     Show(ShowArgs),
     /// List every call that this signer offers, which of them a watch-only node needs, and what else permits each
@@ -41,18 +55,30 @@ pub struct ShowArgs {
 /// Runs `lsm macaroon`.
 pub(super) fn run(verb: &MacaroonVerb, common: &Common) -> Result<()> {
     match verb {
-        MacaroonVerb::Show(args) => show(args),
+        MacaroonVerb::Bake(args) => bake::run(args, common),
+        MacaroonVerb::Rotate(args) => rotate::run(args, common),
+        MacaroonVerb::Revoke(args) => revoke::run(args, common),
+        MacaroonVerb::List => list::run(common),
+        MacaroonVerb::Show(args) => show(args, common),
         MacaroonVerb::Permissions => permissions(common),
     }
 }
 
-fn show(args: &ShowArgs) -> Result<()> {
+fn show(args: &ShowArgs, common: &Common) -> Result<()> {
     let macaroon = Macaroon::parse_either(read(&args.macaroon)?)?;
     let now = OffsetDateTime::now_utc();
+    // Of another signer's macaroon it may say the wrong thing, and says so; without a register there is nothing to say.
+    let register = Register::read(&Layout::new(&common.instance).register()).unwrap_or_default();
+    let known = macaroon.root_key_id().parse().ok().and_then(|key| register.find(key));
     if ui::voice().json {
-        say!("{}", to_json(&macaroon, now));
+        let mut object = to_json(&macaroon, now);
+        object["registered"] = json!(known.map(list::to_json));
+        say!("{object}");
     } else {
         print(&macaroon, now);
+        if let Some(known) = known {
+            say!("{:12} if it is of this host's {}: {}", "known as", common.instance, list::describe(known, now));
+        }
     }
     Ok(())
 }
@@ -71,6 +97,12 @@ fn permissions(common: &Common) -> Result<()> {
         say!("{:11} {uri:58} {}", needed_by(uri).unwrap_or_default(), strings(permissions).join(", "));
     }
     Ok(())
+}
+
+/// True where the last plan revoked something: it stands, for nothing brings a macaroon back.
+pub(super) fn revoked_last(history: &History) -> bool {
+    let for_good = [revoke::VERB, revoke::ADMIN, rotate::FINISH];
+    history.records().last().is_some_and(|record| record.ended && for_good.contains(&record.verb))
 }
 
 /// Who on the other side calls it.

@@ -1,12 +1,14 @@
 //! What the verbs that change the machine have in common: consent, the plan as text, the journal, what was cut off.
 
-use crate::backend::Layout;
 use crate::backend::preflight;
+use crate::backend::{Layout, native};
+use crate::cli::{Common, control};
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::user::Owner;
 use crate::plan::history::ROLLBACK;
-use crate::plan::{History, Journal, Plan, Step};
+use crate::plan::{self, History, Journal, Machine, Plan, Step};
+use crate::spec::Spec;
 use crate::ui::{self, say, terminal};
 use clap::Args;
 use serde_json::json;
@@ -19,6 +21,9 @@ const CUT_OFF: Code = Code::refused("E-PLAN-050");
 /// What stopping for a moment means to the other machine.
 pub(super) const GAP: &str = "one signing call in the meantime stops the watch-only node, whose unit needs \
     Restart=always; open MuSig2 sessions are lost";
+
+/// How the watch-only side gets a new bundle.
+pub(super) const SWITCH_OVER: &str = "copy the bundle to the watch-only machine, there: lsm bundle import --bundle DIR --lnddir DIR, and restart its lnd";
 
 /// Where all that signers own is.
 const HOME: &str = "/var/lib/lsm";
@@ -37,12 +42,17 @@ pub struct MachineArgs {
 /// Has the person at the terminal agree to the plan, unless that was done beforehand.
 pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
     // Also where the option was given long ago and the bundle is exported again.
-    if plan.steps.iter().any(|step| matches!(step, Step::Bundle { taproot_channels: true, .. })) {
+    let is_taproot = |step: &Step| matches!(step, Step::Bundle { taproot_channels: true, .. });
+    if plan.steps.iter().any(|step| match step {
+        Step::Rotate { bundle, .. } => is_taproot(bundle),
+        step => is_taproot(step),
+    }) {
         ui::note(
             "warning: with --taproot-channels whoever holds the bundle can compute private keys of the signer (MuSig2); see SECURITY.md",
         );
     }
-    if plan.steps.iter().any(|step| matches!(step, Step::Snapshot { .. })) {
+    let stops = |step: &Step| matches!(step, Step::Snapshot { .. } | Step::RenewRootKeys { .. } | Step::Switch { .. });
+    if plan.steps.iter().any(stops) {
         ui::note(&format!("warning: {GAP}"));
     }
     if machine.yes {
@@ -52,6 +62,40 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
         ui::note(&format!("  {}", step.describe()));
     }
     terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))
+}
+
+/// Makes one change to an installed signer: planned, agreed to, planned again under the lock, and carried out. `look` gives
+/// the plan, and what there is to tell of it. Returns that, and whether anything was changed; nothing after a dry run.
+///
+/// # Errors
+/// Those of `look`; where it is not root who asks, nobody agrees, another verb was cut off, or a step fails.
+pub(super) fn change<T>(
+    verb: &str,
+    args: &MachineArgs,
+    common: &Common,
+    look: impl Fn(&Spec, &History) -> Result<(Plan, T)>,
+) -> Result<Option<(T, bool)>> {
+    let layout = Layout::new(&common.instance);
+    let find = |history: &History| look(&control::installed(&common.instance)?, history);
+    let history = History::read(&layout.journal())?;
+    let (plan, found) = find(&history)?;
+    if args.dry_run {
+        show_plan(&plan);
+        return Ok(None);
+    }
+    control::require_root()?;
+    if plan.is_empty() && !history.was_cut_off(verb) {
+        return Ok(Some((found, false)));
+    }
+    consent(args, &plan)?;
+    let mut journal = open_journal(&layout)?;
+    // Until the lock was taken another lsm may have been at work.
+    let (plan, found) = find(journal.history())?;
+    admit(journal.history(), verb)?;
+    let stays = native::stays(&common.instance, Some(&control::installed(&common.instance)?))?;
+    // Also where nothing is left to do: that ends one that was cut off.
+    plan::carry_out_all(&plan, verb, &mut journal, &Machine::default(), &stays)?;
+    Ok(Some((found, true)))
 }
 
 /// Opens the journal of a signer, and takes the lock of the machine.

@@ -2,14 +2,17 @@
 //! health check of its container.
 
 use crate::backend::Layout;
-use crate::cli::Common;
+use crate::cli::{Common, cert};
 use crate::error::Result;
 use crate::host::user;
 use crate::plan::{self, Door};
+use crate::signer::certificate::Urgency;
 use crate::signer::wallet::State;
+use crate::ui::say;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use time::OffsetDateTime;
 
 /// As long as the unit's TimeoutStartSec, less a little, so that the reason is lsm's and not a kill.
 const DEADLINE: Duration = Duration::from_secs(170);
@@ -49,8 +52,19 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
             // Before its time: waiting cannot help.
             Err(fault) if began.elapsed() < LOOK || Instant::now() >= end || main_process_ended() => return Err(fault),
             Err(_) => {}
-            Ok(_) => return Ok(()),
+            Ok(_) => break,
         }
+    }
+    warn(&layout);
+    Ok(())
+}
+
+/// The log says at each start how near its end the certificate is, as the journal takes it (sd-daemon(3)).
+fn warn(layout: &Layout) {
+    let Ok(certificate) = cert::read(&layout.door().certificate) else { return };
+    let (end, now) = (certificate.validity().1.unix_timestamp(), OffsetDateTime::now_utc());
+    if let Some(urgency) = Urgency::of(end, now.unix_timestamp()) {
+        say!("<{}>the certificate is valid to {}", urgency.priority(), cert::describe_end(&certificate, now));
     }
 }
 

@@ -68,6 +68,8 @@ fn to_json(status: &Status) -> Value {
         "connected": status.connected.as_ref().map(|peers| peers.iter().map(peer).collect::<Vec<_>>()),
         "sandbox": status.fence,
         "certificate": status.certificate.as_ref().map(|certificate| cert::to_json(certificate, status.now)),
+        "next_certificate": status.next_certificate.as_ref().map(|certificate| cert::to_json(certificate, status.now)),
+        "retiring_root_keys": status.retiring,
         "bundle": status.exported,
         "identity_pubkey": status.identity_pubkey,
         "landlock": {
@@ -93,6 +95,13 @@ fn show(status: &Status) {
     say!("           {}", status.landlock);
     if let Some(certificate) = &status.certificate {
         say!("TLS until  {}", cert::describe_end(certificate, status.now));
+    }
+    if let Some(next) = &status.next_certificate {
+        say!("renewal    {} is in the bundle", next.fingerprint());
+    }
+    if !status.retiring.is_empty() {
+        let keys: Vec<_> = strings(&status.retiring);
+        say!("rotation   the macaroon of an earlier bundle is still good, on root key {}", keys.join(", "));
     }
     if let Some(exported) = &status.exported {
         let since = OffsetDateTime::from_unix_timestamp(exported.at).unwrap_or(status.now);

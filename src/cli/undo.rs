@@ -1,14 +1,14 @@
 //! `lsm rollback` and `lsm uninstall`: the journal read backwards.
 
 use crate::backend::{Layout, native};
-use crate::cli::Common;
 use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
+use crate::cli::{Common, macaroon};
 use crate::error::{Code, Error, Result};
 use crate::host::{file, user};
 use crate::plan::history::ROLLBACK;
-use crate::plan::prior::Thing;
+use crate::plan::prior::{Prior, Thing};
 use crate::plan::undo::{self, Undo};
-use crate::plan::{self, History, Journal, Machine};
+use crate::plan::{self, History, Journal, Machine, Step};
 use crate::spec::Instance;
 use crate::ui::{self, say, terminal};
 use clap::Args;
@@ -58,6 +58,10 @@ pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
     };
     let layout = Layout::new(&common.instance);
     let history = History::read(&layout.journal())?;
+    if macaroon::revoked_last(&history) {
+        ui::note("what was revoked stays revoked");
+        return nothing(&layout, &history, &options.machine);
+    }
     let looked = find(&history)?;
     let Some(undo) = looked else { return nothing(&layout, &history, &options.machine) };
     if options.machine.dry_run {
@@ -174,11 +178,23 @@ fn end(undo: Undo, mut journal: Journal) -> Result<()> {
     if ui::voice().json {
         say!(
             "{}",
-            json!({"changed": !undo.plan.is_empty(), "kept": foreign, "left": left, "wallet": wallet, "seed": seed})
+            json!({
+                "changed": !undo.plan.is_empty(), "kept": foreign, "left": left, "wallet": wallet, "seed": seed,
+                "lost": undo.lost,
+            })
         );
         return Ok(());
     }
     say!("done       {} steps", undo.plan.steps.len());
+    for step in &undo.plan.steps {
+        if let Step::Restore { to: Prior::RootKey { root_key, .. } } = step {
+            let id = root_key.id;
+            say!("revoked    what hangs on root key {id}; where that is the macaroon of a bundle: lsm bundle export");
+        }
+    }
+    for lost in &undo.lost {
+        say!("lost       {lost}");
+    }
     for kept in foreign.iter() {
         say!("kept       {kept}: somebody else changed it");
     }
@@ -210,5 +226,6 @@ fn shown(thing: &Thing) -> String {
         Thing::Wallet(wallet) => wallet.database.display().to_string(),
         Thing::Object(object) => object.to_string(),
         Thing::Database(database) => database.data.display().to_string(),
+        Thing::RootKey(key) => format!("root key {}", key.id),
     }
 }

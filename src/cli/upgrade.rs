@@ -18,7 +18,6 @@ use crate::spec::{Instance, Spec};
 use crate::ui::{self, say, terminal};
 use clap::Args;
 use serde_json::json;
-use std::path::Path;
 
 const NOT_INSTALLED: Code = Code::refused("E-UPGRADE-001");
 const NO_WALLET: Code = Code::refused("E-UPGRADE-002");
@@ -136,11 +135,7 @@ impl Look {
                 .hint(format!("there is nothing to take along: lsm install --release {}", self.release.version)));
         }
         let spec = Spec { release: self.release.version.clone(), ..self.there.clone() };
-        let mut wishes = Wishes::standing(&self.layout, history)?;
-        // Where the operator has taken the last one away with its folder, the next one goes to its own place.
-        if wishes.handed && !wishes.bundle.parent().is_some_and(Path::is_dir) {
-            (wishes.bundle, wishes.handed) = (self.layout.bundle(), false);
-        }
+        let wishes = Wishes::for_export(&self.layout, history)?;
         let arch = Arch::of_this_machine()?;
         let wanted = backend::upgrade_steps(&spec, &self.from, self.release, arch, &wishes, &self.facts)?;
         self.facts = plan::observe(self.facts.clone(), &wanted);

@@ -2,24 +2,19 @@
 
 use super::{Area, Check, Judge, Judged, Verdict, few};
 use crate::facts::audit::{Answer, Certificate, Host, Needs, Settings, Signer, Unknown};
+use crate::signer::certificate::Urgency;
 use crate::spec::San;
 use std::net::IpAddr;
 use time::OffsetDateTime;
 
 pub(super) const AREA: Area = Area { needs: Needs { texts: &[], programs: &[] }, checks: CHECKS };
 
-/// A new certificate has to reach every watch-only node by hand: so many days are enough time, and so many too few.
-const ENOUGH: i64 = 60;
-const TOO_FEW: i64 = 30;
-/// In seconds.
-const DAY: i64 = 24 * 60 * 60;
-
 const CHECKS: &[Check] = &[
     Check {
         id: "TLS-001",
         title: "The certificate is valid, and will be for a while",
         why: "the watch-only node pins it: when it has run out, lnd makes another at its next start, and no call comes through",
-        mend: "move tls.cert away (/etc/lsm/NAME, or lnd's folder), then lsm install, or restart lnd; then a new bundle",
+        mend: "lsm cert renew; for an lnd that lsm did not set up: move its tls.cert away and restart it, then a new bundle",
         judge: Judge::Signer(dates),
     },
     Check {
@@ -42,7 +37,6 @@ fn none_yet() -> Verdict {
 
 fn dates(host: &Host, signer: &Signer) -> Judged {
     let Some(certificate) = certificate(host, signer)? else { return Ok(none_yet()) };
-    let left = (certificate.until - host.taken).div_euclid(DAY);
     let day = |seconds: i64| {
         OffsetDateTime::from_unix_timestamp(seconds).map_or_else(|_| "no date".to_owned(), |at| at.date().to_string())
     };
@@ -50,10 +44,11 @@ fn dates(host: &Host, signer: &Signer) -> Judged {
         return Ok(Verdict::Fail(format!("valid from {} on", day(certificate.from))));
     }
     let evidence = format!("valid until {}", day(certificate.until));
-    Ok(match left {
-        ENOUGH.. => Verdict::Pass(evidence),
-        TOO_FEW..ENOUGH => Verdict::Warn(evidence),
-        _ => Verdict::Fail(evidence),
+    // Each stage is told anew, also by the watch: the evidence names it.
+    Ok(match Urgency::of(certificate.until, host.taken) {
+        None => Verdict::Pass(evidence),
+        Some(Urgency::Plan) => Verdict::Warn(evidence),
+        Some(urgency) => Verdict::Fail(format!("{evidence}; {}", urgency.words())),
     })
 }
 

@@ -51,7 +51,7 @@ const CHECKS: &[Check] = &[
         id: "SECR-006",
         title: "No copy of the admin macaroon lies outside of lnd's folder",
         why: "it permits everything that lnd can do, and lnd cannot revoke it",
-        mend: "shred -u the copies; where one has been away from this host, make lnd new root keys",
+        mend: "shred -u the copies; where one has been away from this host: lsm macaroon revoke --admin",
         judge: Judge::Host(admin_macaroons),
     },
     Check {

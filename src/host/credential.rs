@@ -55,11 +55,25 @@ impl Keep {
     /// Where it cannot be sealed or written, or a file is there already.
     pub fn store(&self, secret: Secret) -> Result<()> {
         match self {
-            Self::Plain { path, owner } => {
-                let own = |id: u32| Access::owned(0o600, Owner { uid: id, gid: id });
-                file::create(path, secret.expose(), owner.map_or(Access::mode(0o600), own))
-            }
-            Self::Sealed { name, path } => file::create(path, &seal(name, secret)?, Access::mode(0o600)),
+            Self::Plain { path, .. } => file::create(path, secret.expose(), self.access()),
+            Self::Sealed { name, path } => file::create(path, &seal(name, secret)?, self.access()),
+        }
+    }
+
+    /// Replaces what it keeps by what `other` keeps, as that is: sealed under the same name, or plain.
+    ///
+    /// # Errors
+    /// Where one cannot be read or the other not written.
+    pub fn take_over(&self, other: &Self) -> Result<()> {
+        let bytes = Secret::new(file::read(other.path(), LIMIT)?);
+        file::replace(self.path(), bytes.expose(), self.access())
+    }
+
+    fn access(&self) -> Access {
+        let own = |id: u32| Access::owned(0o600, Owner { uid: id, gid: id });
+        match self {
+            Self::Plain { owner: Some(owner), .. } => own(*owner),
+            Self::Plain { .. } | Self::Sealed { .. } => Access::mode(0o600),
         }
     }
 

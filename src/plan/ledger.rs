@@ -22,8 +22,9 @@ impl Ledger {
     pub(super) fn take(&mut self, since: u64, prior: &Prior) {
         match self.find(&prior.thing()) {
             Some(known) => known.left = None,
-            // What is the operator's is not lsm's to answer for, and what was before lsm is in no copy.
-            None if matches!(prior.thing(), Thing::Given(_) | Thing::Database(_)) => {}
+            // What is the operator's is not lsm's to answer for, what was before lsm is in no copy, and what is in the wallet's
+            // folder goes or stays with that.
+            None if matches!(prior.thing(), Thing::Given(_) | Thing::Database(_) | Thing::RootKey(_)) => {}
             None => self.touched.push(Touched { since, first: prior.clone(), left: None }),
         }
     }

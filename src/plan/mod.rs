@@ -7,6 +7,7 @@ mod ledger;
 mod perform;
 pub mod planner;
 pub mod prior;
+pub mod register;
 pub mod step;
 pub mod undo;
 
@@ -18,4 +19,5 @@ pub use perform::{
     read_receipt, stop, systemctl, wait_until_active,
 };
 pub use planner::{Plan, make_plan, observe};
-pub use step::{Access, Door, Runner, SeedSink, Step};
+pub use register::Register;
+pub use step::{Access, Door, Port, Runner, SeedSink, Step};

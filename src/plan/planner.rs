@@ -169,7 +169,16 @@ impl Judge<'_> {
             Step::Snapshot { database, .. } => {
                 matches!(self.facts.at(&database.swap), Seen::File { sha256: Some(is), .. } if *is == database.swapped)
             }
-            Step::Prove { after, .. } | Step::Refresh { after, .. } => !self.follows(after, changed),
+            Step::Prove { after, .. }
+            | Step::Refresh { after, .. }
+            | Step::Rotate { after, .. }
+            | Step::Sign { after, .. } => !self.follows(after, changed),
+            // They come of what lnd was asked, and are there because of it.
+            Step::Bake { .. } | Step::Revoke { .. } | Step::RenewRootKeys { .. } => false,
+            // The next one may be made by this very plan.
+            Step::Switch { next, next_key, .. } => {
+                !self.is_there(next) && !self.is_there(next_key.path()) && !changed.contains(next)
+            }
             Step::Discard { folders, .. } => folders.iter().all(|folder| *self.facts.at(folder) == Seen::Absent),
             Step::Bundle { folder, handed, after, .. } => {
                 (*handed || self.is_there(&folder.join("bundle.json"))) && !self.follows(after, changed)

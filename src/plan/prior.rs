@@ -11,6 +11,8 @@ use crate::host::program::Program;
 use crate::host::rights::Rights;
 use crate::host::sysctl;
 use crate::host::xattrs::{self, Attributes};
+use crate::plan::perform::open_as_admin;
+use crate::plan::step::Door;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,6 +54,17 @@ pub enum Thing {
     Wallet(Wallet),
     /// lnd's database, of which there is a copy to go back to.
     Database(Database),
+    /// A key of lnd's that macaroons hang on.
+    RootKey(RootKey),
+}
+
+/// A key of lnd's that macaroons hang on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RootKey {
+    /// How its lnd is reached.
+    pub door: Door,
+    /// Its number.
+    pub id: u64,
 }
 
 /// A wallet and all that must stay as long as it does.
@@ -210,6 +223,13 @@ pub enum Prior {
         /// Its parts.
         database: Database,
     },
+    /// Of a key that macaroons hang on.
+    RootKey {
+        /// Whose and which.
+        root_key: RootKey,
+        /// It was there. One that has gone cannot be brought back.
+        exists: bool,
+    },
 }
 
 /// What is at a path.
@@ -325,6 +345,10 @@ impl Prior {
             Thing::Object(object) => Self::of_object(object, kept)?,
             Thing::Wallet(wallet) => Self::Wallet { wallet: wallet.clone() },
             Thing::Database(database) => Self::Database { database: database.clone() },
+            Thing::RootKey(key) => {
+                let exists = open_as_admin(&key.door)?.root_key_ids()?.contains(&key.id);
+                Self::RootKey { root_key: key.clone(), exists }
+            }
         })
     }
 
@@ -361,6 +385,7 @@ impl Prior {
             Self::Object { held, .. } => Thing::Object(held.clone()),
             Self::Wallet { wallet } => Thing::Wallet(wallet.clone()),
             Self::Database { database } => Thing::Database(database.clone()),
+            Self::RootKey { root_key, .. } => Thing::RootKey(root_key.clone()),
         }
     }
 
@@ -451,6 +476,7 @@ impl Prior {
             Self::Object { held, exists: false, .. } => format!("remove {held}"),
             Self::Object { held, .. } => format!("put {held} back as it was"),
             Self::Reader { reader } => format!("have {reader} read its settings again"),
+            Self::RootKey { root_key, .. } => format!("delete root key {}: its macaroon is refused then", root_key.id),
             Self::Wallet { wallet } => format!("leave the wallet {}", wallet.database.display()),
             Self::Database { database: Database { data, copy, .. } } => {
                 format!("put lnd's database {} back from {}", data.display(), copy.display())

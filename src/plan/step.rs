@@ -6,9 +6,10 @@ mod reach;
 use crate::engine::{Bounds, Image, Object};
 use crate::host::credential::Keep;
 use crate::plan::prior::{Database, Prior};
+use crate::plan::register::Entry;
 use crate::spec::{Network, San};
 use ipnet::IpNet;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ impl Access {
 }
 
 /// How lsm itself reaches the signer's lnd.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Door {
     /// lnd's unix socket.
     pub socket: PathBuf,
@@ -48,6 +49,20 @@ pub struct Door {
     pub certificate: PathBuf,
     /// The macaroon that lnd writes at every unlock.
     pub macaroon: PathBuf,
+}
+
+/// The signer's public port, as a step that proves a signature through it reaches it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Port {
+    /// The wallet's receipt, which names the key that has to have signed.
+    pub receipt: PathBuf,
+    /// The unit that holds the port, where it is one's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The port, as the watch-only side names it.
+    pub host: String,
+    /// Where this host dials it.
+    pub address: SocketAddr,
 }
 
 /// Where the seed's words go before the wallet is made.
@@ -349,15 +364,9 @@ pub enum Step {
         version: String,
         /// How it is reached.
         door: Door,
-        /// The wallet's receipt.
-        receipt: PathBuf,
-        /// The unit that holds the public port, where it is one's own.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        unit: Option<String>,
-        /// The public port, as the watch-only side names it.
-        host: String,
-        /// Where this host dials it.
-        address: SocketAddr,
+        /// The public port.
+        #[serde(flatten)]
+        port: Port,
         /// The copy of the database that says what the earlier lnd knew.
         copy: PathBuf,
         /// The files whose change asks for a proof.
@@ -441,7 +450,78 @@ pub enum Step {
         hosts: Vec<String>,
         /// With MuSig2.
         taproot_channels: bool,
+        /// Where it is kept which root key its macaroon hangs on; without it on the first one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        register: Option<PathBuf>,
+        /// Where the signer's next certificate is, while there is one: then the bundle has both.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<PathBuf>,
         /// The files whose change asks for another bundle.
+        after: Vec<PathBuf>,
+    },
+    /// A macaroon on a root key of its own, for the operator.
+    Bake {
+        /// How lnd is reached.
+        door: Door,
+        /// Where it is kept what was baked.
+        register: PathBuf,
+        /// What it is.
+        entry: Entry,
+        /// The file that it is written to, which is not there yet.
+        out: PathBuf,
+    },
+    /// A root key goes, and with it every macaroon on it.
+    Revoke {
+        /// How lnd is reached.
+        door: Door,
+        /// The root key.
+        root_key: u64,
+    },
+    /// The bundle's macaroon on a new root key: it signs through the public port, then it is exported.
+    Rotate {
+        /// The bundle's step.
+        bundle: Box<Step>,
+        /// The new root key.
+        root_key: u64,
+        /// The public port.
+        port: Port,
+        /// The files whose change asks for it.
+        after: Vec<PathBuf>,
+    },
+    /// lnd replaces every root key: an admin macaroon leaked, and who had it can have baked others.
+    RenewRootKeys {
+        /// What runs lnd meanwhile, locked.
+        runner: Runner,
+        /// How it is reached.
+        door: Door,
+        /// The wallet's password, which stays.
+        password: Keep,
+        /// lnd's unit, or the name of its container.
+        unit: String,
+        /// The container, where it is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        container: Option<Object>,
+        /// The public port.
+        port: Port,
+    },
+    /// The next certificate takes the place of the one in force, and so does its key.
+    Switch {
+        /// The certificate in force.
+        path: PathBuf,
+        /// Its key.
+        key: Keep,
+        /// The next certificate.
+        next: PathBuf,
+        /// Its key.
+        next_key: Keep,
+    },
+    /// A signature through the public port.
+    Sign {
+        /// How lnd is reached.
+        door: Door,
+        /// The public port.
+        port: Port,
+        /// The files whose change asks for it.
         after: Vec<PathBuf>,
     },
 }

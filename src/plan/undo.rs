@@ -34,6 +34,8 @@ pub struct Undo {
     pub shared: Vec<(u64, Prior)>,
     /// The wallet that stays, with what belongs to it.
     pub wallet: Option<Wallet>,
+    /// What nothing can bring back, in words.
+    pub lost: Vec<String>,
 }
 
 /// Undoes the last plan; `None` where there is none, or it was undone.
@@ -87,7 +89,13 @@ impl Undo {
                 wallet = Some(made.clone());
             }
         }
-        let mut undo = Self { plan: Plan { steps: Vec::new() }, foreign: Vec::new(), shared: Vec::new(), wallet };
+        let mut undo = Self {
+            plan: Plan { steps: Vec::new() },
+            foreign: Vec::new(),
+            shared: Vec::new(),
+            wallet,
+            lost: Vec::new(),
+        };
         let mut back = Vec::new();
         for touched in touched.into_iter().rev() {
             if let Some(to) = undo.judge(touched, stays, cut_off)? {
@@ -115,6 +123,10 @@ impl Undo {
             return Ok(None);
         }
         let now = Prior::observe(&thing)?;
+        if let (Prior::RootKey { root_key, exists: true }, Prior::RootKey { exists: false, .. }) = (&first, &now) {
+            self.lost.push(format!("the macaroon on root key {} stays revoked", root_key.id));
+            return Ok(None);
+        }
         // What is gone has no rights to be given back.
         if matches!(now, Prior::Rights { rights: None, .. }) {
             return Ok(None);

@@ -103,17 +103,17 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// A channel to `endpoint`, whose server has to present exactly `pin`. Nothing is dialled yet.
-    pub fn new(endpoint: Endpoint, pin: &Certificate) -> Self {
-        Self::dialling(endpoint, None, pin)
+    /// A channel to `endpoint`, whose server has to present exactly one of `pins`. Nothing is dialled yet.
+    pub fn new(endpoint: Endpoint, pins: &[Certificate]) -> Self {
+        Self::dialling(endpoint, None, pins)
     }
 
     /// The same at `address`, whatever the name of `endpoint` resolves to; the certificate has to be for that name.
-    pub fn at(endpoint: Endpoint, address: SocketAddr, pin: &Certificate) -> Self {
-        Self::dialling(endpoint, Some(address), pin)
+    pub fn at(endpoint: Endpoint, address: SocketAddr, pins: &[Certificate]) -> Self {
+        Self::dialling(endpoint, Some(address), pins)
     }
 
-    fn dialling(endpoint: Endpoint, address: Option<SocketAddr>, pin: &Certificate) -> Self {
+    fn dialling(endpoint: Endpoint, address: Option<SocketAddr>, pins: &[Certificate]) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -121,8 +121,8 @@ impl Channel {
         let dialled = Arc::new(Dialler {
             endpoint: endpoint.clone(),
             address,
-            tls: TlsConnector::from(Arc::new(tls_settings(&endpoint, pin))),
-            pin: pin.clone(),
+            tls: TlsConnector::from(Arc::new(tls_settings(&endpoint, pins))),
+            pins: pins.to_vec(),
             fault: Mutex::new(None),
         });
         let connector = {
@@ -192,7 +192,7 @@ struct Dialler {
     /// Where to dial, where that is not for the endpoint's name to say.
     address: Option<SocketAddr>,
     tls: TlsConnector,
-    pin: Certificate,
+    pins: Vec<Certificate>,
     /// Why the last dial failed: gRPC's own error would say only that it could not connect.
     fault: Mutex<Option<Error>>,
 }
@@ -291,21 +291,23 @@ impl Dialler {
         let at = &self.endpoint;
         match fault {
             CertificateError::NotValidForName => {
-                let names: Vec<String> = self.pin.names().iter().map(ToString::to_string).collect();
+                let names: Vec<String> =
+                    self.pins.iter().flat_map(Certificate::names).map(ToString::to_string).collect();
                 Error::new(NOT_ITS_NAME, format!("the certificate is not for {at}, but for {}", names.join(", "))).hint(
                     "dial one of its names, or add this one on the signer: lsm install with --san; then export the bundle again",
                 )
             }
             CertificateError::Expired | CertificateError::NotValidYet => {
-                let (from, to) = self.pin.validity();
-                Error::new(OUT_OF_DATE, format!("the certificate of {at} is valid from {from} to {to}, and not now"))
-                    .hint("check this machine's clock; on the signer move tls.cert away and run lsm install again")
+                let dates: Vec<String> = self.pins.iter().map(describe_dates).collect();
+                let dates = dates.join(", or ");
+                Error::new(OUT_OF_DATE, format!("the certificate of {at} is valid {dates}, and not now"))
+                    .hint("check this machine's clock; on the signer: lsm cert renew")
             }
-            CertificateError::Other(OtherError(other)) => Error::new(
-                OTHER_CERTIFICATE,
-                format!("{at} presents {other}, not the pinned {}", self.pin.fingerprint()),
-            )
-            .hint("was it made anew? then export the bundle on the signer and import it here"),
+            CertificateError::Other(OtherError(other)) => {
+                let pinned: Vec<String> = self.pins.iter().map(Certificate::fingerprint).collect();
+                Error::new(OTHER_CERTIFICATE, format!("{at} presents {other}, not the pinned {}", pinned.join(" or ")))
+                    .hint("was it made anew? then export the bundle on the signer and import it here")
+            }
             other => Error::new(OTHER_CERTIFICATE, format!("{at} does not prove its certificate: {other}")),
         }
     }
@@ -316,14 +318,19 @@ impl Dialler {
     }
 }
 
-/// The TLS settings for `endpoint`: only `pin` is accepted, and only HTTP/2 spoken.
-pub fn tls_settings(endpoint: &Endpoint, pin: &Certificate) -> ClientConfig {
+fn describe_dates(certificate: &Certificate) -> String {
+    let (from, to) = certificate.validity();
+    format!("from {from} to {to}")
+}
+
+/// The TLS settings for `endpoint`: only one of `pins` is accepted, and only HTTP/2 spoken.
+pub fn tls_settings(endpoint: &Endpoint, pins: &[Certificate]) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let host = match endpoint {
         Endpoint::Tcp { host, .. } => Some(host.clone()),
         Endpoint::Unix(_) => None,
     };
-    let verifier = PinVerifier { pin: pin.clone(), host, provider: Arc::clone(&provider) };
+    let verifier = PinVerifier { pins: pins.to_vec(), host, provider: Arc::clone(&provider) };
     let mut settings = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .expect("ring serves TLS 1.3 and 1.2")
@@ -334,12 +341,13 @@ pub fn tls_settings(endpoint: &Endpoint, pin: &Certificate) -> ClientConfig {
     settings
 }
 
-/// Accepts one certificate, byte for byte, inside its dates and, over TCP, for the name that was dialled.
+/// Accepts a pinned certificate, byte for byte, inside its dates and, over TCP, for the name that was dialled. There are two
+/// pins while one certificate takes the other's place.
 ///
 /// lnd's own certificate is self-signed with CA:TRUE, which chain building refuses as an end entity; a pin is stricter.
 #[derive(Debug)]
 struct PinVerifier {
-    pin: Certificate,
+    pins: Vec<Certificate>,
     host: Option<String>,
     provider: Arc<CryptoProvider>,
 }
@@ -358,19 +366,19 @@ impl ServerCertVerifier for PinVerifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if presented != self.pin.der() {
+        let Some(pin) = self.pins.iter().find(|pin| presented == pin.der()) else {
             let stranger = Stranger(fingerprint(presented));
             return Err(CertificateError::Other(OtherError(Arc::new(stranger))).into());
-        }
+        };
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        let (from, to) = self.pin.validity();
+        let (from, to) = pin.validity();
         if now < from.unix_timestamp() {
             return Err(CertificateError::NotValidYet.into());
         }
         if now > to.unix_timestamp() {
             return Err(CertificateError::Expired.into());
         }
-        if self.host.as_ref().is_some_and(|host| !self.pin.is_for(host)) {
+        if self.host.as_ref().is_some_and(|host| !pin.is_for(host)) {
             return Err(CertificateError::NotValidForName.into());
         }
         Ok(ServerCertVerified::assertion())

@@ -1,8 +1,12 @@
 //! Macaroons: held as secrets, read far enough to say what they permit, and the least one that a signer's client needs.
 
+mod caveat;
 mod powers;
+mod role;
 
-pub use powers::Fit;
+pub use caveat::Caveat;
+pub use powers::{Fit, describe};
+pub use role::Role;
 
 use crate::error::{Code, Error, Result};
 use crate::secret::Secret;
@@ -157,13 +161,15 @@ impl Macaroon {
 struct Read<'a> {
     id: &'a [u8],
     caveats: Vec<&'a [u8]>,
+    signature: &'a [u8],
 }
 
 // The format: libmacaroons' v2, as github.com/go-macaroon/macaroon reads it (packet-v2.go). Sections of fields
 // (type, length, bytes), each section ended by a zero: the head, one a caveat, one more zero, then the signature.
+const IDENTIFIER: u64 = 2;
+const SIGNATURE: u64 = 6;
+
 fn read_v2(bytes: &[u8]) -> Option<Read<'_>> {
-    const IDENTIFIER: u64 = 2;
-    const SIGNATURE: u64 = 6;
     const BAKERY_VERSION: u8 = 3;
     let mut rest = bytes.strip_prefix(&[VERSION])?;
     let id = read_section(&mut rest)?.into_iter().find(|(t, _)| *t == IDENTIFIER)?.1;
@@ -173,8 +179,11 @@ fn read_v2(bytes: &[u8]) -> Option<Read<'_>> {
     }
     rest = &rest[1..];
     let (kind, signature) = read_field(&mut rest)?;
-    (kind == SIGNATURE && signature.len() == 32 && rest.is_empty())
-        .then_some(Read { id: id.strip_prefix(&[BAKERY_VERSION])?, caveats })
+    (kind == SIGNATURE && signature.len() == 32 && rest.is_empty()).then_some(Read {
+        id: id.strip_prefix(&[BAKERY_VERSION])?,
+        caveats,
+        signature,
+    })
 }
 
 fn read_section<'a>(rest: &mut &'a [u8]) -> Option<Vec<(u64, &'a [u8])>> {

@@ -68,14 +68,14 @@ pub struct Info {
 }
 
 impl Node {
-    /// The node at `endpoint`, whose server has to present exactly `pin`. Nothing is dialled yet.
-    pub fn new(endpoint: Endpoint, pin: &Certificate) -> Self {
-        Self { channel: Channel::new(endpoint, pin), macaroon: None }
+    /// The node at `endpoint`, whose server has to present exactly one of `pins`. Nothing is dialled yet.
+    pub fn new(endpoint: Endpoint, pins: &(impl AsRef<[Certificate]> + ?Sized)) -> Self {
+        Self { channel: Channel::new(endpoint, pins.as_ref()), macaroon: None }
     }
 
     /// The same at `address`, whatever the name of `endpoint` resolves to; the certificate has to be for that name.
-    pub fn at(endpoint: Endpoint, address: SocketAddr, pin: &Certificate) -> Self {
-        Self { channel: Channel::at(endpoint, address, pin), macaroon: None }
+    pub fn at(endpoint: Endpoint, address: SocketAddr, pins: &(impl AsRef<[Certificate]> + ?Sized)) -> Self {
+        Self { channel: Channel::at(endpoint, address, pins.as_ref()), macaroon: None }
     }
 
     /// The same with `macaroon` on every call.

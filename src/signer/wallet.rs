@@ -204,6 +204,27 @@ impl Node {
         .map(drop)
     }
 
+    /// Opens the wallet with its password, which stays, and has lnd replace every root key (lnd's macaroons/store.go,
+    /// `GenerateNewRootKey`): all macaroons that there are are refused from then on. Returns the new admin macaroon; lnd
+    /// removes its macaroons from the disk, and writes new ones at its next unlock. Answers only while the wallet is locked;
+    /// done again it does no harm.
+    ///
+    /// # Errors
+    /// Where the call fails, or the password is wrong.
+    pub fn renew_root_keys(&self, password: &Secret) -> Result<Macaroon> {
+        let request = lnrpc::ChangePasswordRequest {
+            current_password: password.expose().to_vec(),
+            new_password: password.expose().to_vec(),
+            // Without it lnd fails where one of its macaroons is not on the disk.
+            stateless_init: true,
+            new_macaroon_root_key: true,
+        };
+        let mut answer = self.call(WALLET_DEADLINE, request, |channel, request| async {
+            WalletUnlockerClient::new(channel).change_password(request).await
+        })?;
+        Macaroon::parse(std::mem::take(&mut answer.admin_macaroon))
+    }
+
     fn init(&self, request: lnrpc::InitWalletRequest) -> Result<Macaroon> {
         let mut answer = self.call(WALLET_DEADLINE, request, |channel, request| async {
             WalletUnlockerClient::new(channel).init_wallet(request).await

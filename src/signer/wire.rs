@@ -34,5 +34,7 @@ wiped! {
     InitWalletRequest { wallet_password, cipher_seed_mnemonic }
     InitWalletResponse { admin_macaroon }
     UnlockWalletRequest { wallet_password }
+    ChangePasswordRequest { current_password, new_password }
+    ChangePasswordResponse { admin_macaroon }
     BakeMacaroonResponse { macaroon }
 }

@@ -79,7 +79,7 @@ pub fn check(request: CheckRequest) -> Result<Checked> {
 /// # Errors
 /// As [`check`].
 pub fn check_signer(bundle: &Bundle, signer: &Endpoint) -> Result<Proof> {
-    let node = Node::new(signer.clone(), &bundle.certificate).with_macaroon(&bundle.macaroon);
+    let node = Node::new(signer.clone(), &bundle.pins()).with_macaroon(&bundle.macaroon);
     node.probe()?;
     // A moment's patience: a signer that restarts is not at fault.
     node.wait_for(|s| s == State::Active, Duration::from_secs(3))?;

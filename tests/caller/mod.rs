@@ -37,7 +37,7 @@ impl Port {
     /// The port at `address`, which has to present `pin`.
     pub fn new(address: SocketAddr, pin: &Certificate) -> Self {
         let endpoint = Endpoint::Tcp { host: address.ip().to_string(), port: address.port() };
-        Self { address, tls: TlsConnector::from(Arc::new(tls_settings(&endpoint, pin))) }
+        Self { address, tls: TlsConnector::from(Arc::new(tls_settings(&endpoint, pin.as_ref()))) }
     }
 
     /// Connects, from the address `from` where it is given. Only as long as the caller waits.
@@ -131,6 +131,22 @@ impl Client {
             Kind::Psbt => self.sign_psbt().await,
             Kind::MuSig2 => self.sign_musig2().await,
         }
+    }
+
+    /// Makes the call `path` with an empty request. What a stream sends is not waited for: that it was begun is enough.
+    ///
+    /// # Errors
+    /// What the signer said.
+    pub async fn call_empty(&self, path: &str) -> Result<(), String> {
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.map_err(|e| format!("{path}: {e}"))?;
+        let mut request = tonic::Request::new(());
+        request.metadata_mut().insert("macaroon", self.macaroon.clone());
+        let path: http::uri::PathAndQuery = path.parse().map_err(|e| format!("{path}: {e}"))?;
+        let answer = grpc.server_streaming(request, path, ProstCodec::<(), ()>::default()).await;
+        let mut stream = answer.map_err(|e| e.message().to_owned())?.into_inner();
+        let first = tokio::time::timeout(std::time::Duration::from_secs(2), stream.message()).await;
+        first.unwrap_or(Ok(None)).map(drop).map_err(|e| e.message().to_owned())
     }
 
     async fn sign_message(&self) -> Result<Vec<u8>, String> {

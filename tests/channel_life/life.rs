@@ -20,8 +20,7 @@ pub fn live(alice: &Node, bob: &Node, chain: &Chain, taproot: bool) {
     send_many(alice, bob, chain);
     spend_psbt(alice, bob, chain);
 
-    let identity = text(&bob.json(["getinfo"])["identity_pubkey"]);
-    alice.cli(["connect", &format!("{identity}@127.0.0.1:{}", bob.port + 1)]).ok();
+    let identity = connect(alice, bob);
     for close in [close_together, close_by_force] {
         let channel = open(alice, bob, chain, &identity, taproot);
         for _ in 0..PAYMENTS {
@@ -32,8 +31,17 @@ pub fn live(alice: &Node, bob: &Node, chain: &Chain, taproot: bool) {
     }
 }
 
+/// Makes Bob a peer of Alice's; gives his identity.
+pub fn connect(alice: &Node, bob: &Node) -> String {
+    let identity = text(&bob.json(["getinfo"])["identity_pubkey"]);
+    let done = alice.cli(["connect", &format!("{identity}@127.0.0.1:{}", bob.port + 1)]);
+    // Where there was a channel before, he may have been quicker.
+    assert!(done.code == 0 || done.stderr.contains("already connected"), "{done:?}");
+    identity
+}
+
 /// Bob pays Alice on an address of each kind.
-fn receive(alice: &Node, bob: &Node, chain: &Chain) {
+pub fn receive(alice: &Node, bob: &Node, chain: &Chain) {
     for kind in ["p2wkh", "p2wkh", "p2tr", "p2tr"] {
         let to = address(alice, kind);
         bob.cli(["sendcoins", "--force", "--addr", &to, "--amt", "50000000"]).ok();
@@ -52,6 +60,13 @@ fn send(alice: &Node, bob: &Node, chain: &Chain, kind: &str) {
     assert!(coins(alice).iter().all(|c| text(&c["outpoint"]) != from), "the coin is spent");
 }
 
+/// Alice sends some of what she has.
+pub fn send_some(alice: &Node, bob: &Node, chain: &Chain) {
+    let to = address(bob, "p2tr");
+    alice.cli(["sendcoins", "--force", "--addr", &to, "--amt", "100000"]).ok();
+    confirm(alice, bob, chain, 1);
+}
+
 fn send_many(alice: &Node, bob: &Node, chain: &Chain) {
     let to = [address(bob, "p2wkh"), address(bob, "p2tr")];
     alice.cli(["sendmany", &format!(r#"{{"{}":100000,"{}":200000}}"#, to[0], to[1])]).ok();
@@ -67,7 +82,7 @@ fn spend_psbt(alice: &Node, bob: &Node, chain: &Chain) {
 }
 
 /// Opens a channel with money on both sides; gives its point.
-fn open(alice: &Node, bob: &Node, chain: &Chain, identity: &str, taproot: bool) -> String {
+pub fn open(alice: &Node, bob: &Node, chain: &Chain, identity: &str, taproot: bool) -> String {
     let mut line = vec!["openchannel", "--node_key", identity, "--local_amt", "2000000", "--push_amt", "1000000"];
     if taproot {
         line.extend(["--channel_type", "taproot", "--private"]);
@@ -78,11 +93,16 @@ fn open(alice: &Node, bob: &Node, chain: &Chain, identity: &str, taproot: bool) 
     });
     let funding = text(&alice.json(line)["funding_txid"]);
     confirm(alice, bob, chain, 6);
+    wait_active(alice, bob, &funding, taproot)
+}
+
+/// Waits until the channel with this funding transaction is usable on both sides; gives its point.
+pub fn wait_active(alice: &Node, bob: &Node, funding: &str, taproot: bool) -> String {
     wait_for("an active channel on both sides", LIMIT, || {
         let active = |node: &Node| {
             let channels = node.json(["listchannels", "--active_only"]);
             let mut channels = list(&channels["channels"]).into_iter();
-            let found = channels.find(|c| text(&c["channel_point"]).starts_with(&funding))?;
+            let found = channels.find(|c| text(&c["channel_point"]).starts_with(funding))?;
             let point = text(&found["channel_point"]);
             // A payment finds no way before both sides' policies are in the graph.
             let edge: Value = serde_json::from_str(&node.cli(["getchaninfo", "--chan_point", &point]).stdout).ok()?;
@@ -96,19 +116,19 @@ fn open(alice: &Node, bob: &Node, chain: &Chain, identity: &str, taproot: bool) 
 }
 
 /// `from` pays an invoice of `to`.
-fn pay(from: &Node, to: &Node) {
+pub fn pay(from: &Node, to: &Node) {
     let invoice = text(&to.json(["addinvoice", "--amt", "1000"])["payment_request"]);
     let said = from.cli(["payinvoice", "--force", "--json", "--pay_req", &invoice]).ok();
     assert!(said.contains("SUCCEEDED"), "{said}");
 }
 
-fn close_together(alice: &Node, chain: &Chain, channel: &str) {
+pub fn close_together(alice: &Node, chain: &Chain, channel: &str) {
     // Named, since lnd's own estimate can fall some satoshi short of what btcd passes on.
     alice.cli(["closechannel", "--sat_per_vbyte=10", "--chan_point", channel]).ok();
     mine_until_closed(alice, chain, channel, "COOPERATIVE_CLOSE");
 }
 
-fn close_by_force(alice: &Node, chain: &Chain, channel: &str) {
+pub fn close_by_force(alice: &Node, chain: &Chain, channel: &str) {
     let swept = sweeps(alice);
     alice.cli(["closechannel", "--force", "--chan_point", channel]).ok();
     mine_until_closed(alice, chain, channel, "LOCAL_FORCE_CLOSE");

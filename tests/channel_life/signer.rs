@@ -32,7 +32,23 @@ const TAPROOT: [&str; 7] = [
 pub struct Made<'a> {
     /// The watch-only node. First, so that it ends before its signer does.
     pub watch_only: Node<'a>,
-    _signer: Stage,
+    /// The host.
+    pub signer: Stage,
+}
+
+impl Made<'_> {
+    /// Has the node take the host's bundle of now, as its operator does: imported, then lnd started anew.
+    #[track_caller]
+    pub fn take_bundle(&mut self, plan: &Plan<'_>) {
+        let bundle = plan.folder.join("new-bundle");
+        let _ = std::fs::remove_dir_all(&bundle);
+        self.signer.host.copy_out(BUNDLE, &bundle);
+        let mut command = Seat::At(plan.net.allowed()).command(LSM);
+        command.args(["bundle", "import", "--bundle"]).arg(&bundle).arg("--lnddir").arg(&self.watch_only.folder);
+        process::run(command).ok();
+        self.watch_only.stop();
+        self.watch_only.start_synced();
+    }
 }
 
 /// Installs a signer on a host of the plan's network, and makes the allowed peer its watch-only node.
@@ -45,7 +61,7 @@ pub fn install<'a>(plan: &Plan<'a>) -> Option<Made<'a>> {
     let bundle = plan.folder.join("bundle");
     stage.host.copy_out(BUNDLE, &bundle);
     check_permissions(&bundle, plan);
-    Some(Made { watch_only: watch(plan, &bundle), _signer: stage })
+    Some(Made { watch_only: watch(plan, &bundle), signer: stage })
 }
 
 /// The bundle's macaroon permits exactly what was asked for.

@@ -50,7 +50,7 @@ impl Signer {
         };
         let macaroon = self.owner().bake(permissions, key).unwrap();
         let accounts = self.owner().accounts().unwrap();
-        Bundle::new(accounts, certificate.clone(), macaroon, about).unwrap().write(&self.bundle).unwrap();
+        Bundle::new(accounts, certificate.clone(), None, macaroon, about).unwrap().write(&self.bundle).unwrap();
     }
 
     pub fn bundle(&self) -> Bundle {

@@ -142,6 +142,21 @@ impl Kept<'_> {
         String::from_utf8_lossy(&log).matches("lnd is started\n").count()
     }
 
+    /// Takes the host's bundle of now, as its operator does: imported, then lnd started anew.
+    #[track_caller]
+    pub fn take_bundle(&self, stage: &Stage, folder: &Path) {
+        let bundle = folder.join("new-bundle");
+        let _ = fs::remove_dir_all(&bundle);
+        stage.host.copy_out(BUNDLE, &bundle);
+        let (node, peer) = (&self.watch_only.node, self.watch_only.peer);
+        let mut import = peer.command(LSM);
+        import.args(["bundle", "import", "--bundle"]).arg(&bundle).arg("--lnddir").arg(&node.folder);
+        process::run(import).ok();
+        let starts = self.starts();
+        node.cli(["stop"]).ok();
+        wait_for("the node's next start", PATIENCE, || (self.starts() > starts).then_some(()));
+    }
+
     /// Has messages signed all the while that `work` lasts.
     pub fn sign_while<T>(&self, work: impl FnOnce(&Asking<'_>) -> T) -> T {
         let (signed, over) = (Mutex::new(Signed::default()), AtomicBool::new(false));

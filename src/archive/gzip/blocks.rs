@@ -62,7 +62,7 @@ impl<'a> Blocks<'a> {
         // GNU gzip takes a token when it looks at the byte after the token's first.
         let looks_at = self.at + 1;
         self.at += token.length();
-        if self.tokens.len() == FULL || self.tokens.len() % ASK == 0 && self.is_worth_ending(looks_at) {
+        if self.tokens.len() == FULL || self.tokens.len().is_multiple_of(ASK) && self.is_worth_ending(looks_at) {
             self.end(false, Window::at(looks_at));
         }
     }

@@ -140,6 +140,8 @@ impl Trial {
                 receipt,
                 hosts: vec![spec.listen.to_string()],
                 taproot_channels: spec.taproot_channels,
+                register: None,
+                next: None,
                 after: vec![],
             },
         ])

@@ -66,6 +66,9 @@ impl Build<'_> {
             (lnd.join("lncli"), Access::mode(LNCLI_MODE)),
             (self.layout.door().certificate, Access::mode(0o644)),
             (receipt, Access::mode(0o644)),
+            (self.layout.register(), Access::mode(0o644)),
+            (self.layout.next_certificate(), Access::mode(0o644)),
+            (self.layout.next_key(self.spec.sealed).path().to_owned(), Access::mode(0o600)),
         ]);
         for what in ["wallet-password", "tls-key"] {
             accesses.push((self.layout.keep(what, self.spec.sealed).path().to_owned(), Access::mode(0o600)));

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::facts::{self, Seen};
 use crate::plan::{History, SeedSink, Step};
 use crate::spec::Spec;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What an install wants besides the spec.
 #[derive(Debug, Clone)]
@@ -47,6 +47,19 @@ impl Wishes {
             lsm_sha256: facts::hash_self().unwrap_or_default(),
             others: read_specs()?,
         })
+    }
+
+    /// The same where a bundle is certain to be exported: where the operator has taken the last one away with its folder, the
+    /// next one goes to its own place.
+    ///
+    /// # Errors
+    /// As [`read_specs`].
+    pub fn for_export(layout: &Layout, history: &History) -> Result<Self> {
+        let mut wishes = Self::standing(layout, history)?;
+        if wishes.handed && !wishes.bundle.parent().is_some_and(Path::is_dir) {
+            (wishes.bundle, wishes.handed) = (layout.bundle(), false);
+        }
+        Ok(wishes)
     }
 
     /// The step that brings an older lnd's database to the signer `spec`, where one is taken over.

@@ -10,11 +10,11 @@ use crate::facts::{
     running::{self, Fence},
 };
 use crate::host::file;
-use crate::plan::{self, History};
+use crate::plan::{self, History, Register};
 use crate::release::Installed;
 use crate::release::pins;
 use crate::sandbox::landlock::Interface;
-use crate::signer::certificate::Certificate;
+use crate::signer::certificate::{Certificate, Urgency};
 use crate::signer::wallet::State;
 use crate::spec::Spec;
 use crate::spec::docker::PORT;
@@ -25,9 +25,6 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
-
-/// A certificate that ends within so many days is to be renewed.
-const CERTIFICATE_ENDS: i64 = 60;
 
 /// The bundle that was exported last, where lsm may look at it.
 #[derive(Debug, Serialize)]
@@ -55,6 +52,10 @@ pub(super) struct Status {
     /// Who is connected, and how often; nothing where that cannot be seen.
     pub(super) connected: Option<BTreeMap<IpAddr, u32>>,
     pub(super) certificate: Option<Certificate>,
+    /// The one that is about to take its place.
+    pub(super) next_certificate: Option<Certificate>,
+    /// The root keys of earlier bundles' macaroons that are still good.
+    pub(super) retiring: Vec<u64>,
     pub(super) exported: Option<Exported>,
     pub(super) identity_pubkey: Option<String>,
     pub(super) judgement: String,
@@ -85,7 +86,7 @@ impl Status {
         let (judgement, judgement_reason) = judge(&spec.release);
         let drift = Drift::look(&spec);
         let certificate = cert::read(&layout.door().certificate).ok();
-        let pid = control::pid(&spec);
+        let (pid, register) = (control::pid(&spec), Register::read(&layout.register()).unwrap_or_default());
         Self {
             now: OffsetDateTime::now_utc(),
             state: asked.ok(),
@@ -98,6 +99,8 @@ impl Status {
             connected: who_is_connected(&spec, pid),
             exported: exported(&layout, history, certificate.as_ref()),
             certificate,
+            next_certificate: cert::read_next(&layout).unwrap_or_default(),
+            retiring: register.retiring().iter().map(|entry| entry.root_key).collect(),
             identity_pubkey: plan::read_receipt(&layout.receipt()).ok().map(|receipt| receipt.identity_pubkey),
             judgement,
             judgement_reason,
@@ -113,9 +116,10 @@ impl Status {
         self.state == Some(State::Active)
     }
 
-    /// Days until the certificate ends.
-    pub(super) fn days_left(&self) -> Option<i64> {
-        self.certificate.as_ref().map(|certificate| (certificate.validity().1 - self.now).whole_days())
+    /// The certificate ends soon.
+    fn wants_renewal(&self) -> bool {
+        let end = self.certificate.as_ref().map(|certificate| certificate.validity().1.unix_timestamp());
+        end.is_some_and(|end| Urgency::of(end, self.now.unix_timestamp()).is_some())
     }
 
     /// The one thing to do next, the gravest first; nothing where all is well.
@@ -133,8 +137,14 @@ impl Status {
         if self.drift.steps.as_ref().is_some_and(|steps| !steps.is_empty()) {
             return Some(format!("put right what was changed: {}", install_again(&self.spec)));
         }
-        if self.days_left().is_some_and(|days| days < CERTIFICATE_ENDS) {
-            return Some("renew the certificate: see lsm cert show".to_owned());
+        if self.next_certificate.is_some() {
+            return Some(format!("once the other side has the new bundle: sudo lsm cert renew --finish{of}"));
+        }
+        if !self.retiring.is_empty() {
+            return Some(format!("once the other side has the new bundle: sudo lsm macaroon rotate --finish{of}"));
+        }
+        if self.wants_renewal() {
+            return Some(format!("renew the certificate: sudo lsm cert renew{of}"));
         }
         if matches!(self.judgement.as_str(), "refused" | "needs-accept-risk") {
             return Some(format!("another version of lnd: lsm release list, then sudo lsm upgrade V{of}"));

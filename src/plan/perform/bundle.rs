@@ -3,39 +3,41 @@
 use super::{Receipt, least};
 use crate::bundle::{About, Bundle};
 use crate::error::Result;
+use crate::plan::register::Register;
 use crate::signer::Node;
 use crate::signer::certificate::Certificate;
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::signer_permissions;
-
-/// The root key of the signer role's macaroon: one of its own, so that it can be revoked alone (root key 0 cannot be).
-pub(super) const SIGNER_ROOT_KEY: u64 = 1;
-/// The root key of that macaroon with MuSig2: another one, so that going back to the least one can revoke it.
-const TAPROOT_ROOT_KEY: u64 = 2;
+use std::collections::BTreeSet;
 
 /// What a bundle says besides what lnd gives.
 pub(super) struct Terms<'a> {
     pub(super) receipt: &'a Receipt,
     pub(super) hosts: &'a [String],
     pub(super) taproot_channels: bool,
+    pub(super) register: &'a Register,
+    pub(super) next: Option<Certificate>,
 }
 
 /// Takes the least macaroon of the `earlier` bundle, or bakes one with `admin`, and puts the bundle together. Without taproot
-/// channels an earlier macaroon with MuSig2 is revoked. `open` gives the node without a macaroon.
+/// channels earlier macaroons with MuSig2 are revoked. `open` gives the node without a macaroon.
 pub(super) fn export(
     admin: &Node,
     open: impl Fn() -> Result<Node>,
     certificate: Certificate,
-    terms: &Terms<'_>,
+    terms: Terms<'_>,
     earlier: Option<Bundle>,
 ) -> Result<Bundle> {
     let permissions = signer_permissions(terms.taproot_channels, &admin.known_uris()?)?;
-    let root_key = if terms.taproot_channels { TAPROOT_ROOT_KEY } else { SIGNER_ROOT_KEY };
+    let root_key = terms.register.bundle_key(terms.taproot_channels);
     let identity_pubkey = &terms.receipt.identity_pubkey;
     let wanted = least::Wanted { permissions: &permissions, root_key, identity_pubkey };
     let macaroon = least::obtain(admin, open, earlier, &wanted)?;
-    if !terms.taproot_channels && admin.root_key_ids()?.contains(&TAPROOT_ROOT_KEY) {
-        admin.delete_root_key(TAPROOT_ROOT_KEY)?;
+    if !terms.taproot_channels {
+        let live: BTreeSet<u64> = admin.root_key_ids()?.into_iter().collect();
+        for key in terms.register.taproot_keys().intersection(&live) {
+            admin.delete_root_key(*key)?;
+        }
     }
     let about = About {
         lnd_version: Some(admin.info()?.version),
@@ -43,5 +45,5 @@ pub(super) fn export(
         birthday: terms.receipt.birthday,
         rpchost: terms.hosts.iter().map(|host| host.parse::<Endpoint>()).collect::<Result<_>>()?,
     };
-    Bundle::new(admin.accounts()?, certificate, macaroon, about)
+    Bundle::new(admin.accounts()?, certificate, terms.next, macaroon, about)
 }

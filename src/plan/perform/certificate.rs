@@ -13,6 +13,8 @@ const CANNOT_MAKE: Code = Code::refused("E-PLAN-020");
 
 /// How long it is valid. Long enough that a renewal is a planned act: every watch-only node pins it.
 const VALID_DAYS: i64 = 730;
+/// A certificate has a few hundred bytes.
+const LARGEST: u64 = 1 << 16;
 
 /// Makes key and certificate; a certificate that is there has its key.
 pub(super) fn make(path: &Path, key: &Keep, names: &[San]) -> Result<()> {
@@ -23,6 +25,17 @@ pub(super) fn make(path: &Path, key: &Keep, names: &[San]) -> Result<()> {
     file::remove(key.path())?;
     key.store(Secret::new(pair.serialize_pem().into_bytes()))?;
     file::replace(path, certificate.pem().as_bytes(), Access::mode(0o644))
+}
+
+/// Puts the next certificate and its key in the place of those in force. Cut off in between it is done again: as long as the
+/// next key is there, so is all that is to be put in place.
+pub(super) fn switch(path: &Path, key: &Keep, next: &Path, next_key: &Keep) -> Result<()> {
+    if file::is_there(next_key.path())? {
+        key.take_over(next_key)?;
+        file::replace(path, &file::read(next, LARGEST)?, Access::mode(0o644))?;
+        file::remove(next_key.path())?;
+    }
+    file::remove(next).map(drop)
 }
 
 fn profile(names: &[San], now: OffsetDateTime) -> Result<CertificateParams> {

@@ -3,6 +3,7 @@
 mod bundle;
 mod certificate;
 mod least;
+mod macaroon;
 mod outside;
 mod remote;
 mod restore;
@@ -10,7 +11,6 @@ mod service;
 mod upgrade;
 mod wallet;
 
-use crate::bundle::Bundle;
 use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
 use crate::host::account::Accounts;
@@ -125,10 +125,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             wallet::create(&work, journal, shown)
         }
         Step::Snapshot { database, door, bundle, .. } => upgrade::snapshot(database, door, bundle, machine),
-        Step::Prove { version, door, receipt, unit, host, address, copy, .. } => {
-            let port = upgrade::Port { receipt, unit: unit.as_deref(), host, address: *address };
-            upgrade::prove(version, door, copy, &port, machine)
-        }
+        Step::Prove { version, door, port, copy, .. } => upgrade::prove(version, door, copy, port, machine),
         Step::Refresh { bundle, copy, .. } => {
             if let Step::Bundle { folder, door, taproot_channels, .. } = &**bundle
                 && upgrade::asks_for_others(door, copy, *taproot_channels)?
@@ -143,13 +140,17 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             let remove = |object: &Object| Engine::open(&object.engine)?.remove(object.object, &object.name);
             objects.iter().try_for_each(remove)
         }
-        Step::Bundle { folder, door, receipt, hosts, taproot_channels, .. } => {
-            let admin = open_as_admin(door)?;
-            let receipt = read_receipt(receipt)?;
-            let terms = bundle::Terms { receipt: &receipt, hosts, taproot_channels: *taproot_channels };
-            let earlier = Bundle::read(&folder.to_string_lossy()).ok();
-            bundle::export(&admin, || open(door), read_certificate(&door.certificate)?, &terms, earlier)?.write(folder)
+        Step::Bundle { .. } => macaroon::export(step, None),
+        Step::Rotate { bundle, port, .. } => macaroon::export(bundle, Some(port)),
+        Step::Bake { door, register, entry, out } => macaroon::bake(door, register, entry, out),
+        // One that is not there is as good as deleted.
+        Step::Revoke { door, root_key } => open_as_admin(door)?.delete_root_key(*root_key).map(drop),
+        Step::RenewRootKeys { runner, door, password, unit, container, port } => {
+            let container = container.as_ref();
+            macaroon::renew_root_keys(&macaroon::Renewal { runner, door, password, unit, container, port })
         }
+        Step::Switch { path, key, next, next_key } => certificate::switch(path, key, next, next_key),
+        Step::Sign { door, port, .. } => outside::sign(door, port),
     }
 }
 

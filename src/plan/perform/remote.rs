@@ -49,7 +49,7 @@ pub fn export_remote(remote: &Remote, folder: &Path) -> Result<Bundle> {
     let wanted =
         least::Wanted { permissions: &permissions, root_key: ROOT_KEY, identity_pubkey: &told.identity_pubkey };
     let least = least::obtain(&admin, open, earlier, &wanted).map_err(ask_for_more)?;
-    Bundle::new(admin.accounts().map_err(ask_for_more)?, certificate.clone(), least, about)
+    Bundle::new(admin.accounts().map_err(ask_for_more)?, certificate.clone(), None, least, about)
 }
 
 /// A macaroon that signs, such as the one of a bundle, is not one that bakes.

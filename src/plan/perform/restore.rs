@@ -62,7 +62,8 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
                 _ => Err(lost(&held.to_string())),
             }
         }
-        Prior::Wallet { .. } => Ok(()),
+        Prior::Wallet { .. } | Prior::RootKey { exists: true, .. } => Ok(()),
+        Prior::RootKey { root_key, .. } => super::open_as_admin(&root_key.door)?.delete_root_key(root_key.id).map(drop),
         Prior::Database { database } => {
             // The lnd that has it now must not go on writing into what is taken away.
             match &database.container {

@@ -1,7 +1,6 @@
 //! Another lnd on the same database: what the old one knew and a copy of it, and the new one held to that.
 
-use super::outside::prove_outside;
-use super::{open_as_admin, service};
+use super::{open_as_admin, outside, service};
 use crate::bundle::Bundle;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
@@ -9,12 +8,11 @@ use crate::host::file::{self, Access};
 use crate::host::snapshot;
 use crate::plan::perform::Machine;
 use crate::plan::prior::Database;
-use crate::plan::step::Door;
+use crate::plan::step::{Door, Port};
 use crate::signer::accounts::Accounts;
 use crate::signer::macaroon::{SIGNER_URIS, TAPROOT_URIS, signer_permissions};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,14 +37,6 @@ pub struct Told {
     pub accounts: Vec<String>,
     /// The folder of a bundle that was exported again.
     pub bundle: Option<PathBuf>,
-}
-
-/// The public port.
-pub(super) struct Port<'a> {
-    pub(super) receipt: &'a Path,
-    pub(super) unit: Option<&'a str>,
-    pub(super) host: &'a str,
-    pub(super) address: SocketAddr,
 }
 
 /// What is known of a wallet through its lnd.
@@ -81,14 +71,12 @@ pub(super) fn snapshot(database: &Database, door: &Door, bundle: &Path, machine:
 }
 
 /// Holds the lnd that runs now to what the one before it knew, and has it sign through its port.
-pub(super) fn prove(version: &str, door: &Door, copy: &Path, port: &Port<'_>, machine: &Machine<'_>) -> Result<()> {
+pub(super) fn prove(version: &str, door: &Door, copy: &Path, port: &Port, machine: &Machine<'_>) -> Result<()> {
     let before = read_before(copy)?;
     let admin = open_as_admin(door)?;
     // Looked at before a macaroon is baked, which makes a key that is not there.
     let root_keys: BTreeSet<String> = admin.root_key_ids()?.iter().map(ToString::to_string).collect();
-    // lnd's unit wants it, and systemd may not be done with it: this waits.
-    port.unit.map_or(Ok(()), |unit| service::systemctl("start", unit))?;
-    prove_outside(door, port.receipt, port.host, port.address)?;
+    outside::sign(door, port)?;
     let gap = machine.told.borrow().stopped.map(|stopped| stopped.elapsed());
     let is = admin.info()?.version;
     if is != version {

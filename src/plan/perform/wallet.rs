@@ -152,11 +152,12 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// lnd while its wallet is made. Whatever happens, it does not stay.
-struct Running<'a>(Option<&'a Runner>);
+/// lnd while its wallet is made or locked. Whatever happens, it does not stay.
+pub(super) struct Running<'a>(Option<&'a Runner>);
 
 impl<'a> Running<'a> {
-    fn begin(runner: &'a Runner) -> Result<Self> {
+    /// Starts it.
+    pub(super) fn begin(runner: &'a Runner) -> Result<Self> {
         let running = Self(Some(runner));
         match runner {
             Runner::Process(process) => service::start(process)?,
@@ -178,7 +179,8 @@ impl<'a> Running<'a> {
         Ok(running)
     }
 
-    fn end(mut self) -> Result<()> {
+    /// Stops it, and takes its files away.
+    pub(super) fn end(mut self) -> Result<()> {
         self.0.take().map_or(Ok(()), stop)
     }
 }

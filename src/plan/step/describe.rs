@@ -60,8 +60,30 @@ impl Step {
             Self::Snapshot { from, database, .. } => {
                 format!("stop {} and copy the database of lnd {from} to {}", database.unit, database.copy.display())
             }
-            Self::Prove { version, host, .. } => {
-                format!("hold lnd {version} to the same keys, and to a signature through {host}")
+            Self::Prove { version, port, .. } => {
+                format!("hold lnd {version} to the same keys, and to a signature through {}", port.host)
+            }
+            Self::Sign { port, .. } => format!("prove a signature through {}", port.host),
+            Self::Bake { entry, out, .. } => {
+                let caveats: String = entry.caveats.iter().map(|caveat| format!(", {caveat}")).collect();
+                let (role, key) = (&entry.role, entry.root_key);
+                format!("bake a macaroon ({role}{caveats}) on root key {key} and write it to {} (0600)", out.display())
+            }
+            Self::Revoke { root_key, .. } => {
+                format!("delete root key {root_key}: its macaroon is refused from then on")
+            }
+            Self::Rotate { bundle, root_key, port, .. } => format!(
+                "bake the bundle's macaroon on root key {root_key}, prove a signature with it through {}, and {}",
+                port.host,
+                bundle.describe()
+            ),
+            Self::RenewRootKeys { unit, port, .. } => format!(
+                "stop {unit}, have lnd replace every root key under the same password, start {unit}, and prove that the old \
+                 admin macaroon is refused and a signature comes through {}",
+                port.host
+            ),
+            Self::Switch { path, next, .. } => {
+                format!("put {} with its key in the place of {}", next.display(), path.display())
             }
             Self::Refresh { bundle, .. } => {
                 format!("where the new lnd has other calls for it, {}", bundle.describe())

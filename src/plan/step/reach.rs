@@ -3,7 +3,7 @@
 use crate::bundle;
 use crate::engine::Object;
 use crate::host::account::Accounts;
-use crate::plan::prior::{Thing, Wallet};
+use crate::plan::prior::{RootKey, Thing, Wallet};
 use crate::plan::step::{Runner, SeedSink, Step};
 use crate::release::Installed;
 use std::collections::BTreeSet;
@@ -34,7 +34,12 @@ impl Step {
             Self::Sysctl { file, .. } => vec![file.clone()],
             // Derived from what was just seen of them.
             Self::Close { .. } | Self::Reload { .. } => vec![],
-            Self::Refresh { bundle, .. } => bundle.paths(),
+            Self::Refresh { bundle, .. } | Self::Rotate { bundle, .. } => bundle.paths(),
+            Self::Bake { register, out, .. } => vec![register.clone(), out.clone()],
+            Self::Switch { path, key, next, next_key } => {
+                vec![path.clone(), key.path().to_owned(), next.clone(), next_key.path().to_owned()]
+            }
+            Self::Revoke { .. } | Self::RenewRootKeys { .. } | Self::Sign { .. } => vec![],
             Self::Discard { folders, .. } => folders.clone(),
             Self::Prove { .. } | Self::ReloadUnits { .. } | Self::Cut { .. } | Self::Restore { .. } => vec![],
             // What an engine holds has no path.
@@ -105,8 +110,26 @@ impl Step {
                 copied.into_iter().chain(stopped).collect()
             }
             Self::Refresh { bundle, .. } => bundle.touches(),
+            Self::Rotate { bundle, root_key, .. } => {
+                let door = if let Self::Bundle { door, .. } = &**bundle { Some(door) } else { None };
+                let key = door.map(|door| Thing::RootKey(RootKey { door: door.clone(), id: *root_key }));
+                bundle.touches().into_iter().chain(key).collect()
+            }
+            Self::Bake { door, register, entry, out } => {
+                let key = RootKey { door: door.clone(), id: entry.root_key };
+                vec![Thing::Path(register.clone()), Thing::Given(out.clone()), Thing::RootKey(key)]
+            }
+            Self::Revoke { door, root_key } => {
+                vec![Thing::RootKey(RootKey { door: door.clone(), id: *root_key })]
+            }
+            Self::RenewRootKeys { runner, unit, container, port, .. } => {
+                let served = container.clone().map_or_else(|| Thing::Unit(unit.clone()), Thing::Object);
+                let gate = port.unit.iter().filter(|gate| *gate != unit).cloned().map(Thing::Unit);
+                runner.touches().into_iter().chain([served]).chain(gate).collect()
+            }
+            Self::Switch { .. } => plain(self.paths()),
             // What is discarded is older than all that an undoing goes back to.
-            Self::Prove { .. } | Self::Discard { .. } | Self::ReloadUnits { .. } => vec![],
+            Self::Prove { .. } | Self::Sign { .. } | Self::Discard { .. } | Self::ReloadUnits { .. } => vec![],
             // What lsm gave it gives again: no undoing loosens it.
             Self::Tighten { .. } | Self::Cut { .. } => vec![],
         }
@@ -128,13 +151,7 @@ impl Step {
         if let SeedSink::File(path) = seed {
             things.push(Thing::Given(path.clone()));
         }
-        if let Runner::Unit { unit, files } = runner {
-            things.extend(files.iter().flat_map(|(path, _)| with_folder(path)));
-            things.push(Thing::Unit(unit.clone()));
-        }
-        if let Runner::Container { object, .. } = runner {
-            things.push(Thing::Object(object.clone()));
-        }
+        things.extend(runner.touches());
         things.push(Thing::Path(receipt.clone()));
         things
     }
@@ -165,6 +182,20 @@ impl Step {
         match self {
             Self::Firewall { unit, .. } | Self::Service { unit, .. } | Self::Cut { unit, .. } => Some(unit),
             _ => None,
+        }
+    }
+}
+
+impl Runner {
+    /// What is there as long as it runs, and goes with it.
+    fn touches(&self) -> Vec<Thing> {
+        match self {
+            Self::Unit { unit, files } => {
+                let files = files.iter().flat_map(|(path, _)| with_folder(path));
+                files.chain([Thing::Unit(unit.clone())]).collect()
+            }
+            Self::Container { object, .. } => vec![Thing::Object(object.clone())],
+            Self::Process(_) => vec![],
         }
     }
 }

@@ -121,8 +121,9 @@ impl Macaroon {
     }
 }
 
-/// The conditions that lnd checks (lnd's macaroons/constraints.go; go-macaroon-bakery's checkers).
-fn describe(caveat: &str, now: OffsetDateTime) -> String {
+/// A caveat in words; `now` decides what has expired. The conditions that lnd checks are in its macaroons/constraints.go and
+/// go-macaroon-bakery's checkers.
+pub fn describe(caveat: &str, now: OffsetDateTime) -> String {
     let (name, argument) = caveat.split_once(' ').unwrap_or((caveat, ""));
     match name {
         "time-before" => match OffsetDateTime::parse(argument, &Rfc3339) {

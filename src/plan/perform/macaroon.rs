@@ -1,0 +1,112 @@
+//! Macaroons for the operator, the bundle's on another root key, and other root keys for all of them.
+
+use super::wallet::Running;
+use super::{bundle, open, open_as_admin, outside, read_certificate, read_receipt, service, wait_until_active};
+use crate::bundle::Bundle;
+use crate::engine::{Engine, Object};
+use crate::error::{Code, Error, Result};
+use crate::host::beneath;
+use crate::host::credential::Keep;
+use crate::host::file::{self, Access};
+use crate::plan::register::{Entry, Register};
+use crate::plan::step::{Door, Port, Runner, Step};
+use crate::signer::channel::Endpoint;
+use crate::signer::macaroon::Macaroon;
+use crate::signer::wallet::State;
+use crate::signer::{self, Node};
+use std::path::Path;
+
+const TAKEN: Code = Code::refused("E-MAC-014");
+const STILL_GOOD: Code = Code::unverified("E-MAC-015");
+
+/// A macaroon has some hundred bytes.
+const LARGEST: u64 = 1 << 16;
+
+/// Bakes a macaroon and writes it to a new file. It is registered first: what could be in somebody's hands has a name.
+pub(super) fn bake(door: &Door, register: &Path, entry: &Entry, out: &Path) -> Result<()> {
+    let admin = open_as_admin(door)?;
+    let permissions = entry.role.permissions(&admin.calls()?)?;
+    if admin.root_key_ids()?.contains(&entry.root_key) {
+        return Err(Error::new(TAKEN, format!("somebody else has made root key {} since", entry.root_key))
+            .hint("run it again: it takes another one"));
+    }
+    let known = Register::read(register)?.with(entry.clone());
+    file::replace(register, known.render()?.as_bytes(), Access::mode(0o644))?;
+    let mut macaroon = admin.bake(&permissions, entry.root_key)?;
+    for caveat in &entry.caveats {
+        macaroon = macaroon.narrowed(caveat)?;
+    }
+    file::create(out, macaroon.expose(), Access::mode(0o600))
+}
+
+/// Exports the bundle that `step` speaks of, over lnd's socket; where a `port` is given its macaroon has to sign through that.
+pub(super) fn export(step: &Step, port: Option<&Port>) -> Result<()> {
+    let Step::Bundle { folder, door, receipt, hosts, taproot_channels, register, next, .. } = step else {
+        return Ok(());
+    };
+    let least = || port.map_or_else(|| open(door), |port| dial(door, port));
+    let next = match next {
+        Some(next) if file::is_there(next)? => Some(read_certificate(next)?),
+        _ => None,
+    };
+    let terms = bundle::Terms {
+        receipt: &read_receipt(receipt)?,
+        hosts,
+        taproot_channels: *taproot_channels,
+        register: &register.as_deref().map_or_else(|| Ok(Register::default()), Register::read)?,
+        next,
+    };
+    let earlier = Bundle::read(&folder.to_string_lossy()).ok();
+    bundle::export(&open_as_admin(door)?, least, read_certificate(&door.certificate)?, terms, earlier)?.write(folder)
+}
+
+fn dial(door: &Door, port: &Port) -> Result<Node> {
+    let endpoint: Endpoint = port.host.parse()?;
+    Ok(Node::at(endpoint, port.address, &read_certificate(&door.certificate)?))
+}
+
+/// What other root keys take.
+pub(super) struct Renewal<'a> {
+    pub(super) runner: &'a Runner,
+    pub(super) door: &'a Door,
+    pub(super) password: &'a Keep,
+    pub(super) unit: &'a str,
+    pub(super) container: Option<&'a Object>,
+    pub(super) port: &'a Port,
+}
+
+/// Stops lnd, has it replace its root keys while its wallet is locked, starts it, and holds it to what that is for: the old
+/// admin macaroon is refused, and a signature comes through the port. Nothing that is good hangs on any key but lnd's own then.
+pub(super) fn renew_root_keys(work: &Renewal<'_>) -> Result<()> {
+    // It is not there where an earlier try was cut off.
+    let old = beneath::read(&work.door.macaroon, LARGEST).ok().map(Macaroon::parse).transpose()?;
+    match work.container {
+        Some(object) => Engine::open(&object.engine)?.stop(&object.name)?,
+        None => service::systemctl("stop", work.unit)?,
+    }
+    let running = Running::begin(work.runner)?;
+    let node = open(work.door)?;
+    service::wait(&node, work.runner, |state| state == State::Locked)?;
+    node.renew_root_keys(&work.password.load()?)?;
+    service::wait(&node, work.runner, |state| state == State::Active)?;
+    running.end()?;
+    match work.container {
+        Some(object) => {
+            Engine::open(&object.engine)?.start(&object.name)?;
+            wait_until_active(work.door, &Runner::Container { object: object.clone(), body: String::new() })?;
+        }
+        None => service::systemctl("start", work.unit)?,
+    }
+    if let Some(old) = old {
+        match open(work.door)?.with_macaroon(&old).root_key_ids() {
+            Err(e) if e.code() == signer::MACAROON_REFUSED => {}
+            Err(e) => return Err(e),
+            Ok(_) => return Err(Error::new(STILL_GOOD, "lnd still accepts the old admin macaroon")),
+        }
+    }
+    let admin = open_as_admin(work.door)?;
+    for key in admin.root_key_ids()?.into_iter().filter(|key| *key != 0) {
+        admin.delete_root_key(key)?;
+    }
+    outside::sign(work.door, work.port)
+}
