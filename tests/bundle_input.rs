@@ -13,7 +13,7 @@ use lsm::signer::macaroon::Permission;
 use node::signer::start_signer;
 use node::{make_certificate, versions};
 use scene::{
-    ABOUT, ACCOUNTS, CERTIFICATE, Entry, MACAROON, MEMBERS, Scene, TOO_LARGE, gzip, hold_told, lsm, rehash, set_field,
+    ABOUT, ACCOUNTS, CERTIFICATE, Entry, MACAROON, MEMBERS, Scene, TOO_LARGE, gzip, hold_told, lsm, set_field,
 };
 use serde_json::json;
 use std::fs;
