@@ -3,6 +3,7 @@
 mod archive;
 mod source;
 
+use crate::age::{self, Recipient};
 use crate::error::{Code, Error, Result};
 use crate::host::draft;
 use crate::host::file::{self, Access};
@@ -28,6 +29,9 @@ const TOO_NARROW: Code = Code::usage("E-BUNDLE-007");
 
 /// The archive beside the files, in base64.
 pub const ARCHIVE: &str = "credentials-bundle.tar.gz.b64";
+
+/// The archive, encrypted to an age recipient: then it is all that is written.
+pub const ENCRYPTED: &str = "credentials-bundle.tar.gz.b64.age";
 
 const ACCOUNTS: &str = "accounts.json";
 const CERTIFICATE: &str = "tls.cert";
@@ -157,7 +161,15 @@ impl Bundle {
     /// Where it is none of these, a member is absent or strange, a hash differs, or the identity does not follow from
     /// the accounts. Nothing is ever unpacked to disk.
     pub fn read(source: &str) -> Result<Self> {
-        Self::believe(source::read(source)?)
+        Self::read_with(source, None)
+    }
+
+    /// The same where it may be encrypted to the age key in the file `key`.
+    ///
+    /// # Errors
+    /// As [`Bundle::read`]; where it is encrypted, and not to this key or altered.
+    pub fn read_with(source: &str, key: Option<&Path>) -> Result<Self> {
+        Self::believe(source::read(source, key)?)
     }
 
     /// The node's public key, derived from the accounts: what every proof is held against.
@@ -214,6 +226,16 @@ impl Bundle {
         let (about, archive) = (self.render_about()?, self.to_base64()?);
         let files = self.members(&about).into_iter().chain([(ARCHIVE, archive.expose())]);
         lay(files, folder, None)
+    }
+
+    /// Writes the archive alone, encrypted to `recipient`, into `folder`, as [`Bundle::write`] does.
+    ///
+    /// # Errors
+    /// As [`Bundle::write`], and where nobody can have the recipient's key.
+    pub fn write_encrypted(&self, folder: &Path, recipient: &Recipient) -> Result<()> {
+        let text = age::encrypt(self.to_base64()?.expose(), recipient)?;
+        file::make_folder(folder, PRIVATE_FOLDER)?;
+        file::replace(&folder.join(ENCRYPTED), text.as_bytes(), PRIVATE_FILE)
     }
 
     /// Writes the members alone, as [`Bundle::write`] does, for another `owner` where one is named; [`Bundle::read`] reads

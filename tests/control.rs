@@ -154,6 +154,11 @@ fn its_credentials_are_explained(stage: &Stage) {
     let piped = stage.host.sh(&format!("od -An -v -tx1 {BUNDLE}/admin.macaroon | tr -d ' \\n' | lsm macaroon show -"));
     assert!(piped.ok().contains("/walletrpc.WalletKit/SignPsbt"), "in hex");
 
+    let recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    stage.host.lsm(["bundle", "export", "--yes", "--encrypt-to", recipient, "--out=/root/out/encrypted"]).ok();
+    let listed = stage.host.sh("stat -c '%a %U' /root/out/encrypted/*; ls /root/out/encrypted").ok();
+    assert_eq!(listed, "600 root\ncredentials-bundle.tar.gz.b64.age\n");
+
     let mut certificate = stage.host.lsm(["cert", "show", "--json"]).json();
     assert_eq!(certificate.as_object_mut().and_then(|object| object.remove("next")), Some(json!(null)));
     assert_eq!(

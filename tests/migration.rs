@@ -77,7 +77,7 @@ const PLACEHOLDERS: [(&str, &str); 13] = [
     ("HOST:PORT", "signer.example:10012"),
     ("CIDR", "10.0.0.7/32"),
     ("N", "1"),
-    ("RECIPIENT", "age1"),
+    ("RECIPIENT", "age1x"),
     ("T", "2030-01-01"),
 ];
 

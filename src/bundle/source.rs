@@ -1,6 +1,7 @@
 //! Where a bundle comes from: a folder, an archive's file, or its base64 as it was pasted.
 
-use super::{LARGEST_MEMBER, MEMBERS, Members, archive};
+use super::{ENCRYPTED, LARGEST_MEMBER, MEMBERS, Members, archive};
+use crate::age::{self, Identity};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use base64::Engine as _;
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 
 const NOT_THERE: Code = Code::usage("E-BUNDLE-020");
 const NO_BUNDLE: Code = Code::usage("E-BUNDLE-021");
+const NO_KEY: Code = Code::usage("E-BUNDLE-022");
 
 /// The largest archive that is read, base64 included.
 const LARGEST_ARCHIVE: u64 = 16 << 20;
@@ -20,16 +22,18 @@ const GZIP_BASE64: &[u8] = b"H4sI";
 /// The set-user-ID and set-group-ID bits of a mode.
 const SET_ID: u32 = 0o6000;
 
-pub(super) fn read(source: &str) -> Result<Members> {
+pub(super) fn read(source: &str, key: Option<&Path>) -> Result<Members> {
     if source == "-" {
-        return read_archive(&read_input()?, "standard input");
+        return read_archive(&read_input()?, "standard input", key);
     }
     let path = Path::new(source);
     // A pasted bundle is longer than any file name may be: the system then says so, and it is no path.
     match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => read_folder(path),
-        Ok(_) => read_archive(&Zeroizing::new(file::read_named(path, LARGEST_ARCHIVE)?), source),
-        Err(_) if squeeze(source.as_bytes()).starts_with(GZIP_BASE64) => read_archive(source.as_bytes(), "the text"),
+        Ok(found) if found.is_dir() => read_folder(path, key),
+        Ok(_) => read_archive(&Zeroizing::new(file::read_named(path, LARGEST_ARCHIVE)?), source, key),
+        Err(_) if squeeze(source.as_bytes()).starts_with(GZIP_BASE64) || age::is_encrypted(source.as_bytes()) => {
+            read_archive(source.as_bytes(), "the text", key)
+        }
         Err(e) if source.len() > 4096 || source.contains('\n') => {
             Err(Error::new(NO_BUNDLE, "the text is no bundle in base64: such a one begins with H4sI").because(e))
         }
@@ -43,7 +47,12 @@ fn read_input() -> Result<Zeroizing<Vec<u8>>> {
     file::read_input(LARGEST_ARCHIVE).map_err(|e| Error::new(NOT_THERE, format!("cannot read standard input: {e}")))
 }
 
-fn read_folder(folder: &Path) -> Result<Members> {
+fn read_folder(folder: &Path, key: Option<&Path>) -> Result<Members> {
+    let encrypted = folder.join(ENCRYPTED);
+    // One beside the members themselves says nothing more than they do.
+    if !file::is_there(&folder.join(MEMBERS[0]))? && file::is_there(&encrypted)? {
+        return read_archive(&file::read_plain(&encrypted, LARGEST_ARCHIVE)?, &encrypted.display().to_string(), key);
+    }
     let mut members = Members::default();
     for name in MEMBERS {
         let path = folder.join(name);
@@ -64,7 +73,14 @@ fn read_folder(folder: &Path) -> Result<Members> {
     Ok(members)
 }
 
-fn read_archive(bytes: &[u8], shown: &str) -> Result<Members> {
+fn read_archive(bytes: &[u8], shown: &str, key: Option<&Path>) -> Result<Members> {
+    if age::is_encrypted(bytes) {
+        let key = key.ok_or_else(|| {
+            Error::new(NO_KEY, format!("{shown} is encrypted")).hint("name the file of its age key: --identity FILE")
+        })?;
+        let opened = age::decrypt(bytes, &Identity::read(key)?)?;
+        return read_archive(opened.expose(), "what was encrypted", None);
+    }
     if bytes.starts_with(&GZIP) {
         return archive::unpack(bytes);
     }

@@ -1,5 +1,6 @@
 //! `lsm bundle`: show what a bundle holds, or put it where a watch-only lnd finds it.
 
+use crate::age::Recipient;
 use crate::backend::{Layout, native};
 use crate::bundle::Bundle;
 use crate::cli::machine::{self, MachineArgs};
@@ -32,7 +33,8 @@ pub enum BundleVerb {
 /// `bundle export`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sudo lsm bundle export --out ./bundle --yes\n  \
-    lsm bundle export --rpcserver 10.0.0.5:10012 --tlscertpath ./tls.cert --macaroonpath ./admin.macaroon --out ./bundle")]
+    lsm bundle export --rpcserver 10.0.0.5:10012 --tlscertpath ./tls.cert --macaroonpath ./admin.macaroon --out ./bundle\n  \
+    sudo lsm bundle export --encrypt-to age1... --out ./bundle --yes")]
 pub struct ExportArgs {
     /// The folder [default: the signer's own, which install names]
     #[arg(long, value_name = "DIR")]
@@ -46,6 +48,9 @@ pub struct ExportArgs {
     /// A macaroon that may bake and list accounts, such as its admin.macaroon; the bundle gets the least one
     #[arg(long, value_name = "FILE", requires = "rpcserver")]
     macaroonpath: Option<PathBuf>,
+    /// Write one file, encrypted to this age recipient (age1...), and nothing else
+    #[arg(long, value_name = "RECIPIENT")]
+    encrypt_to: Option<String>,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -62,6 +67,8 @@ pub struct ShowArgs {
     /// Print the archive in base64, for copying. This is a secret: whoever has it can ask for signatures
     #[arg(long, conflicts_with = "json")]
     base64: bool,
+    #[command(flatten)]
+    key: KeyArg,
     /// The network, where the bundle does not say
     #[arg(long)]
     network: Option<Network>,
@@ -77,9 +84,29 @@ pub struct ImportArgs {
     /// lnd's folder; the bundle goes into signer-credentials in it
     #[arg(long, value_name = "DIR")]
     lnddir: PathBuf,
+    #[command(flatten)]
+    key: KeyArg,
     /// The network, where the bundle does not say
     #[arg(long)]
     network: Option<Network>,
+}
+
+/// What opens an encrypted bundle.
+#[derive(Debug, Args)]
+pub struct KeyArg {
+    /// The file of the age key that the bundle is encrypted to
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+}
+
+impl KeyArg {
+    /// Reads the bundle, encrypted or not.
+    ///
+    /// # Errors
+    /// As [`Bundle::read_with`].
+    pub(super) fn read(&self, source: &str) -> Result<Bundle> {
+        Bundle::read_with(source, self.identity.as_deref())
+    }
 }
 
 /// Runs `lsm bundle`.
@@ -97,12 +124,19 @@ impl ExportArgs {
         let (rpcserver, certificate) = (self.rpcserver.clone()?, self.tlscertpath.clone()?);
         Some(Remote { rpcserver, certificate, macaroon: self.macaroonpath.clone()? })
     }
+
+    /// To whom it is encrypted. Read here, since what reads the command line would repeat it, and it may be a key.
+    fn recipient(&self) -> Result<Option<Recipient>> {
+        self.encrypt_to.as_deref().map(str::parse).transpose()
+    }
 }
 
 /// Nothing of this machine's is changed but the folder that was named, as by a copy.
 fn export_from(remote: &Remote, args: &ExportArgs) -> Result<()> {
     let out = machine::absolute(args.out.as_deref().unwrap_or(Path::new(".")))?;
-    plan::export_remote(remote, &out)?.write(&out)?;
+    let recipient = args.recipient()?;
+    let bundle = plan::export_remote(remote, &out)?;
+    recipient.map_or_else(|| bundle.write(&out), |recipient| bundle.write_encrypted(&out, &recipient))?;
     tell_exported(&out);
     Ok(())
 }
@@ -122,7 +156,10 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     let spec = native::read_spec(&Layout::new(&common.instance).spec())?;
     let layout = Layout::of(&spec);
     let out = args.out.as_deref().map_or_else(|| Ok(layout.bundle()), machine::absolute)?;
-    let plan = Plan { steps: native::bundle_steps(&spec, &out, false) };
+    let recipient = args.recipient()?;
+    // Encrypted it is a copy of the signer's own, which stays where only root gets to it.
+    let place = if recipient.is_some() { layout.bundle() } else { out.clone() };
+    let plan = Plan { steps: native::bundle_steps(&spec, &place, false) };
     if args.machine.dry_run {
         machine::show_plan(&plan);
         return Ok(());
@@ -132,12 +169,15 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     machine::admit(journal.history(), EXPORT)?;
     let stays = native::stays(&common.instance, Some(&spec))?;
     plan::carry_out(&plan, EXPORT, &mut journal, &Machine::default(), &stays)?;
+    if let Some(recipient) = recipient {
+        Bundle::read(&place.to_string_lossy())?.write_encrypted(&out, &recipient)?;
+    }
     tell_exported(&out);
     Ok(())
 }
 
 fn show(args: &ShowArgs) -> Result<()> {
-    let mut bundle = Bundle::read(&args.bundle)?;
+    let mut bundle = args.key.read(&args.bundle)?;
     if args.network.is_some() || args.base64 {
         bundle.settle_network(args.network)?;
     }
@@ -154,7 +194,7 @@ fn show(args: &ShowArgs) -> Result<()> {
 }
 
 fn import(args: &ImportArgs) -> Result<()> {
-    let mut bundle = Bundle::read(&args.bundle)?;
+    let mut bundle = args.key.read(&args.bundle)?;
     bundle.settle_network(args.network)?;
     let folder = watch_only::import(&bundle, &args.lnddir, None)?;
     if ui::voice().json {

@@ -1,6 +1,6 @@
 //! `lsm watch-only`: set up the agent machine's lnd from a bundle, or find out why its signer does not sign.
 
-use crate::bundle::Bundle;
+use crate::cli::bundle::KeyArg;
 use crate::error::Result;
 use crate::signer::channel::Endpoint;
 use crate::spec::Network;
@@ -32,6 +32,8 @@ pub struct InitArgs {
     /// lnd's folder; made where it is not there
     #[arg(long, value_name = "DIR")]
     lnddir: PathBuf,
+    #[command(flatten)]
+    key: KeyArg,
     /// Where the signer answers, where not as the bundle says
     #[arg(long, value_name = "HOST:PORT")]
     signer_host: Option<Endpoint>,
@@ -65,6 +67,8 @@ pub struct CheckArgs {
     /// The signer's bundle; else the one that init put into lnd's folder
     #[arg(long, value_name = "DIR|FILE|BASE64|-", required_unless_present = "lnddir")]
     bundle: Option<String>,
+    #[command(flatten)]
+    key: KeyArg,
     /// lnd's folder, to prove a signature through the watch-only node too
     #[arg(long, value_name = "DIR")]
     lnddir: Option<PathBuf>,
@@ -88,7 +92,7 @@ pub(super) fn run(verb: WatchOnlyVerb) -> Result<()> {
         WatchOnlyVerb::Init(args) => {
             let lnddir = args.lnddir.clone();
             let ready = watch_only::init(InitRequest {
-                bundle: Bundle::read(&args.bundle)?,
+                bundle: args.key.read(&args.bundle)?,
                 lnddir: args.lnddir,
                 signer_host: args.signer_host,
                 flavour: args.flavour,
@@ -102,7 +106,7 @@ pub(super) fn run(verb: WatchOnlyVerb) -> Result<()> {
         }
         WatchOnlyVerb::Check(args) => {
             print_checked(&watch_only::check(CheckRequest {
-                bundle: args.bundle.as_deref().map(Bundle::read).transpose()?,
+                bundle: args.bundle.as_deref().map(|source| args.key.read(source)).transpose()?,
                 lnddir: args.lnddir,
                 conf: args.conf,
                 flavour: args.flavour,
