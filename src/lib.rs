@@ -7,6 +7,7 @@
 //! 3. An error has a code, one line of cause, one of hint ([`error`]).
 //! 4. Only [`host`] writes files, changes owners or starts programs; `unsafe` lives there and in [`sandbox`] alone.
 
+pub mod age;
 pub mod archive;
 pub mod backend;
 pub mod bundle;
