@@ -35,7 +35,7 @@ fn start_signer(version: &str, lnd: &Path, folder: &Path, pair: &Pair) -> Signer
     let node = running.unix();
     node.wait_for(|s| s == State::Absent, DEADLINE).unwrap();
     let password = Secret::generate_password();
-    let admin = node.init_wallet(&password, &node.gen_seed().unwrap(), true).unwrap();
+    let admin = node.init_wallet(&password, &node.gen_seed(None).unwrap(), true).unwrap();
     running.wait(State::Active);
     let signer = Signer { lnd: running, admin, bundle: folder.join("bundle"), password };
     let permissions = macaroon::signer_permissions(false, &signer.owner().known_uris().unwrap()).unwrap();
@@ -53,6 +53,7 @@ impl Signer {
             lnd_version: Some(version.to_owned()),
             network: Some(Network::Regtest),
             birthday: 1_700_000_000,
+            recovery_window: None,
             rpchost: vec![self.lnd.endpoint()],
         };
         let macaroon = self.owner().bake(permissions, key).unwrap();

@@ -155,7 +155,7 @@ impl Judge<'_> {
             Step::Cut { unit, after, .. } => !self.facts.active.contains(unit) || !self.follows(after, changed),
             Step::Adopt { receipt, .. } | Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
-            Step::Start { .. } | Step::Restore { .. } => false,
+            Step::Start { .. } | Step::Restore { .. } | Step::ChangePassword { .. } => false,
             Step::Network { .. } | Step::Volume { .. } => self.is_held(step),
             Step::Image { image, .. } => {
                 let programs: Vec<PathBuf> = image.programs.iter().map(|(path, ..)| path.clone()).collect();
@@ -170,7 +170,9 @@ impl Judge<'_> {
                 matches!(self.facts.at(&database.swap), Seen::File { sha256: Some(is), .. } if *is == database.swapped)
             }
             Step::Prove { after, .. } | Step::Refresh { after, .. } => !self.follows(after, changed),
-            Step::Discard { folders, .. } => folders.iter().all(|folder| *self.facts.at(folder) == Seen::Absent),
+            Step::Discard { folders, .. } => {
+                folders.iter().all(|folder| *self.facts.at(folder) == Seen::Absent && !changed.contains(folder))
+            }
             Step::Bundle { folder, handed, after, .. } => {
                 (*handed || self.is_there(&folder.join("bundle.json"))) && !self.follows(after, changed)
             }

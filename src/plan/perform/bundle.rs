@@ -40,6 +40,7 @@ pub(super) fn export(admin: &Node, least: Node, certificate: Certificate, terms:
         lnd_version: Some(admin.info()?.version),
         network: Some(terms.receipt.network),
         birthday: terms.receipt.birthday,
+        recovery_window: terms.receipt.recovery_window,
         rpchost: terms.hosts.iter().map(|host| host.parse::<Endpoint>()).collect::<Result<_>>()?,
     };
     Bundle::new(admin.accounts()?, certificate, macaroon, about)

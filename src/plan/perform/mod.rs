@@ -3,6 +3,7 @@
 mod bundle;
 mod certificate;
 mod outside;
+mod password;
 mod restore;
 mod service;
 mod upgrade;
@@ -35,10 +36,11 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+pub use certificate::make as make_certificate;
 pub use outside::prove_outside;
 pub use service::systemctl;
 pub use upgrade::{Told, check_snapshot};
-pub use wallet::{Receipt, read_receipt, stop};
+pub use wallet::{GivenSeed, Receipt, read_receipt, stop};
 
 const NO_USER: Code = Code::lacking("E-PLAN-010");
 const NO_ARCHIVE: Code = Code::refused("E-PLAN-011");
@@ -49,6 +51,9 @@ const BAD_PASSWORD: Code = Code::usage("E-PLAN-012");
 /// lnd's shortest wallet password, in bytes (walletunlocker/service.go, `ValidatePassword`).
 const SHORTEST_PASSWORD: usize = 8;
 
+/// The longest file of one that is read, in bytes; lnd knows no limit.
+const LONGEST_PASSWORD: u64 = 4096;
+
 /// What steps need besides themselves.
 #[derive(Default)]
 pub struct Machine<'a> {
@@ -56,6 +61,8 @@ pub struct Machine<'a> {
     pub archive: Option<&'a Verified<Archive>>,
     /// What the plan is about.
     pub about: About,
+    /// What the operator gave for the wallet's seed.
+    pub seed: GivenSeed,
     /// What the steps of an upgrade find out, for it to tell.
     pub told: RefCell<Told>,
 }
@@ -118,9 +125,13 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         }
         Step::Wallet { runner, door, password, seed, data, database, receipt, network, .. } => {
             let work = wallet::Work { runner, door, password, seed, data, database, receipt, network: *network };
-            wallet::create(&work, journal, shown)
+            wallet::create(&work, journal, machine, shown)
         }
         Step::Snapshot { database, door, bundle, .. } => upgrade::snapshot(database, door, bundle, machine),
+        Step::ChangePassword { runner, door, place, aside, database, receipt } => {
+            let work = password::Work { runner, door, place, aside, database, receipt };
+            password::change(&work, shown)
+        }
         Step::Prove { version, door, receipt, unit, host, address, copy, .. } => {
             let port = upgrade::Port { receipt, unit: unit.as_deref(), host, address: *address };
             upgrade::prove(version, door, copy, &port, machine)
@@ -135,7 +146,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             Ok(())
         }
         Step::Discard { folders, objects } => {
-            folders.iter().try_for_each(|folder| file::remove_tree(folder).map(drop))?;
+            folders.iter().try_for_each(|folder| file::clear(folder))?;
             let remove = |object: &Object| Engine::open(&object.engine)?.remove(object.object, &object.name);
             objects.iter().try_for_each(remove)
         }
@@ -186,8 +197,11 @@ pub fn open(door: &Door) -> Result<Node> {
 
 /// The same with the macaroon that lnd wrote when it was unlocked.
 pub fn open_as_admin(door: &Door) -> Result<Node> {
-    let macaroon = Macaroon::parse(beneath::read(&door.macaroon, 1 << 16)?)?;
-    Ok(open(door)?.with_macaroon(&macaroon))
+    Ok(open(door)?.with_macaroon(&read_admin(door)?))
+}
+
+fn read_admin(door: &Door) -> Result<Macaroon> {
+    Macaroon::parse(beneath::read(&door.macaroon, 1 << 16)?)
 }
 
 fn read_certificate(path: &Path) -> Result<Certificate> {
@@ -248,12 +262,13 @@ fn keep_password(keep: &Keep, from: Option<&Path>) -> Result<()> {
 /// Reads the operator's own password: one line, its end not counted.
 ///
 /// # Errors
-/// Where it cannot be read or lnd would refuse it.
+/// Where it cannot be read, lnd would refuse it, or would read another one: of the file that unlocks the wallet lnd takes
+/// every carriage return and line feed off the end (lnd.go, `bytes.TrimRight`).
 pub fn read_password(path: &Path) -> Result<Secret> {
-    let bytes = Secret::new(file::read(path, 4096)?);
+    let bytes = Secret::new(file::read(path, LONGEST_PASSWORD)?);
     let line = bytes.expose().strip_suffix(b"\n").unwrap_or(bytes.expose());
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.len() < SHORTEST_PASSWORD || line.contains(&b'\n') {
+    if line.len() < SHORTEST_PASSWORD || line.contains(&b'\n') || line.ends_with(b"\r") {
         return Err(Error::new(
             BAD_PASSWORD,
             format!("the password in {} is not one line of 8 bytes or more", path.display()),
