@@ -62,6 +62,9 @@ pub struct About {
     pub network: Option<Network>,
     /// When the seed was made, in unix seconds; 0: unknown, which costs the watch-only node a rescan of the whole chain.
     pub birthday: u64,
+    /// Of a wallet that was restored, how many addresses in a row without a coin the watch-only node looks at before it
+    /// gives up.
+    pub recovery_window: Option<u32>,
     /// Where the signer answers, as `HOST:PORT`, the first one first.
     pub rpchost: Vec<Endpoint>,
 }
@@ -93,6 +96,8 @@ struct AboutFile {
     lnd_version: String,
     network: Network,
     birthday: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recovery_window: Option<u32>,
     identity_pubkey: String,
     rpchost: Vec<String>,
     sha256: Hashes,
@@ -288,6 +293,7 @@ impl Bundle {
             lnd_version: self.about.lnd_version.clone().unwrap_or_default(),
             network,
             birthday: self.about.birthday,
+            recovery_window: self.about.recovery_window,
             identity_pubkey: self.identity_pubkey().to_owned(),
             rpchost: self.about.rpchost.iter().map(ToString::to_string).collect(),
             sha256: hash_members(&self.accounts_json, &self.pem, self.macaroon.expose()),
@@ -385,13 +391,14 @@ fn parse_about(json: &[u8], hashes: &Hashes, accounts: &Accounts) -> Result<Abou
             .hint("it is in seconds since 1970"));
     }
     let lnd_version = Some(file.lnd_version).filter(|v| !v.is_empty());
-    Ok(About { lnd_version, network: Some(file.network), birthday: file.birthday, rpchost })
+    let AboutFile { network, birthday, recovery_window, .. } = file;
+    Ok(About { lnd_version, network: Some(network), birthday, recovery_window, rpchost })
 }
 
 fn guess_about(accounts: &Accounts) -> About {
     // Coin type 0 is mainnet's alone; every test network shares 1 and its prefixes.
     let network = (accounts.coin_type() == Network::Mainnet.coin_type()).then_some(Network::Mainnet);
-    About { lnd_version: None, network, birthday: 0, rpchost: Vec::new() }
+    About { lnd_version: None, network, birthday: 0, recovery_window: None, rpchost: Vec::new() }
 }
 
 fn hash_members(accounts: &[u8], certificate: &[u8], macaroon: &[u8]) -> Hashes {

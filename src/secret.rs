@@ -35,6 +35,12 @@ impl Secret {
         Self::new(password)
     }
 
+    /// The same once more, wiped by itself; for what has to keep one of its own.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self::new(self.expose().to_vec())
+    }
+
     /// The bytes, for the one call that needs them.
     pub fn expose(&self) -> &[u8] {
         self.0.expose_secret()

@@ -45,7 +45,7 @@ fn each_role_permits_the_calls_that_it_needs_and_no_other() {
         let signer = Lnd::start_signer(&lnd, folder.path(), &make_certificate(&["127.0.0.1"], (-1, 30)), &[]);
         signer.wait(State::Absent);
         let node = signer.unix();
-        let (seed, password) = (node.gen_seed().unwrap(), Secret::generate_password());
+        let (seed, password) = (node.gen_seed(None).unwrap(), Secret::generate_password());
         let admin = node.init_wallet(&password, &seed, true).unwrap();
         node.wait_for(|state| state == State::Active, Duration::from_secs(60)).unwrap();
         let node = node.with_macaroon(&admin);

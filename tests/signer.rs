@@ -23,7 +23,7 @@ fn with_wallet(lnd: &Path, folder: &Path, pair: &Pair) -> (Lnd, Macaroon, Seed, 
     let signer = Lnd::start_signer(lnd, folder, pair, &[]);
     let node = signer.unix();
     node.wait_for(|s| s == State::Absent, DEADLINE).unwrap();
-    let seed = node.gen_seed().unwrap();
+    let seed = node.gen_seed(None).unwrap();
     let password = Secret::generate_password();
     let admin = node.init_wallet(&password, &seed, true).unwrap();
     node.wait_for(|s| s == State::Active, DEADLINE).unwrap();

@@ -86,7 +86,7 @@ impl Bare {
 fn make_wallet(node: impl Fn() -> Node) -> (Macaroon, String) {
     let fresh = node();
     fresh.wait_for(|state| state == State::Absent, PATIENCE).expect("lnd without a wallet");
-    let owner = fresh.init_wallet(&Secret::generate_password(), &fresh.gen_seed().unwrap(), true).unwrap();
+    let owner = fresh.init_wallet(&Secret::generate_password(), &fresh.gen_seed(None).unwrap(), true).unwrap();
     fresh.wait_for(|state| state == State::Active, PATIENCE).expect("lnd with a wallet");
     let owner = node().with_macaroon(&owner);
     let permissions = signer_permissions(true, &owner.known_uris().unwrap()).unwrap();

@@ -7,10 +7,13 @@ pub mod docker;
 pub mod foreground;
 mod layout;
 pub mod native;
+pub mod password;
 pub mod preflight;
 mod upgrade;
+pub mod verify;
 
 pub use layout::Layout;
+pub use password::password_steps;
 pub use upgrade::upgrade_steps;
 
 use crate::error::Result;

@@ -8,7 +8,7 @@ use crate::facts::{self, Facts, Seen};
 use crate::host::{beneath, program};
 use crate::plan::History;
 use crate::plan::prior::Prior;
-use crate::plan::{Plan, SeedSink, Step};
+use crate::plan::{Plan, Step};
 use crate::spec::Spec;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -129,7 +129,7 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
     if !makes_wallet {
         return Ok(());
     }
-    let SeedSink::File(path) = &wishes.seed else { return Ok(()) };
+    let Some(path) = wishes.seed.file() else { return Ok(()) };
     check_parent(path)?;
     // A wallet that an earlier run began has its seed in that file; a new seed takes only a seed's place.
     if !has_wallet && facts::look(path) != Seen::Absent && !history.is_own_seed(path) {

@@ -46,6 +46,7 @@ pub fn upgrade_steps(
             container: container.clone(),
             swapped: text_at(&wanted, &swap)?,
             swap: swap.clone(),
+            password: None,
         },
         door: layout.door(),
         bundle: wishes.bundle.clone(),

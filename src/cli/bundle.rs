@@ -213,7 +213,7 @@ fn to_json(bundle: &Bundle) -> serde_json::Value {
     serde_json::json!({
         "network": bundle.about.network,
         "lnd_version": bundle.about.lnd_version,
-        "birthday": bundle.about.birthday,
+        "birthday": bundle.about.birthday, "recovery_window": bundle.about.recovery_window,
         "identity_pubkey": bundle.identity_pubkey(),
         "rpchost": strings(&bundle.about.rpchost),
         "accounts": bundle.accounts.count(),

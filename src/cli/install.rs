@@ -1,5 +1,7 @@
 //! `lsm install`: from a bare host to a running signer with its bundle; run again it converges.
 
+mod tell;
+
 use crate::backend::adopt::{self, Adoption};
 use crate::backend::native::Wishes;
 use crate::backend::preflight;
@@ -7,12 +9,12 @@ use crate::backend::{self, Layout, docker, native};
 use crate::cli::Common;
 use crate::cli::lnd::LndArgs;
 use crate::cli::machine::{self, MachineArgs, absolute, consent, open_journal, show_plan};
+use crate::cli::seed::{Made, SeedArgs};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
-use crate::host::file;
-use crate::host::process;
+use crate::host::{beneath, file, process};
 use crate::plan::prior::{Prior, Thing};
-use crate::plan::{self, About, History, Machine, Plan, SeedSink, Step};
+use crate::plan::{self, About, GivenSeed, History, Machine, Plan, SeedSink, Step};
 use crate::release;
 use crate::release::pins::{self, Arch, Release};
 use crate::sandbox::landlock::Interface;
@@ -21,7 +23,6 @@ use crate::spec::{Instance, Mode, Network, San, Spec, parse_cidr};
 use crate::ui::{self, say, terminal};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
-use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -35,6 +36,7 @@ const OTHER_BACKEND: Code = Code::refused("E-INSTALL-017");
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sudo lsm install --network mainnet --listen 10.0.0.5:10012 --allow 10.0.0.7\n  \
     sudo lsm install --network regtest --seed-out ./seed.txt --bundle-out ./bundle --yes\n  \
+    sudo lsm install --network mainnet --restore --birthday 2024-05-17\n  \
     lsm install --network mainnet --dry-run")]
 pub struct Options {
     /// The bitcoin network
@@ -69,15 +71,14 @@ pub struct Options {
     /// Let lnd start only where the kernel's Landlock has this version of its interface or a newer one; 0: any, or none
     #[arg(long, value_name = "N")]
     require_landlock: Option<u32>,
-    /// Write the new wallet's seed to this file (0600) instead of showing it
-    #[arg(long, value_name = "FILE", conflicts_with = "adopt")]
-    seed_out: Option<PathBuf>,
+    #[command(flatten)]
+    seed: SeedArgs,
     /// Take the wallet's password from this file instead of making one
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// Take over the wallet of an lnd that was a signer before: its folder, or the name of its container. Its database is
     /// copied; nothing of its own is changed, and it is stopped where it runs in a container
-    #[arg(long, value_name = "DIR|CONTAINER")]
+    #[arg(long, value_name = "DIR|CONTAINER", conflicts_with_all = ["seed_out", "seed_age", "restore"])]
     adopt: Option<String>,
     /// Write the bundle to this folder
     #[arg(long, value_name = "DIR")]
@@ -91,6 +92,16 @@ pub struct Options {
     /// Where a step fails, leave what was done before it, for the same command to go on with
     #[arg(long)]
     keep_going: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// What making a wallet on a signer that is there is told besides its seed.
+#[derive(Debug, Args)]
+pub(super) struct WalletArgs {
+    /// Write the bundle to this folder
+    #[arg(long, value_name = "DIR")]
+    bundle_out: Option<PathBuf>,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -152,7 +163,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     machine::admit(&look.history, VERB)?;
     look.check(options)?;
     if look.plan.is_empty() {
-        return finish(&look, false);
+        return tell::finish(&look, false);
     }
     if let Some(what) = machine::describe_cut_off(&look.history) {
         ui::note(&format!("{what}: going on"));
@@ -162,9 +173,10 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     }
     let cache = release::default_cache()?;
     let made = !file::is_there(&cache)?;
+    clean_up_when_interrupted(&look.plan)?;
+    let seed = if look.needs_seed() { options.seed.given(&look.wishes.seed)? } else { GivenSeed::default() };
     let archive = options.lnd.obtain(look.release, &look.plan)?;
     consent(&options.machine, &look.plan)?;
-    clean_up_when_interrupted(&look.plan)?;
     let mut journal = open_journal(&look.layout)?;
     // Until the lock was taken another lsm may have been at work, on this signer or on one that shares its filter.
     let look = Look::take(options, &common.instance)?;
@@ -173,6 +185,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let mut stays = native::stays(&common.instance, native::read_spec(&look.layout.spec()).ok().as_ref())?;
     let machine = Machine {
         archive: archive.as_ref(),
+        seed,
         about: About {
             release: Some(look.spec.release.clone()),
             accepted_risk: options.lnd.accept_risk.clone(),
@@ -188,7 +201,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     } else {
         plan::carry_out(&look.plan, VERB, &mut journal, &machine, &stays)?;
     }
-    finish(&look, true)
+    tell::finish(&look, true)
 }
 
 fn print_compose(options: &Options, instance: &Instance) -> Result<()> {
@@ -232,7 +245,12 @@ impl Look {
         if options.adopt.is_some() && layout.receipt().exists() {
             adopt::hold_adopted(&history, &layout.receipt())?;
         }
-        let wishes = options.wishes(Wishes::standing(&layout, &history)?, &layout)?;
+        let mut wishes = options.wishes(Wishes::standing(&layout, &history)?, &layout)?;
+        if wishes.adopt.is_none()
+            && let Some(sink) = options.seed.settle(instance, &history, how_far(&layout, &spec))?
+        {
+            wishes.seed = sink;
+        }
         Self::at(spec, wishes, facts, history)
     }
 
@@ -244,6 +262,12 @@ impl Look {
         Ok(Self { spec, release, layout, wishes, facts, history, plan })
     }
 
+    /// True where lnd will be told of a seed.
+    fn needs_seed(&self) -> bool {
+        let makes = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
+        makes && self.wishes.adopt.is_none() && how_far(&self.layout, &self.spec) == Made::No
+    }
+
     fn check(&self, options: &Options) -> Result<()> {
         preflight::check_machine(&self.spec, &self.facts, self.history.was_cut_off(VERB))?;
         Interface::of_kernel().require(self.spec.require_landlock.unwrap_or(0))?;
@@ -252,7 +276,7 @@ impl Look {
         let makes_wallet = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
         if makes_wallet && self.wishes.seed == SeedSink::Terminal && !terminal::is_there() {
             return Err(Error::new(NO_SEED_SINK, "there is no terminal to show the new wallet's seed on")
-                .hint("have it written to a file with --seed-out FILE"));
+                .hint("have it written to a file with --seed-out FILE, or encrypted with --seed-age RECIPIENT"));
         }
         Ok(())
     }
@@ -280,6 +304,15 @@ fn hold_version(there: Option<&str>, wanted: &str, layout: &Layout) -> Result<()
     }
 }
 
+/// Whether there is a wallet, as far as this user can see.
+fn how_far(layout: &Layout, spec: &Spec) -> Made {
+    if layout.receipt().exists() {
+        return Made::Whole;
+    }
+    let begun = beneath::is_there(&layout.data(), &layout.database(spec)).unwrap_or(false);
+    if begun { Made::Begun } else { Made::No }
+}
+
 /// An lnd whose wallet is being made must not go on running when the person at the terminal ends lsm.
 fn clean_up_when_interrupted(plan: &Plan) -> Result<()> {
     let runner = plan.steps.iter().find_map(|step| match step {
@@ -296,6 +329,32 @@ fn clean_up_when_interrupted(plan: &Plan) -> Result<()> {
 }
 
 impl Options {
+    /// Those of an install that brings the signer `spec`, which is there, to its wallet.
+    pub(super) fn of_wallet(spec: &Spec, seed: SeedArgs, wallet: WalletArgs) -> Self {
+        let WalletArgs { bundle_out, machine } = wallet;
+        Self {
+            network: spec.network,
+            backend: None,
+            container: None,
+            release: None,
+            lnd: LndArgs::default(),
+            listen: None,
+            allow: Vec::new(),
+            san: Vec::new(),
+            mode: None,
+            taproot_channels: None,
+            require_landlock: None,
+            seed,
+            password_file: None,
+            adopt: None,
+            bundle_out,
+            format: Format::Text,
+            no_wallet: false,
+            keep_going: false,
+            machine,
+        }
+    }
+
     /// True where the result is to be JSON, as with `--json`.
     pub(super) fn is_json(&self) -> bool {
         self.format == Format::Json
@@ -371,9 +430,6 @@ impl Options {
         if let Some(path) = &wishes.password {
             plan::read_password(path)?;
         }
-        if let Some(path) = &self.seed_out {
-            wishes.seed = SeedSink::File(absolute(path)?);
-        }
         if let Some(path) = &self.bundle_out {
             (wishes.bundle, wishes.handed) = (absolute(path)?, false);
         }
@@ -382,40 +438,5 @@ impl Options {
         }
         wishes.no_wallet = self.no_wallet;
         Ok(wishes)
-    }
-}
-
-fn finish(look: &Look, changed: bool) -> Result<()> {
-    let (spec, wishes, layout) = (&look.spec, &look.wishes, &look.layout);
-    let identity = if wishes.no_wallet { None } else { Some(plan::read_receipt(&layout.receipt())?.identity_pubkey) };
-    if ui::voice().json {
-        let object = json!({
-            "instance": spec.instance, "changed": changed, "listen": spec.listen, "network": spec.network,
-            "release": spec.release, "identity_pubkey": identity, "bundle": wishes.bundle,
-        });
-        say!("{object}");
-        return Ok(());
-    }
-    let Some(identity) = identity else {
-        say!("the signer {} is installed, without a wallet", spec.instance);
-        return Ok(());
-    };
-    if !changed {
-        say!("nothing to do: the signer is as wanted");
-    }
-    say!("signer     {} on {}, lnd {}", spec.instance, spec.network, spec.release);
-    say!("answers    {}, allowed: {}", spec.listen, allowed(spec));
-    say!("identity   {identity}");
-    say!("bundle     {}", wishes.bundle.display());
-    say!(
-        "next       copy the bundle to the watch-only machine, and there: lsm watch-only init --bundle DIR --lnddir DIR"
-    );
-    Ok(())
-}
-
-fn allowed(spec: &Spec) -> String {
-    match spec.allow.as_slice() {
-        [] => "nobody yet (--allow)".to_owned(),
-        nets => nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     }
 }

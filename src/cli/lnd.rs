@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const FEWER_SIGNED: Code = Code::unverified("E-INSTALL-014");
 
 /// Where lnd comes from, and what is asked of it.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct LndArgs {
     /// An archive of lnd, or a folder as `lsm release fetch` makes it; verified again, without any network
     #[arg(long, value_name = "ARCHIVE|DIR", conflicts_with = "source")]

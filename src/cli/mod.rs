@@ -13,12 +13,14 @@ mod machine;
 mod man;
 mod ready;
 mod release;
+mod seed;
 mod status;
 mod trial;
 mod undo;
 mod unpack;
 mod update;
 mod upgrade;
+mod wallet;
 mod watch;
 mod watch_only;
 
@@ -76,6 +78,9 @@ pub enum Verb {
     /// Export, show or import a signer's credentials bundle
     #[command(subcommand)]
     Bundle(bundle::BundleVerb),
+    /// The wallet's seed and password: create, restore, verify a backup, change the password, unlock
+    #[command(subcommand)]
+    Wallet(wallet::WalletVerb),
     /// What a macaroon lets its holder do, and what there is to permit
     #[command(subcommand)]
     Macaroon(macaroon::MacaroonVerb),
@@ -147,6 +152,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Uninstall(options) => undo::uninstall(&options, &cli.common)?,
         Verb::Rollback(options) => undo::rollback(&options, &cli.common)?,
         Verb::Bundle(verb) => bundle::run(verb, &cli.common)?,
+        Verb::Wallet(verb) => wallet::run(verb, &cli.common)?,
         Verb::Cert(verb) => cert::run(&verb, &cli.common)?,
         Verb::Macaroon(verb) => macaroon::run(&verb, &cli.common)?,
         Verb::Allow(verb) => allow::run(verb, &cli.common)?,

@@ -132,7 +132,8 @@ impl UninstallOptions {
                 .hint(format!("say which: --confirm {instance}")));
         }
         ui::note(&format!(
-            "The wallet goes for good: {}. Have its 24 words at hand, and a bundle: lsm bundle export",
+            "The wallet goes for good: {}. Have its 24 words at hand (lsm wallet verify-seed proves them), and a bundle: lsm \
+             bundle export",
             layout.data().display()
         ));
         terminal::confirm_name("", instance.as_str())

@@ -282,6 +282,15 @@ pub fn remove_socket(path: &Path) -> Result<bool> {
     }
 }
 
+/// Has two files change places in one go, and syncs their folder.
+///
+/// # Errors
+/// Where one is not there, or the file system cannot.
+pub fn exchange(one: &Path, other: &Path) -> Result<()> {
+    rename_with(one, other, libc::RENAME_EXCHANGE).map_err(|e| cannot_write(one, &e))?;
+    sync_folder_of(one)
+}
+
 /// Removes a folder that is empty; true where it is gone by that. One with something in it stays.
 ///
 /// # Errors
@@ -313,6 +322,17 @@ pub fn remove_tree(path: &Path) -> Result<bool> {
         Ok(()) => sync_folder_of(path).map(|()| true),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
         Err(e) => Err(cannot_write(path, &e)),
+    }
+}
+
+/// Removes whatever has this name, a folder with all that is in it; nothing is followed.
+///
+/// # Errors
+/// Where it is there and cannot be removed.
+pub fn clear(path: &Path) -> Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => remove_tree(path).map(drop),
+        _ => remove(path).map(drop),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod beneath;
+pub mod chamber;
 pub mod clock;
 pub mod credential;
 pub mod draft;

@@ -123,7 +123,7 @@ pub fn copy(above: &Path, folder: &Path, to: &Path, owner: Owner) -> Result<()> 
     check(above, folder, to)?;
     let around = parent_of(to);
     let aside = around.join(ASIDE);
-    clear(&aside)?;
+    file::clear(&aside)?;
     make_folder(&aside)?;
     let mut folders = vec![aside.clone()];
     walk(&find(above, folder)?, &mut |path, _, entry| {
@@ -151,7 +151,7 @@ pub fn put_back(copy: &Path, above: &Path, folder: &Path) -> Result<()> {
     let around = parent_of(folder);
     let around = Folder::find(above, around)?.ok_or_else(|| gone(around))?;
     let aside = around.name().join(ASIDE);
-    clear(&aside)?;
+    file::clear(&aside)?;
     // Root's, until all is in it: nobody else can enter meanwhile. It inherits the default ACL of the folder around it.
     make_folder(&aside)?;
     let new = Folder::find(&around.name(), &aside)?.ok_or_else(|| gone(folder))?;
@@ -177,8 +177,8 @@ pub fn put_back(copy: &Path, above: &Path, folder: &Path) -> Result<()> {
     settle(&top, list.access)?;
     exchange(&around.name(), folder)?;
     sync_folder(&around.name())?;
-    clear(&around.name().join(GONE))?;
-    clear(&aside)
+    file::clear(&around.name().join(GONE))?;
+    file::clear(&aside)
 }
 
 /// Exchanges the folder with the new one beside it, in one go where the file system can.
@@ -188,20 +188,12 @@ fn exchange(around: &Path, folder: &Path) -> Result<()> {
     let exchanged = match file::rename_with(&new, &place, nix::libc::RENAME_EXCHANGE) {
         Err(e) if e.kind() == ErrorKind::NotFound => std::fs::rename(&new, &place),
         Err(e) if e.kind() == ErrorKind::InvalidInput => {
-            clear(&gone)?;
+            file::clear(&gone)?;
             std::fs::rename(&place, gone).and_then(|()| std::fs::rename(&new, &place))
         }
         done => done,
     };
     exchanged.map_err(|e| cannot_write(folder, &e))
-}
-
-/// Whatever has the name, which lnd could give to anything; nothing is followed.
-fn clear(path: &Path) -> Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => file::remove_tree(path).map(drop),
-        _ => file::remove(path).map(drop),
-    }
 }
 
 fn settle(path: &Path, access: Access) -> Result<()> {

@@ -2,9 +2,14 @@
 
 use crate::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 const UNKNOWN: Code = Code::lacking("E-HOST-010");
+const ALL_TAKEN: Code = Code::lacking("E-HOST-011");
+
+/// The numbers that systemd keeps for users that exist only while something runs (systemd.exec(5), DynamicUser=).
+const DYNAMIC: RangeInclusive<u32> = 61184..=65519;
 
 /// Who owns a file: numbers, as the kernel keeps them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +88,35 @@ pub fn is_taken(id: u32) -> Result<bool> {
     let user = nix::unistd::User::from_uid(id.into()).map_err(cannot)?;
     let group = nix::unistd::Group::from_gid(id.into()).map_err(cannot)?;
     Ok(user.is_some() || group.is_some())
+}
+
+/// The number, for user and group alike, of somebody who is nobody else and exists only while something runs.
+///
+/// # Errors
+/// Where every such number is taken, or the databases cannot be read.
+///
+/// # Panics
+/// Where the kernel gives no random bytes.
+pub fn passing() -> Result<Owner> {
+    for _ in 0..100 {
+        let mut random = [0; 4];
+        getrandom::fill(&mut random).expect("the kernel's random generator answers");
+        let id = DYNAMIC.start() + u32::from_le_bytes(random) % (DYNAMIC.end() - DYNAMIC.start() + 1);
+        if is_passing(id)? {
+            return Ok(Owner { uid: id, gid: id });
+        }
+    }
+    Err(Error::new(ALL_TAKEN, "every number for a passing user is taken"))
+}
+
+/// True of a number as [`passing`] gives them that nobody has.
+///
+/// # Errors
+/// Where the databases cannot be read.
+pub fn is_passing(id: u32) -> Result<bool> {
+    // systemd notes there whom it gave a number for the time being.
+    let lent = Path::new("/run/systemd/dynamic-uid").join(id.to_string()).exists();
+    Ok(DYNAMIC.contains(&id) && !lent && !is_taken(id)?)
 }
 
 /// Turns this process, which is root's, into user `name` for good: groups, group, user, in this order.

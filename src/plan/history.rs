@@ -4,6 +4,7 @@ use crate::facts;
 use crate::plan::journal::{About, Event, Line};
 use crate::plan::ledger::Ledger;
 use crate::plan::prior::Prior;
+use crate::plan::step::SeedSink;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -227,6 +228,17 @@ impl History {
         let mut begun =
             unended.filter_map(|line| if let Event::Intent { what, .. } = &line.event { Some(what) } else { None });
         begun.find(|what| what["kind"] == kind)
+    }
+
+    /// Where the seed of the last wallet step went that was begun, or came from.
+    pub fn last_seed(&self) -> Option<SeedSink> {
+        let mut begun = self
+            .0
+            .iter()
+            .rev()
+            .filter_map(|line| if let Event::Intent { what, .. } = &line.event { Some(what) } else { None });
+        let last = begun.find(|what| what["kind"] == "wallet")?;
+        serde_json::from_value(last["seed"].clone()).ok()
     }
 
     /// True where it was handed this already.

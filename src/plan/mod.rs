@@ -15,8 +15,8 @@ pub use apply::{apply, apply_all, carry_out, carry_out_all};
 pub use history::History;
 pub use journal::{About, Journal};
 pub use perform::{
-    Machine, Receipt, Remote, Told, check_snapshot, export_remote, open, open_as_admin, prove_outside, read_password,
-    read_receipt, stop, systemctl, wait_until_active,
+    GivenSeed, Machine, Receipt, Remote, Told, check_snapshot, export_remote, make_certificate, open, open_as_admin,
+    prove_outside, read_password, read_receipt, stop, systemctl, wait_until_active,
 };
 pub use planner::{Plan, make_plan, observe};
 pub use register::Register;

@@ -155,7 +155,7 @@ impl Judge<'_> {
             Step::Cut { unit, after, .. } => !self.facts.active.contains(unit) || !self.follows(after, changed),
             Step::Adopt { receipt, .. } | Step::Wallet { receipt, .. } => self.is_there(receipt),
             Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
-            Step::Start { .. } | Step::Restore { .. } => false,
+            Step::Start { .. } | Step::Restore { .. } | Step::ChangePassword { .. } => false,
             Step::Network { .. } | Step::Volume { .. } => self.is_held(step),
             Step::Image { image, .. } => {
                 let programs: Vec<PathBuf> = image.programs.iter().map(|(path, ..)| path.clone()).collect();
@@ -179,7 +179,9 @@ impl Judge<'_> {
             Step::Switch { next, next_key, .. } => {
                 !self.is_there(next) && !self.is_there(next_key.path()) && !changed.contains(next)
             }
-            Step::Discard { folders, .. } => folders.iter().all(|folder| *self.facts.at(folder) == Seen::Absent),
+            Step::Discard { folders, .. } => {
+                folders.iter().all(|folder| *self.facts.at(folder) == Seen::Absent && !changed.contains(folder))
+            }
             Step::Bundle { folder, handed, after, .. } => {
                 (*handed || self.is_there(&folder.join("bundle.json"))) && !self.follows(after, changed)
             }

@@ -126,12 +126,20 @@ pub struct Database {
     pub swap: PathBuf,
     /// That file's hash where it says the other one: only then the database may be another than the copy.
     pub swapped: String,
+    /// Where the password is kept that opens it, where that is what changes: the file above is then the other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<PathBuf>,
 }
 
 impl Database {
     /// True where the other lnd may have had the database.
     pub fn is_given_over(&self) -> bool {
         facts::hash(&self.swap).as_ref() == Some(&self.swapped)
+    }
+
+    /// The place of the password and that of the other one: they change places with each other.
+    pub(super) fn passwords(&self) -> Option<[&Path; 2]> {
+        self.password.as_deref().map(|place| [place, self.swap.as_path()])
     }
 
     /// What fills it.

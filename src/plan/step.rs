@@ -66,17 +66,41 @@ pub struct Port {
 }
 
 /// Where the seed's words go before the wallet is made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SeedSink {
     /// Shown once on the terminal, three words asked back.
     Terminal,
     /// Written to a file that is not there yet.
     File(PathBuf),
+    /// The same, encrypted to an age recipient.
+    Age {
+        /// The file.
+        file: PathBuf,
+        /// The recipient, `age1...`.
+        recipient: String,
+    },
+    /// Where its owner has it: the wallet comes from words that are given.
+    Restored {
+        /// When the seed was made, in unix seconds, where its owner knows.
+        birthday: Option<u64>,
+        /// How many addresses in a row without a coin a watch-only node looks at before it gives up.
+        recovery_window: Option<u32>,
+    },
     /// Nowhere: a wallet that nobody will ever put money into.
     Nowhere,
     /// Where its owner has it: the wallet is older than lsm.
     Adopted,
+}
+
+impl SeedSink {
+    /// The file that it is written to, if it is.
+    pub fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File(file) | Self::Age { file, .. } => Some(file),
+            Self::Terminal | Self::Restored { .. } | Self::Nowhere | Self::Adopted => None,
+        }
+    }
 }
 
 /// What runs lnd while its wallet is made: the unix socket alone, nothing to unlock.
@@ -358,6 +382,21 @@ pub enum Step {
         /// The units that stop with lnd's.
         stops: Vec<String>,
     },
+    /// The wallet's password is another one: what systemd gives to lnd, and then lnd's own two databases.
+    ChangePassword {
+        /// What runs lnd meanwhile.
+        runner: Runner,
+        /// How it is reached.
+        door: Door,
+        /// Where the password is kept.
+        place: Keep,
+        /// Where the other one is: the new one at first, then the old one.
+        aside: Keep,
+        /// The database, its copy, and by what it is known which of the two is where.
+        database: Database,
+        /// The wallet's receipt.
+        receipt: PathBuf,
+    },
     /// The lnd that was started is the wanted one, has the same keys, and signs through the public port.
     Prove {
         /// The wanted version.
@@ -383,7 +422,7 @@ pub enum Step {
     },
     /// What is lsm's own and nobody goes back to any more.
     Discard {
-        /// The folders.
+        /// The folders, or files.
         folders: Vec<PathBuf>,
         /// The images.
         #[serde(skip_serializing_if = "Vec::is_empty")]

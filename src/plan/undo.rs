@@ -36,6 +36,8 @@ pub struct Undo {
     pub wallet: Option<Wallet>,
     /// What nothing can bring back, in words.
     pub lost: Vec<String>,
+    /// Where the passwords are of databases whose password was being changed, and the other one of each.
+    passwords: Vec<[PathBuf; 2]>,
 }
 
 /// Undoes the last plan; `None` where there is none, or it was undone.
@@ -89,13 +91,13 @@ impl Undo {
                 wallet = Some(made.clone());
             }
         }
-        let mut undo = Self {
-            plan: Plan { steps: Vec::new() },
-            foreign: Vec::new(),
-            shared: Vec::new(),
-            wallet,
-            lost: Vec::new(),
-        };
+        let pairs = touched.iter().filter_map(|touched| match &touched.first {
+            Prior::Database { database } => database.passwords().map(|pair| pair.map(Path::to_owned)),
+            _ => None,
+        });
+        let passwords = pairs.collect();
+        let plan = Plan { steps: Vec::new() };
+        let mut undo = Self { plan, foreign: Vec::new(), shared: Vec::new(), wallet, lost: Vec::new(), passwords };
         let mut back = Vec::new();
         for touched in touched.into_iter().rev() {
             if let Some(to) = undo.judge(touched, stays, cut_off)? {
@@ -111,6 +113,13 @@ impl Undo {
     fn judge(&mut self, touched: Touched, stays: &Stays, cut_off: bool) -> Result<Option<Prior>> {
         let Touched { since, first, left } = touched;
         let thing = first.thing();
+        // With its database it goes back, or stays.
+        let is = |at: usize| self.passwords.iter().any(|pair| thing == Thing::Path(pair[at].clone()));
+        if is(0) {
+            return Ok(None);
+        }
+        // Either password is lsm's, whichever is there.
+        let left = left.filter(|_| !is(1));
         if let Prior::Database { database } = &first {
             return Ok(database.is_given_over().then_some(first));
         }
@@ -299,6 +308,7 @@ mod tests {
             container: None,
             swapped: facts::hash(&swap).unwrap(),
             swap: swap.clone(),
+            password: None,
         };
         let prior = Prior::Database { database };
         let gone = json!({"path": swap, "was": "absent"});

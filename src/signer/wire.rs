@@ -30,8 +30,9 @@ macro_rules! wiped {
 
 // What tonic and h2 copy into their own buffers on the way cannot be reached; what is ours is wiped.
 wiped! {
+    GenSeedRequest { aezeed_passphrase }
     GenSeedResponse { cipher_seed_mnemonic }
-    InitWalletRequest { wallet_password, cipher_seed_mnemonic }
+    InitWalletRequest { wallet_password, cipher_seed_mnemonic, aezeed_passphrase }
     InitWalletResponse { admin_macaroon }
     UnlockWalletRequest { wallet_password }
     ChangePasswordRequest { current_password, new_password }

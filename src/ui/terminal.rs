@@ -4,8 +4,9 @@ use crate::error::{Code, Error, Result};
 use crate::secret::Secret;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::sync::{Mutex, PoisonError};
+use zeroize::Zeroizing;
 
 const NO_TERMINAL: Code = Code::usage("E-UI-001");
 const NOT_CONFIRMED: Code = Code::refused("E-UI-002");
@@ -55,6 +56,71 @@ pub fn confirm_name(question: &str, name: &str) -> Result<()> {
     Err(Error::new(NOT_CONFIRMED, "not confirmed; nothing was changed"))
 }
 
+/// Asks for a secret, which is not shown while it is typed; its line's end is not part of it.
+///
+/// # Errors
+/// Where there is no terminal.
+pub fn ask_secret(question: &str) -> Result<Secret> {
+    let mut terminal = open()?;
+    let silent = Silent::begin(&terminal)?;
+    let answer = ask_silently(&mut terminal, question);
+    drop(silent);
+    answer
+}
+
+/// Asks for a new secret, twice.
+///
+/// # Errors
+/// Where there is no terminal, or twice something else is typed.
+pub fn ask_new_secret(what: &str) -> Result<Secret> {
+    let first = ask_secret(&format!("{what} (not shown): "))?;
+    if ask_secret("The same once more: ")?.expose() == first.expose() {
+        return Ok(first);
+    }
+    Err(Error::new(NOT_CONFIRMED, "what was typed twice is not the same; nothing was changed"))
+}
+
+/// Asks for `count` words, which are not shown, one a line or several; one that `is_word` does not know is asked for again.
+///
+/// # Errors
+/// Where there is no terminal, or an empty line ends it.
+pub fn ask_words(count: usize, is_word: impl Fn(&str) -> bool) -> Result<Secret> {
+    let mut terminal = open()?;
+    let silent = Silent::begin(&terminal)?;
+    // Room for all: words of 8 letters at most.
+    let mut words = Zeroizing::new(String::with_capacity(count * 16));
+    let mut asked = 0;
+    while asked < count {
+        let line = ask_silently(&mut terminal, &format!("Word {} of {count} (not shown): ", asked + 1))?;
+        let line = std::str::from_utf8(line.expose()).unwrap_or("?");
+        if line.trim().is_empty() {
+            return Err(Error::new(NOT_CONFIRMED, format!("{asked} words were given; nothing was changed")));
+        }
+        // What was pasted as it was shown has numbers.
+        let given = line.split_ascii_whitespace().filter(|word| !word.starts_with(|c: char| c.is_ascii_digit()));
+        for word in given {
+            if !is_word(word) {
+                write(&mut terminal, "That is no word of a seed.\n")?;
+                break;
+            }
+            words.push_str(word);
+            words.push('\n');
+            asked += 1;
+        }
+    }
+    drop(silent);
+    Ok(Secret::new(words.as_bytes().to_vec()))
+}
+
+/// On a terminal that does not echo.
+fn ask_silently(terminal: &mut File, question: &str) -> Result<Secret> {
+    write(terminal, question)?;
+    let answer = read_line(terminal)?;
+    write(terminal, "\n")?;
+    let line = answer.expose().strip_suffix(b"\n").unwrap_or(answer.expose());
+    Ok(Secret::new(line.to_vec()))
+}
+
 /// Shows the words once and asks three of them back; then clears them from the screen and its scroll-back.
 ///
 /// # Errors
@@ -81,9 +147,7 @@ pub fn show_seed(words: &[&str]) -> Result<()> {
 
 fn ask_word(terminal: &mut File, words: &[&str], place: usize) -> Result<()> {
     for _ in 0..TRIES {
-        write(terminal, &format!("Word {} (not shown): ", place + 1))?;
-        let answer = read_line(terminal)?;
-        write(terminal, "\n")?;
+        let answer = ask_silently(terminal, &format!("Word {} (not shown): ", place + 1))?;
         if words[place].as_bytes() == answer.expose().trim_ascii() {
             return Ok(());
         }
@@ -123,11 +187,18 @@ fn write(terminal: &mut File, text: &str) -> Result<()> {
         .map_err(|e| Error::new(NO_TERMINAL, format!("cannot write to the terminal: {e}")))
 }
 
-fn read_line(terminal: &File) -> Result<Secret> {
+fn read_line(mut terminal: &File) -> Result<Secret> {
     let cannot = |e: std::io::Error| Error::new(NO_TERMINAL, format!("cannot read from the terminal: {e}"));
-    let mut line = Vec::with_capacity(256);
-    BufReader::with_capacity(256, terminal).read_until(b'\n', &mut line).map_err(cannot)?;
-    Ok(Secret::new(line))
+    // The longest line that a terminal gives (termios(3), canonical mode), into what is wiped.
+    let mut line = Zeroizing::new([0_u8; 4096]);
+    let mut end = 0;
+    loop {
+        let read = terminal.read(&mut line[end..]).map_err(cannot)?;
+        end += read;
+        if read == 0 || end == line.len() || line[..end].ends_with(b"\n") {
+            return Ok(Secret::new(line[..end].to_vec()));
+        }
+    }
 }
 
 /// The terminal's settings while it is silenced, for whoever ends the process meanwhile.

@@ -286,8 +286,9 @@ fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut S
     progress.say("wallet");
     let created = state == State::Absent;
     if created {
-        let (accounts, birthday) = (&request.bundle.accounts, request.bundle.about.birthday);
-        node.init_watch_only(&read_password(place)?, accounts, birthday)?;
+        let about = &request.bundle.about;
+        let password = read_password(place)?;
+        node.init_watch_only(&password, &request.bundle.accounts, about.birthday, about.recovery_window)?;
     } else if state == State::Locked && place.password.is_none() {
         return Err(Error::new(
             signer::LOCKED,

@@ -68,7 +68,7 @@ pub fn make_hot(lnd: &Path, lnddir: &Path, seed: Option<&Seed>) -> (Hot, u16) {
     let running = Hot::start(lnd, lnddir);
     let node = node_in(lnddir, port);
     node.wait_for(|s| s == State::Absent, DEADLINE).unwrap();
-    let new = node.gen_seed().unwrap();
+    let new = node.gen_seed(None).unwrap();
     node.init_wallet(&Secret::new(b"the node's own password".to_vec()), seed.unwrap_or(&new), false).unwrap();
     node.wait_for(|s| s == State::Active, DEADLINE).unwrap();
     (running, port)

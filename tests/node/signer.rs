@@ -27,7 +27,7 @@ pub fn start_signer(version: &str, lnd: &Path, folder: &Path, pair: &Pair) -> Si
     let running = Lnd::start_signer(lnd, &folder.join("signer"), pair, &[]);
     let node = running.unix();
     node.wait_for(|s| s == State::Absent, Duration::from_secs(60)).unwrap();
-    let (password, seed) = (Secret::generate_password(), node.gen_seed().unwrap());
+    let (password, seed) = (Secret::generate_password(), node.gen_seed(None).unwrap());
     let admin = node.init_wallet(&password, &seed, true).unwrap();
     running.wait(State::Active);
     let signer = Signer { lnd: running, admin, bundle: folder.join("bundle"), password, seed };
@@ -46,6 +46,7 @@ impl Signer {
             lnd_version: Some(version.to_owned()),
             network: Some(Network::Regtest),
             birthday: BIRTHDAY,
+            recovery_window: None,
             rpchost: vec![self.lnd.endpoint()],
         };
         let macaroon = self.owner().bake(permissions, key).unwrap();

@@ -20,7 +20,7 @@ pub fn make_wallet(host: &Host, address: &str, folder: &str, password: &Secret) 
     let node = find(host, address, folder);
     host.inside(|| {
         node.wait_for(|state| state == State::Absent, SOON).expect("an lnd without a wallet");
-        let seed = node.gen_seed().expect("a seed");
+        let seed = node.gen_seed(None).expect("a seed");
         node.init_wallet(password, &seed, false).expect("a wallet");
         node.wait_for(|state| state >= State::RpcActive, SOON).expect("the wallet's calls");
         seed

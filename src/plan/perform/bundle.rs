@@ -43,6 +43,7 @@ pub(super) fn export(
         lnd_version: Some(admin.info()?.version),
         network: Some(terms.receipt.network),
         birthday: terms.receipt.birthday,
+        recovery_window: terms.receipt.recovery_window,
         rpchost: terms.hosts.iter().map(|host| host.parse::<Endpoint>()).collect::<Result<_>>()?,
     };
     Bundle::new(admin.accounts()?, certificate, terms.next, macaroon, about)

@@ -17,7 +17,10 @@ const VALID_DAYS: i64 = 730;
 const LARGEST: u64 = 1 << 16;
 
 /// Makes key and certificate; a certificate that is there has its key.
-pub(super) fn make(path: &Path, key: &Keep, names: &[San]) -> Result<()> {
+///
+/// # Errors
+/// Where one cannot be made or written.
+pub fn make(path: &Path, key: &Keep, names: &[San]) -> Result<()> {
     let pair = KeyPair::generate().map_err(cannot)?;
     let certificate = profile(names, OffsetDateTime::now_utc())?.self_signed(&pair).map_err(cannot)?;
     // A certificate beside another key keeps lnd from starting, and looks done: with the old one gone it never does.

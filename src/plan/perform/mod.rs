@@ -5,6 +5,7 @@ mod certificate;
 mod least;
 mod macaroon;
 mod outside;
+mod password;
 mod remote;
 mod restore;
 mod service;
@@ -38,11 +39,12 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+pub use certificate::make as make_certificate;
 pub use outside::prove_outside;
 pub use remote::{Remote, export_remote};
 pub use service::systemctl;
 pub use upgrade::{Told, check_snapshot};
-pub use wallet::{Receipt, read_receipt, stop};
+pub use wallet::{GivenSeed, Receipt, read_receipt, stop};
 
 const NO_USER: Code = Code::lacking("E-PLAN-010");
 const NO_ARCHIVE: Code = Code::refused("E-PLAN-011");
@@ -53,6 +55,9 @@ const BAD_PASSWORD: Code = Code::usage("E-PLAN-012");
 /// lnd's shortest wallet password, in bytes (walletunlocker/service.go, `ValidatePassword`).
 const SHORTEST_PASSWORD: usize = 8;
 
+/// The longest file of one that is read, in bytes; lnd knows no limit.
+const LONGEST_PASSWORD: u64 = 4096;
+
 /// What steps need besides themselves.
 #[derive(Default)]
 pub struct Machine<'a> {
@@ -60,6 +65,8 @@ pub struct Machine<'a> {
     pub archive: Option<&'a Verified<Archive>>,
     /// What the plan is about.
     pub about: About,
+    /// What the operator gave for the wallet's seed.
+    pub seed: GivenSeed,
     /// What the steps of an upgrade find out, for it to tell.
     pub told: RefCell<Told>,
 }
@@ -122,9 +129,13 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         }
         Step::Wallet { runner, door, password, seed, data, database, receipt, network, .. } => {
             let work = wallet::Work { runner, door, password, seed, data, database, receipt, network: *network };
-            wallet::create(&work, journal, shown)
+            wallet::create(&work, journal, machine, shown)
         }
         Step::Snapshot { database, door, bundle, .. } => upgrade::snapshot(database, door, bundle, machine),
+        Step::ChangePassword { runner, door, place, aside, database, receipt } => {
+            let work = password::Work { runner, door, place, aside, database, receipt };
+            password::change(&work, shown)
+        }
         Step::Prove { version, door, port, copy, .. } => upgrade::prove(version, door, copy, port, machine),
         Step::Refresh { bundle, copy, .. } => {
             if let Step::Bundle { folder, door, taproot_channels, .. } = &**bundle
@@ -136,7 +147,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             Ok(())
         }
         Step::Discard { folders, objects } => {
-            folders.iter().try_for_each(|folder| file::remove_tree(folder).map(drop))?;
+            folders.iter().try_for_each(|folder| file::clear(folder))?;
             let remove = |object: &Object| Engine::open(&object.engine)?.remove(object.object, &object.name);
             objects.iter().try_for_each(remove)
         }
@@ -192,8 +203,11 @@ pub fn open(door: &Door) -> Result<Node> {
 
 /// The same with the macaroon that lnd wrote when it was unlocked.
 pub fn open_as_admin(door: &Door) -> Result<Node> {
-    let macaroon = Macaroon::parse(beneath::read(&door.macaroon, 1 << 16)?)?;
-    Ok(open(door)?.with_macaroon(&macaroon))
+    Ok(open(door)?.with_macaroon(&read_admin(door)?))
+}
+
+fn read_admin(door: &Door) -> Result<Macaroon> {
+    Macaroon::parse(beneath::read(&door.macaroon, 1 << 16)?)
 }
 
 fn read_certificate(path: &Path) -> Result<Certificate> {
@@ -254,12 +268,13 @@ fn keep_password(keep: &Keep, from: Option<&Path>) -> Result<()> {
 /// Reads the operator's own password: one line, its end not counted.
 ///
 /// # Errors
-/// Where it cannot be read or lnd would refuse it.
+/// Where it cannot be read, lnd would refuse it, or would read another one: of the file that unlocks the wallet lnd takes
+/// every carriage return and line feed off the end (lnd.go, `bytes.TrimRight`).
 pub fn read_password(path: &Path) -> Result<Secret> {
-    let bytes = Secret::new(file::read(path, 4096)?);
+    let bytes = Secret::new(file::read(path, LONGEST_PASSWORD)?);
     let line = bytes.expose().strip_suffix(b"\n").unwrap_or(bytes.expose());
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.len() < SHORTEST_PASSWORD || line.contains(&b'\n') {
+    if line.len() < SHORTEST_PASSWORD || line.contains(&b'\n') || line.ends_with(b"\r") {
         return Err(Error::new(
             BAD_PASSWORD,
             format!("the password in {} is not one line of 8 bytes or more", path.display()),

@@ -43,6 +43,7 @@ pub fn export_remote(remote: &Remote, folder: &Path) -> Result<Bundle> {
         lnd_version: Some(told.version),
         network: Some(told.network.parse()?),
         birthday: earlier.as_ref().map_or(0, |earlier| earlier.about.birthday),
+        recovery_window: earlier.as_ref().and_then(|earlier| earlier.about.recovery_window),
         rpchost: vec![remote.rpcserver.clone()],
     };
     let permissions = signer_permissions(false, &admin.known_uris().map_err(ask_for_more)?)?;

@@ -70,7 +70,9 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
                 Some(object) => Engine::open(&object.engine)?.stop(&object.name)?,
                 None => service::halt(&database.unit)?,
             }
-            snapshot::put_back(&database.copy, database.home(), &database.data)
+            snapshot::put_back(&database.copy, database.home(), &database.data)?;
+            // In one go: from here on the database is the old password's, and is not put back again.
+            database.passwords().map_or(Ok(()), |[place, aside]| file::exchange(place, aside))
         }
     }
 }

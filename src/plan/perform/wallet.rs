@@ -1,6 +1,7 @@
 //! Making the wallet: the seed is safe with the operator before lnd is told to use it.
 
-use super::{open, open_as_admin, service};
+use super::{Machine, open, open_as_admin, service};
+use crate::age;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::host::beneath;
@@ -16,13 +17,14 @@ use crate::ui::progress::Progress;
 use crate::ui::terminal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const EXISTS: Code = Code::refused("E-WALLET-010");
 const BAD_RECEIPT: Code = Code::refused("E-WALLET-011");
 const NOT_OURS: Code = Code::refused("E-WALLET-012");
 const NO_WALLET: Code = Code::refused("E-WALLET-013");
+const NO_WORDS: Code = Code::usage("E-WALLET-014");
 
 /// Before which no wallet has anything that lnd could find, in unix seconds: SegWit's first day on mainnet (BIP 141). The
 /// birthday of a wallet that does not say its own.
@@ -38,6 +40,19 @@ pub struct Receipt {
     pub birthday: u64,
     /// The node's identity that follows from the seed.
     pub identity_pubkey: String,
+    /// How many addresses in a row without a coin a watch-only node looks at before it gives up: of a wallet that was
+    /// restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_window: Option<u32>,
+}
+
+/// What the operator gave for a seed, and no plan or journal ever holds.
+#[derive(Debug, Default)]
+pub struct GivenSeed {
+    /// The words to restore from.
+    pub words: Option<Seed>,
+    /// What a new seed is to be enciphered with.
+    pub passphrase: Option<Secret>,
 }
 
 /// Reads a wallet's receipt.
@@ -63,7 +78,7 @@ pub(super) struct Work<'a> {
 
 /// Makes the wallet, or goes on with one that this journal began: generated, kept, journalled, initialised, in this
 /// order. A wallet that is there and is not this journal's is left alone.
-pub(super) fn create(work: &Work<'_>, journal: &mut Journal, shown: &Progress) -> Result<()> {
+pub(super) fn create(work: &Work<'_>, journal: &mut Journal, machine: &Machine<'_>, shown: &Progress) -> Result<()> {
     let adopts = *work.seed == SeedSink::Adopted;
     let began = adopts || journal.history().kept_seed();
     if beneath::is_there(work.data, work.database)? && !began {
@@ -78,16 +93,23 @@ pub(super) fn create(work: &Work<'_>, journal: &mut Journal, shown: &Progress) -
     shown.say("making the wallet");
     let (node, birthday) = match state {
         State::Locked if adopts => (unlock(work, &node, &password)?, OLDEST_WALLET),
-        State::Locked => (unlock(work, &node, &password)?, journal.history().seed_kept_at().unwrap_or_default()),
+        State::Locked => {
+            let kept_at = journal.history().seed_kept_at().unwrap_or_default();
+            (unlock(work, &node, &password)?, work.birthday().unwrap_or(kept_at))
+        }
         _ if adopts => {
             return Err(Error::new(NO_WALLET, format!("{} holds no wallet", work.database.display()))
                 .hint("what was adopted is left as it is"));
         }
-        _ => init(work, node, &password, journal, shown)?,
+        _ => init(work, node, &password, journal, machine, shown)?,
     };
     service::wait(&node, work.runner, |state| state == State::Active)?;
     let identity_pubkey = node.accounts()?.identity_pubkey().to_owned();
-    write_receipt(work.receipt, &Receipt { network: work.network, birthday, identity_pubkey })?;
+    let recovery_window = match work.seed {
+        SeedSink::Restored { recovery_window, .. } => *recovery_window,
+        _ => None,
+    };
+    write_receipt(work.receipt, &Receipt { network: work.network, birthday, identity_pubkey, recovery_window })?;
     running.end()
 }
 
@@ -96,14 +118,36 @@ fn init(
     node: Node,
     password: &Secret,
     journal: &mut Journal,
+    machine: &Machine<'_>,
     shown: &Progress,
 ) -> Result<(Node, u64)> {
-    let seed = node.gen_seed()?;
-    let file = keep(&seed, work.seed, journal, shown)?;
+    let made;
+    let seed = match work.seed {
+        SeedSink::Restored { .. } => machine.seed.words.as_ref().ok_or_else(no_words)?,
+        _ => {
+            made = node.gen_seed(machine.seed.passphrase.as_ref())?;
+            &made
+        }
+    };
+    let file = keep(seed, work.seed, journal, shown)?;
     journal.write(Event::SeedKept { file })?;
     // Stateless: no macaroon touches the disk; the one in the answer is for the few calls that follow.
-    let macaroon = node.init_wallet(password, &seed, true)?;
-    Ok((node.with_macaroon(&macaroon), now()))
+    let macaroon = node.init_wallet(password, seed, true)?;
+    Ok((node.with_macaroon(&macaroon), work.birthday().unwrap_or_else(now)))
+}
+
+impl Work<'_> {
+    /// The birthday of a wallet that is restored; its owner may not know it.
+    fn birthday(&self) -> Option<u64> {
+        match self.seed {
+            SeedSink::Restored { birthday, .. } => Some(birthday.unwrap_or(OLDEST_WALLET)),
+            _ => None,
+        }
+    }
+}
+
+fn no_words() -> Error {
+    Error::new(NO_WORDS, "there are no words to restore the wallet from").hint("give them again: lsm wallet restore")
 }
 
 /// A wallet that an earlier run began: the password that was sealed for it has to open it.
@@ -122,24 +166,30 @@ fn unlock(work: &Work<'_>, node: &Node, password: &Secret) -> Result<Node> {
     open_as_admin(work.door)
 }
 
-fn keep(seed: &Seed, sink: &SeedSink, journal: &mut Journal, shown: &Progress) -> Result<Option<std::path::PathBuf>> {
+fn keep(seed: &Seed, sink: &SeedSink, journal: &mut Journal, shown: &Progress) -> Result<Option<PathBuf>> {
     match sink {
-        SeedSink::Nowhere | SeedSink::Adopted => Ok(None),
+        SeedSink::Nowhere | SeedSink::Adopted | SeedSink::Restored { .. } => Ok(None),
         SeedSink::Terminal => shown.suspend(|| terminal::show_seed(&seed.words().collect::<Vec<_>>())).map(|()| None),
-        SeedSink::File(path) => {
-            let access = Access::mode(0o600);
-            // A seed that this journal wrote belongs to no wallet yet: only such a one may give its place to another.
-            let is_own = journal.history().is_own_seed(path);
-            let sha256 = hex::encode(Sha256::digest(seed.expose()));
-            journal.write(Event::SeedWriting { file: path.clone(), sha256 })?;
-            if is_own {
-                file::replace(path, seed.expose(), access)?;
-            } else {
-                file::create(path, seed.expose(), access)?;
-            }
-            Ok(Some(path.clone()))
+        SeedSink::File(path) => write(path, seed.expose(), journal).map(Some),
+        SeedSink::Age { file, recipient } => {
+            let encrypted = age::encrypt(seed.expose(), &recipient.parse()?)?;
+            write(file, encrypted.as_bytes(), journal).map(Some)
         }
     }
+}
+
+fn write(path: &Path, seed: &[u8], journal: &mut Journal) -> Result<PathBuf> {
+    let access = Access::mode(0o600);
+    // A seed that this journal wrote belongs to no wallet yet: only such a one may give its place to another.
+    let is_own = journal.history().is_own_seed(path);
+    let sha256 = hex::encode(Sha256::digest(seed));
+    journal.write(Event::SeedWriting { file: path.to_owned(), sha256 })?;
+    if is_own {
+        file::replace(path, seed, access)?;
+    } else {
+        file::create(path, seed, access)?;
+    }
+    Ok(path.to_owned())
 }
 
 fn write_receipt(path: &Path, receipt: &Receipt) -> Result<()> {

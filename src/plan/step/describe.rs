@@ -51,6 +51,7 @@ impl Step {
                 format!("{stop}copy lnd's database from {}, which stays as it is", from.display())
             }
             Self::Wallet { seed: SeedSink::Adopted, .. } => "open the wallet with its password".to_owned(),
+            Self::Wallet { seed: SeedSink::Restored { .. }, .. } => "restore the wallet from its 24 words".to_owned(),
             Self::Wallet { seed, .. } => format!("create the wallet; its seed {}", shown_sink(seed)),
             Self::Service { unit, anew: true, .. } => format!("enable and start {unit}"),
             Self::Service { unit, .. } => format!("enable {unit}"),
@@ -85,6 +86,9 @@ impl Step {
             Self::Switch { path, next, .. } => {
                 format!("put {} with its key in the place of {}", next.display(), path.display())
             }
+            Self::ChangePassword { place, .. } => {
+                format!("give lnd the new password, and put it in the place of {}", place.path().display())
+            }
             Self::Refresh { bundle, .. } => {
                 format!("where the new lnd has other calls for it, {}", bundle.describe())
             }
@@ -115,8 +119,11 @@ fn shown_sink(sink: &SeedSink) -> String {
     match sink {
         SeedSink::Terminal => "is shown once on this terminal".to_owned(),
         SeedSink::File(path) => format!("is written to {} (0600)", path.display()),
+        SeedSink::Age { file, recipient } => {
+            format!("is written to {} (0600), encrypted to {recipient}", file.display())
+        }
         SeedSink::Nowhere => "is kept nowhere".to_owned(),
-        SeedSink::Adopted => "is its owner's".to_owned(),
+        SeedSink::Adopted | SeedSink::Restored { .. } => "is its owner's".to_owned(),
     }
 }
 

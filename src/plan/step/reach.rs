@@ -21,16 +21,14 @@ impl Step {
             Self::Password { keep, .. } => vec![keep.path().to_owned()],
             Self::Certificate { path, key, .. } => vec![path.clone(), key.path().to_owned()],
             // Not the database: it is lnd's to fill, and says nothing that the receipt does not.
-            Self::Wallet { receipt, seed, .. } => {
-                let seed = if let SeedSink::File(path) = seed { Some(path.clone()) } else { None };
-                [receipt.clone()].into_iter().chain(seed).collect()
-            }
+            Self::Wallet { receipt, seed, .. } => [receipt.clone()].into_iter().chain(seed.file().cloned()).collect(),
             Self::Adopt { receipt, .. } => vec![receipt.clone()],
             Self::Firewall { link, file, .. } => vec![link.clone(), file.clone()],
             Self::Service { link, .. } | Self::Retire { link, .. } => vec![link.clone()],
             Self::Start { process, .. } => vec![process.pid_file.clone()],
             Self::Bundle { folder, .. } => vec![folder.join("bundle.json")],
             Self::Snapshot { database, .. } => vec![database.swap.clone()],
+            Self::ChangePassword { place, aside, .. } => vec![place.path().to_owned(), aside.path().to_owned()],
             Self::Sysctl { file, .. } => vec![file.clone()],
             // Derived from what was just seen of them.
             Self::Close { .. } | Self::Reload { .. } => vec![],
@@ -109,6 +107,10 @@ impl Step {
                 let copied = [Thing::Tree(database.copy.clone()), Thing::Database(database.clone())];
                 copied.into_iter().chain(stopped).collect()
             }
+            Self::ChangePassword { runner, database, .. } => {
+                let ran = [database.filled_by()].into_iter().chain(runner.touches());
+                plain(self.paths()).into_iter().chain(ran).collect()
+            }
             Self::Refresh { bundle, .. } => bundle.touches(),
             Self::Rotate { bundle, root_key, .. } => {
                 let door = if let Self::Bundle { door, .. } = &**bundle { Some(door) } else { None };
@@ -148,9 +150,7 @@ impl Step {
             volume: volume.clone(),
             adopted: *seed == SeedSink::Adopted,
         })];
-        if let SeedSink::File(path) = seed {
-            things.push(Thing::Given(path.clone()));
-        }
+        things.extend(seed.file().cloned().map(Thing::Given));
         things.extend(runner.touches());
         things.push(Thing::Path(receipt.clone()));
         things

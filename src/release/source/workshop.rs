@@ -11,15 +11,10 @@ use crate::host::program::Program;
 use crate::host::user::{self, Owner};
 use crate::release::pins::Arch;
 use crate::ui;
-use std::ops::RangeInclusive;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-const NO_BUILDER: Code = Code::lacking("E-RELEASE-050");
 const CLOSED_FOLDER: Code = Code::lacking("E-RELEASE-051");
-
-/// The numbers that systemd keeps for users that exist only while something runs (systemd.exec(5), DynamicUser=).
-const DYNAMIC: RangeInclusive<u32> = 61184..=65519;
 
 /// An open workshop; dropped, its work folder is removed.
 pub(in crate::release) struct Workshop {
@@ -162,24 +157,10 @@ fn builder_for(cache: &Path) -> Result<Option<Owner>> {
     }
     let caches = cache.join("go");
     if let Ok(there) = std::fs::symlink_metadata(&caches) {
-        if there.is_dir() && there.uid() == there.gid() && is_free(there.uid())? {
+        if there.is_dir() && there.uid() == there.gid() && user::is_passing(there.uid())? {
             return Ok(Some(Owner { uid: there.uid(), gid: there.gid() }));
         }
         file::remove_tree(&caches)?;
     }
-    for _ in 0..100 {
-        let mut random = [0; 4];
-        getrandom::fill(&mut random).expect("the kernel's random generator answers");
-        let id = DYNAMIC.start() + u32::from_le_bytes(random) % (DYNAMIC.end() - DYNAMIC.start() + 1);
-        if is_free(id)? {
-            return Ok(Some(Owner { uid: id, gid: id }));
-        }
-    }
-    Err(Error::new(NO_BUILDER, "every number for a passing user is taken"))
-}
-
-fn is_free(id: u32) -> Result<bool> {
-    // systemd notes there whom it gave a number for the time being.
-    let lent = Path::new("/run/systemd/dynamic-uid").join(id.to_string()).exists();
-    Ok(DYNAMIC.contains(&id) && !lent && !user::is_taken(id)?)
+    user::passing().map(Some)
 }
