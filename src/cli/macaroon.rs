@@ -30,7 +30,7 @@ pub enum MacaroonVerb {
     Bake(bake::BakeArgs),
     /// Give the bundle a new macaroon; the old one is revoked once the other side has switched (--finish)
     Rotate(rotate::RotateArgs),
-    /// Revoke macaroons, each by its root key; or every admin macaroon there is (--admin)
+    /// Revoke macaroons, each by its root key; or every macaroon there is, after an admin one leaked (--admin)
     Revoke(revoke::RevokeArgs),
     /// List the macaroons of this signer that lsm knows of, and the root keys that somebody else made
     #[command(after_help = "Example:\n  sudo lsm macaroon list")]

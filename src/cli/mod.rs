@@ -81,7 +81,7 @@ pub enum Verb {
     /// The wallet's seed and password: create, restore, verify a backup, change the password, unlock
     #[command(subcommand)]
     Wallet(wallet::WalletVerb),
-    /// What a macaroon lets its holder do, and what there is to permit
+    /// The signer's macaroons: bake, rotate, revoke, and what a macaroon lets its holder do
     #[command(subcommand)]
     Macaroon(macaroon::MacaroonVerb),
     /// The certificate that the watch-only side pins
