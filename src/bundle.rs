@@ -233,13 +233,16 @@ impl Bundle {
         lay(files, folder, None)
     }
 
-    /// Writes the archive alone, encrypted to `recipient`, into `folder`, as [`Bundle::write`] does.
+    /// Writes the archive alone, encrypted to `recipient`, into `folder`, which is made where there is none and is nobody's
+    /// secret: it stays as it is.
     ///
     /// # Errors
     /// As [`Bundle::write`], and where nobody can have the recipient's key.
     pub fn write_encrypted(&self, folder: &Path, recipient: &Recipient) -> Result<()> {
         let text = age::encrypt(self.to_base64()?.expose(), recipient)?;
-        file::make_folder(folder, PRIVATE_FOLDER)?;
+        if !folder.is_dir() {
+            file::make_folder(folder, PRIVATE_FOLDER)?;
+        }
         file::replace(&folder.join(ENCRYPTED), text.as_bytes(), PRIVATE_FILE)
     }
 

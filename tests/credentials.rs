@@ -42,9 +42,22 @@ fn credentials_are_made_replaced_and_revoked_while_a_node_signs() {
     kill_and_go_on(&stage, "cert renew --finish");
     sign(&stage, &stage.bundle().macaroon).unwrap();
     assert_eq!(stage.bundle().next, None);
+    which_root_keys_were_given_out_outlasts_an_uninstall(&stage);
     stage.host.lsm(["uninstall", "--purge", "--confirm=signer", "--yes"]).ok();
     let left = stage.host.sh("ls -d /etc/lsm /var/lib/lsm /etc/credstore.encrypted/lsm-* 2>/dev/null").stdout;
     assert_eq!(left, "");
+}
+
+/// They are in the wallet's database, which stays: an install after it must not take one that leaked for a new one.
+fn which_root_keys_were_given_out_outlasts_an_uninstall(stage: &Stage) {
+    let rotated = stage.host.lsm(["macaroon", "rotate", "--yes", "--json"]).json();
+    let before = list(stage);
+    stage.host.lsm(["uninstall", "--yes"]).ok();
+    stage.install(&[]).ok();
+    assert_eq!(list(stage), before);
+    assert_eq!(stage.bundle().macaroon.root_key_id(), rotated["root_key_id"].to_string());
+    stage.host.lsm(["macaroon", "rotate", "--finish", "--yes"]).ok();
+    assert_eq!(of_key(&list(stage), rotated["retiring"][0].as_u64().expect("a root key"))["good"], false);
 }
 
 /// What the signer's credentials were.

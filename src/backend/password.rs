@@ -2,7 +2,7 @@
 
 use super::layout::SNAPSHOTS;
 use super::native::{Wishes, folder, public_port};
-use super::{Layout, steps};
+use super::{Layout, steps, upgrade};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::host::credential::Keep;
@@ -51,6 +51,7 @@ pub fn password_steps(
         swapped: old,
         password: Some(place.path().to_owned()),
     };
+    let older: Vec<PathBuf> = upgrade::copies(&layout).filter(|other| *other != copy).collect();
     let (mut runner, mut service) = (None, None);
     for step in steps(spec, release, arch, wishes, facts)? {
         match step {
@@ -93,7 +94,8 @@ pub fn password_steps(
             copy: copy.clone(),
             after: vec![place.path().to_owned()],
         },
-        // The old one first: without it there is no way back, and none is looked for.
-        Step::Discard { folders: vec![aside.path().to_owned(), copy], objects: vec![] },
+        // The old one first: without it there is no way back, and none is looked for. What it opens goes with it, an
+        // upgrade's copy too.
+        Step::Discard { folders: [aside.path().to_owned(), copy].into_iter().chain(older).collect(), objects: vec![] },
     ])
 }

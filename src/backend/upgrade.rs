@@ -109,6 +109,12 @@ fn discarded(spec: &Spec, from: &str) -> Result<Vec<PathBuf>> {
     Ok(copies.map(|name| layout.snapshots().join(name)).chain(own).collect())
 }
 
+/// The signer's copies of its database.
+pub(super) fn copies(layout: &Layout) -> impl Iterator<Item = PathBuf> {
+    let folder = layout.snapshots();
+    names(&folder).into_iter().map(move |name| folder.join(name))
+}
+
 /// The names in a folder; none where it is not there, or this user may not look.
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();

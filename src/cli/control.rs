@@ -1,9 +1,9 @@
 //! `lsm start`, `stop`, `restart` and `logs`: systemd's own, with what a signer's operator has to know.
 
 use crate::backend::{Layout, control, native};
-use crate::cli::Common;
 use crate::cli::machine::{self, GAP, MachineArgs};
 use crate::cli::undo::{self, UninstallOptions};
+use crate::cli::{Common, macaroon};
 use crate::error::{Code, Error, Result};
 use crate::host::{file, user};
 use crate::spec::{Instance, Spec};
@@ -154,7 +154,9 @@ impl Work {
             }
             // Holds the lock: not while another lsm changes this signer.
             let journal = machine::open_journal(&Layout::new(&spec.instance))?;
-            if self.verb != "stop" {
+            // What was cut off may need a running lnd to go on, or back.
+            let is_start_of_lnd = self.verb == "start" && macaroon::asks_lnd(journal.history());
+            if self.verb != "stop" && !is_start_of_lnd {
                 machine::admit(journal.history(), self.verb)?;
             }
             work(spec)?;

@@ -12,7 +12,7 @@ use crate::cli::machine::{self, MachineArgs, absolute, consent, open_journal, sh
 use crate::cli::seed::{Made, SeedArgs};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
-use crate::host::{beneath, file, process};
+use crate::host::{beneath, file};
 use crate::plan::prior::{Prior, Thing};
 use crate::plan::{self, About, GivenSeed, History, Machine, Plan, SeedSink, Step};
 use crate::release;
@@ -173,7 +173,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     }
     let cache = release::default_cache()?;
     let made = !file::is_there(&cache)?;
-    clean_up_when_interrupted(&look.plan)?;
+    machine::stop_lnd_when_interrupted(&look.plan)?;
     let seed = if look.needs_seed() { options.seed.given(&look.wishes.seed)? } else { GivenSeed::default() };
     let archive = options.lnd.obtain(look.release, &look.plan)?;
     consent(&options.machine, &look.plan)?;
@@ -311,21 +311,6 @@ fn how_far(layout: &Layout, spec: &Spec) -> Made {
     }
     let begun = beneath::is_there(&layout.data(), &layout.database(spec)).unwrap_or(false);
     if begun { Made::Begun } else { Made::No }
-}
-
-/// An lnd whose wallet is being made must not go on running when the person at the terminal ends lsm.
-fn clean_up_when_interrupted(plan: &Plan) -> Result<()> {
-    let runner = plan.steps.iter().find_map(|step| match step {
-        Step::Wallet { runner, .. } => Some(runner.clone()),
-        _ => None,
-    });
-    process::on_interrupt(move || {
-        terminal::restore();
-        if let Some(runner) = &runner {
-            // The next run stops it too.
-            let _ = plan::stop(runner);
-        }
-    })
 }
 
 impl Options {

@@ -52,6 +52,12 @@ pub struct ShowArgs {
     macaroon: String,
 }
 
+/// True where a plan was cut off that asks the running lnd, and changes nothing of what runs it.
+pub(super) fn asks_lnd(history: &History) -> bool {
+    let verbs = [bake::VERB, rotate::BEGIN, rotate::FINISH, revoke::VERB];
+    verbs.into_iter().any(|verb| history.was_cut_off(verb))
+}
+
 /// Runs `lsm macaroon`.
 pub(super) fn run(verb: &MacaroonVerb, common: &Common) -> Result<()> {
     match verb {

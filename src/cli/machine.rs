@@ -5,6 +5,7 @@ use crate::backend::{Layout, native};
 use crate::cli::{Common, control};
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
+use crate::host::process;
 use crate::host::user::Owner;
 use crate::plan::history::ROLLBACK;
 use crate::plan::{self, History, Journal, Machine, Plan, Step};
@@ -64,6 +65,26 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
     terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))
 }
 
+/// An lnd whose wallet is being made, or locked for a while, must not go on running when the person at the terminal ends lsm.
+///
+/// # Errors
+/// Where the signals cannot be waited for.
+pub(super) fn stop_lnd_when_interrupted(plan: &Plan) -> Result<()> {
+    let runner = plan.steps.iter().find_map(|step| match step {
+        Step::Wallet { runner, .. } | Step::ChangePassword { runner, .. } | Step::RenewRootKeys { runner, .. } => {
+            Some(runner.clone())
+        }
+        _ => None,
+    });
+    process::on_interrupt(move || {
+        terminal::restore();
+        if let Some(runner) = &runner {
+            // The next run stops it too.
+            let _ = plan::stop(runner);
+        }
+    })
+}
+
 /// Makes one change to an installed signer: planned, agreed to, planned again under the lock, and carried out. `look` gives
 /// the plan, and what there is to tell of it. Returns that, and whether anything was changed; nothing after a dry run.
 ///
@@ -92,6 +113,7 @@ pub(super) fn change<T>(
     // Until the lock was taken another lsm may have been at work.
     let (plan, found) = find(journal.history())?;
     admit(journal.history(), verb)?;
+    stop_lnd_when_interrupted(&plan)?;
     let stays = native::stays(&common.instance, Some(&control::installed(&common.instance)?))?;
     // Also where nothing is left to do: that ends one that was cut off.
     plan::carry_out_all(&plan, verb, &mut journal, &Machine::default(), &stays)?;

@@ -9,7 +9,7 @@ use crate::plan::{GivenSeed, History, SeedSink};
 use crate::secret::Secret;
 use crate::signer::wallet::{SEED_WORDS, Seed, place_of};
 use crate::spec::Instance;
-use crate::ui::terminal;
+use crate::ui::{self, terminal};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -77,7 +77,13 @@ impl SeedArgs {
                     .hint("it is kept as it is; whether words are its own tells: lsm wallet verify-seed"))
             }
             // Its birthday is in no other place.
-            (_, Made::Begun, Some(last)) => Ok(Some(last)),
+            (_, Made::Begun, Some(last)) => {
+                ui::note(
+                    "a restore was cut off: it goes on with the words that lnd has, whatever is given now; lsm wallet \
+                     verify-seed tells afterwards whether they are the right ones",
+                );
+                Ok(Some(last))
+            }
             (true, ..) => Ok(Some(self.origin.sink())),
             (false, ..) => self.sink.sink(instance),
         }

@@ -97,11 +97,13 @@ fn show(status: &Status) {
         say!("TLS until  {}", cert::describe_end(certificate, status.now));
     }
     if let Some(next) = &status.next_certificate {
-        say!("renewal    {} is in the bundle", next.fingerprint());
+        say!(
+            "renewal    {} is in the bundle; once the other side has that: lsm cert renew --finish",
+            next.fingerprint()
+        );
     }
     if !status.retiring.is_empty() {
-        let keys: Vec<_> = strings(&status.retiring);
-        say!("rotation   the macaroon of an earlier bundle is still good, on root key {}", keys.join(", "));
+        say!("rotation   once the other side has the new macaroon: lsm macaroon rotate --finish");
     }
     if let Some(exported) = &status.exported {
         let since = OffsetDateTime::from_unix_timestamp(exported.at).unwrap_or(status.now);

@@ -17,6 +17,7 @@ use std::path::Path;
 
 const NOT_ROOT: Code = Code::lacking("E-UNDO-001");
 const NOT_NAMED: Code = Code::usage("E-UNDO-002");
+const TWO_PASSWORDS: Code = Code::refused("E-UNDO-003");
 
 /// Under which name the journal has these plans.
 const UNINSTALL: &str = "uninstall";
@@ -88,6 +89,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
         undo::undo_all(history, &stays)
     };
     let history = History::read(&layout.journal())?;
+    options.hold_password(&history)?;
     let undo = find(&history)?;
     if options.machine.dry_run {
         show_plan(&undo.plan);
@@ -100,6 +102,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
     options.confirm(&common.instance, &layout)?;
     consent(&options.machine, &undo.plan)?;
     let mut journal = open_journal(&layout)?;
+    options.hold_password(journal.history())?;
     if journal.history().unfinished().is_some_and(|record| record.verb != ROLLBACK) {
         // Whatever was cut off, everything goes.
         ui::note("a plan was cut off before its end: what it did goes with the rest");
@@ -118,6 +121,18 @@ impl UninstallOptions {
     /// With the wallet, once its name was given.
     pub(super) fn purge(confirm: Option<Instance>, machine: MachineArgs) -> Self {
         Self { purge: true, confirm, machine }
+    }
+
+    /// Holds that a wallet which stays does so with its password, and not with the other one of a change that was cut off.
+    fn hold_password(&self, history: &History) -> Result<()> {
+        if self.purge || !undo::is_between_passwords(history) {
+            return Ok(());
+        }
+        Err(Error::new(
+            TWO_PASSWORDS,
+            "a change of the wallet's password was cut off: which one opens it is not settled",
+        )
+        .hint("finish it with: lsm wallet change-password; or undo it with: lsm rollback"))
     }
 
     fn confirm(&self, instance: &Instance, layout: &Layout) -> Result<()> {

@@ -140,7 +140,9 @@ impl Judge<'_> {
             Step::Remove { path } => *self.facts.at(path) == Seen::Absent,
             Step::Password { keep, .. } => self.is_there(keep.path()),
             Step::Certificate { path, key, names } => {
-                self.is_there(key.path()) && self.facts.certificates.get(path).is_some_and(|there| there == names)
+                !changed.contains(path)
+                    && self.is_there(key.path())
+                    && self.facts.certificates.get(path).is_some_and(|there| there == names)
             }
             Step::ReloadUnits { after, of } => {
                 !of.iter().any(|unit| self.facts.unread.contains(unit)) && !self.follows(after, changed)

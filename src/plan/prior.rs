@@ -97,6 +97,11 @@ impl Wallet {
         if self.adopted { file::is_there(&self.receipt) } else { beneath::is_there(&self.data, &self.database) }
     }
 
+    /// The register of its macaroons, whose root keys are in its database.
+    pub fn register(&self) -> PathBuf {
+        self.receipt.with_file_name("macaroons.toml")
+    }
+
     /// True of what stays with it.
     pub fn holds(&self, thing: &Thing) -> bool {
         match thing {

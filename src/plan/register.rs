@@ -131,24 +131,29 @@ impl Register {
         self
     }
 
-    /// With another root key for the bundle's macaroon from `now` on; the one of before retires.
+    /// With another root key for the bundle's macaroon from `now` on. The one of before retires, and so does that of the other
+    /// role, which an earlier bundle had, where its root key is `live`.
     #[must_use]
-    pub fn rotated(mut self, taproot_channels: bool, root_key: u64, now: u64) -> Self {
-        let role = Role::signer(taproot_channels);
-        let (old, entry) = (self.bundle_key(taproot_channels), |root_key, held, made| Entry {
+    pub fn rotated(mut self, taproot_channels: bool, root_key: u64, now: u64, live: &[u64]) -> Self {
+        let entry = |taproot, root_key, held, made| Entry {
             root_key,
             name: BUNDLE.to_owned(),
             held,
             made,
             caveats: vec![],
-            role: role.clone(),
-        });
-        match self.entries.iter_mut().find(|entry| entry.root_key == old) {
-            Some(known) => known.held = Held::Retiring,
-            None => self.entries.push(entry(old, Held::Retiring, 0)),
+            role: Role::signer(taproot),
+        };
+        for taproot in [taproot_channels, !taproot_channels] {
+            let old = self.bundle_key(taproot);
+            match self.entries.iter_mut().find(|entry| entry.root_key == old) {
+                Some(known) => known.held = Held::Retiring,
+                None if taproot == taproot_channels || live.contains(&old) => {
+                    self.entries.push(entry(taproot, old, Held::Retiring, 0));
+                }
+                None => {}
+            }
         }
-        let new = entry(root_key, Held::Bundle, now);
-        self.with(new)
+        self.with(entry(taproot_channels, root_key, Held::Bundle, now))
     }
 
     /// With nothing that retires: the other side has the new bundle.
@@ -173,19 +178,19 @@ mod tests {
     fn a_rotation_gives_the_bundle_another_key_and_keeps_the_old_one_until_it_is_finished() {
         let register = Register::default();
         assert_eq!((register.bundle_key(false), register.bundle_key(true)), (1, 2));
-        let begun = register.rotated(false, 3, 77);
+        let begun = register.rotated(false, 3, 77, &[]);
         assert_eq!((begun.bundle_key(false), begun.bundle_key(true)), (3, 2));
         assert_eq!(keys(&begun.retiring()), [1]);
         let read: Register = toml::from_str(&begun.render().unwrap()).unwrap();
         assert_eq!(read, begun);
-        let again = begun.finished().rotated(false, 4, 78);
-        assert_eq!((again.bundle_key(false), keys(&again.retiring())), (4, vec![3]));
+        let again = begun.finished().rotated(false, 4, 78, &[0, 2]);
+        assert_eq!((again.bundle_key(false), keys(&again.retiring())), (4, vec![3, 2]));
         assert_eq!(again.find(1).unwrap().held, Held::Retired);
     }
 
     #[test]
     fn a_key_is_used_once() {
-        let register = Register::default().rotated(true, 5, 0);
+        let register = Register::default().rotated(true, 5, 0, &[]);
         assert_eq!(register.taproot_keys(), [2, 5].into());
         assert_eq!((register.free_key(&[0, 5]), register.free_key(&[6, 7, u64::MAX])), (6, 8));
         assert_eq!(Register::default().free_key(&[]), 3);

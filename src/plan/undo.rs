@@ -36,6 +36,8 @@ pub struct Undo {
     pub wallet: Option<Wallet>,
     /// What nothing can bring back, in words.
     pub lost: Vec<String>,
+    /// Everything goes that does not stay with the wallet.
+    all: bool,
     /// Where the passwords are of databases whose password was being changed, and the other one of each.
     passwords: Vec<[PathBuf; 2]>,
 }
@@ -47,7 +49,7 @@ pub struct Undo {
 pub fn undo_last(history: &History, stays: &Stays) -> Result<Option<Undo>> {
     let wallets = find_wallets(&history.touched());
     let cut_off = history.unfinished().is_some();
-    history.to_undo().map(|touched| Undo::of(touched, &wallets, stays, cut_off)).transpose()
+    history.to_undo().map(|touched| Undo::of(touched, &wallets, stays, (cut_off, false))).transpose()
 }
 
 /// Undoes all that lsm answers for.
@@ -57,7 +59,15 @@ pub fn undo_last(history: &History, stays: &Stays) -> Result<Option<Undo>> {
 pub fn undo_all(history: &History, stays: &Stays) -> Result<Undo> {
     let touched = answered_for(history);
     let wallets = find_wallets(&touched);
-    Undo::of(touched, &wallets, stays, history.unfinished().is_some())
+    Undo::of(touched, &wallets, stays, (history.unfinished().is_some(), true))
+}
+
+/// True where a change of the wallet's password was cut off, and which of two passwords opens the wallet is not settled.
+pub fn is_between_passwords(history: &History) -> bool {
+    history.to_undo().into_iter().flatten().any(|touched| match &touched.first {
+        Prior::Database { database } => database.passwords().is_some() && database.is_given_over(),
+        _ => false,
+    })
 }
 
 /// All that lsm answers for. What it made itself goes or stays as it made it: no undoing opens it to others again, since
@@ -84,7 +94,7 @@ fn find_wallets(touched: &[Touched]) -> Vec<Wallet> {
 
 impl Undo {
     /// Where a plan was cut off, it may have been between a file and what follows from it.
-    fn of(touched: Vec<Touched>, wallets: &[Wallet], stays: &Stays, cut_off: bool) -> Result<Self> {
+    fn of(touched: Vec<Touched>, wallets: &[Wallet], stays: &Stays, (cut_off, all): (bool, bool)) -> Result<Self> {
         let mut wallet = None;
         for made in wallets {
             if !stays.purge && made.is_made()? {
@@ -97,7 +107,7 @@ impl Undo {
         });
         let passwords = pairs.collect();
         let plan = Plan { steps: Vec::new() };
-        let mut undo = Self { plan, foreign: Vec::new(), shared: Vec::new(), wallet, lost: Vec::new(), passwords };
+        let mut undo = Self { plan, foreign: Vec::new(), shared: Vec::new(), wallet, lost: Vec::new(), all, passwords };
         let mut back = Vec::new();
         for touched in touched.into_iter().rev() {
             if let Some(to) = undo.judge(touched, stays, cut_off)? {
@@ -123,8 +133,9 @@ impl Undo {
         if let Prior::Database { database } = &first {
             return Ok(database.is_given_over().then_some(first));
         }
-        if matches!(thing, Thing::Given(_) | Thing::Wallet(_)) || self.wallet.as_ref().is_some_and(|w| w.holds(&thing))
-        {
+        // A rollback gives the register back, as one plan changed it. It goes with the wallet's root keys where all goes.
+        let stays_with = |wallet: &Wallet| wallet.holds(&thing) || self.all && thing == Thing::Path(wallet.register());
+        if matches!(thing, Thing::Given(_) | Thing::Wallet(_)) || self.wallet.as_ref().is_some_and(stays_with) {
             return Ok(None);
         }
         if stays.shared.contains(&thing) {

@@ -31,6 +31,9 @@ impl Certificate {
     /// Where it is anything else.
     pub fn parse_pem(pem: &[u8]) -> Result<Self> {
         let bad = |why: &str| Error::new(BAD, format!("the TLS certificate {why}"));
+        if pem.windows(12).any(|w| w == b"PRIVATE KEY-") {
+            return Err(bad("file holds a private key, which must never leave the signer"));
+        }
         let mut sections = CertificateDer::pem_slice_iter(pem);
         let der = match sections.next() {
             Some(Ok(der)) => der,
@@ -39,9 +42,6 @@ impl Certificate {
         };
         if sections.next().is_some() {
             return Err(bad("file holds more certificates than it may"));
-        }
-        if pem.windows(12).any(|w| w == b"PRIVATE KEY-") {
-            return Err(bad("file holds a private key, which must never leave the signer"));
         }
         let (not_before, not_after, names) = read_fields(&der).ok_or_else(|| bad("is no X.509 certificate"))?;
         Ok(Self { pem: pem.to_vec(), der, not_before, not_after, names })

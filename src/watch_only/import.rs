@@ -3,24 +3,38 @@
 use super::CREDENTIALS;
 use crate::bundle::Bundle;
 use crate::error::{Code, Error, Result};
-use crate::host::user::Owner;
+use crate::host::file;
+use crate::host::user::{self, Owner};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 /// The folder's wallet, or the bundle in it, is another signer's.
 pub(super) const OTHER_WALLET: Code = Code::refused("E-WATCH-020");
+const NOT_MINE: Code = Code::refused("E-WATCH-025");
 const OTHER_NETWORK: Code = Code::refused("E-WATCH-026");
 
 /// Puts the bundle into lnd's folder, and says where. Its network has to be settled.
 ///
 /// # Errors
-/// Where it cannot be used, or the one that is there is another signer's; that one then stays.
+/// Where it cannot be used, the folder is another user's, or the bundle that is there is another signer's; that one then stays.
 pub fn import(bundle: &Bundle, lnddir: &Path, owner: Option<Owner>) -> Result<PathBuf> {
     bundle.check_use(OffsetDateTime::now_utc())?;
+    hold_own(lnddir, owner)?;
     hold_same_signer(bundle, lnddir)?;
     let folder = lnddir.join(CREDENTIALS);
     bundle.write_members(&folder, owner)?;
     Ok(folder)
+}
+
+/// Holds that the folder is of the user who is to read what is written: lnd could not, and root would write where another
+/// user decides.
+fn hold_own(lnddir: &Path, wanted: Option<Owner>) -> Result<()> {
+    let owner = file::access_of(lnddir)?.and_then(|access| access.owner);
+    if owner.is_none_or(|owner| owner.uid == wanted.map_or_else(user::own_uid, |wanted| wanted.uid)) {
+        return Ok(());
+    }
+    Err(Error::new(NOT_MINE, format!("{} belongs to another user", lnddir.display()))
+        .hint("run it as lnd's own user (sudo -u USER lsm ...), so that lnd can read what it writes"))
 }
 
 /// Holds that the bundle which is there, if one is, is of the same wallet. One that does not read is nobody's.

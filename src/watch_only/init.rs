@@ -8,7 +8,7 @@ use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::program::{self, Program};
-use crate::host::user::{self, Owner};
+use crate::host::user::Owner;
 use crate::secret::Secret;
 use crate::signer::channel::Endpoint;
 use crate::signer::wallet::State;
@@ -24,7 +24,6 @@ const LND_DIED: Code = Code::refused("E-WATCH-021");
 const NO_FOLDER: Code = Code::usage("E-WATCH-022");
 const LITD: Code = Code::usage("E-WATCH-023");
 const SYNCING: Code = Code::refused("E-WATCH-024");
-const NOT_MINE: Code = Code::refused("E-WATCH-025");
 
 const PASSWORD_FILE: &str = "wallet-password.txt";
 const LOG: &str = "lsm-lnd.log";
@@ -184,13 +183,8 @@ fn prepare(request: &InitRequest, signer: &Endpoint, network: Network, migrate: 
     let password_file = made_password.as_deref();
     let settings = Settings { signer, credentials: &credentials, password_file, network, migrate };
     let rendered = conf.render(&settings)?;
-    match file::access_of(lnddir)?.and_then(|a| a.owner) {
-        None => file::make_folder(lnddir, request.access(0o700))?,
-        Some(owner) if owner.uid != request.owner.map_or_else(user::own_uid, |wanted| wanted.uid) => {
-            return Err(Error::new(NOT_MINE, format!("{} belongs to another user", lnddir.display()))
-                .hint("run it as lnd's own user (sudo -u USER lsm ...), so that lnd can read what it writes"));
-        }
-        Some(_) => {}
+    if file::access_of(lnddir)?.is_none() {
+        file::make_folder(lnddir, request.access(0o700))?;
     }
     import(&request.bundle, lnddir, request.owner)?;
     if let Some(path) = made_password.as_deref().filter(|p| !p.exists()) {

@@ -55,7 +55,7 @@ struct Renewal {
 /// Runs it.
 pub(super) fn run(args: &RenewArgs, common: &Common) -> Result<()> {
     if args.finish {
-        let look = |spec: &Spec, history: &History| look(spec, history, FINISH);
+        let look = |spec: &Spec, history: &History| look(spec, history, FINISH, false);
         let Some((renewal, changed)) = machine::change(FINISH, &args.machine, common, look)? else { return Ok(()) };
         return tell_finished(&renewal, changed);
     }
@@ -65,7 +65,7 @@ pub(super) fn run(args: &RenewArgs, common: &Common) -> Result<()> {
     if is_now && !args.machine.dry_run {
         ui::note("warning: the watch-only side is cut off until it has the new bundle");
     }
-    let look = |spec: &Spec, history: &History| look(spec, history, verb);
+    let look = |spec: &Spec, history: &History| look(spec, history, verb, args.now);
     let Some((renewal, changed)) = machine::change(verb, &args.machine, common, look)? else { return Ok(()) };
     if is_now { tell_finished(&renewal, changed) } else { tell_begun(&renewal, changed) }
 }
@@ -76,13 +76,14 @@ fn has_expired(layout: &Layout) -> bool {
     end.is_ok_and(|end| Urgency::of(end, OffsetDateTime::now_utc().unix_timestamp()) == Some(Urgency::Expired))
 }
 
-fn look(spec: &Spec, history: &History, verb: &str) -> Result<(Plan, Renewal)> {
+fn look(spec: &Spec, history: &History, verb: &str, leaked: bool) -> Result<(Plan, Renewal)> {
     let layout = Layout::of(spec);
     let (facts, goes_on, next) = (Facts::gather(), history.was_cut_off(verb), read_next(&layout)?);
     let wishes = Wishes::for_export(&layout, history)?;
     let steps = match (verb, &next) {
         (BEGIN, _) => credentials::renew_steps(spec, &wishes),
-        (NOW, _) => credentials::replace_steps(spec, &wishes, &facts)?,
+        // Cut off, the next one is this plan's own.
+        (NOW, _) => credentials::replace_steps(spec, &wishes, &facts, leaked && !goes_on)?,
         (_, Some(next)) => {
             check(next, spec)?;
             credentials::switch_steps(spec, &wishes, &facts)?

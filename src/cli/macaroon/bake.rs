@@ -23,7 +23,7 @@ const BAD_NAME: Code = Code::usage("E-MAC-019");
 const NO_TAPROOT: Code = Code::usage("E-MAC-020");
 
 /// Under which name the journal has these plans.
-const VERB: &str = "macaroon bake";
+pub(super) const VERB: &str = "macaroon bake";
 
 /// The options of `lsm macaroon bake`.
 #[derive(Debug, Args)]

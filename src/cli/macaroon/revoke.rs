@@ -102,7 +102,7 @@ fn renew_admin(args: &RevokeArgs, common: &Common) -> Result<()> {
         let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
         // Whatever keys lnd has, they go.
         let root_key = register.free_key(&[]);
-        let register = register.rotated(spec.taproot_channels, root_key, now).finished();
+        let register = register.rotated(spec.taproot_channels, root_key, now, &[]).finished();
         let steps = credentials::renew_root_keys_steps(spec, &register, &wishes, &facts)?;
         let facts = plan::observe(facts, &steps);
         Ok((plan::make_plan(steps, &facts, false), (wishes.bundle, root_key)))

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 const NEW_IS_GONE: Code = Code::refused("E-MAC-021");
 
 /// Under which names the journal has these plans.
-const BEGIN: &str = "macaroon rotate";
+pub(super) const BEGIN: &str = "macaroon rotate";
 pub(super) const FINISH: &str = "macaroon rotate --finish";
 
 /// The options of `lsm macaroon rotate`.
@@ -79,7 +79,7 @@ fn look(spec: &Spec, history: &History) -> Result<(Plan, Rotation)> {
         let live = if user::is_root() { plan::open_as_admin(&layout.door())?.root_key_ids()? } else { vec![] };
         let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
         let root_key = register.free_key(&live);
-        register.rotated(spec.taproot_channels, root_key, now)
+        register.rotated(spec.taproot_channels, root_key, now, &live)
     };
     let root_key = wanted.bundle_key(spec.taproot_channels);
     let retiring = wanted.retiring().iter().map(|entry| entry.root_key).collect();

@@ -62,6 +62,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
         tell(&look.spec, None);
         return Ok(());
     }
+    machine::stop_lnd_when_interrupted(&look.plan)?;
     let stays = native::stays(&common.instance, Some(&look.spec))?;
     let machine = Machine::default();
     plan::carry_out(&look.plan, VERB, &mut journal, &machine, &stays)?;
@@ -75,6 +76,8 @@ struct Look {
     layout: Layout,
     wishes: Wishes,
     facts: Facts,
+    /// The hash of the file that holds the old password.
+    old: String,
     /// The old password is forgotten already: what is left is to clear up.
     clears_up: bool,
     plan: Plan,
@@ -100,14 +103,14 @@ impl Look {
         let old = begun.and_then(|step| step["database"]["swapped"].as_str()).map(str::to_owned);
         let old = old.or_else(|| facts::hash(layout.keep("wallet-password", true).path())).unwrap_or_default();
         let facts = Facts::gather();
-        let mut wanted = password_steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts, old)?;
+        let mut wanted = password_steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts, old.clone())?;
         let clears_up = goes_on && history.unended_step("discard").is_some();
         if clears_up {
             wanted.retain(|step| matches!(step, Step::Discard { .. }));
         }
         let facts = plan::observe(facts, &wanted);
         let plan = plan::make_plan(wanted, &facts, goes_on);
-        Ok(Self { spec, layout, wishes, facts, clears_up, plan })
+        Ok(Self { spec, layout, wishes, facts, old, clears_up, plan })
     }
 
     /// Whether the wallet has that password already.
@@ -118,15 +121,16 @@ impl Look {
         let place = self.layout.keep("wallet-password", self.spec.sealed);
         if let Some(path) = &self.wishes.password {
             let wanted = plan::read_password(path)?;
-            let is_in = |keep: &crate::host::credential::Keep| {
-                Ok::<_, Error>(file::is_there(keep.path())? && keep.load()?.expose() == wanted.expose())
-            };
-            let (is_there, aside) = (is_in(&place)?, aside(&place));
+            let aside = aside(&place);
             let under_way = file::is_there(aside.path())?;
-            if is_there && !under_way {
+            // The new one is aside until the two change places.
+            let is_aside = under_way && facts::hash(aside.path()).as_ref() != Some(&self.old);
+            let new = if is_aside { aside } else { place };
+            let is_new = file::is_there(new.path())? && new.load()?.expose() == wanted.expose();
+            if is_new && !under_way {
                 return Ok(!self.clears_up);
             }
-            if under_way && !is_there && !is_in(&aside)? {
+            if !is_new && (under_way || self.clears_up) {
                 return Err(Error::new(OTHER_PASSWORD, "a change to another password was cut off")
                     .hint("finish it without --password-file; or undo it with: lsm rollback"));
             }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// A macaroon has a few hundred bytes, one that names every call some ten thousand.
 const LARGEST_MACAROON: u64 = 1 << 20;
-/// The root key of its bundle's macaroon, as of a signer that lsm installs: one of its own, so that it can be revoked alone.
-const ROOT_KEY: u64 = 1;
+/// The first root key for its bundle's macaroon that no lsm takes where it installs: others may hang on the lower ones.
+const FIRST: u64 = 3;
 
 /// Where a signer answers, and with what it is asked.
 #[derive(Debug)]
@@ -47,8 +47,12 @@ pub fn export_remote(remote: &Remote, folder: &Path) -> Result<Bundle> {
         rpchost: vec![remote.rpcserver.clone()],
     };
     let permissions = signer_permissions(false, &admin.known_uris().map_err(ask_for_more)?)?;
-    let wanted =
-        least::Wanted { permissions: &permissions, root_key: ROOT_KEY, identity_pubkey: &told.identity_pubkey };
+    let live = admin.root_key_ids().map_err(ask_for_more)?;
+    // That of the bundle before, where it is still good; else one of its own, so that it can be revoked alone.
+    let had = earlier.as_ref().and_then(|earlier| earlier.macaroon.root_key_id().parse().ok());
+    let free = (FIRST..).find(|key| !live.contains(key)).unwrap_or(FIRST);
+    let root_key = had.filter(|key| live.contains(key)).unwrap_or(free);
+    let wanted = least::Wanted { permissions: &permissions, root_key, identity_pubkey: &told.identity_pubkey };
     let least = least::obtain(&admin, open, earlier, &wanted).map_err(ask_for_more)?;
     Bundle::new(admin.accounts().map_err(ask_for_more)?, certificate.clone(), None, least, about)
 }
