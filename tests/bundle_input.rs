@@ -192,7 +192,11 @@ fn folders_with_something_wrong(scene: &Scene) {
         ("an account twice", altered("m/1017'/1'/7'", "m/1017'/1'/6'"), ("E-ACCT-001", "is there twice")),
         ("a private key", altered("tpub", "tprv"), ("E-ACCT-001", "does not read")),
         ("the certificate's key too", scene.folder_with_member(CERTIFICATE, leaked), ("E-CERT-001", "private key")),
-        ("certificates one after the other", scene.folder_with_member(CERTIFICATE, many), ("E-CERT-001", "more certificates")),
+        (
+            "certificates one after the other",
+            scene.folder_with_member(CERTIFICATE, many),
+            ("E-CERT-001", "more certificates"),
+        ),
         ("a macaroon in hex", scene.folder_with_member(MACAROON, hexed), ("E-MAC-001", "binary, version 2")),
         ("half a macaroon", scene.folder_with_member(MACAROON, &scene.good(MACAROON)[..90]), ("E-MAC-001", "format")),
         (

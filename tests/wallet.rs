@@ -287,7 +287,7 @@ fn the_password_changes_as_a_whole(stage: &Stage) {
         held.look(stage, &when);
         if step == "change-password" {
             // The wallet would stay with a password that may not be its own, and its copy would go.
-            assert_says(&stage.host.lsm(["uninstall", "--yes"]), 1, "was cut off");
+            assert_says(&stage.host.lsm(["uninstall", "--yes", "--json"]), 1, "was cut off");
         }
         if forward {
             stage.host.lsm(&arguments).ok();
