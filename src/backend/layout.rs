@@ -1,6 +1,7 @@
 //! Where each part of a signer is. Every path is part of the command line's contract.
 
 use crate::host::credential::Keep;
+use crate::plan::register;
 use crate::plan::step::Door;
 use crate::spec::{Docker, Instance, Mode, Spec};
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ impl Layout {
 
     /// Which macaroons were baked.
     pub fn register(&self) -> PathBuf {
-        self.folder().join("macaroons.toml")
+        self.folder().join(register::FILE)
     }
 
     /// The certificate that is about to take the other one's place, while there is one.

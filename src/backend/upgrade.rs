@@ -101,12 +101,13 @@ fn discarded(spec: &Spec, from: &str) -> Result<Vec<PathBuf>> {
         wanted.extend(names(&Layout::new(&other.instance).snapshots()));
         wanted.insert(other.release);
     }
-    let copies = names(&layout.snapshots()).into_iter().filter(|name| name != from);
+    let kept = layout.snapshots().join(from);
+    let copies = copies(&layout).filter(|copy| *copy != kept);
     let releases = names(Path::new(RELEASES)).into_iter().filter(|name| !wanted.contains(name));
     let folders = releases.map(|name| Path::new(RELEASES).join(name));
     // What lsm did not unpack is somebody else's.
     let own = folders.filter(|folder| Installed::place(folder).exists());
-    Ok(copies.map(|name| layout.snapshots().join(name)).chain(own).collect())
+    Ok(copies.chain(own).collect())
 }
 
 /// The signer's copies of its database.

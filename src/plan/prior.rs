@@ -12,6 +12,7 @@ use crate::host::rights::Rights;
 use crate::host::sysctl;
 use crate::host::xattrs::{self, Attributes};
 use crate::plan::perform::open_as_admin;
+use crate::plan::register;
 use crate::plan::step::Door;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -99,7 +100,7 @@ impl Wallet {
 
     /// The register of its macaroons, whose root keys are in its database.
     pub fn register(&self) -> PathBuf {
-        self.receipt.with_file_name("macaroons.toml")
+        self.receipt.with_file_name(register::FILE)
     }
 
     /// True of what stays with it.

@@ -14,6 +14,9 @@ const FIRST: u64 = 1;
 /// The root key of the first one with MuSig2: another one, so that going back to the least one can revoke it.
 const FIRST_TAPROOT: u64 = 2;
 
+/// The register's name, beside the wallet's receipt.
+pub const FILE: &str = "macaroons.toml";
+
 /// What the bundle's macaroons are called.
 const BUNDLE: &str = "bundle";
 
