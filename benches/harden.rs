@@ -6,9 +6,11 @@
 //! The table goes to standard output and into docs/benches.md. It asserts nothing.
 
 #[path = "../tests/lab/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod lab;
 mod report;
 #[path = "../tests/stage/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod stage;
 
 use nix::sys::resource::{UsageWho, getrusage};

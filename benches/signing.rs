@@ -15,13 +15,17 @@
 #[path = "signing/bare.rs"]
 mod bare;
 #[path = "../tests/caller/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod caller;
 #[path = "../tests/lab/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod lab;
 #[path = "../tests/node/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod node;
 mod report;
 #[path = "../tests/stage/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod stage;
 
 use bare::Bare;

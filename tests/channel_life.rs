@@ -1,17 +1,12 @@
 //! A whole channel life on a real chain, every signature of one side coming from the signer.
 
-#[path = "channel_life/credentials.rs"]
 mod credentials;
-mod lab;
-#[path = "channel_life/life.rs"]
 mod life;
-#[path = "channel_life/signer.rs"]
 mod signer;
-mod stage;
 
-use lab::btcd::{self, Chain};
-use lab::lnd::{Node, RELEASES, Release, Seat};
-use lab::net::Net;
+use crate::lab::btcd::{self, Chain};
+use crate::lab::lnd::{Node, RELEASES, Release, Seat};
+use crate::lab::net::Net;
 
 /// Lives it with `version` of lnd on all sides.
 fn live(version: &str, taproot: bool, docker: bool) {

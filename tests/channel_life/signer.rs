@@ -1,6 +1,6 @@
 //! The signer that `lsm install` makes on a bare host, and the watch-only node that `lsm watch-only init` makes of its bundle.
 
-use crate::Plan;
+use super::Plan;
 use crate::lab::host::Debian;
 use crate::lab::lnd::{Node, Seat};
 use crate::lab::wait_for;
