@@ -49,6 +49,9 @@ struct Round {
     from_lnds_start: f64,
 }
 
+/// A time of a round.
+type Time = fn(&Round) -> f64;
+
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
     let mut measured = Vec::new();
@@ -60,13 +63,13 @@ fn main() {
         measured.push(Round { floor: before.unwrap_or_else(|| floor(&stage)), install, from_lnds_start });
         eprintln!("round {} of {rounds}", round + 1);
     }
-    let of = |value: fn(&Round) -> f64| median(measured.iter().map(value));
-    let ratio = |value: fn(&Round) -> f64| median(measured.iter().map(|round| value(round) / round.floor));
+    let of = |value: Time| median(measured.iter().map(value));
+    let ratio = |value: Time| median(measured.iter().map(|round| value(round) / round.floor));
     let mut table = format!(
         "Medians of {rounds} rounds, each on a Debian host of its own. A ratio is the median of the ratios within each round.\n\n\
          | what | time | of the floor |\n| --- | --- | --- |\n"
     );
-    let rows: [(&str, fn(&Round) -> f64); 3] = [
+    let rows: [(&str, Time); 3] = [
         ("the floor: lnd alone, the same calls by hand", |round| round.floor),
         ("`lsm install`, from lnd's first start to the bundle", |round| round.from_lnds_start),
         ("`lsm install` from nothing: archive verified, host made ready, signature proved", |round| round.install),
