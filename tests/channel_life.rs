@@ -1,10 +1,11 @@
 //! A whole channel life on a real chain, every signature of one side coming from the signer.
 
 mod credentials;
-mod life;
-mod signer;
+pub mod life;
+pub mod signer;
 
 use crate::lab::btcd::{self, Chain};
+use crate::lab::disk::Disk;
 use crate::lab::lnd::{Node, RELEASES, Release};
 use crate::lab::net::Net;
 
@@ -18,6 +19,17 @@ fn live(version: &str, taproot: bool, docker: bool) {
 
 /// Makes a chain, Bob who has the money, and a watch-only node whose keys an installed signer has; then does the work.
 fn with_signer(
+    version: &str,
+    taproot: bool,
+    docker: bool,
+    work: impl FnOnce(&mut signer::Made<'_>, &Node<'_>, &Chain<'_>, &Plan<'_>),
+) {
+    with_signer_on(Disk::Layer, version, taproot, docker, work);
+}
+
+/// The same, the signer's host on a disk of this kind where it has no container.
+pub fn with_signer_on(
+    disk: Disk,
     version: &str,
     taproot: bool,
     docker: bool,
@@ -41,22 +53,28 @@ fn with_signer(
     let settings = format!("{}{}", chain.settings(), if taproot { life::TAPROOT } else { "" });
     let mut bob = Node::lay(&release, peer, &path.join("bob"), 11011, &format!("noseedbackup=true\n{settings}"));
     bob.start_synced();
-    let plan = Plan { release: &release, net: &net, folder: path, settings: &settings, taproot, docker };
+    let plan = Plan { disk, release: &release, net: &net, folder: path, settings: &settings, taproot, docker };
     let Some(mut made) = signer::install(&plan) else { return };
     made.watch_only.wait_synced();
     work(&mut made, &bob, &chain, &plan);
 }
 
 /// What the watch-only node and its signer are made for.
-struct Plan<'a> {
-    release: &'a Release,
-    net: &'a std::sync::Arc<Net>,
-    folder: &'a std::path::Path,
+pub struct Plan<'a> {
+    /// The disk of the signer's host.
+    pub disk: Disk,
+    /// What all of them run.
+    pub release: &'a Release,
+    /// The network between them.
+    pub net: &'a std::sync::Arc<Net>,
+    /// Where the nodes' folders are.
+    pub folder: &'a std::path::Path,
     /// What the watch-only node's settings say of the chain and of channels.
-    settings: &'a str,
-    taproot: bool,
+    pub settings: &'a str,
+    /// Channels are taproot channels.
+    pub taproot: bool,
     /// The signer is in a container.
-    docker: bool,
+    pub docker: bool,
 }
 
 #[test]

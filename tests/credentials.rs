@@ -1,6 +1,6 @@
 //! `lsm macaroon bake|list|rotate|revoke` and `lsm cert renew` on an installed signer, under a watch-only node that signs.
 
-use crate::node::make_certificate;
+use crate::node::{Pair, make_certificate};
 use crate::stage::watch_only::{Asking, Kept, WatchOnly};
 use crate::stage::{BUNDLE, Stage, certificate, endpoint};
 use lsm::error::Result;
@@ -322,6 +322,12 @@ fn the_end_of_a_certificate_is_told_and_lnd_makes_no_other(stage: &Stage) {
 /// Gives the signer a certificate that is valid from and until so many days from now, with its key.
 fn put_certificate(stage: &Stage, days: (i64, i64)) -> String {
     let pair = make_certificate(&["10.77.0.2"], days);
+    put_pair(stage, &pair);
+    pair.certificate
+}
+
+/// Gives the signer this certificate with its key; a restart puts it in force.
+pub fn put_pair(stage: &Stage, pair: &Pair) {
     fs::write(stage.host.path("/etc/lsm/signer/tls.cert"), &pair.certificate).unwrap();
     fs::write(stage.host.path("/root/key"), &pair.key).unwrap();
     let key = "/etc/credstore.encrypted/lsm-signer.tls-key";
@@ -331,5 +337,4 @@ fn put_certificate(stage: &Stage, days: (i64, i64)) -> String {
             "systemd-creds encrypt --with-key=host --name=tls-key /root/key - >/root/sealed && cat /root/sealed >{key}"
         ))
         .ok();
-    pair.certificate
 }

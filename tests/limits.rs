@@ -1,6 +1,6 @@
 //! What the signer's limits are worth: peers that may connect do their worst, and the live watch-only node signs on.
 
-mod abuse;
+pub mod abuse;
 mod scene;
 
 use crate::lab::lnd::RELEASES;

@@ -41,6 +41,7 @@ mod permissions;
 mod release;
 mod signatures;
 mod signer;
+mod soak;
 mod stage;
 mod steady;
 mod switching;

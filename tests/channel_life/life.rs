@@ -122,6 +122,15 @@ pub fn pay(from: &Node, to: &Node) {
     assert!(said.contains("SUCCEEDED"), "{said}");
 }
 
+/// The same where either may be down: whether it came through, within ten seconds.
+pub fn try_to_pay(from: &Node, to: &Node) -> bool {
+    let made = to.cli(["addinvoice", "--amt", "1000"]);
+    let Ok(invoice) = serde_json::from_str::<Value>(&made.stdout) else { return false };
+    let Some(request) = invoice["payment_request"].as_str() else { return false };
+    let paid = from.cli(["payinvoice", "--force", "--json", "--timeout=10s", "--pay_req", request]);
+    paid.stdout.contains("SUCCEEDED")
+}
+
 pub fn close_together(alice: &Node, chain: &Chain, channel: &str) {
     // Named, since lnd's own estimate can fall some satoshi short of what btcd passes on.
     alice.cli(["closechannel", "--sat_per_vbyte=10", "--chan_point", channel]).ok();

@@ -40,21 +40,30 @@ impl Made<'_> {
     /// Has the node take the host's bundle of now, as its operator does: imported, then lnd started anew.
     #[track_caller]
     pub fn take_bundle(&mut self, plan: &Plan<'_>) {
+        self.import_bundle(plan);
+        self.watch_only.stop();
+        self.watch_only.start_synced();
+    }
+
+    /// Imports the host's bundle of now; the node reads it at its next start.
+    #[track_caller]
+    pub fn import_bundle(&self, plan: &Plan<'_>) {
         let bundle = plan.folder.join("new-bundle");
         let _ = std::fs::remove_dir_all(&bundle);
         self.signer.host.copy_out(BUNDLE, &bundle);
         let mut command = plan.net.allowed().command(LSM);
         command.args(["bundle", "import", "--bundle"]).arg(&bundle).arg("--lnddir").arg(&self.watch_only.folder);
         process::run(command).ok();
-        self.watch_only.stop();
-        self.watch_only.start_synced();
     }
 }
 
 /// Installs a signer on a host of the plan's network, and makes the allowed peer its watch-only node.
 pub fn install<'a>(plan: &Plan<'a>) -> Option<Made<'a>> {
-    let debian = if plan.docker { Debian::Docker } else { Debian::Usual };
-    let stage = Stage::boot_of_in(debian, plan.net, "signer", plan.release)?;
+    let stage = if plan.docker {
+        Stage::boot_of_in(Debian::Docker, plan.net, "signer", plan.release)
+    } else {
+        Stage::boot_on(plan.net, "signer", plan.release, plan.disk)
+    }?;
     let more = [("--taproot-channels", plan.taproot), ("--backend=docker", plan.docker)];
     let more: Vec<&str> = more.into_iter().filter(|(_, is)| *is).map(|(arg, _)| arg).collect();
     stage.install(&more).ok();

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// The releases of the test matrix: the default, and the original system's.
@@ -57,6 +58,15 @@ impl Release {
     }
 }
 
+/// What a service with `Restart=always` does: whenever lnd ends, and with a second's pause, it is started again.
+const KEEPER: &str = "trap 'kill $lnd; wait $lnd; exit' TERM INT
+while :; do
+    echo lnd is started
+    \"$@\" & lnd=$!
+    wait $lnd
+    sleep 1
+done";
+
 /// An lnd on regtest. Dropped, it ends.
 pub struct Node<'a> {
     /// Its release.
@@ -86,7 +96,19 @@ impl<'a> Node<'a> {
     /// Starts it and waits until its RPC answers as far as `state` (of `lncli state`).
     #[track_caller]
     pub fn start(&mut self, state: &str) {
-        let mut command = self.peer.command(self.release.lnd());
+        self.run(self.peer.command(self.release.lnd()), state);
+    }
+
+    /// The same, as its service would: it is started again whenever it ends.
+    #[track_caller]
+    pub fn keep(&mut self, state: &str) {
+        let mut command = self.peer.command("sh");
+        command.args(["-c", KEEPER, "sh"]).arg(self.release.lnd());
+        self.run(command, state);
+    }
+
+    #[track_caller]
+    fn run(&mut self, mut command: Command, state: &str) {
         command.arg(format!("--lnddir={}", self.folder.display()));
         let mut daemon = Daemon::start(command, &self.folder.join("log"));
         wait_for(&format!("{state} of {}", self.folder.display()), Duration::from_secs(90), || {
@@ -138,6 +160,12 @@ impl<'a> Node<'a> {
     #[track_caller]
     pub fn json<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> serde_json::Value {
         self.cli(args).json()
+    }
+
+    /// How often a [kept](Self::keep) one was started.
+    pub fn starts(&self) -> usize {
+        let log = fs::read(self.folder.join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).matches("lnd is started\n").count()
     }
 
     /// The end of its log.

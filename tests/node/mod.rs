@@ -42,12 +42,17 @@ pub struct Pair {
 
 /// A self-signed certificate for `names`, valid from `days.0` to `days.1` days from now.
 pub fn make_certificate(names: &[&str], days: (i64, i64)) -> Pair {
+    make_certificate_for(names, time::Duration::days(days.0), time::Duration::days(days.1))
+}
+
+/// The same, valid from `begin` to `end` from now.
+pub fn make_certificate_for(names: &[&str], begin: time::Duration, end: time::Duration) -> Pair {
     let key = rcgen::KeyPair::generate().unwrap();
     let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
     let mut params = rcgen::CertificateParams::new(names).unwrap();
     let now = time::OffsetDateTime::now_utc();
-    params.not_before = now + time::Duration::days(days.0);
-    params.not_after = now + time::Duration::days(days.1);
+    params.not_before = now + begin;
+    params.not_after = now + end;
     // As lnd's own: self-signed with CA:TRUE, which a client must accept as a pin.
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     Pair { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }

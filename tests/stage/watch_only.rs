@@ -3,7 +3,6 @@
 use super::{BUNDLE, Stage};
 use crate::lab::lnd::Node as Lnd;
 use crate::lab::net::Peer;
-use crate::lab::process::Daemon;
 use crate::lab::{LSM, process, wait_for};
 use lsm::signer::certificate::Certificate;
 use lsm::signer::channel::Endpoint;
@@ -19,14 +18,6 @@ use std::time::{Duration, Instant};
 /// Where its gRPC listens, on the peer's loopback.
 const PORT: u16 = 20_009;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What a service with `Restart=always` does: whenever lnd ends, and with a second's pause, it is started again.
-const KEEPER: &str = "trap 'kill $lnd; wait $lnd; exit' TERM
-while :; do
-    echo lnd is started
-    \"$@\" & lnd=$!
-    wait $lnd
-    sleep 1
-done";
 
 /// A watch-only node. Dropped, it ends.
 pub struct WatchOnly<'a> {
@@ -74,12 +65,9 @@ impl<'a> WatchOnly<'a> {
 
     /// Runs it as a service would, from now until the end, with no hand on it, and waits for its first signature.
     #[track_caller]
-    pub fn keep(self) -> Kept<'a> {
-        let log = self.node.folder.join("log");
-        let mut command = self.peer.command("sh");
-        command.args(["-c", KEEPER, "sh"]).arg(self.node.release.lnd());
-        command.arg(format!("--lnddir={}", self.node.folder.display()));
-        let kept = Kept { _keeper: Daemon::start(command, &log), watch_only: self };
+    pub fn keep(mut self) -> Kept<'a> {
+        self.node.keep("SERVER_ACTIVE");
+        let kept = Kept { watch_only: self };
         wait_for("the watch-only node", PATIENCE, || kept.watch_only.sign_once().ok());
         kept
     }
@@ -98,8 +86,6 @@ impl<'a> WatchOnly<'a> {
 
 /// A watch-only node that its service keeps running.
 pub struct Kept<'a> {
-    // Before the node's folder goes.
-    _keeper: Daemon,
     watch_only: WatchOnly<'a>,
 }
 
@@ -138,8 +124,7 @@ impl Asking<'_> {
 impl Kept<'_> {
     /// How often its service has started it.
     pub fn starts(&self) -> usize {
-        let log = fs::read(self.watch_only.node.folder.join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&log).matches("lnd is started\n").count()
+        self.watch_only.node.starts()
     }
 
     /// Takes the host's bundle of now, as its operator does: imported, then lnd started anew.
