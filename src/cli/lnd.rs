@@ -1,6 +1,6 @@
 //! Which lnd a verb brings to the machine, and from where: what `lsm install` and `lsm upgrade` have in common.
 
-use crate::backend::native;
+use crate::spec::Places;
 use crate::cli::release::QUORUM_HELP;
 use crate::error::{Code, Error, Result};
 use crate::plan::{Plan, Step};
@@ -30,9 +30,9 @@ pub struct LndArgs {
 
 impl LndArgs {
     /// Holds an lnd that `plan` finds unpacked to the quorum that is asked for.
-    pub(super) fn check(&self, release: &Release, plan: &Plan) -> Result<()> {
+    pub(super) fn check(&self, release: &Release, plan: &Plan, places: &Places) -> Result<()> {
         match self.quorum {
-            Some(needed) if !unpacks(plan) => hold_quorum(&release.version, needed),
+            Some(needed) if !unpacks(plan) => hold_quorum(&places.releases().join(&release.version), &release.version, needed),
             _ => Ok(()),
         }
     }
@@ -59,9 +59,8 @@ fn unpacks(plan: &Plan) -> bool {
 }
 
 /// What is unpacked already is not verified again: then what was found at that time must be enough.
-fn hold_quorum(version: &str, needed: usize) -> Result<()> {
-    let folder = Path::new(native::RELEASES).join(version);
-    let provenance = Installed::read(&folder)?.map(|lnd| lnd.provenance).unwrap_or_default();
+fn hold_quorum(folder: &Path, version: &str, needed: usize) -> Result<()> {
+    let provenance = Installed::read(folder)?.map(|lnd| lnd.provenance).unwrap_or_default();
     let counted = provenance.iter().map(|p| if let Provenance::Quorum(q) = p { q.signatures.len() } else { 0 });
     let had = counted.max().unwrap_or_default();
     if had >= needed {

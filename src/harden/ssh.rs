@@ -293,7 +293,7 @@ mod tests {
     }
 
     fn host(told: &str) -> Host {
-        let mut host = Host::gather(&[], &Instance::default());
+        let mut host = Host::gather(&[], &Instance::default(), &Places::MACHINE);
         host.root = true;
         host.programs.insert(SSHD.to_owned(), Answer::Is(told.to_owned()));
         host.ssh.conditional = Answer::Absent;

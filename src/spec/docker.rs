@@ -21,13 +21,14 @@ pub struct Docker {
     pub engine: PathBuf,
     /// The container's name.
     pub container: String,
-    /// The volume that holds the wallet.
-    pub volume: String,
-    /// Where the engine keeps that volume.
+    /// The volume that holds the wallet; without it a user installed it without root, and keeps lnd's folder at home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// lnd's folder: where the engine keeps that volume, or the user's own.
     pub data: PathBuf,
     /// The folder of settings, secrets and lnd's socket.
     pub folder: PathBuf,
-    /// The user and group of lnd, by number; nobody on this host has it.
+    /// The user and group of lnd, by number: one that nobody on this host has, or that of the user whose signer it is.
     pub uid: u32,
     /// The engine gives containers other user numbers than their own, unless it is told not to.
     #[serde(default)]
@@ -45,13 +46,20 @@ impl Docker {
         format!("{instance}-data")
     }
 
-    /// The network of `instance`, and the bridge that it is on this host.
-    pub fn network_of(instance: &Instance) -> String {
+    /// True where it was installed without root, by the user with its number.
+    pub fn is_users(&self) -> bool {
+        self.volume.is_none()
+    }
+
+    /// The network of its signer `instance`, and the bridge that it is on this host. Users may have signers of one name.
+    pub fn network(&self, instance: &Instance) -> String {
+        let hashed = |whose: &str| format!("lsm-{}", &hex::encode(Sha256::digest(whose))[..8]);
         let name = format!("lsm-{instance}");
-        if name.len() <= LONGEST_INTERFACE {
-            return name;
+        match name.len() {
+            _ if self.is_users() => hashed(&format!("{}/{instance}", self.uid)),
+            ..=LONGEST_INTERFACE => name,
+            _ => hashed(instance.as_str()),
         }
-        format!("lsm-{}", &hex::encode(Sha256::digest(instance.as_str()))[..8])
     }
 }
 

@@ -12,7 +12,7 @@ use crate::host::user::{self, Owner};
 use crate::plan::step::{Access, Door, Runner, SeedSink, Step};
 use crate::release::pins::{Arch, Release};
 use crate::render::container::{self, Files, Frame, Home, Place};
-use crate::spec::Spec;
+use crate::spec::{Places, Spec};
 use crate::spec::docker::PORT;
 use crate::watch_only::init::Start;
 use ipnet::Ipv4Net;
@@ -45,7 +45,7 @@ impl Trial {
         let maps_users = Engine::open(&engine)?.about()?.maps_users;
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         let owner = if user::is_root() {
-            let uid = find_uid(&native::read_specs()?, &layout.signer())?;
+            let uid = find_uid(&native::read_specs(&Places::MACHINE)?, &layout.signer())?;
             Owner { uid, gid: uid }
         } else {
             Owner { uid, gid }
