@@ -15,12 +15,13 @@ use crate::host::user::Owner;
 use crate::host::{file, user};
 use crate::plan::step::{Access, LNCLI_MODE, Runner, Step};
 use crate::release::pins::{Arch, Release};
+use crate::release::{self, Archive, Verified};
 use crate::render::compose::render_compose;
 use crate::render::container::{self, Files, Frame, Home, Place};
 use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::unit::{NFTABLES_DROP_IN, UNITS};
-use crate::spec::docker::{Docker, PORT};
+use crate::spec::docker::{Docker, PORT, Reference};
 use crate::spec::places::FOLDER;
 use crate::spec::{Instance, Places, Spec};
 use std::path::{Path, PathBuf};
@@ -142,6 +143,24 @@ pub fn check_volume(docker: &Docker, is_own: impl Fn(&Object) -> bool) -> Result
     Err(Error::new(VOLUME_TAKEN, cause).hint(
         "it is left as it is; give the new signer a name of its own with --instance, where it may --adopt that wallet",
     ))
+}
+
+/// The official archive of `release`, of the programs in an image; what of it the engine holds meanwhile has the container's name
+/// in its own.
+///
+/// # Errors
+/// Where the engine cannot get the image, or it holds another lnd.
+pub fn lnd_of(
+    docker: &Docker,
+    image: &Reference,
+    release: &Release,
+    arch: Arch,
+    cache: &Path,
+) -> Result<Verified<Archive>> {
+    let engine = Engine::open(&docker.engine)?;
+    release::from_image(&image.to_string(), release, arch, cache, |names, to| {
+        engine.take(image, names, &format!("{}-image", docker.container), to)
+    })
 }
 
 /// The volume that holds the signer's wallet, where one does.

@@ -175,7 +175,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let made = !file::is_there(&cache)?;
     machine::stop_lnd_when_interrupted(&look.plan)?;
     let seed = if look.needs_seed() { options.seed.given(&look.wishes.seed)? } else { GivenSeed::default() };
-    let archive = options.lnd.obtain(look.release, &look.plan)?;
+    let archive = options.lnd.obtain(&look.spec, look.release, &look.plan)?;
     consent(&options.machine, &look.plan)?;
     let mut journal = open_journal(&look.layout)?;
     // Until the lock was taken another lsm may have been at work, on this signer or on one that shares its filter.
@@ -272,7 +272,7 @@ impl Look {
         preflight::check_machine(&self.spec, &self.facts, self.history.was_cut_off(VERB))?;
         Interface::of_kernel().require(self.spec.require_landlock.unwrap_or(0))?;
         preflight::check_plan(&self.plan, &self.spec, &self.wishes, &self.history)?;
-        options.lnd.check(self.release, &self.plan, self.layout.places())?;
+        options.lnd.check(&self.spec, self.release, &self.plan)?;
         let makes_wallet = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
         if makes_wallet && self.wishes.seed == SeedSink::Terminal && !terminal::is_there() {
             return Err(Error::new(NO_SEED_SINK, "there is no terminal to show the new wallet's seed on")

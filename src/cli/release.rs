@@ -213,6 +213,7 @@ pub(super) fn in_words(provenance: &Provenance) -> String {
             let proved = if proved.is_empty() { "" } else { ", proved by the Go checksum database" };
             format!("built here with Go {go} from {lnd_module}{proved}")
         }
+        Provenance::Image { reference } => format!("its programs were in the image {reference}"),
         Provenance::Download { url } => format!("downloaded from {url}"),
     }
 }

@@ -65,7 +65,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     }
     let cache = release::default_cache()?;
     let made = !file::is_there(&cache)?;
-    let archive = options.lnd.obtain(look.release, &look.plan)?;
+    let archive = options.lnd.obtain(&look.there, look.release, &look.plan)?;
     consent(&options.machine, &look.plan)?;
     let mut journal = open_journal(&look.layout)?;
     // Until the lock was taken another lsm may have been at work.
@@ -146,7 +146,7 @@ impl Look {
     fn check(&self, options: &Options) -> Result<()> {
         preflight::check_machine(&self.there, &self.facts, self.goes_on)?;
         Interface::of_kernel().require(self.there.require_landlock.unwrap_or(0))?;
-        options.lnd.check(self.release, &self.plan, self.layout.places())?;
+        options.lnd.check(&self.there, self.release, &self.plan)?;
         for step in &self.plan.steps {
             if let Step::Snapshot { database, .. } = step {
                 plan::check_snapshot(database)?;

@@ -4,6 +4,7 @@ mod archive;
 mod look;
 mod object;
 mod socket;
+mod take;
 
 pub use archive::Image;
 pub use object::{Bounds, Found, Kind, Object};
