@@ -12,6 +12,7 @@ use stage::{BUNDLE, PORT, SEED, Stage, assert_unchanged};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ impl Registry {
         }
         let layer = layer.into_inner().expect("a layer");
         let config = json!({
-            "architecture": "amd64", "os": "linux", "config": {"Entrypoint": ["lnd"]},
+            "architecture": "amd64", "os": "linux", "config": {"Entrypoint": ["lnd"], "Volumes": {"/root/.lnd": {}}},
             "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
         });
         let config = config.to_string().into_bytes();
@@ -82,13 +83,21 @@ impl Registry {
         };
         let Some((kind, mut body)) = found else {
             let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
-            return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            return write!(
+                stream,
+                "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
         };
         let is_layer = kind.ends_with("tar");
         if let Some(other) = self.false_layer.lock().expect("a lock").clone().filter(|_| is_layer) {
             body = other;
         }
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nDocker-Content-Digest: {wanted}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nDocker-Content-Digest: {wanted}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        )?;
         let mut cuts = self.cuts.lock().expect("a lock");
         let end = if is_layer && *cuts > 0 { body.len() / 2 } else { body.len() };
         *cuts -= u32::from(end < body.len());
@@ -111,10 +120,21 @@ impl Stage {
 
     fn install_image(&self, image: &str, more: &[&str]) -> Done {
         let version = format!("--release={}", self.release.version);
-        let (image, seed, bundle) = (format!("--image={image}"), format!("--seed-out={SEED}"), format!("--bundle-out={BUNDLE}"));
-        let mut line = vec!["install", "--network=regtest", &version, &image, &seed, &bundle, "--listen=10.77.0.2:10012", "--allow=10.77.0.3", "--yes"];
+        let (image, seed, bundle) =
+            (format!("--image={image}"), format!("--seed-out={SEED}"), format!("--bundle-out={BUNDLE}"));
+        let mut line = vec![
+            "install",
+            "--network=regtest",
+            &version,
+            &image,
+            &seed,
+            &bundle,
+            "--listen=10.77.0.2:10012",
+            "--allow=10.77.0.3",
+            "--yes",
+        ];
         line.extend(more);
-        self.host.lsm(line)
+        self.host.run(std::iter::once("/root/image-lsm").chain(line))
     }
 }
 
@@ -122,6 +142,9 @@ impl Stage {
 fn an_images_lnd_runs_where_it_has_the_pinned_bytes_and_nothing_else_is_kept() {
     let Some(stage) = Stage::boot_of(Debian::Docker, "docker-image-of") else { return };
     let docker = ["--backend=docker"];
+    // To pack lnd takes an lsm that was not made for debugging some seconds, and the other one a minute.
+    let lsm = std::env::var_os("LSM_TEST_STATIC").map(PathBuf::from).filter(|path| path.is_file());
+    stage.host.copy_in(&lsm.unwrap_or_else(|| lab::LSM.into()), "/root/image-lsm", 0o755);
     let (host, before) = (&stage.host, stage.state_in_docker());
     let registry = Arc::new(Registry::default());
     let folder = stage.release.lnd();
@@ -136,8 +159,17 @@ fn an_images_lnd_runs_where_it_has_the_pinned_bytes_and_nothing_else_is_kept() {
         let done = stage.install_image(image, more);
         println!("{what}: {}", done.stderr);
         assert!(done.code == code && done.stderr.contains(id), "{what}: {done:?}");
-        assert!(!host.sh("docker ps -a --format '{{.Names}}'; docker images -q").ok().contains(|_| true), "{what}: the engine keeps something");
-        assert!(host.sh("find /var/cache/lsm -type f 2>/dev/null").stdout.is_empty(), "{what}: the cache keeps something");
+        assert!(
+            !host
+                .sh("docker ps -a --format '{{.Names}}'; docker images -q; docker volume ls -q")
+                .ok()
+                .contains(|_| true),
+            "{what}: the engine keeps something"
+        );
+        assert!(
+            host.sh("find /var/cache/lsm -type f 2>/dev/null").stdout.is_empty(),
+            "{what}: the cache keeps something"
+        );
     };
     refused("a tag", "docker.io/lightninglabs/lnd:latest", &docker, 2, "E-SPEC-008");
     refused("no engine", &good, &["--backend=native"], 2, "E-INSTALL-018");
@@ -157,7 +189,11 @@ fn an_images_lnd_runs_where_it_has_the_pinned_bytes_and_nothing_else_is_kept() {
     assert_eq!(*registry.cuts.lock().expect("a lock"), 0, "it broke off");
     assert_eq!(host.allowed().knock(&host.v4, PORT, Duration::from_secs(5)), lab::net::Met::Open);
     let status = host.lsm(["status", "--json"]).json();
-    assert_eq!((&status["signs"], &status["lnd"]["provenance"][1]["reference"]), (&json!(true), &json!(good)), "{status}");
+    assert_eq!(
+        (&status["signs"], &status["lnd"]["provenance"][1]["reference"]),
+        (&json!(true), &json!(good)),
+        "{status}"
+    );
     let images = host.sh("docker images --format '{{.Repository}}'").ok();
     assert_eq!(images, "lsm-signer\n", "the image itself does not run, and is gone");
     host.lsm(["uninstall", "--purge", "--confirm=signer", "--yes"]).ok();

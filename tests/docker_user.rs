@@ -20,8 +20,14 @@ const LISTEN: &str = "127.0.0.1:10012";
 const HOME: &str = "/home/op";
 
 /// What an install says besides.
-const INSTALL: [&str; 6] =
-    ["install", "--network=regtest", "--backend=docker", "--from=/home/op/archives", "--seed-out=/home/op/out/seed", "--yes"];
+const INSTALL: [&str; 6] = [
+    "install",
+    "--network=regtest",
+    "--backend=docker",
+    "--from=/home/op/archives",
+    "--seed-out=/home/op/out/seed",
+    "--yes",
+];
 
 impl Stage {
     /// Makes the user op, whose number is not that of its group, on a host with a dockerd. `None`, said as a skip, where this
@@ -56,7 +62,8 @@ impl Stage {
     /// Has the signer sign for whoever holds its bundle on this host.
     #[track_caller]
     fn hold_signature(&self) {
-        let bundle = Bundle::read(&self.host.path(&format!("{HOME}/.lnget/signer/credentials-bundle")).to_string_lossy());
+        let bundle =
+            Bundle::read(&self.host.path(&format!("{HOME}/.lnget/signer/credentials-bundle")).to_string_lossy());
         let bundle = bundle.expect("a bundle");
         let node = Node::new(LISTEN.parse().expect("an endpoint"), &bundle.certificate).with_macaroon(&bundle.macaroon);
         let proof = self.host.inside(|| prove_at_signer(&node, bundle.identity_pubkey()));
@@ -68,12 +75,17 @@ impl Stage {
     fn hold_loopback_alone(&self) {
         let is = self.host.run(["docker", "inspect", "litd-signer"]).json()[0].clone();
         let networks = is["NetworkSettings"]["Networks"].as_object().expect("networks");
-        let inside = networks.values().find_map(|network| network["IPAddress"].as_str()).expect("an address").to_owned();
+        let inside =
+            networks.values().find_map(|network| network["IPAddress"].as_str()).expect("an address").to_owned();
         let stranger = self.host.stranger();
         assert_ne!(stranger.knock(&self.host.v4, PORT, SOON), Met::Open, "the published port");
         stranger.run(["ip", "route", "replace", &format!("{inside}/32"), "via", &self.host.v4]).ok();
         assert_ne!(stranger.knock(&inside, PORT, SOON), Met::Open, "the container's own address");
-        assert_eq!(self.host.inside(|| std::net::TcpStream::connect((inside.as_str(), PORT)).is_ok()), true, "the host");
+        assert_eq!(
+            self.host.inside(|| std::net::TcpStream::connect((inside.as_str(), PORT)).is_ok()),
+            true,
+            "the host"
+        );
     }
 }
 
@@ -89,7 +101,10 @@ fn a_user_of_the_engine_installs_without_root_and_leaves_no_trace() {
     let (host, before) = (&stage.host, stage.state_in_docker());
     for (more, what) in [("--listen=10.77.0.2:10012", "--listen"), ("--allow=10.77.0.3", "allowlist")] {
         let refused = stage.lsm_as_user(&[&INSTALL[..], &[more]].concat());
-        assert!(refused.code == 3 && refused.stderr.contains("E-DOCKER-007") && refused.stderr.contains(what), "{refused:?}");
+        assert!(
+            refused.code == 3 && refused.stderr.contains("E-DOCKER-007") && refused.stderr.contains(what),
+            "{refused:?}"
+        );
     }
     let steps = stage.lsm_as_user(&[&INSTALL[..], &["--dry-run", "--json"]].concat()).json();
     assert!(steps["steps"].as_array().expect("steps").iter().all(|step| step["kind"] != "firewall"), "{steps}");
@@ -104,11 +119,23 @@ fn a_user_of_the_engine_installs_without_root_and_leaves_no_trace() {
     assert!(shown.contains("filtered   no") && shown.contains("next       nothing"), "{shown}");
     let status = stage.lsm_as_user(&["status", "--json"]).json();
     let of = |name: &str| &status[name];
-    assert_eq!((of("signs"), of("port_open"), of("drift"), of("listen")), (&json!(true), &json!(true), &json!([]), &json!(LISTEN)), "{status}");
+    assert_eq!(
+        (of("signs"), of("port_open"), of("drift"), of("listen")),
+        (&json!(true), &json!(true), &json!([]), &json!(LISTEN)),
+        "{status}"
+    );
     assert_eq!(status["sandbox"]["uid"], 1500, "{status}");
     // Root sees none of it, and does not get in its way.
     assert_ne!(host.lsm(["status"]).code, 0);
-    let taken = host.lsm(["install", "--network=regtest", "--backend=docker", "--from=/home/op/archives", "--seed-out=/root/out/s", "--listen=10.77.0.2:10012", "--yes"]);
+    let taken = host.lsm([
+        "install",
+        "--network=regtest",
+        "--backend=docker",
+        "--from=/home/op/archives",
+        "--seed-out=/root/out/s",
+        "--listen=10.77.0.2:10012",
+        "--yes",
+    ]);
     assert!(taken.code == 1 && taken.stderr.contains("E-DOCKER-005"), "{taken:?}");
     // Somebody who may not talk to the engine.
     let nobody = stage.lsm_as_nobody(&INSTALL.map(str::to_owned));
@@ -120,7 +147,9 @@ fn a_user_of_the_engine_installs_without_root_and_leaves_no_trace() {
     stage.hold_signature();
     stage.lsm_as_user(&["restart", "--yes"]).ok();
     host.sh("systemctl restart docker").ok();
-    lab::wait_for("a signer that can sign", Duration::from_secs(60), || (stage.lsm_as_user(&["status"]).code == 0).then_some(()));
+    lab::wait_for("a signer that can sign", Duration::from_secs(60), || {
+        (stage.lsm_as_user(&["status"]).code == 0).then_some(())
+    });
     stage.hold_signature();
     stage.hold_loopback_alone();
     assert!(stage.lsm_as_user(&["logs"]).ok().contains("LTND"));
@@ -131,7 +160,11 @@ fn a_user_of_the_engine_installs_without_root_and_leaves_no_trace() {
     stage.hold_signature();
     stage.lsm_as_user(&["macaroon", "rotate", "--finish", "--yes"]).ok();
     // What it has less than root's is said: the number is the user's.
-    let report = stage.lsm_as_user(&["harden", "--only=CONT-001,CONT-002,CONT-003,CONT-004,CONT-005,CONT-006,CONT-007,CONT-008", "--json"]);
+    let report = stage.lsm_as_user(&[
+        "harden",
+        "--only=CONT-001,CONT-002,CONT-003,CONT-004,CONT-005,CONT-006,CONT-007,CONT-008",
+        "--json",
+    ]);
     println!("{}", report.stdout);
     assert_eq!(failed(&serde_json::from_str(&report.stdout).expect("a report")), ["CONT-001"]);
 

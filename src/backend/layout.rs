@@ -4,7 +4,7 @@ use crate::facts::{self, Facts};
 use crate::host::credential::Keep;
 use crate::host::user;
 use crate::plan::register;
-use crate::plan::step::Door;
+use crate::plan::step::{Access, Door};
 use crate::spec::{Docker, Instance, Mode, Places, Spec};
 use std::path::{Path, PathBuf};
 
@@ -136,6 +136,11 @@ impl Layout {
             return docker.is_users().then(name).flatten().unwrap_or_else(|| docker.uid.to_string());
         }
         format!("lsm-{}", self.instance)
+    }
+
+    /// The access of what is lnd's: a user's own is whose plan it is.
+    pub fn lnds(&self, mode: u32) -> Access {
+        if self.places.are_users() { Access::mode(mode) } else { Access::owned(mode, self.user()) }
     }
 
     /// The user of the proxy, who may connect to lnd's socket.

@@ -51,7 +51,10 @@ pub fn upgrade_steps(
         bundle: wishes.bundle.clone(),
         stops: if container.is_some() { vec![] } else { vec![layout.socket()] },
     };
-    wanted.splice(place..place, [folder(layout.places().snapshots(), 0o700), folder(layout.snapshots(), 0o700), snapshot]);
+    wanted.splice(
+        place..place,
+        [folder(layout.places().snapshots(), 0o700), folder(layout.snapshots(), 0o700), snapshot],
+    );
     wanted.push(Step::Prove {
         version: release.version.clone(),
         door: layout.door(),
@@ -65,7 +68,10 @@ pub fn upgrade_steps(
         );
     }
     let folders = discarded(spec, from)?;
-    let releases = folders.iter().filter(|folder| folder.starts_with(layout.places().releases())).filter_map(|folder| folder.file_name());
+    let releases = folders
+        .iter()
+        .filter(|folder| folder.starts_with(layout.places().releases()))
+        .filter_map(|folder| folder.file_name());
     let versions: Vec<String> = releases.map(|name| name.to_string_lossy().into_owned()).collect();
     let objects = spec.docker.as_ref().map(|docker| docker::images(docker, &versions)).unwrap_or_default();
     if !folders.is_empty() {

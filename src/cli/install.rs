@@ -355,7 +355,8 @@ impl Options {
             spec.sealed = program::find("systemd-creds").is_some();
             spec.sqlite = self.adoption()?.is_some_and(|adoption| adoption.sqlite);
             if self.backend == Some(Backend::Docker) {
-                spec.docker = Some(docker::settle(instance, self.container.clone(), &native::read_specs(&Places::MACHINE)?)?);
+                spec.docker =
+                    Some(docker::settle(instance, self.container.clone(), &native::read_specs(&Places::MACHINE)?)?);
                 spec.sealed = false;
             }
             spec

@@ -1,6 +1,5 @@
 //! `lsm release`: known versions of lnd, fetched, built from source, verified.
 
-use crate::spec::Places;
 use crate::cli::machine::MachineArgs;
 use crate::cli::update;
 use crate::error::{Exit, Result};
@@ -9,6 +8,7 @@ use crate::release::pins::{self, Arch, Origin, Pin, Release};
 use crate::release::quorum::{Counted, parse_needed};
 use crate::release::witness::{self, Word};
 use crate::release::{self, Archive, Installed, Provenance, Verified};
+use crate::spec::Places;
 use crate::ui::{self, say};
 use clap::Subcommand;
 use serde_json::json;

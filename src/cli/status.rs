@@ -141,7 +141,9 @@ fn show_door(status: &Status) {
         None => "",
     };
     if Places::of(spec).are_users() {
-        say!("filtered   no: the packet filter is root's; any program of this host may connect, and none from elsewhere");
+        say!(
+            "filtered   no: the packet filter is root's; any program of this host may connect, and none from elsewhere"
+        );
     } else {
         say!("filtered   {}{twice}", yes(status.filtered));
         say!("allowed    {}", or(strings(&spec.allow), "nobody"));

@@ -168,7 +168,10 @@ fn go_on(verb: &'static str) -> impl Fn(Error) -> Error {
 
 /// Where there is nothing to undo; a journal that answers for nothing goes.
 fn nothing(layout: &Layout, history: &History, machine: &MachineArgs) -> Result<()> {
-    if !machine.dry_run && layout.is_ours() && file::is_there(&layout.journal())? && undo::left_over(history)?.is_empty()
+    if !machine.dry_run
+        && layout.is_ours()
+        && file::is_there(&layout.journal())?
+        && undo::left_over(history)?.is_empty()
     {
         machine::retire(open_journal(layout)?, layout)?;
     }

@@ -4,11 +4,12 @@ use super::{Engine, Kind};
 use crate::error::{Code, Error, Result};
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::Access;
+use crate::host::process;
 use crate::spec::docker::Reference;
 use crate::ui::progress::Progress;
 use bollard::errors::Error as Fault;
 use bollard::models::{ContainerCreateBody, CreateImageInfo};
-use bollard::query_parameters::{CreateImageOptions, DownloadFromContainerOptions};
+use bollard::query_parameters::{CreateImageOptions, DownloadFromContainerOptions, RemoveContainerOptions};
 use futures_util::StreamExt;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, Write};
@@ -39,9 +40,16 @@ impl Engine {
         }
         let taken = self.take_out(&image, names, aside, to);
         // Also where it failed.
-        let gone = self.remove(Kind::Container, aside);
+        let gone = self.remove_aside(aside);
         let forgotten = if was_there { Ok(()) } else { self.remove(Kind::Image, &image) };
         taken.and(gone).and(forgotten)
+    }
+
+    /// Also the volumes that the engine made because the image wants some: they have no name.
+    fn remove_aside(&self, aside: &str) -> Result<()> {
+        let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
+        let call = self.docker.remove_container(aside, Some(options));
+        process::hold_interrupt(|| self.look("remove the container", call)).map(drop)
     }
 
     fn pull(&self, reference: &Reference) -> Result<()> {
@@ -74,6 +82,7 @@ impl Engine {
             ..Default::default()
         };
         let body = serde_json::to_string(&body).unwrap_or_default();
+        self.remove_aside(aside)?;
         self.replace(aside, &body, None)?;
         names.iter().try_for_each(|name| {
             let places = FOLDERS.map(|folder| format!("{folder}/{name}"));

@@ -69,7 +69,8 @@ pub(super) fn find(instance: &Instance, places: &Places) -> Vec<Signer> {
     let is_of_lsm = |name: &str, process: &Process| {
         let other = name.strip_prefix("lsm@").and_then(|rest| rest.strip_suffix(".service"));
         let is_contained = || others.iter().any(|docker| process.is_contained() && process.uid == Some(docker.uid));
-        other.is_some_and(|other| other.parse().is_ok_and(|other| Places::MACHINE.spec(&other).exists())) || is_contained()
+        other.is_some_and(|other| other.parse().is_ok_and(|other| Places::MACHINE.spec(&other).exists()))
+            || is_contained()
     };
     signers.extend(running.into_iter().filter(|(name, p)| !is_of_lsm(name, p)).map(|(name, p)| Signer::found(name, p)));
     signers
