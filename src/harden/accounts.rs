@@ -328,7 +328,7 @@ fn files(host: &Host) -> Judged {
 mod tests {
     use super::*;
     use crate::facts::audit::{Answer, Group};
-    use crate::spec::Instance;
+    use crate::spec::{Instance, Places};
     use std::collections::BTreeMap;
 
     fn user(name: &str, uid: u32, shell: &str) -> User {
