@@ -1,14 +1,13 @@
 //! `lsm install --image`: lnd's programs out of an image of a registry's, on a real dockerd; whatever the registry says or does,
 //! what runs has the pinned bytes.
 
-mod lab;
-mod stage;
-
-use lab::host::Debian;
-use lab::process::Done;
+use crate::lab::LSM;
+use crate::lab::host::Debian;
+use crate::lab::net::Met;
+use crate::lab::process::Done;
+use crate::stage::{BUNDLE, PORT, SEED, Stage, assert_unchanged};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use stage::{BUNDLE, PORT, SEED, Stage, assert_unchanged};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -144,7 +143,7 @@ fn an_images_lnd_runs_where_it_has_the_pinned_bytes_and_nothing_else_is_kept() {
     let docker = ["--backend=docker"];
     // To pack lnd takes an lsm that was not made for debugging some seconds, and the other one a minute.
     let lsm = std::env::var_os("LSM_TEST_STATIC").map(PathBuf::from).filter(|path| path.is_file());
-    stage.host.copy_in(&lsm.unwrap_or_else(|| lab::LSM.into()), "/root/image-lsm", 0o755);
+    stage.host.copy_in(&lsm.unwrap_or_else(|| LSM.into()), "/root/image-lsm", 0o755);
     let (host, before) = (&stage.host, stage.state_in_docker());
     let registry = Arc::new(Registry::default());
     let folder = stage.release.lnd();
@@ -187,7 +186,7 @@ fn an_images_lnd_runs_where_it_has_the_pinned_bytes_and_nothing_else_is_kept() {
     *registry.cuts.lock().expect("a lock") = 1;
     stage.install_image(&good, &docker).ok();
     assert_eq!(*registry.cuts.lock().expect("a lock"), 0, "it broke off");
-    assert_eq!(host.allowed().knock(&host.v4, PORT, Duration::from_secs(5)), lab::net::Met::Open);
+    assert_eq!(host.allowed().knock(&host.v4, PORT, Duration::from_secs(5)), Met::Open);
     let status = host.lsm(["status", "--json"]).json();
     assert_eq!(
         (&status["signs"], &status["lnd"]["provenance"][1]["reference"]),

@@ -1,16 +1,14 @@
 //! A signer in a container that a user installs without root, on a real host with a real dockerd.
 
-mod lab;
-mod stage;
-
-use lab::host::Debian;
-use lab::net::Met;
-use lab::process::Done;
+use crate::lab::host::Debian;
+use crate::lab::net::Met;
+use crate::lab::process::Done;
+use crate::lab::wait_for;
+use crate::stage::{PORT, Stage, assert_unchanged};
 use lsm::bundle::Bundle;
 use lsm::signer::Node;
 use lsm::watch_only::prove_at_signer;
 use serde_json::{Value, json};
-use stage::{PORT, Stage, assert_unchanged};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_millis(700);
@@ -155,7 +153,7 @@ fn a_user_of_the_engine_installs_without_root_and_leaves_no_trace() {
     stage.hold_signature(BUNDLE);
     stage.lsm_as_user(&["restart", "--yes"]).ok();
     host.sh("systemctl restart docker").ok();
-    lab::wait_for("a signer that can sign", Duration::from_secs(60), || {
+    wait_for("a signer that can sign", Duration::from_secs(60), || {
         (stage.lsm_as_user(&["status"]).code == 0).then_some(())
     });
     stage.hold_signature(BUNDLE);
