@@ -5,8 +5,6 @@ use crate::backend::{Layout, credentials};
 use crate::cli::Common;
 use crate::cli::machine::{self, MachineArgs};
 use crate::error::{Code, Error, Result};
-use crate::facts::Facts;
-use crate::host::user;
 use crate::plan::{self, History, Plan, Register};
 use crate::spec::Spec;
 use crate::ui::{self, say};
@@ -76,7 +74,7 @@ fn look(spec: &Spec, history: &History) -> Result<(Plan, Rotation)> {
     let wanted = if is_pending {
         register
     } else {
-        let live = if user::is_root() { plan::open_as_admin(&layout.door())?.root_key_ids()? } else { vec![] };
+        let live = if layout.is_ours() { plan::open_as_admin(&layout.door())?.root_key_ids()? } else { vec![] };
         let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
         let root_key = register.free_key(&live);
         register.rotated(spec.taproot_channels, root_key, now, &live)
@@ -84,7 +82,7 @@ fn look(spec: &Spec, history: &History) -> Result<(Plan, Rotation)> {
     let root_key = wanted.bundle_key(spec.taproot_channels);
     let retiring = wanted.retiring().iter().map(|entry| entry.root_key).collect();
     let steps = credentials::rotate_steps(spec, &wanted, root_key, &bundle)?;
-    let facts = plan::observe(Facts::gather(), &steps);
+    let facts = plan::observe(layout.look(), &steps);
     let plan = plan::make_plan(steps, &facts, goes_on);
     // One at a time: the other side may be about to take the new bundle.
     let plan = if is_pending && !goes_on { Plan { steps: vec![] } } else { plan };
@@ -97,7 +95,7 @@ fn finish(args: &RotateArgs, common: &Common) -> Result<()> {
         let register = Register::read(&layout.register())?;
         let retiring: Vec<u64> = register.retiring().iter().map(|entry| entry.root_key).collect();
         let root_key = register.bundle_key(spec.taproot_channels);
-        if !retiring.is_empty() && user::is_root() {
+        if !retiring.is_empty() && layout.is_ours() {
             require(&layout, root_key)?;
         }
         Ok((Plan { steps: credentials::retire_steps(spec, &register)? }, retiring))
