@@ -1,11 +1,11 @@
 //! The signer that `lsm install` makes on a bare host, and the watch-only node that `lsm watch-only init` makes of its bundle.
 
-use crate::Plan;
 use crate::lab::host::Debian;
 use crate::lab::lnd::{Node, Seat};
 use crate::lab::wait_for;
 use crate::lab::{LSM, process};
 use crate::stage::{BUNDLE, LISTEN, Stage};
+use crate::{Kind, Plan};
 use lsm::bundle::Bundle;
 use std::path::Path;
 use std::time::Duration;
@@ -53,9 +53,11 @@ impl Made<'_> {
 
 /// Installs a signer on a host of the plan's network, and makes the allowed peer its watch-only node.
 pub fn install<'a>(plan: &Plan<'a>) -> Option<Made<'a>> {
-    let debian = if plan.docker { Debian::Docker } else { Debian::Usual };
+    let docker = matches!(plan.kind, Kind::Docker);
+    let debian = if docker { Debian::Docker } else { Debian::Usual };
     let stage = Stage::boot_of_in(debian, plan.net, "signer", plan.release)?;
-    let more = [("--taproot-channels", plan.taproot), ("--backend=docker", plan.docker)];
+    let guarded = matches!(plan.kind, Kind::Guarded);
+    let more = [("--taproot-channels", plan.taproot), ("--backend=docker", docker), ("--guard=enforce", guarded)];
     let more: Vec<&str> = more.into_iter().filter(|(_, is)| *is).map(|(arg, _)| arg).collect();
     stage.install(&more).ok();
     let bundle = plan.folder.join("bundle");
