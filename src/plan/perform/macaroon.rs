@@ -88,10 +88,11 @@ pub(super) fn renew_root_keys(work: &Renewal<'_>) -> Result<()> {
     let running = Running::begin(work.runner)?;
     let node = open(work.door)?;
     service::wait(&node, work.runner, |state| state == State::Locked)?;
-    node.renew_root_keys(&work.password.load()?)?;
+    let admin = node.renew_root_keys(&work.password.load()?)?;
     service::wait(&node, work.runner, |state| state == State::Active)?;
     if let Some(guarded) = work.guard {
-        guard::replace(&open_as_admin(work.door)?, &guarded.keep)?;
+        // lnd writes none to the disk before its next start.
+        guard::replace(&node.with_macaroon(&admin), &guarded.keep)?;
     }
     running.end()?;
     match work.container {
