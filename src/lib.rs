@@ -39,6 +39,7 @@ pub mod bundle;
 pub mod engine;
 pub mod error;
 pub mod facts;
+pub mod guard;
 pub mod harden;
 pub mod host;
 pub mod plan;

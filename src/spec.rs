@@ -2,9 +2,11 @@
 
 mod allowlist;
 pub mod docker;
+mod guard;
 pub mod places;
 
 pub use docker::Docker;
+pub use guard::Guard;
 pub use places::Places;
 
 use crate::error::{Code, Error, Result};
@@ -19,9 +21,10 @@ const BAD_INSTANCE: Code = Code::usage("E-SPEC-002");
 const BAD_CIDR: Code = Code::usage("E-SPEC-003");
 const BAD_PORT: Code = Code::usage("E-SPEC-005");
 const BAD_NAME: Code = Code::usage("E-SPEC-004");
+const NO_GUARD: Code = Code::usage("E-SPEC-008");
 
 /// Folders in /var/lib/lsm that are not an instance's.
-const RESERVED: [&str; 4] = ["bundle", "journal", "snapshot", "watch"];
+const RESERVED: [&str; 5] = ["bundle", "guard", "journal", "snapshot", "watch"];
 
 /// The port that a signer answers on, as the original system chose it.
 pub const DEFAULT_PORT: u16 = 10012;
@@ -267,6 +270,9 @@ pub struct Spec {
     /// The bundle's macaroon may use MuSig2, which gives private keys away (SECURITY.md).
     #[serde(default)]
     pub taproot_channels: bool,
+    /// Who hears what is asked of the signer.
+    #[serde(default, skip_serializing_if = "Guard::is_off")]
+    pub guard: Guard,
     /// The oldest version of the kernel's Landlock interface under which lnd may start; without it, any or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_landlock: Option<u32>,
@@ -299,6 +305,7 @@ impl Spec {
             sealed: true,
             sqlite: false,
             taproot_channels: false,
+            guard: Guard::Off,
             require_landlock: None,
             docker: None,
         }
@@ -313,6 +320,14 @@ impl Spec {
         if self.allow.iter().any(|net| net.prefix_len() == 0) {
             return Err(Error::new(BAD_CIDR, "the allowlist as a whole allows everybody")
                 .hint("name the machines that are to connect"));
+        }
+        if self.guard.is_on() && self.docker.is_some() {
+            return Err(Error::new(NO_GUARD, "a signer in a container has no guard yet")
+                .hint("the native backend has one: lsm install --backend native --guard observe"));
+        }
+        if self.guard == Guard::Enforce && self.mode == Mode::Host {
+            return Err(Error::new(NO_GUARD, "in host mode lnd would answer the port before the guard is there")
+                .hint("a guard that enforces needs --mode isolated"));
         }
         if self.listen.port() == 0 {
             return Err(Error::new(BAD_PORT, format!("{} has no port", self.listen)).hint("for example 10.0.0.5:10012"));
@@ -364,7 +379,9 @@ mod tests {
         for good in ["signer", "a", "a123456789012345"] {
             assert!(good.parse::<Instance>().is_ok(), "{good}");
         }
-        for bad in ["journal", "bundle", "snapshot", "", "A", "1a", "a-b", "a/b", "a b", "a12345678901234567", "ä"] {
+        for bad in
+            ["journal", "guard", "bundle", "snapshot", "", "A", "1a", "a-b", "a/b", "a b", "a12345678901234567", "ä"]
+        {
             assert_eq!(bad.parse::<Instance>().unwrap_err().code(), BAD_INSTANCE, "{bad}");
         }
     }

@@ -8,31 +8,46 @@ use crate::lab::btcd::{self, Chain};
 use crate::lab::disk::Disk;
 use crate::lab::lnd::{Node, RELEASES, Release};
 use crate::lab::net::Net;
+use crate::stage::Stage;
+
+/// What kind of signer it is.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    Plain,
+    /// On a disk of its own, which can be full.
+    OnDisk(Disk),
+    /// In a container.
+    Docker,
+    /// With a guard that enforces.
+    Guarded,
+}
 
 /// Lives it with `version` of lnd on all sides.
-fn live(version: &str, taproot: bool, docker: bool) {
-    with_signer(version, taproot, docker, |made, bob, chain, _| {
+fn live(version: &str, taproot: bool, kind: Kind) {
+    with_signer(version, taproot, kind, |made, bob, chain, _| {
         life::live(&made.watch_only, bob, chain, taproot);
         assert!(made.watch_only.alive(), "the watch-only node ended: {}", made.watch_only.log_end());
+        if matches!(kind, Kind::Guarded) {
+            nothing_was_refused(&made.signer);
+        }
     });
 }
 
-/// Makes a chain, Bob who has the money, and a watch-only node whose keys an installed signer has; then does the work.
-fn with_signer(
-    version: &str,
-    taproot: bool,
-    docker: bool,
-    work: impl FnOnce(&mut signer::Made<'_>, &Node<'_>, &Chain<'_>, &Plan<'_>),
-) {
-    with_signer_on(Disk::Layer, version, taproot, docker, work);
+/// All that the node asked for in its life was passed, and what it sent was counted.
+fn nothing_was_refused(signer: &Stage) {
+    let found = signer.host.lsm(["guard", "log", "--json", "-n", "100000"]).json();
+    let entries = found["entries"].as_array().expect("entries");
+    let refused: Vec<_> = entries.iter().filter(|entry| entry["verdict"] != "passed").collect();
+    assert!(refused.is_empty() && entries.len() > 100, "{} of {}: {refused:?}", refused.len(), entries.len());
+    let coins = signer.host.lsm(["guard", "status", "--json"]).json()["coins"].clone();
+    assert!(coins["last_day"].as_u64().is_some_and(|sent| (5_000_000..200_000_000).contains(&sent)), "{coins}");
 }
 
-/// The same, the signer's host on a disk of this kind where it has no container.
-pub fn with_signer_on(
-    disk: Disk,
+/// Makes a chain, Bob who has the money, and a watch-only node whose keys an installed signer has; then does the work.
+pub fn with_signer(
     version: &str,
     taproot: bool,
-    docker: bool,
+    kind: Kind,
     work: impl FnOnce(&mut signer::Made<'_>, &Node<'_>, &Chain<'_>, &Plan<'_>),
 ) {
     let (Some(release), Some(programs)) = (Release::find(version), btcd::programs()) else { return };
@@ -53,7 +68,7 @@ pub fn with_signer_on(
     let settings = format!("{}{}", chain.settings(), if taproot { life::TAPROOT } else { "" });
     let mut bob = Node::lay(&release, peer, &path.join("bob"), 11011, &format!("noseedbackup=true\n{settings}"));
     bob.start_synced();
-    let plan = Plan { disk, release: &release, net: &net, folder: path, settings: &settings, taproot, docker };
+    let plan = Plan { release: &release, net: &net, folder: path, settings: &settings, taproot, kind };
     let Some(mut made) = signer::install(&plan) else { return };
     made.watch_only.wait_synced();
     work(&mut made, &bob, &chain, &plan);
@@ -61,8 +76,6 @@ pub fn with_signer_on(
 
 /// What the watch-only node and its signer are made for.
 pub struct Plan<'a> {
-    /// The disk of the signer's host.
-    pub disk: Disk,
     /// What all of them run.
     pub release: &'a Release,
     /// The network between them.
@@ -73,58 +86,70 @@ pub struct Plan<'a> {
     pub settings: &'a str,
     /// Channels are taproot channels.
     pub taproot: bool,
-    /// The signer is in a container.
-    pub docker: bool,
+    /// The signer.
+    pub kind: Kind,
 }
 
 #[test]
 fn a_channel_lives_through_an_installed_signer() {
-    live(RELEASES[0], false, false);
+    live(RELEASES[0], false, Kind::Plain);
 }
 
 #[test]
 fn a_channel_lives_through_a_signer_in_a_container() {
-    live(RELEASES[0], false, true);
+    live(RELEASES[0], false, Kind::Docker);
+}
+
+#[test]
+#[ignore = "long: a guard that enforces"]
+fn a_channel_lives_under_a_guard_that_enforces() {
+    live(RELEASES[0], false, Kind::Guarded);
+}
+
+#[test]
+#[ignore = "long: a guard that enforces"]
+fn a_taproot_channel_of_the_original_version_lives_under_a_guard_that_enforces() {
+    live(RELEASES[1], true, Kind::Guarded);
 }
 
 #[test]
 #[ignore = "long: the rest of the matrix"]
 fn a_taproot_channel_lives_through_an_installed_signer() {
-    live(RELEASES[0], true, false);
+    live(RELEASES[0], true, Kind::Plain);
 }
 
 #[test]
 #[ignore = "long: the rest of the matrix"]
 fn a_channel_lives_through_an_installed_signer_of_the_original_version() {
-    live(RELEASES[1], false, false);
+    live(RELEASES[1], false, Kind::Plain);
 }
 
 #[test]
 #[ignore = "long: the rest of the matrix"]
 fn a_taproot_channel_lives_through_an_installed_signer_of_the_original_version() {
-    live(RELEASES[1], true, false);
+    live(RELEASES[1], true, Kind::Plain);
 }
 
 #[test]
 #[ignore = "long: other credentials under a channel"]
 fn a_channel_lives_through_other_credentials_of_its_signer() {
-    with_signer(RELEASES[0], false, false, credentials::change_all);
+    with_signer(RELEASES[0], false, Kind::Plain, credentials::change_all);
 }
 
 #[test]
 #[ignore = "long: other credentials under a channel"]
 fn a_channel_lives_through_other_credentials_of_its_signer_in_a_container() {
-    with_signer(RELEASES[0], false, true, credentials::change_all);
+    with_signer(RELEASES[0], false, Kind::Docker, credentials::change_all);
 }
 
 #[test]
 #[ignore = "long: the signer's role, call by call"]
 fn without_any_one_call_of_its_role_a_part_of_the_channels_life_fails() {
-    with_signer(RELEASES[0], false, false, credentials::leave_out_each);
+    with_signer(RELEASES[0], false, Kind::Plain, credentials::leave_out_each);
 }
 
 #[test]
 #[ignore = "long: the signer's role, call by call"]
 fn of_musig2_a_taproot_channels_life_needs_three_calls() {
-    with_signer(RELEASES[0], true, false, credentials::leave_out_each);
+    with_signer(RELEASES[0], true, Kind::Plain, credentials::leave_out_each);
 }

@@ -3,7 +3,7 @@
 
 use crate::caller::Port;
 use crate::channel_life::signer::Made;
-use crate::channel_life::{Plan, life, with_signer_on};
+use crate::channel_life::{Kind, Plan, life, with_signer};
 use crate::credentials::put_pair;
 use crate::lab::disk::Disk;
 use crate::lab::host::LSM_INSIDE;
@@ -69,7 +69,7 @@ const TROUBLES: [(&str, Trouble); 9] = [
 #[test]
 #[ignore = "long: an hour of payments and troubles"]
 fn a_node_with_a_channel_comes_back_from_every_trouble() {
-    with_signer_on(Disk::Small(DISK), RELEASES[0], false, false, |made, bob, chain, plan| {
+    with_signer(RELEASES[0], false, Kind::OnDisk(Disk::Small(DISK)), |made, bob, chain, plan| {
         made.signer.host.lsm(["allow", "add", &format!("{OTHER}/32"), "--yes"]).ok();
         plan.net.allowed().run(["ip", "address", "add", &format!("{OTHER}/24"), "dev", "eth0"]).ok();
         life::receive(&made.watch_only, bob, chain);

@@ -55,7 +55,8 @@ pub fn pid(spec: &Spec) -> Option<u32> {
 fn units(spec: &Spec) -> Vec<String> {
     let layout = Layout::new(&spec.instance);
     let socket = (spec.mode == Mode::Isolated).then(|| layout.socket());
-    [layout.service()].into_iter().chain(socket).collect()
+    let guard = spec.guard.is_on().then(|| layout.guard_service());
+    [layout.service()].into_iter().chain(guard).chain(socket).collect()
 }
 
 /// Starts the signer and waits until it can sign and its port is open.
@@ -151,7 +152,7 @@ pub fn show_log(spec: &Spec, lines: u32, follow: bool) -> Result<()> {
 fn journalctl(spec: &Spec, lines: u32) -> Program {
     let layout = Layout::new(&spec.instance);
     let proxy = layout.socket().replace(".socket", ".service");
-    let units = [layout.service(), layout.socket(), proxy, "lsm-firewall.service".to_owned()];
+    let units = [layout.service(), layout.guard_service(), layout.socket(), proxy, "lsm-firewall.service".to_owned()];
     let units = units.map(|unit| format!("--unit={unit}"));
     Program::new("journalctl").args(["--no-pager", &format!("--lines={lines}")]).args(units)
 }

@@ -5,8 +5,9 @@ use super::{Layout, docker, steps};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::plan::register::{Entry, Register};
-use crate::plan::step::Step;
+use crate::plan::step::{Guarded, Step};
 use crate::release::pins::{self, Arch};
+use crate::signer::middleware::CREDENTIAL;
 use crate::spec::Spec;
 use std::path::Path;
 
@@ -74,6 +75,10 @@ pub fn renew_root_keys_steps(spec: &Spec, register: &Register, wishes: &Wishes, 
         unit: container.as_ref().map_or_else(|| layout.service(), |object| object.name.clone()),
         container,
         port,
+        guard: spec
+            .guard
+            .is_on()
+            .then(|| Guarded { unit: layout.guard_service(), keep: layout.keep(CREDENTIAL, spec.sealed) }),
     });
     wanted.extend(bundle_steps(spec, &wishes.bundle, wishes.handed));
     Ok(wanted)

@@ -186,6 +186,41 @@ impl Layout {
         format!("lsm-watch@{}.timer", self.instance)
     }
 
+    /// The user of the guard.
+    pub fn guard_user(&self) -> String {
+        format!("lsm-guard-{}", self.instance)
+    }
+
+    /// The guard's unit.
+    pub fn guard_service(&self) -> String {
+        format!("lsm-guard@{}.service", self.instance)
+    }
+
+    /// The folder of what root tells the guard.
+    pub fn guard(&self) -> PathBuf {
+        format!("/var/lib/lsm/guard/{}", self.instance).into()
+    }
+
+    /// The guard's own folder.
+    pub fn guard_own(&self) -> PathBuf {
+        self.guard().join("log")
+    }
+
+    /// What the guard was asked, and what it said.
+    pub fn guard_log(&self) -> PathBuf {
+        self.guard_own().join("entries.jsonl")
+    }
+
+    /// The operator's policy for the guard.
+    pub fn guard_policy(&self) -> PathBuf {
+        format!("/etc/lsm/{}-guard.toml", self.instance).into()
+    }
+
+    /// The file that is there while the operator has frozen the signer: root's, and for the guard to see.
+    pub fn frozen(&self) -> PathBuf {
+        self.guard().join("frozen")
+    }
+
     /// How lsm reaches this lnd.
     pub fn door(&self) -> Door {
         if let Some(docker) = &self.docker {

@@ -1,6 +1,7 @@
 //! The native backend: systemd units, an own user, the packet filter.
 
 mod allowlist;
+mod guard;
 mod stays;
 mod upkeep;
 mod watch;
@@ -25,6 +26,7 @@ use crate::render::unit::{
     Credential, Lnd, NFTABLES_DROP_IN, Platform, SERVICE, UNITS, render_create_drop_in, render_folders,
     render_service_drop_in, render_socket_drop_in, render_users,
 };
+use crate::signer::middleware::CREDENTIAL;
 use crate::spec::{Instance, Mode, Places, Spec};
 use std::path::{Path, PathBuf};
 
@@ -101,6 +103,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     if !wishes.no_wallet {
         steps.extend(wishes.adopt_step(spec));
         steps.extend(build.wallet()?);
+        steps.extend(build.guard_macaroon()?);
         steps.extend(build.service());
     }
     build.clear_units(&mut steps);
@@ -163,20 +166,20 @@ struct Build<'a> {
 impl Build<'_> {
     /// Users and folders.
     fn ground(&self) -> Result<Vec<Step>> {
-        let user = self.layout.user();
-        let proxy = self.layout.proxy_user();
+        let mut names = vec![self.layout.user(), self.layout.proxy_user()];
+        names.extend(self.spec.guard.is_on().then(|| self.layout.guard_user()));
         let users: PathBuf = format!("/etc/sysusers.d/lsm-{}.conf", self.spec.instance).into();
         let folders: PathBuf = format!("/etc/tmpfiles.d/lsm-{}.conf", self.spec.instance).into();
         let mut steps = vec![
             folder("/etc/lsm", 0o755),
             folder(self.layout.folder(), 0o755),
             folder("/etc/sysusers.d", 0o755),
-            Step::Users { file: users, text: render_users(&self.spec.instance)?, names: vec![user, proxy] },
+            Step::Users { file: users, text: render_users(self.spec)?, names },
             folder("/etc/tmpfiles.d", 0o755),
             Step::Folders {
                 file: folders,
-                text: render_folders(&self.spec.instance)?,
-                folders: self.folders().into_iter().collect(),
+                text: render_folders(self.spec)?,
+                folders: self.folders().into_iter().chain(self.guard_folders()).collect(),
                 closed: vec![self.layout.data(), self.run("-admin")],
             },
         ];
@@ -257,6 +260,7 @@ impl Build<'_> {
             steps.push(folder(parent(&socket), 0o755));
             steps.push(text(&socket, render_socket_drop_in(self.spec)?));
         }
+        steps.extend(self.guard_units()?);
         let nftables = drop_in("nftables.service");
         steps.push(folder(parent(&nftables), 0o755));
         steps.push(text(&nftables, NFTABLES_DROP_IN.to_owned()));
@@ -266,7 +270,8 @@ impl Build<'_> {
         Ok(steps)
     }
 
-    fn wallet(&self) -> Result<Vec<Step>> {
+    /// What runs lnd while its wallet is made, and whenever else it is to have no port.
+    fn runner(&self) -> Result<Runner> {
         // The same sandbox under another name: it exists in /run while the wallet is made, and never has a port.
         let unit = format!("lsm-create@{}.service", self.spec.instance);
         let sandbox = SERVICE;
@@ -275,8 +280,12 @@ impl Build<'_> {
             (Path::new(RUNTIME_UNIT_FOLDER).join(&unit), sandbox.to_owned()),
             (Path::new(RUNTIME_UNIT_FOLDER).join(format!("{unit}.d/lsm.conf")), drop_in_text),
         ];
+        Ok(Runner::Unit { unit, files })
+    }
+
+    fn wallet(&self) -> Result<Vec<Step>> {
         Ok(vec![Step::Wallet {
-            runner: Runner::Unit { unit, files },
+            runner: self.runner()?,
             door: self.layout.door(),
             password: self.layout.keep("wallet-password", self.spec.sealed),
             seed: self.wishes.seed.clone(),
@@ -295,13 +304,15 @@ impl Build<'_> {
         let socket = self.layout.socket();
         let door = self.layout.door();
         let is_host = self.spec.mode == Mode::Host;
-        let after = vec![
+        let after: Vec<PathBuf> = vec![
             unit_path("lsm@.service"),
             drop_in(&service),
             self.layout.conf(),
             self.layout.launch_policy(),
             door.certificate,
             self.lnd_folder().join("lnd"),
+            // The step that makes it stops lnd.
+            self.layout.keep(CREDENTIAL, self.spec.sealed).path().to_owned(),
         ]
         .into_iter()
         // It sees the folders that were there when it started.
@@ -311,6 +322,7 @@ impl Build<'_> {
         if is_host {
             steps.push(Step::Retire { link: wants(&service, &socket), unit: socket.clone() });
         }
+        let guard = self.guard_service(&after);
         steps.push(Step::Service {
             link: wants("multi-user.target", &service),
             unit: service.clone(),
@@ -319,6 +331,7 @@ impl Build<'_> {
             with: vec![],
             program: Some(self.lnd_folder().join("lnd")),
         });
+        steps.push(guard);
         steps.extend(bundle_steps(self.spec, &self.wishes.bundle, self.wishes.handed));
         if !is_host {
             steps.push(Step::Service {

@@ -19,7 +19,7 @@ use crate::release;
 use crate::release::pins::{self, Arch, Release};
 use crate::sandbox::landlock::Interface;
 use crate::spec::docker::parse_container;
-use crate::spec::{Instance, Mode, Network, Places, San, Spec, parse_cidr};
+use crate::spec::{Guard, Instance, Mode, Network, Places, San, Spec, parse_cidr};
 use crate::ui::{self, say, terminal};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
@@ -68,6 +68,10 @@ pub struct Options {
     /// =false revokes it
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     taproot_channels: Option<bool>,
+    /// Have a guard judge every call before lnd answers it: observe writes down what it would refuse, enforce refuses it
+    /// [default: as before; off]
+    #[arg(long, value_enum)]
+    guard: Option<GuardArg>,
     /// Let lnd start only where the kernel's Landlock has this version of its interface or a newer one; 0: any, or none
     #[arg(long, value_name = "N")]
     require_landlock: Option<u32>,
@@ -142,6 +146,23 @@ impl ModeArg {
         match self {
             Self::Isolated => Mode::Isolated,
             Self::Host => Mode::Host,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum GuardArg {
+    Off,
+    Observe,
+    Enforce,
+}
+
+impl GuardArg {
+    fn guard(self) -> Guard {
+        match self {
+            Self::Off => Guard::Off,
+            Self::Observe => Guard::Observe,
+            Self::Enforce => Guard::Enforce,
         }
     }
 }
@@ -328,6 +349,7 @@ impl Options {
             san: Vec::new(),
             mode: None,
             taproot_channels: None,
+            guard: None,
             require_landlock: None,
             seed,
             password_file: None,
@@ -376,6 +398,7 @@ impl Options {
             spec.san.clone_from(&self.san);
         }
         spec.taproot_channels = self.taproot_channels.unwrap_or(spec.taproot_channels);
+        spec.guard = self.guard.map_or(spec.guard, GuardArg::guard);
         if let Some(wanted) = self.require_landlock {
             spec.require_landlock = Some(wanted).filter(|wanted| *wanted > 0);
         }

@@ -68,9 +68,10 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
 /// Where the signals cannot be waited for.
 pub(super) fn stop_lnd_when_interrupted(plan: &Plan) -> Result<()> {
     let runner = plan.steps.iter().find_map(|step| match step {
-        Step::Wallet { runner, .. } | Step::ChangePassword { runner, .. } | Step::RenewRootKeys { runner, .. } => {
-            Some(runner.clone())
-        }
+        Step::Wallet { runner, .. }
+        | Step::ChangePassword { runner, .. }
+        | Step::RenewRootKeys { runner, .. }
+        | Step::GuardMacaroon { runner, .. } => Some(runner.clone()),
         _ => None,
     });
     process::on_interrupt(move || {

@@ -4,6 +4,7 @@ mod allow;
 mod bundle;
 mod cert;
 mod control;
+mod guard;
 mod harden;
 mod install;
 mod launch;
@@ -93,6 +94,9 @@ pub enum Verb {
     /// Who may connect to the signer's port: changed while it runs, with no gap for those who stay
     #[command(subcommand)]
     Allow(allow::AllowVerb),
+    /// The guard: what it passed and refused, whether it enforces; freeze the signer at once
+    #[command(subcommand)]
+    Guard(guard::GuardVerb),
     /// Start the signer, and open its port once it can sign
     Start(control::StartOptions),
     /// Stop the signer, and close its port
@@ -156,6 +160,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Cert(verb) => cert::run(&verb, &cli.common)?,
         Verb::Macaroon(verb) => macaroon::run(&verb, &cli.common)?,
         Verb::Allow(verb) => allow::run(verb, &cli.common)?,
+        Verb::Guard(verb) => return guard::run(verb, &cli.common),
         Verb::Start(options) => control::start(&options, &cli.common)?,
         Verb::Stop(options) => control::stop(&options, &cli.common)?,
         Verb::Restart(options) => control::restart(&options, &cli.common)?,

@@ -65,7 +65,7 @@ fn to_json(status: &Status) -> Value {
         "instance": spec.instance, "network": spec.network, "release": spec.release, "signs": status.signs(),
         "wallet": status.state.map(|state| state.name()),
         "listen": spec.listen, "allow": spec.allow, "port_open": status.port_open, "filtered": status.filtered,
-        "unit_filters": status.unit_filters,
+        "unit_filters": status.unit_filters, "guard": spec.guard, "guard_runs": status.guard_runs,
         "connected": status.connected.as_ref().map(|peers| peers.iter().map(peer).collect::<Vec<_>>()),
         "sandbox": status.fence,
         "certificate": status.certificate.as_ref().map(|certificate| cert::to_json(certificate, status.now)),
@@ -91,6 +91,13 @@ fn show(status: &Status) {
         say!("judgement  {}: {reason}", status.judgement);
     }
     say!("can sign   {}{}", yes(status.signs()), status.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default());
+    if let Some(runs) = status.guard_runs {
+        say!(
+            "guard      {}, {}; what it proves: lsm guard status",
+            spec.guard.name(),
+            if runs { "runs" } else { "does NOT run" }
+        );
+    }
     show_door(status);
     say!("sandbox    {}", status.fence.as_ref().map_or_else(|| "lnd does not run".to_owned(), describe_fence));
     say!("           {}", status.landlock);

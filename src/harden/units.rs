@@ -2,7 +2,7 @@
 
 use super::{Area, Check, Judge, Judged, Verdict, few};
 use crate::facts::audit::{Host, Needs, Process, Signer, Unit, Unknown, instance_of, names_of};
-use crate::render::unit::UNITS;
+use crate::render::unit::{GUARD_UNIT, UNITS};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -183,8 +183,11 @@ fn as_shipped(host: &Host, signer: &Signer) -> Judged {
     let left = host.left.need("journal of lsm's")?;
     none_wrong(host, signer, "lsm's files alone", |name, unit| {
         let template = name.replace(&format!("@{instance}."), "@.");
-        let shipped =
-            UNITS.iter().find(|(file, _)| *file == template).map(|(_, text)| hex::encode(Sha256::digest(text)));
+        let shipped = UNITS
+            .iter()
+            .chain([&GUARD_UNIT])
+            .find(|(file, _)| *file == template)
+            .map(|(_, text)| hex::encode(Sha256::digest(text)));
         let sha256 = |path: &Path| host.units.files.get(path).and_then(|file| file.get().ok()??.sha256.clone());
         let is_as_left = |path: &Path| is_own(name, path) && sha256(path).is_some_and(|is| left.get(path) == Some(&is));
         let mut strange: Vec<String> = unit.files().skip(1).filter(|path| !is_as_left(path)).map(shown).collect();

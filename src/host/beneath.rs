@@ -4,14 +4,14 @@ use crate::error::{Code, Error, Result};
 use crate::host::file::{Access, cannot_read, parent_of, read_from};
 use crate::host::user::Owner;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 const NOT_AS_IT_SHOULD: Code = Code::refused("E-HOST-060");
 
@@ -151,6 +151,12 @@ impl Socket {
     }
 }
 
+/// True of a name without a folder before it.
+fn is_single(path: &Path) -> bool {
+    let mut parts = path.components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+}
+
 /// Something held but not opened (open(2), O_PATH): a pipe is not waited on, a device not set to work.
 #[derive(Debug)]
 struct Held {
@@ -170,7 +176,15 @@ impl Held {
         let beneath =
             ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(beneath);
-        let handle = match openat2(&way, below, how) {
+        let opened = match openat2(&way, below, how) {
+            // As systemd answers where RestrictSUIDSGID= is set (its seccomp-util.c, seccomp_restrict_suid_sgid). Of a single name
+            // there is nothing to resolve: a link is held itself, and is then no socket.
+            Err(Errno::ENOSYS) if is_single(below) => {
+                openat(&way, below, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+            }
+            opened => opened,
+        };
+        let handle = match opened {
             Ok(handle) => File::from(handle),
             Err(Errno::ENOENT) => return Ok(None),
             Err(Errno::ELOOP) => return Err(refuse(path, "is a link, or is reached through one")),

@@ -291,6 +291,14 @@ pub fn exchange(one: &Path, other: &Path) -> Result<()> {
     sync_folder_of(one)
 }
 
+/// Gives a file another name, over what has that; the folder is for the caller to sync.
+///
+/// # Errors
+/// Where it cannot.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(|e| cannot_write(to, &e))
+}
+
 /// Removes a folder that is empty; true where it is gone by that. One with something in it stays.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ pub mod file;
 pub mod kept;
 pub mod lock;
 pub mod network;
+pub mod notify;
 pub mod process;
 pub mod program;
 pub mod rights;

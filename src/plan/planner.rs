@@ -138,7 +138,7 @@ impl Judge<'_> {
                 Seen::Other => false,
             },
             Step::Remove { path } => *self.facts.at(path) == Seen::Absent,
-            Step::Password { keep, .. } => self.is_there(keep.path()),
+            Step::Password { keep, .. } | Step::GuardMacaroon { keep, .. } => self.is_there(keep.path()),
             Step::Certificate { path, key, names } => {
                 !changed.contains(path)
                     && self.is_there(key.path())

@@ -14,6 +14,9 @@ const FIRST: u64 = 1;
 /// The root key of the first one with MuSig2: another one, so that going back to the least one can revoke it.
 const FIRST_TAPROOT: u64 = 2;
 
+/// The root key of the guard's macaroon: beyond all that are counted up from the first.
+pub const GUARD: u64 = 1 << 32;
+
 /// The register's name, beside the wallet's receipt.
 pub const FILE: &str = "macaroons.toml";
 

@@ -65,6 +65,15 @@ pub struct Port {
     pub address: SocketAddr,
 }
 
+/// The guard, as a step that gives it another macaroon reaches it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Guarded {
+    /// Its unit.
+    pub unit: String,
+    /// Where its macaroon is kept.
+    pub keep: Keep,
+}
+
 /// Where the seed's words go before the wallet is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -333,6 +342,19 @@ pub enum Step {
         #[serde(skip_serializing_if = "Option::is_none")]
         volume: Option<Object>,
     },
+    /// The macaroon with which the guard registers with lnd, baked while lnd has no port.
+    GuardMacaroon {
+        /// What runs lnd meanwhile, locked at first.
+        runner: Runner,
+        /// How it is reached.
+        door: Door,
+        /// The wallet's password.
+        password: Keep,
+        /// Where it is kept.
+        keep: Keep,
+        /// lnd's unit, which is stopped.
+        unit: String,
+    },
     /// A unit is enabled and runs, with what the files in `after` now say.
     Service {
         /// The unit.
@@ -542,6 +564,9 @@ pub enum Step {
         container: Option<Object>,
         /// The public port.
         port: Port,
+        /// The guard, which gets another macaroon.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        guard: Option<Guarded>,
     },
     /// The next certificate takes the place of the one in force, and so does its key.
     Switch {

@@ -50,6 +50,7 @@ impl Signer {
         if spec.docker.is_none() && spec.mode == Mode::Isolated {
             users.push(format!("\"lsm-proxy-{}\"", spec.instance));
         }
+        users.extend(spec.guard.is_on().then(|| format!("\"lsm-guard-{}\"", spec.instance)));
         Self {
             instance: spec.instance.to_string(),
             port: spec.listen.port(),

@@ -1,7 +1,8 @@
 //! systemd's side: the units as they are shipped, and the drop-ins that say what this host decides.
 
 use crate::error::Result;
-use crate::spec::{Instance, Mode, Spec};
+use crate::signer::middleware;
+use crate::spec::{Guard, Instance, Mode, Spec};
 use askama::Template;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,9 @@ pub const UNITS: [(&str, &str); 4] = [
     ("lsm-proxy@.socket", include_str!("../../units/lsm-proxy@.socket")),
     ("lsm-proxy@.service", include_str!("../../units/lsm-proxy@.service")),
 ];
+
+/// The guard's unit, installed where a signer has one, with its file name.
+pub const GUARD_UNIT: (&str, &str) = ("lsm-guard@.service", include_str!("../../units/lsm-guard@.service"));
 
 /// The units of a watch, with their file names.
 pub const WATCH_UNITS: [(&str, &str); 2] = [
@@ -78,8 +82,25 @@ struct ServiceDropIn<'a> {
     platform: &'a Platform,
     credentials: &'a [Credential],
     create: bool,
+    /// The middleware that lnd is told of, and whether it answers without it.
+    guard: Option<Middleware>,
     /// In host mode.
     listen: Option<SocketAddr>,
+}
+
+/// The guard, as lnd's options name it.
+struct Middleware {
+    name: &'static str,
+    mandatory: bool,
+}
+
+#[derive(Template)]
+#[template(path = "lsm-guard-drop-in.conf", escape = "none")]
+struct GuardDropIn<'a> {
+    launcher: &'a str,
+    platform: &'a Platform,
+    credentials: &'a [Credential],
+    spec: &'a Spec,
 }
 
 #[derive(Template)]
@@ -99,12 +120,14 @@ struct AllowDropIn {
 #[template(path = "users.conf", escape = "none")]
 struct Users<'a> {
     instance: &'a Instance,
+    guard: bool,
 }
 
 #[derive(Template)]
 #[template(path = "folders.conf", escape = "none")]
 struct Folders<'a> {
     instance: &'a Instance,
+    guard: bool,
 }
 
 #[derive(Template)]
@@ -124,7 +147,9 @@ pub fn render_service_drop_in(
     credentials: &[Credential],
 ) -> Result<String> {
     let listen = (spec.mode == Mode::Host).then_some(spec.listen);
-    super::render(&ServiceDropIn { lnd, platform, credentials, create: false, listen })
+    let guard =
+        spec.guard.is_on().then(|| Middleware { name: middleware::NAME, mandatory: spec.guard == Guard::Enforce });
+    super::render(&ServiceDropIn { lnd, platform, credentials, create: false, guard, listen })
 }
 
 /// The drop-in of the unit that lives while the wallet is made: the same sandbox, no TCP, no unlocking.
@@ -132,7 +157,20 @@ pub fn render_service_drop_in(
 /// # Errors
 /// Where the template cannot be rendered.
 pub fn render_create_drop_in(lnd: &Lnd, platform: &Platform, credentials: &[Credential]) -> Result<String> {
-    super::render(&ServiceDropIn { lnd, platform, credentials, create: true, listen: None })
+    super::render(&ServiceDropIn { lnd, platform, credentials, create: true, guard: None, listen: None })
+}
+
+/// The drop-in of `lsm-guard@INSTANCE.service`: what it does, and its macaroon.
+///
+/// # Errors
+/// Where the template cannot be rendered.
+pub fn render_guard_drop_in(
+    spec: &Spec,
+    launcher: &str,
+    platform: &Platform,
+    credentials: &[Credential],
+) -> Result<String> {
+    super::render(&GuardDropIn { launcher, platform, credentials, spec })
 }
 
 /// The drop-in of `lsm-proxy@INSTANCE.socket`: the address.
@@ -163,16 +201,16 @@ pub fn render_allow_drop_in(spec: &Spec) -> Result<String> {
 ///
 /// # Errors
 /// Where the template cannot be rendered.
-pub fn render_users(instance: &Instance) -> Result<String> {
-    super::render(&Users { instance })
+pub fn render_users(spec: &Spec) -> Result<String> {
+    super::render(&Users { instance: &spec.instance, guard: spec.guard.is_on() })
 }
 
-/// The tmpfiles.d(5) file of an instance: its folders in /run.
+/// The tmpfiles.d(5) file of an instance: its folders in /run, and lnd's and the guard's own.
 ///
 /// # Errors
 /// Where the template cannot be rendered.
-pub fn render_folders(instance: &Instance) -> Result<String> {
-    super::render(&Folders { instance })
+pub fn render_folders(spec: &Spec) -> Result<String> {
+    super::render(&Folders { instance: &spec.instance, guard: spec.guard.is_on() })
 }
 
 /// The tmpfiles.d(5) file of an instance's watch.

@@ -25,6 +25,19 @@ pub struct Accounts {
     identity: String,
 }
 
+/// The extended public key of an account whose private keys the wallet has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnKey {
+    /// m/PURPOSE'.
+    pub purpose: u32,
+    /// m/PURPOSE'/COIN'/ACCOUNT'.
+    pub account: u32,
+    /// The public key.
+    pub public: [u8; 33],
+    /// The chain code.
+    pub chain_code: [u8; 32],
+}
+
 // Field names and order are lncli's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Account {
@@ -98,6 +111,20 @@ impl Accounts {
         &self.identity
     }
 
+    /// The keys of all accounts that the wallet has itself.
+    pub fn own_keys(&self) -> impl Iterator<Item = OwnKey> + '_ {
+        self.list.iter().filter(|a| !a.watch_only).filter_map(|a| {
+            let (purpose, _, account) = read_path(&a.derivation_path)?;
+            let key = read_key(&a.extended_public_key)?;
+            Some(OwnKey { purpose, account, public: key.to_bytes(), chain_code: key.attrs().chain_code })
+        })
+    }
+
+    /// The public key of lnd's own key `index` in `family` (m/1017'/COIN'/FAMILY'/0/INDEX), 33 bytes.
+    pub fn key(&self, family: u32, index: u32) -> Option<[u8; 33]> {
+        derive(&self.list, (LND_PURPOSE, self.coin_type, family), index)
+    }
+
     /// What was not there yet when `before` was read, each as its path and extended public key: a watch-only wallet that
     /// was made from `before` lacks it.
     ///
@@ -146,8 +173,9 @@ impl Accounts {
         if let Some((p, c, a)) = [(49, 0, 0), (84, 0, 0)].into_iter().chain(families).find(|p| !paths.contains(p)) {
             return Err(bad(format!("m/{p}'/{c}'/{a}' is absent, which lnd needs")));
         }
-        let identity = derive_identity(&list, coin_type).ok_or_else(|| bad("the node's key does not derive"))?;
-        Ok(Self { list, coin_type, identity })
+        let identity = derive(&list, (LND_PURPOSE, coin_type, NODE_FAMILY), 0);
+        let identity = identity.ok_or_else(|| bad("the node's key does not derive"))?;
+        Ok(Self { list, coin_type, identity: hex::encode(identity) })
     }
 }
 
@@ -170,12 +198,12 @@ fn read_key(text: &str) -> Option<XPub> {
     XPub::from_str(text).ok().filter(|key| key.attrs().depth == 3)
 }
 
-fn derive_identity(list: &[Account], coin_type: u32) -> Option<String> {
-    let path = (LND_PURPOSE, coin_type, NODE_FAMILY);
+/// The public key PATH/0/INDEX.
+fn derive(list: &[Account], path: (u32, u32, u32), index: u32) -> Option<[u8; 33]> {
     let account = list.iter().find(|a| !a.watch_only && read_path(&a.derivation_path) == Some(path))?;
-    let first = ChildNumber::new(0, false).ok()?;
-    let key = read_key(&account.extended_public_key)?.derive_child(first).ok()?.derive_child(first).ok()?;
-    Some(hex::encode(key.to_bytes()))
+    let child = |index| ChildNumber::new(index, false).ok();
+    let key = read_key(&account.extended_public_key)?.derive_child(child(0)?).ok()?.derive_child(child(index)?).ok()?;
+    Some(key.to_bytes())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod certificate;
 pub mod channel;
 pub mod macaroon;
+pub mod middleware;
 pub mod proof;
 pub mod wallet;
 pub mod wire;
@@ -217,7 +218,13 @@ impl Node {
     /// Where the call fails.
     pub fn sign_with_key(&self, family: i32, index: i32, message: &[u8]) -> Result<Vec<u8>> {
         let key_loc = Some(signrpc::KeyLocator { key_family: family, key_index: index });
-        let request = signrpc::SignMessageReq { msg: message.to_vec(), key_loc, double_hash: true, compact_sig: true };
+        let request = signrpc::SignMessageReq {
+            msg: message.to_vec(),
+            key_loc,
+            double_hash: true,
+            compact_sig: true,
+            schnorr_sig: false,
+        };
         let answer = self.call(CALL_DEADLINE, request, |channel, request| async {
             SignerClient::new(channel).sign_message(request).await
         })?;

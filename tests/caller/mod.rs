@@ -173,7 +173,11 @@ impl Client {
         if all.set && part.first.len() == 32 { Ok(part.first) } else { Err("no partial signature".to_owned()) }
     }
 
-    async fn call<Q, A>(&self, path: &'static str, question: Q) -> Result<A, String>
+    /// Makes one call.
+    ///
+    /// # Errors
+    /// What the signer said.
+    pub async fn call<Q, A>(&self, path: &'static str, question: Q) -> Result<A, String>
     where
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,

@@ -1,6 +1,7 @@
 //! The signer that `lsm install` makes on a bare host, and the watch-only node that `lsm watch-only init` makes of its bundle.
 
-use super::Plan;
+use super::{Kind, Plan};
+use crate::lab::disk::Disk;
 use crate::lab::host::Debian;
 use crate::lab::lnd::Node;
 use crate::lab::wait_for;
@@ -59,13 +60,16 @@ impl Made<'_> {
 
 /// Installs a signer on a host of the plan's network, and makes the allowed peer its watch-only node.
 pub fn install<'a>(plan: &Plan<'a>) -> Option<Made<'a>> {
-    let stage = if plan.docker {
-        Stage::boot_of_in(Debian::Docker, plan.net, "signer", plan.release)
-    } else {
-        Stage::boot_on(plan.net, "signer", plan.release, plan.disk)
-    }?;
-    let more = [("--taproot-channels", plan.taproot), ("--backend=docker", plan.docker)];
-    let more: Vec<&str> = more.into_iter().filter(|(_, is)| *is).map(|(arg, _)| arg).collect();
+    let boot = |disk| Stage::boot_on(plan.net, "signer", plan.release, disk);
+    let (stage, more) = match plan.kind {
+        Kind::Plain => (boot(Disk::Layer), None),
+        Kind::OnDisk(disk) => (boot(disk), None),
+        Kind::Docker => (Stage::boot_of_in(Debian::Docker, plan.net, "signer", plan.release), Some("--backend=docker")),
+        Kind::Guarded => (boot(Disk::Layer), Some("--guard=enforce")),
+    };
+    let stage = stage?;
+    let taproot = plan.taproot.then_some("--taproot-channels");
+    let more: Vec<&str> = taproot.into_iter().chain(more).collect();
     stage.install(&more).ok();
     let bundle = plan.folder.join("bundle");
     stage.host.copy_out(BUNDLE, &bundle);

@@ -4,6 +4,7 @@ use super::{Build, FIREWALL_UNIT, LND_MODE, RELEASES};
 use crate::bundle;
 use crate::facts::units::UnitFile;
 use crate::plan::step::{Access, LNCLI_MODE, Step};
+use crate::signer::middleware::CREDENTIAL;
 use crate::spec::Mode;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ impl Build<'_> {
         if self.spec.mode == Mode::Isolated {
             units.extend([self.layout.socket(), self.layout.proxy_service()]);
         }
+        units.extend(self.spec.guard.is_on().then(|| self.layout.guard_service()));
         units
     }
 
@@ -70,8 +72,12 @@ impl Build<'_> {
             (self.layout.next_certificate(), Access::mode(0o644)),
             (self.layout.next_key(self.spec.sealed).path().to_owned(), Access::mode(0o600)),
         ]);
-        for what in ["wallet-password", "tls-key"] {
+        for what in ["wallet-password", "tls-key", CREDENTIAL] {
             accesses.push((self.layout.keep(what, self.spec.sealed).path().to_owned(), Access::mode(0o600)));
+        }
+        if self.spec.guard.is_on() {
+            accesses.push((self.layout.guard(), Access::mode(0o755)));
+            accesses.push((self.layout.guard_own(), Access::owned(0o700, self.layout.guard_user())));
         }
         // Not a bundle elsewhere: that one is the operator's, who may have given it to another user.
         let bundle = self.layout.bundle();

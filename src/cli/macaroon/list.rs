@@ -4,7 +4,7 @@ use crate::backend::Layout;
 use crate::cli::Common;
 use crate::cli::control::installed;
 use crate::error::Result;
-use crate::plan::register::{Entry, Held};
+use crate::plan::register::{Entry, GUARD, Held};
 use crate::plan::{self, Register};
 use crate::signer::macaroon::{self, Role};
 use crate::ui::{self, say};
@@ -43,7 +43,11 @@ pub(super) fn run(common: &Common) -> Result<()> {
         say!("{:5} {good:8} {}", entry.root_key, describe(entry, now));
     }
     for key in &foreign {
-        let whose = if *key == 0 { "lnd's own: admin.macaroon and those beside it" } else { "somebody else's" };
+        let whose = match *key {
+            0 => "lnd's own: admin.macaroon and those beside it",
+            GUARD => "the guard's",
+            _ => "somebody else's",
+        };
         say!("{key:5} {:8} {whose}", "good");
     }
     Ok(())

@@ -5,6 +5,7 @@ use crate::backend::{Layout, credentials};
 use crate::cli::Common;
 use crate::cli::machine::{self, MachineArgs};
 use crate::error::{Code, Error, Result};
+use crate::plan::register::GUARD;
 use crate::plan::{self, History, Plan, Register};
 use crate::spec::Spec;
 use crate::ui::{self, say};
@@ -16,6 +17,7 @@ use time::OffsetDateTime;
 const ADMINS: Code = Code::usage("E-MAC-022");
 const BUNDLES: Code = Code::refused("E-MAC-023");
 const UNKNOWN: Code = Code::usage("E-MAC-024");
+const GUARDS: Code = Code::refused("E-MAC-025");
 
 /// Under which names the journal has these plans.
 pub(super) const VERB: &str = "macaroon revoke";
@@ -80,6 +82,10 @@ fn check(asked: &BTreeSet<u64>, register: &Register, spec: &Spec) -> Result<()> 
     if asked.contains(&0) {
         return Err(Error::new(ADMINS, "root key 0 cannot be deleted: lnd's own macaroons hang on it")
             .hint("where one of them leaked: lsm macaroon revoke --admin"));
+    }
+    if spec.guard.is_on() && asked.contains(&GUARD) {
+        return Err(Error::new(GUARDS, format!("root key {GUARD} is the guard's: without it lnd answers nobody"))
+            .hint("take the guard away first: lsm install with --guard off"));
     }
     let bundle = register.bundle_key(spec.taproot_channels);
     if asked.contains(&bundle) {

@@ -17,7 +17,7 @@ use crate::sandbox::landlock::Interface;
 use crate::signer::certificate::{Certificate, Urgency};
 use crate::signer::wallet::State;
 use crate::spec::docker::PORT;
-use crate::spec::{Places, Spec};
+use crate::spec::{Guard, Places, Spec};
 use crate::ui;
 use serde::Serialize;
 use serde_json::json;
@@ -44,6 +44,8 @@ pub(super) struct Status {
     pub(super) state: Option<State>,
     /// Why it cannot sign.
     pub(super) why: Option<String>,
+    /// The guard runs, where there is one.
+    pub(super) guard_runs: Option<bool>,
     pub(super) port_open: bool,
     pub(super) filtered: bool,
     pub(super) unit_filters: Option<bool>,
@@ -70,7 +72,11 @@ impl Status {
     pub(super) fn look(spec: Spec, history: Option<&History>) -> Self {
         let layout = Layout::of(&spec);
         let asked = plan::open(&layout.door()).and_then(|node| node.state());
+        let guard_runs = spec.guard.is_on().then(|| facts::is_active(&layout.guard_service()));
         let why = match &asked {
+            Ok(State::Active) if spec.guard == Guard::Enforce && guard_runs != Some(true) => {
+                Some("its guard does not run".to_owned())
+            }
             Ok(State::Active) => None,
             Ok(state) => Some(format!("lnd is {}", state.words())),
             Err(e) => Some(e.to_string()),
@@ -91,6 +97,7 @@ impl Status {
             now: OffsetDateTime::now_utc(),
             state: asked.ok(),
             why,
+            guard_runs,
             port_open,
             filtered: !layout.places().are_users()
                 && facts::is_active("lsm-firewall.service")
@@ -115,7 +122,8 @@ impl Status {
 
     /// It can sign now.
     pub(super) fn signs(&self) -> bool {
-        self.state == Some(State::Active)
+        // Without the guard that enforces lnd answers nobody.
+        self.state == Some(State::Active) && (self.spec.guard != Guard::Enforce || self.guard_runs == Some(true))
     }
 
     /// The certificate ends soon.

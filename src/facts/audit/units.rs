@@ -86,7 +86,7 @@ impl Units {
     }
 }
 
-/// The unit of the signer, which one in a container has none of, and where it is lsm's, those of its filter and, unless lnd has the port itself, its port.
+/// The unit of the signer, which one in a container has none of, and where it is lsm's, those of its filter, its guard and, unless lnd has the port itself, its port.
 pub fn names_of(signer: &Signer) -> Vec<String> {
     if signer.docker().is_some() {
         return vec![FIREWALL.to_owned()];
@@ -99,6 +99,9 @@ pub fn names_of(signer: &Signer) -> Vec<String> {
         names.push(FIREWALL.to_owned());
         if !matches!(&signer.spec, Answer::Is(spec) if spec.mode == Mode::Host) {
             names.extend(["socket", "service"].map(|kind| format!("lsm-proxy@{instance}.{kind}")));
+        }
+        if matches!(&signer.spec, Answer::Is(spec) if spec.guard.is_on()) {
+            names.push(format!("lsm-guard@{instance}.service"));
         }
     }
     names

@@ -1,15 +1,15 @@
 //! Macaroons for the operator, the bundle's on another root key, and other root keys for all of them.
 
 use super::wallet::Running;
-use super::{bundle, open, open_as_admin, outside, read_certificate, read_receipt, service, wait_until_active};
+use super::{bundle, guard, open, open_as_admin, outside, read_certificate, read_receipt, service, wait_until_active};
 use crate::bundle::Bundle;
 use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
 use crate::host::beneath;
 use crate::host::credential::Keep;
 use crate::host::file::{self, Access};
-use crate::plan::register::{Entry, Register};
-use crate::plan::step::{Door, Port, Runner, Step};
+use crate::plan::register::{self, Entry, Register};
+use crate::plan::step::{Door, Guarded, Port, Runner, Step};
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::Macaroon;
 use crate::signer::wallet::State;
@@ -73,6 +73,7 @@ pub(super) struct Renewal<'a> {
     pub(super) unit: &'a str,
     pub(super) container: Option<&'a Object>,
     pub(super) port: &'a Port,
+    pub(super) guard: Option<&'a Guarded>,
 }
 
 /// Stops lnd, has it replace its root keys while its wallet is locked, starts it, and holds it to what that is for: the old
@@ -87,8 +88,12 @@ pub(super) fn renew_root_keys(work: &Renewal<'_>) -> Result<()> {
     let running = Running::begin(work.runner)?;
     let node = open(work.door)?;
     service::wait(&node, work.runner, |state| state == State::Locked)?;
-    node.renew_root_keys(&work.password.load()?)?;
+    let admin = node.renew_root_keys(&work.password.load()?)?;
     service::wait(&node, work.runner, |state| state == State::Active)?;
+    if let Some(guarded) = work.guard {
+        // lnd writes none to the disk before its next start.
+        guard::replace(&node.with_macaroon(&admin), &guarded.keep)?;
+    }
     running.end()?;
     match work.container {
         Some(object) => {
@@ -96,6 +101,10 @@ pub(super) fn renew_root_keys(work: &Renewal<'_>) -> Result<()> {
             wait_until_active(work.door, &Runner::Container { object: object.clone(), body: String::new() })?;
         }
         None => service::systemctl("start", work.unit)?,
+    }
+    if let Some(guarded) = work.guard {
+        // lnd wants it; this waits until lnd asks it.
+        service::systemctl("start", &guarded.unit)?;
     }
     if let Some(old) = old {
         match open(work.door)?.with_macaroon(&old).root_key_ids() {
@@ -105,7 +114,7 @@ pub(super) fn renew_root_keys(work: &Renewal<'_>) -> Result<()> {
         }
     }
     let admin = open_as_admin(work.door)?;
-    for key in admin.root_key_ids()?.into_iter().filter(|key| *key != 0) {
+    for key in admin.root_key_ids()?.into_iter().filter(|key| ![0, register::GUARD].contains(key)) {
         admin.delete_root_key(key)?;
     }
     outside::sign(work.door, work.port)

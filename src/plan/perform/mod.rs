@@ -2,6 +2,7 @@
 
 mod bundle;
 mod certificate;
+mod guard;
 mod least;
 mod macaroon;
 mod outside;
@@ -156,9 +157,13 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Bake { door, register, entry, out } => macaroon::bake(door, register, entry, out),
         // One that is not there is as good as deleted.
         Step::Revoke { door, root_key } => open_as_admin(door)?.delete_root_key(*root_key).map(drop),
-        Step::RenewRootKeys { runner, door, password, unit, container, port } => {
-            let container = container.as_ref();
-            macaroon::renew_root_keys(&macaroon::Renewal { runner, door, password, unit, container, port })
+        Step::RenewRootKeys { runner, door, password, unit, container, port, guard } => {
+            let (container, guard) = (container.as_ref(), guard.as_ref());
+            macaroon::renew_root_keys(&macaroon::Renewal { runner, door, password, unit, container, port, guard })
+        }
+        Step::GuardMacaroon { runner, door, password, keep, unit } => {
+            let work = guard::Work { runner, door, password, keep, unit };
+            guard::bake(&work, shown)
         }
         Step::Switch { path, key, next, next_key } => certificate::switch(path, key, next, next_key),
         Step::Sign { door, port, .. } => outside::sign(door, port),

@@ -53,6 +53,12 @@ impl Step {
             Self::Wallet { seed: SeedSink::Adopted, .. } => "open the wallet with its password".to_owned(),
             Self::Wallet { seed: SeedSink::Restored { .. }, .. } => "restore the wallet from its 24 words".to_owned(),
             Self::Wallet { seed, .. } => format!("create the wallet; its seed {}", shown_sink(seed)),
+            Self::GuardMacaroon { keep, unit, .. } => {
+                format!(
+                    "stop {unit} where it runs, and have lnd bake the guard's macaroon to {}",
+                    keep.path().display()
+                )
+            }
             Self::Service { unit, anew: true, .. } => format!("enable and start {unit}"),
             Self::Service { unit, .. } => format!("enable {unit}"),
             Self::Retire { unit, .. } => format!("stop and disable {unit}"),

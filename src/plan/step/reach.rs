@@ -18,7 +18,7 @@ impl Step {
             Self::Release { folder, .. } => vec![folder.join("lnd"), folder.join("lncli")],
             Self::Users { file, .. } => vec![file.clone()],
             Self::Folders { file, folders, .. } => [file].into_iter().chain(folders).cloned().collect(),
-            Self::Password { keep, .. } => vec![keep.path().to_owned()],
+            Self::Password { keep, .. } | Self::GuardMacaroon { keep, .. } => vec![keep.path().to_owned()],
             Self::Certificate { path, key, .. } => vec![path.clone(), key.path().to_owned()],
             // Not the database: it is lnd's to fill, and says nothing that the receipt does not.
             Self::Wallet { receipt, seed, .. } => [receipt.clone()].into_iter().chain(seed.file().cloned()).collect(),
@@ -76,6 +76,11 @@ impl Step {
             }
             Self::Password { keep, .. } if keep.is_sealed() => plain(self.paths()),
             Self::Password { keep, .. } => vec![Thing::Secret(keep.path().to_owned())],
+            Self::GuardMacaroon { runner, keep, unit, .. } => {
+                let kept = keep.path().to_owned();
+                let kept = if keep.is_sealed() { Thing::Path(kept) } else { Thing::Secret(kept) };
+                [kept, Thing::Unit(unit.clone())].into_iter().chain(runner.touches()).collect()
+            }
             Self::Certificate { path, key, .. } => plain([path.clone(), key.path().to_owned()]),
             Self::Firewall { unit, link, file, .. } => {
                 let ours = [Thing::Path(file.clone()), Thing::Filter(file.clone()), Thing::Unit(unit.clone())];
@@ -124,10 +129,12 @@ impl Step {
             Self::Revoke { door, root_key } => {
                 vec![Thing::RootKey(RootKey { door: door.clone(), id: *root_key })]
             }
-            Self::RenewRootKeys { runner, unit, container, port, .. } => {
+            Self::RenewRootKeys { runner, unit, container, port, guard, .. } => {
                 let served = container.clone().map_or_else(|| Thing::Unit(unit.clone()), Thing::Object);
                 let gate = port.unit.iter().filter(|gate| *gate != unit).cloned().map(Thing::Unit);
-                runner.touches().into_iter().chain([served]).chain(gate).collect()
+                // Its macaroon cannot come back: the root key that it hung on is gone.
+                let guard = guard.as_ref().map(|guard| Thing::Unit(guard.unit.clone()));
+                runner.touches().into_iter().chain([served]).chain(gate).chain(guard).collect()
             }
             Self::Switch { .. } => plain(self.paths()),
             // What is discarded is older than all that an undoing goes back to.

@@ -1,0 +1,200 @@
+//! What may be signed. Pure: the same request and the same terms always give the same verdict.
+
+mod announcement;
+mod psbt;
+
+use super::budget::Spend;
+use super::request::Request;
+use super::wallet::Wallet;
+use crate::signer::wire::signrpc::{KeyLocator, MuSig2SessionRequest, SharedKeyRequest, SignMessageReq};
+use std::fmt;
+
+/// lnd's key families (keychain/derivation.go): the channel's funding keys, the roots of its revocation keys, the node's
+/// identity.
+const FUNDING: i32 = 0;
+const REVOCATION_ROOT: i32 = 5;
+const NODE: i32 = 6;
+
+/// Why something is refused. The names are part of what the operator reads, and never change their meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// A call that the guard does not know.
+    UnknownCall,
+    /// A message that does not read.
+    Unreadable,
+    /// The operator has frozen the signer.
+    Frozen,
+    /// The guard cannot write down what it passes.
+    NoLog,
+    /// The guard failed while it judged.
+    GuardFault,
+    /// A Schnorr signature over a message: its digest could be a transaction's.
+    MessageSchnorr,
+    /// A message by a key that signs none.
+    MessageKey,
+    /// A message by a funding key that is no announcement of this node's channel.
+    MessageAnnouncement,
+    /// A shared secret of a key that has none to give.
+    SharedKeyFamily,
+    /// A shared secret by a public key that is not the first of its family: lnd would look for it among 100,000.
+    SharedKeyRaw,
+    /// MuSig2 on a signer without taproot channels.
+    Musig2Off,
+    /// MuSig2 with another key than a channel's funding key.
+    Musig2Key,
+    /// A PSBT that two readers could read differently.
+    PsbtEncoding,
+    /// A key that is not the one at its path, or more than one.
+    PsbtDerivation,
+    /// A key that is to be moved, and is one of the wallet's coins, or moved twice.
+    PsbtTweak,
+    /// A signature under which the transaction can change.
+    PsbtSighash,
+    /// A script that is not the one of the wallet's key.
+    PsbtScript,
+    /// More would leave the wallet by one transaction than the operator allows.
+    OutflowTransaction,
+    /// More would leave it within a day.
+    OutflowDay,
+    /// The operator's policy does not read.
+    NoPolicy,
+}
+
+impl Rule {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnknownCall => "unknown-call",
+            Self::Unreadable => "unreadable",
+            Self::Frozen => "frozen",
+            Self::NoLog => "no-log",
+            Self::GuardFault => "guard-fault",
+            Self::MessageSchnorr => "message-schnorr",
+            Self::MessageKey => "message-key",
+            Self::MessageAnnouncement => "message-announcement",
+            Self::SharedKeyFamily => "shared-key-family",
+            Self::SharedKeyRaw => "shared-key-raw",
+            Self::Musig2Off => "musig2-off",
+            Self::Musig2Key => "musig2-key",
+            Self::PsbtEncoding => "psbt-encoding",
+            Self::PsbtDerivation => "psbt-derivation",
+            Self::PsbtTweak => "psbt-tweak",
+            Self::PsbtSighash => "psbt-sighash",
+            Self::PsbtScript => "psbt-script",
+            Self::OutflowTransaction => "outflow-transaction",
+            Self::OutflowDay => "outflow-day",
+            Self::NoPolicy => "no-policy",
+        }
+    }
+}
+
+/// A refusal: by which rule, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The rule.
+    pub rule: Rule,
+    /// One line; quotes nothing but numbers, names of calls and families.
+    pub why: String,
+}
+
+impl Refusal {
+    /// By `rule`, because of `why`.
+    pub fn new(rule: Rule, why: impl Into<String>) -> Self {
+        Self { rule, why: why.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.why, self.rule.name())
+    }
+}
+
+/// What a verdict depends on besides the request.
+pub struct Terms {
+    /// The signer's watch-only node has taproot channels.
+    pub taproot_channels: bool,
+    /// The signer's wallet; without it nothing is passed that needs one of its keys.
+    pub wallet: Option<Wallet>,
+}
+
+/// Passes a request, with what it takes from the wallet's coins, or says why not. Whether that is within the operator's limits
+/// is not said here.
+///
+/// # Errors
+/// The refusal.
+pub fn judge(asked: &Request, terms: &mut Terms) -> Result<Option<Spend>, Refusal> {
+    match asked {
+        Request::Harmless => Ok(()),
+        Request::Message(message) => judge_message(message, terms),
+        Request::SharedKey(shared) => judge_shared_key(shared, terms),
+        Request::Session(session) => judge_session(session, terms),
+        Request::InSession => musig2_is_on(terms),
+        Request::Psbt(bytes) => {
+            let no_wallet = || Refusal::new(Rule::PsbtDerivation, "the guard does not know the wallet's keys yet");
+            return psbt::read(bytes, terms.wallet.as_mut().ok_or_else(no_wallet)?);
+        }
+    }
+    .map(|()| None)
+}
+
+/// A positive list: an opaque digest can be a transaction's.
+fn judge_message(asked: &SignMessageReq, terms: &Terms) -> Result<(), Refusal> {
+    if asked.schnorr_sig {
+        return Err(Refusal::new(Rule::MessageSchnorr, "no message is signed with Schnorr"));
+    }
+    let key = asked.key_loc.unwrap_or_default();
+    match key.key_family {
+        // No coin hangs on the node's identity.
+        NODE => Ok(()),
+        FUNDING if asked.double_hash && !asked.compact_sig => {
+            let keys = terms.wallet.as_ref().and_then(|wallet| {
+                let funding = wallet.key(FUNDING.cast_unsigned(), u32::try_from(key.key_index).ok()?)?;
+                Some((wallet.key(NODE.cast_unsigned(), 0)?, funding))
+            });
+            let is_own = keys.is_some_and(|(node, funding)| announcement::is_by(&asked.msg, &node, &funding));
+            let why =
+                "what a funding key signs is the announcement of this node's channel by that key, and nothing else";
+            if is_own { Ok(()) } else { Err(Refusal::new(Rule::MessageAnnouncement, why)) }
+        }
+        family => Err(Refusal::new(Rule::MessageKey, format!("keys of family {family} sign no such message"))),
+    }
+}
+
+/// The node's identity shakes hands and opens onions; the revocation root is what the watch-only node keeps anyway.
+fn judge_shared_key(asked: &SharedKeyRequest, terms: &Terms) -> Result<(), Refusal> {
+    let (described, raw) = match &asked.key_desc {
+        Some(description) => (description.key_loc, description.raw_key_bytes.as_slice()),
+        None => (None, &[][..]),
+    };
+    #[expect(deprecated, reason = "lnd takes it too, and both at once it refuses")]
+    let key = described.or(asked.key_loc).unwrap_or(KeyLocator { key_family: NODE, key_index: 0 });
+    if ![NODE, REVOCATION_ROOT].contains(&key.key_family) {
+        let why = format!("keys of family {} give no shared secret", key.key_family);
+        return Err(Refusal::new(Rule::SharedKeyFamily, why));
+    }
+    let first = || terms.wallet.as_ref()?.key(key.key_family.cast_unsigned(), 0);
+    if raw.is_empty() || first().is_some_and(|first| raw == first) {
+        return Ok(());
+    }
+    Err(Refusal::new(Rule::SharedKeyRaw, "the public key is not the first of its family"))
+}
+
+fn judge_session(asked: &MuSig2SessionRequest, terms: &Terms) -> Result<(), Refusal> {
+    musig2_is_on(terms)?;
+    let family = asked.key_loc.unwrap_or_default().key_family;
+    if family == FUNDING {
+        return Ok(());
+    }
+    Err(Refusal::new(Rule::Musig2Key, format!("keys of family {family} take no part in MuSig2")))
+}
+
+fn musig2_is_on(terms: &Terms) -> Result<(), Refusal> {
+    if terms.taproot_channels {
+        return Ok(());
+    }
+    Err(Refusal::new(Rule::Musig2Off, "this signer has no taproot channels"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! PSBTs as a watch-only lnd writes them, and as a thief would.
+
+use crate::guard::judge::{Request, Rule, Terms, judge};
+use crate::guard::wallet::Wallet;
+use bitcoin::absolute::LockTime;
+use bitcoin::bip32::{DerivationPath, Fingerprint};
+use bitcoin::hashes::Hash;
+use bitcoin::key::Secp256k1;
+use bitcoin::psbt::{Psbt, PsbtSighashType, raw};
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Amount, CompressedPublicKey, OutPoint, ScriptBuf, Sequence, TapNodeHash, Transaction, TxIn, TxOut, Txid, Witness,
+    XOnlyPublicKey,
+};
+
+/// Of the wallet's coins.
+const PURPOSES: [u32; 3] = [49, 84, 86];
+
+/// The public key at a path of the wallet that [`super::super::tests::accounts`] is of.
+fn key(purpose: u32, account: u32, change: u32, index: u32) -> PublicKey {
+    PublicKey::from_slice(&super::super::tests::public_key(
+        [purpose, if purpose == 1017 { 1 } else { 0 }, account],
+        [change, index],
+    ))
+    .unwrap()
+}
+
+fn script(purpose: u32, change: u32, key: PublicKey) -> ScriptBuf {
+    let witness = ScriptBuf::new_p2wpkh(&CompressedPublicKey(key).wpubkey_hash());
+    match (purpose, change) {
+        (86, _) => ScriptBuf::new_p2tr(&Secp256k1::verification_only(), XOnlyPublicKey::from(key), None),
+        (49, 0) => ScriptBuf::new_p2sh(&witness.script_hash()),
+        _ => witness,
+    }
+}
+
+/// One coin of the wallet that is spent, by its key at this path.
+struct Coin {
+    purpose: u32,
+    change: u32,
+    index: u32,
+    amount: u64,
+}
+
+fn stranger() -> ScriptBuf {
+    script(84, 0, key(1017, 9, 0, 77))
+}
+
+/// A PSBT that spends `coin` (and one that is not ours to sign) to these outputs.
+fn psbt(coin: &Coin, outputs: &[(ScriptBuf, u64)]) -> Psbt {
+    let input = |vout| TxIn {
+        previous_output: OutPoint { txid: Txid::all_zeros(), vout },
+        script_sig: ScriptBuf::new(),
+        sequence: Sequence::MAX,
+        witness: Witness::new(),
+    };
+    let output =
+        |(script, amount): &(ScriptBuf, u64)| TxOut { value: Amount::from_sat(*amount), script_pubkey: script.clone() };
+    let transaction = Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![input(0), input(1)],
+        output: outputs.iter().map(output).collect(),
+    };
+    let mut psbt = Psbt::from_unsigned_tx(transaction).unwrap();
+    let key = key(coin.purpose, 0, coin.change, coin.index);
+    let own = script(coin.purpose, coin.change, key);
+    let path: DerivationPath = format!("m/{}'/0'/0'/{}/{}", coin.purpose, coin.change, coin.index).parse().unwrap();
+    let signed = &mut psbt.inputs[0];
+    signed.witness_utxo = Some(TxOut { value: Amount::from_sat(coin.amount), script_pubkey: own });
+    signed.bip32_derivation.insert(key, (Fingerprint::default(), path.clone()));
+    signed.sighash_type = Some(PsbtSighashType::from_u32(u32::from(coin.purpose != 86)));
+    if (coin.purpose, coin.change) == (49, 0) {
+        signed.redeem_script = Some(script(84, 0, key));
+    }
+    if coin.purpose == 86 {
+        signed.tap_key_origins.insert(XOnlyPublicKey::from(key), (vec![], (Fingerprint::default(), path)));
+        signed.sighash_type = None;
+    }
+    psbt.inputs[1].witness_utxo = Some(TxOut { value: Amount::from_sat(5000), script_pubkey: stranger() });
+    psbt
+}
+
+fn terms() -> Terms {
+    Terms { taproot_channels: false, wallet: Some(Wallet::new(super::super::tests::accounts()).unwrap()) }
+}
+
+/// What leaves, or the rule that refuses.
+fn ask(psbt: &Psbt, terms: &mut Terms) -> Result<u64, &'static str> {
+    let spend = judge(&Request::Psbt(psbt.serialize()), terms).map_err(|refusal| refusal.rule.name())?;
+    Ok(spend.map_or(0, |spend| spend.leaves()))
+}
+
+fn coins() -> Vec<Coin> {
+    let of = |purpose: &u32| [0, 1].map(|change| Coin { purpose: *purpose, change, index: 7, amount: 100_000 });
+    PURPOSES.iter().flat_map(of).collect()
+}
+
+#[test]
+fn what_does_not_come_back_leaves_its_fee_included() {
+    let mut terms = terms();
+    for coin in coins() {
+        let change = script(86, 1, key(86, 0, 1, 900));
+        let spend = psbt(&coin, &[(stranger(), 30_000), (change, 60_000)]);
+        assert_eq!(ask(&spend, &mut terms), Ok(40_000), "{}/{}", coin.purpose, coin.change);
+        assert_eq!(
+            ask(&psbt(&coin, &[(stranger(), 99_000)]), &mut terms),
+            Ok(100_000),
+            "{}/{}",
+            coin.purpose,
+            coin.change
+        );
+    }
+}
+
+#[test]
+fn change_beyond_what_was_seen_is_nobodys_until_what_is_before_it_is_spent() {
+    let mut terms = terms();
+    let far = script(84, 1, key(84, 0, 1, 1500));
+    let spend = |index| psbt(&Coin { purpose: 84, change: 0, index, amount: 100_000 }, &[(far.clone(), 99_000)]);
+    assert_eq!(ask(&spend(7), &mut terms), Ok(100_000));
+    assert_eq!(ask(&spend(600), &mut terms), Ok(1_000));
+}
+
+#[test]
+fn what_the_wallet_never_signs_is_refused() {
+    type Change = fn(&mut Psbt);
+    let changes: [(&str, &'static str, Change); 12] = [
+        ("another key at the path", "psbt-derivation", |psbt| {
+            let (_, source) = psbt.inputs[0].bip32_derivation.pop_first().unwrap();
+            psbt.inputs[0].bip32_derivation.insert(key(84, 0, 0, 8), source);
+        }),
+        ("two keys", "psbt-derivation", |psbt| {
+            let source = psbt.inputs[0].bip32_derivation.first_key_value().unwrap().1.clone();
+            psbt.inputs[0].bip32_derivation.insert(key(84, 0, 0, 8), source);
+        }),
+        ("a short path", "psbt-derivation", |psbt| {
+            psbt.inputs[0].bip32_derivation.first_entry().unwrap().get_mut().1 = "m/84'/0'/0'/0".parse().unwrap();
+        }),
+        ("another coin type", "psbt-derivation", |psbt| {
+            psbt.inputs[0].bip32_derivation.first_entry().unwrap().get_mut().1 = "m/84'/1'/0'/0/7".parse().unwrap();
+        }),
+        ("a tweak", "psbt-tweak", |psbt| {
+            psbt.inputs[0].unknown.insert(raw::Key { type_value: 0x51, key: vec![] }, vec![1; 32]);
+        }),
+        ("the other tweak", "psbt-tweak", |psbt| {
+            psbt.inputs[0].unknown.insert(raw::Key { type_value: 0xd0, key: vec![] }, vec![1; 32]);
+        }),
+        ("no output", "psbt-sighash", |psbt| psbt.inputs[0].sighash_type = Some(PsbtSighashType::from_u32(2))),
+        ("one output", "psbt-sighash", |psbt| psbt.inputs[0].sighash_type = Some(PsbtSighashType::from_u32(3))),
+        ("other inputs", "psbt-sighash", |psbt| psbt.inputs[0].sighash_type = Some(PsbtSighashType::from_u32(0x81))),
+        ("another output", "psbt-script", |psbt| {
+            psbt.inputs[0].witness_utxo.as_mut().unwrap().script_pubkey = stranger();
+        }),
+        ("a witness script", "psbt-script", |psbt| psbt.inputs[0].witness_script = Some(stranger())),
+        ("a merkle root", "psbt-script", |psbt| psbt.inputs[0].tap_merkle_root = Some(TapNodeHash::all_zeros())),
+    ];
+    let mut terms = terms();
+    for (what, rule, change) in changes {
+        let mut asked = psbt(&Coin { purpose: 84, change: 0, index: 7, amount: 100_000 }, &[(stranger(), 99_000)]);
+        assert_eq!(ask(&asked, &mut terms), Ok(100_000));
+        change(&mut asked);
+        assert_eq!(ask(&asked, &mut terms), Err(rule), "{what}");
+    }
+}
+
+#[test]
+fn what_can_be_read_in_two_ways_is_refused() {
+    let good = psbt(&coins()[0], &[(stranger(), 99_000)]).serialize();
+    let mut terms = terms();
+    let mut ask = |bytes: Vec<u8>| judge(&Request::Psbt(bytes), &mut terms).map(|_| ()).map_err(|refusal| refusal.rule);
+    assert_eq!(ask(good.clone()), Ok(()));
+    assert_eq!(ask([good.clone(), vec![0]].concat()), Err(Rule::PsbtEncoding));
+    for end in [0, 4, good.len() / 2, good.len() - 1] {
+        assert_eq!(ask(good[..end].to_vec()), Err(Rule::PsbtEncoding), "{end}");
+    }
+}
+
+#[test]
+fn a_channels_input_takes_nothing_and_is_moved_once_at_most() {
+    let mut terms = terms();
+    let mut channel = |family: u32, tweaks: &[u8], lie: bool| {
+        let mut asked = psbt(&Coin { purpose: 84, change: 0, index: 7, amount: 100_000 }, &[(stranger(), 99_000)]);
+        let (key, path) = (key(1017, family, 0, 3), format!("m/1017'/1'/{family}'/0/{}", if lie { 4 } else { 3 }));
+        let signed = &mut asked.inputs[0];
+        signed.bip32_derivation = [(key, (Fingerprint::default(), path.parse().unwrap()))].into();
+        for tweak in tweaks {
+            signed.unknown.insert(raw::Key { type_value: *tweak, key: vec![] }, vec![1; 32]);
+        }
+        ask(&asked, &mut terms)
+    };
+    assert_eq!(channel(0, &[], false), Ok(0));
+    assert_eq!(channel(2, &[0x51], false), Ok(0));
+    assert_eq!(channel(2, &[0x51, 0xd0], false), Err("psbt-tweak"));
+    assert_eq!(channel(2, &[], true), Err("psbt-derivation"));
+}

@@ -1,0 +1,327 @@
+//! What was asked and what the guard said: one JSON object a line, each holding the hash of the line before it, each on the
+//! disk before its verdict is given.
+
+use super::budget::{Ledger, Signed, Spend};
+use super::judge::Refusal;
+use crate::error::{Code, Error, Result};
+use crate::host::file;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The log is not what the guard wrote.
+pub const BROKEN: Code = Code::unverified("E-GUARD-001");
+const CANNOT_WRITE: Code = Code::lacking("E-GUARD-002");
+
+/// How long a file of it grows, in bytes: some twenty thousand entries.
+const LIMIT: u64 = 8 << 20;
+/// Before that it is put aside, so that it never grows beyond: an entry is smaller, but for one that carries a day of great
+/// many transactions, and that is the first of a file.
+const MARGIN: u64 = 64 << 10;
+/// How many full files are kept besides the one that is written.
+const KEPT: u32 = 8;
+
+/// What the first line names as the line before it.
+const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What the guard said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It was passed on to lnd.
+    Passed,
+    /// It was not.
+    Refused,
+    /// It was passed on, and a guard that enforces would have refused it.
+    WouldRefuse,
+}
+
+/// One line. Holds nothing of the request but the call's name: no message, no macaroon, no metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Its number, from 1; a refusal names it to the caller.
+    pub id: u64,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// The call.
+    pub call: String,
+    /// The sha256 of its message.
+    pub message: String,
+    /// What the guard said.
+    pub verdict: Verdict,
+    /// By which rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What was taken from the wallet's coins, where it was passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spend: Option<Spend>,
+    /// In the first line of a file, what left the wallet before and still counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried: Vec<Signed>,
+    /// The sha256 of the line before.
+    pub prior: String,
+}
+
+/// What is to be written down.
+pub struct Heard<'a> {
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// The call.
+    pub call: &'a str,
+    /// Its message.
+    pub message: &'a [u8],
+    /// What the guard says.
+    pub verdict: Verdict,
+    /// Why, where it refuses or would.
+    pub refusal: Option<&'a Refusal>,
+    /// All that is signed of a transaction with this, where it is passed and takes from the wallet's coins.
+    pub signed: Option<Signed>,
+}
+
+/// The log, open to be added to.
+pub struct Log {
+    path: PathBuf,
+    file: File,
+    chain: Chain,
+    length: u64,
+    ledger: Ledger,
+}
+
+impl Log {
+    /// Opens the log at `path`, or begins one (0600). A last line that a crash cut off is dropped: its verdict was never given.
+    ///
+    /// # Errors
+    /// Where it cannot be read or written, or is not what was written.
+    pub fn open(path: &Path) -> Result<Self> {
+        let cannot = |e: std::io::Error| Error::new(CANNOT_WRITE, format!("cannot write {}: {e}", path.display()));
+        let file = file::append(path, 0o600)?;
+        let text = file::read_plain(path, LIMIT)?;
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(cannot)?;
+        }
+        file::sync_folder_of(path)?;
+        let (mut chain, mut ledger) = (Chain::default(), Ledger::default());
+        // The file may have been begun, and nothing written to it yet.
+        let full = full(path, 1);
+        if file::is_there(&full)? {
+            ledger.read(chain.follow(&file::read_plain(&full, LIMIT)?)?);
+        }
+        ledger.read(chain.follow(&text[..whole])?);
+        Ok(Self { path: path.to_owned(), file, chain, length: whole as u64, ledger })
+    }
+
+    /// What left the wallet, as far as it was written down.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Writes one entry down, and returns its number once it is on the disk.
+    ///
+    /// # Errors
+    /// Where it cannot be written: then nothing may be signed, and the log has to be opened again.
+    pub fn write(&mut self, heard: &Heard<'_>) -> Result<u64> {
+        let place = self.path.clone();
+        let cannot = |why: String| Error::new(CANNOT_WRITE, format!("cannot write {}: {why}", place.display()));
+        let turns = self.length >= LIMIT - MARGIN;
+        if turns {
+            self.turn()?;
+        }
+        let entry = Entry {
+            id: self.chain.last + 1,
+            at: heard.at,
+            call: heard.call.to_owned(),
+            message: hex::encode(Sha256::digest(heard.message)),
+            verdict: heard.verdict,
+            rule: heard.refusal.map(|refusal| refusal.rule.name().to_owned()),
+            why: heard.refusal.map(|refusal| refusal.why.clone()),
+            spend: heard.signed.as_ref().map(|signed| signed.spend.clone()),
+            // A file that is full is put aside first, and may be gone before its day is over.
+            carried: if turns { self.ledger.young() } else { vec![] },
+            prior: self.chain.prior.clone(),
+        };
+        let mut line = serde_json::to_vec(&entry).map_err(|e| cannot(e.to_string()))?;
+        let prior = hash(&line);
+        line.push(b'\n');
+        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|e| cannot(e.to_string()))?;
+        self.chain = Chain { last: entry.id, prior };
+        self.length += line.len() as u64;
+        if let Some(signed) = &heard.signed {
+            self.ledger.keep(signed.clone());
+        }
+        Ok(entry.id)
+    }
+
+    /// Puts the full file aside and begins another; of the full ones the oldest goes.
+    fn turn(&mut self) -> Result<()> {
+        for number in (0..KEPT).rev() {
+            let from = full(&self.path, number);
+            if file::is_there(&from)? {
+                file::rename(&from, &full(&self.path, number + 1))?;
+            }
+        }
+        (self.file, self.length) = (file::append(&self.path, 0o600)?, 0);
+        file::sync_folder_of(&self.path)
+    }
+}
+
+/// The file that was put aside `number` files ago; none of them is the one that is written.
+fn full(path: &Path, number: u32) -> PathBuf {
+    if number == 0 { path.to_owned() } else { PathBuf::from(format!("{}.{number}", path.display())) }
+}
+
+/// Where a chain of lines has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Chain {
+    last: u64,
+    prior: String,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self { last: 0, prior: NOTHING.to_owned() }
+    }
+}
+
+impl Chain {
+    /// Follows it through `text`, and gives its entries. The first of all may be one whose predecessors were put away.
+    ///
+    /// # Errors
+    /// Where a line was changed, taken out, put in or moved.
+    fn follow(&mut self, text: &[u8]) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for line in text.strip_suffix(b"\n").into_iter().flat_map(|text| text.split(|byte| *byte == b'\n')) {
+            let after = self.last;
+            let broken =
+                |why: &str| Error::new(BROKEN, format!("what comes after entry {after} of the guard's log {why}"));
+            let entry: Entry = serde_json::from_slice(line).map_err(|e| broken("does not read").because(e))?;
+            let is_first = self.last == 0 && entry.id > 1;
+            if !is_first && (entry.id != self.last + 1 || entry.prior != self.prior) {
+                return Err(broken("does not follow from it").hint("somebody changed the log"));
+            }
+            *self = Self { last: entry.id, prior: hash(line) };
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}
+
+/// Reads the whole log at `path`, the files that were put aside first, with `read`, and holds every line to the one before it.
+///
+/// # Errors
+/// Where a file cannot be read, or a line was changed, taken out, put in or moved. Lines that were cut off its end, or its
+/// beginning, leave no trace in it: the ids of the first and the last entry are to be compared with what was seen before.
+pub fn verify(path: &Path, read: impl Fn(&Path, u64) -> Result<Option<Vec<u8>>>) -> Result<Vec<Entry>> {
+    let mut chain = Chain::default();
+    let mut entries = Vec::new();
+    for number in (0..=KEPT).rev() {
+        if let Some(text) = read(&full(path, number), LIMIT)? {
+            entries.extend(chain.follow(&text)?);
+        }
+    }
+    Ok(entries)
+}
+
+fn hash(line: &[u8]) -> String {
+    hex::encode(Sha256::digest(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::judge::Rule;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn heard(verdict: Verdict, refusal: Option<&Refusal>) -> Heard<'_> {
+        Heard { at: 7, call: "/a.B/C", message: b"secret", verdict, refusal, signed: None }
+    }
+
+    fn read(path: &Path) -> Result<Vec<Entry>> {
+        verify(
+            path,
+            |path, limit| {
+                if file::is_there(path)? { file::read_plain(path, limit).map(Some) } else { Ok(None) }
+            },
+        )
+    }
+
+    /// A log of four entries, written by two guards one after the other.
+    fn four(path: &Path) -> Vec<u8> {
+        let refusal = Refusal::new(Rule::Frozen, "frozen");
+        for id in [1, 3] {
+            let mut log = Log::open(path).unwrap();
+            assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), id);
+            assert_eq!(log.write(&heard(Verdict::Refused, Some(&refusal))).unwrap(), id + 1);
+        }
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn it_goes_on_where_the_last_guard_ended_and_says_nothing_of_the_message() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let text = four(&path);
+        let entries = read(&path).unwrap();
+        assert_eq!(entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!((entries[3].rule.as_deref(), entries[3].verdict), (Some("frozen"), Verdict::Refused));
+        assert!(!String::from_utf8(text).unwrap().contains("secret"));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn any_line_changed_missing_moved_or_put_in_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let text = String::from_utf8(four(&path)).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let join = |lines: &[&str]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let changed = lines[1].replace("refused", "passed");
+        for (what, bad) in [
+            ("changed", join(&[lines[0], &changed, lines[2], lines[3]])),
+            ("missing", join(&[lines[0], lines[2], lines[3]])),
+            ("moved", join(&[lines[0], lines[2], lines[1], lines[3]])),
+            ("twice", join(&[lines[0], lines[1], lines[1], lines[2]])),
+            ("an empty line", text.replacen('\n', "\n\n", 1)),
+        ] {
+            std::fs::write(&path, bad).unwrap();
+            assert_eq!(read(&path).unwrap_err().code(), BROKEN, "{what}");
+            assert_eq!(Log::open(&path).err().map(|e| e.code()), Some(BROKEN), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_crash_cut_off_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let text = four(&path);
+        std::fs::write(&path, &text[..text.len() - 9]).unwrap();
+        let mut log = Log::open(&path).unwrap();
+        assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), 4);
+        assert_eq!(read(&path).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_full_file_is_put_aside_and_the_chain_goes_on_through_all_that_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let mut log = Log::open(&path).unwrap();
+        let turns = u64::from(KEPT) + 2;
+        for id in 1..=turns {
+            assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), id);
+            // As if it were full.
+            log.length = LIMIT;
+        }
+        let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
+        assert_eq!(ids(&read(&path).unwrap()), (2..=turns).collect::<Vec<_>>(), "the oldest is gone");
+        let mut log = Log::open(&path).unwrap();
+        assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), turns + 1);
+        std::fs::remove_file(full(&path, 3)).unwrap();
+        assert_eq!(read(&path).unwrap_err().code(), BROKEN);
+    }
+}

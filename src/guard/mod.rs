@@ -1,0 +1,47 @@
+//! The guard: hears every call that reaches the signer's lnd, and says which are not answered.
+//!
+//! lnd asks it as its RPC middleware (lnd's rpcperms/interceptor.go). With `rpcmiddleware.addmandatory` lnd answers nobody while
+//! the guard is not there: it fails closed.
+
+pub mod budget;
+pub mod daemon;
+pub mod judge;
+pub mod log;
+pub mod request;
+pub mod wallet;
+
+use crate::error::Result;
+use crate::host::file;
+use crate::signer::{Node, proof};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// True where the operator has frozen the signer: the file is there, or it cannot be told that it is not.
+pub fn frozen(flag: &Path) -> bool {
+    file::is_there(flag).unwrap_or(true)
+}
+
+/// The time, in milliseconds since 1970.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    u64::try_from(since).unwrap_or(u64::MAX)
+}
+
+/// What a refusal begins with, as the caller is told it.
+const SAYS: &str = "lsm guard: ";
+
+/// Asks `node` for a signature that the guard has to refuse: over random bytes, by a key that nothing hangs on. True where it
+/// was refused by the guard.
+///
+/// # Errors
+/// Where lnd was not asked, or refused for another reason.
+pub fn canary(node: &Node) -> Result<bool> {
+    match node.sign_with_key(UNUSED, 0, proof::new_message().as_bytes()) {
+        Ok(_) => Ok(false),
+        Err(e) if e.cause().contains(SAYS) => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+/// A key family that lnd derives and has no use for (keychain/derivation.go).
+const UNUSED: i32 = 255;

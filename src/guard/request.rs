@@ -1,0 +1,85 @@
+//! What is asked: a call's URI and bytes, read as far as they have to be judged.
+
+use super::judge::{Refusal, Rule};
+use crate::signer::macaroon::{SIGNER_URIS, TAPROOT_URIS};
+use crate::signer::wire::{signrpc, walletrpc};
+use prost::Message;
+
+/// What signs nothing and gives no key away: what lsm itself asks of its lnd as admin, and what the monitor's role may ask.
+/// That whoever may bake a macaroon bakes one for any call is no way around the guard: it judges calls, not macaroons.
+const HARMLESS: [&str; 9] = [
+    "/lnrpc.State/GetState",
+    "/lnrpc.State/SubscribeState",
+    "/verrpc.Versioner/GetVersion",
+    "/lnrpc.Lightning/GetInfo",
+    "/lnrpc.Lightning/BakeMacaroon",
+    "/lnrpc.Lightning/ListMacaroonIDs",
+    "/lnrpc.Lightning/DeleteMacaroonID",
+    "/lnrpc.Lightning/ListPermissions",
+    "/walletrpc.WalletKit/ListAccounts",
+];
+
+/// One call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// Nothing is signed.
+    Harmless,
+    /// signrpc.Signer/SignMessage.
+    Message(signrpc::SignMessageReq),
+    /// signrpc.Signer/DeriveSharedKey.
+    SharedKey(signrpc::SharedKeyRequest),
+    /// signrpc.Signer/MuSig2CreateSession.
+    Session(signrpc::MuSig2SessionRequest),
+    /// Another call in a MuSig2 session.
+    InSession,
+    /// walletrpc.WalletKit/SignPsbt: the PSBT.
+    Psbt(Vec<u8>),
+}
+
+impl Request {
+    /// Reads the call `uri` with the message `bytes`, as lnd decoded it and encoded it again.
+    ///
+    /// # Errors
+    /// Where the guard does not know the call, or the message does not read.
+    pub fn read(uri: &str, bytes: &[u8]) -> Result<Self, Refusal> {
+        let [psbt, shared_key, message] = SIGNER_URIS;
+        let [create, in_session @ ..] = TAPROOT_URIS;
+        if HARMLESS.contains(&uri) {
+            return Ok(Self::Harmless);
+        }
+        if in_session.contains(&uri) {
+            return Ok(Self::InSession);
+        }
+        let read = match uri {
+            _ if uri == message => signrpc::SignMessageReq::decode(bytes).map(Self::Message),
+            _ if uri == shared_key => signrpc::SharedKeyRequest::decode(bytes).map(Self::SharedKey),
+            _ if uri == create => signrpc::MuSig2SessionRequest::decode(bytes).map(Self::Session),
+            _ if uri == psbt => walletrpc::SignPsbtRequest::decode(bytes).map(|asked| Self::Psbt(asked.funded_psbt)),
+            _ => return Err(Refusal::new(Rule::UnknownCall, format!("the guard does not know {uri:?}"))),
+        };
+        read.map_err(|_| Refusal::new(Rule::Unreadable, format!("the message of {uri} does not read")))
+    }
+
+    /// True where nothing is signed and no key given away.
+    pub fn is_harmless(&self) -> bool {
+        *self == Self::Harmless
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_is_read() {
+        for uri in ["", "/lnrpc.Lightning/SendCoins", "/signrpc.Signer/SignOutputRaw", "/lnrpc.State/GetState/"] {
+            assert_eq!(Request::read(uri, &[]).unwrap_err().rule, Rule::UnknownCall, "{uri}");
+        }
+        for uri in SIGNER_URIS.iter().chain(&TAPROOT_URIS).chain(&HARMLESS) {
+            assert!(Request::read(uri, &[]).is_ok(), "{uri}");
+        }
+        for uri in SIGNER_URIS {
+            assert_eq!(Request::read(uri, &[0xff]).unwrap_err().rule, Rule::Unreadable, "{uri}");
+        }
+    }
+}

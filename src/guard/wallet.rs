@@ -1,0 +1,144 @@
+//! The wallet's own public keys and scripts: what a request says of them is a hint, and only what is derived here is believed.
+
+use crate::error::{Code, Error, Result};
+use crate::signer::accounts::{Accounts, OwnKey};
+use bitcoin::bip32::{ChainCode, ChildNumber, Fingerprint, Xpub};
+use bitcoin::key::{CompressedPublicKey, Secp256k1, XOnlyPublicKey};
+use bitcoin::secp256k1::{PublicKey, VerifyOnly};
+use bitcoin::{NetworkKind, Script, ScriptBuf};
+use std::collections::HashSet;
+
+const BAD: Code = Code::refused("E-GUARD-030");
+
+/// How many addresses beyond the last one that was seen are held for the wallet's own.
+const AHEAD: u32 = 1000;
+/// How far the table reaches at most: who has the account's public key can name any index.
+const END: u32 = 20_000;
+
+/// The purposes of the wallet's coins (BIP 49, 84, 86; lnd has no account for 44).
+const NESTED: u32 = 49;
+const WITNESS: u32 = 84;
+const TAPROOT: u32 = 86;
+/// That of lnd's own keys (keychain.BIP0043Purpose).
+pub const LND: u32 = 1017;
+
+/// The wallet as far as a watch-only node could know it.
+pub struct Wallet {
+    secp: Secp256k1<VerifyOnly>,
+    accounts: Accounts,
+    branches: Vec<Branch>,
+    scripts: HashSet<ScriptBuf>,
+}
+
+/// One of an account's two rows of addresses.
+struct Branch {
+    purpose: u32,
+    account: u32,
+    change: u32,
+    key: Xpub,
+    /// The first index that is not in the table.
+    next: u32,
+}
+
+/// What an input spends, by the key at a path of the wallet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coin {
+    /// The script of the output that is spent.
+    pub script: ScriptBuf,
+    /// What its signature takes for the script, where that is another one (BIP 49).
+    pub redeem: Option<ScriptBuf>,
+}
+
+impl Wallet {
+    /// The wallet with these accounts.
+    ///
+    /// # Errors
+    /// Where a key does not derive.
+    pub fn new(accounts: Accounts) -> Result<Self> {
+        let secp = Secp256k1::verification_only();
+        let mut branches = Vec::new();
+        for key in accounts.own_keys().filter(|key| [NESTED, WITNESS, TAPROOT].contains(&key.purpose)) {
+            let account = xpub(&key).ok_or_else(unreadable)?;
+            for change in [0, 1] {
+                let row = ChildNumber::from_normal_idx(change).ok().and_then(|step| account.ckd_pub(&secp, step).ok());
+                let key_ = row.ok_or_else(unreadable)?;
+                branches.push(Branch { purpose: key.purpose, account: key.account, change, key: key_, next: 0 });
+            }
+        }
+        let mut wallet = Self { secp, accounts, branches, scripts: HashSet::new() };
+        for row in 0..wallet.branches.len() {
+            wallet.extend(row, AHEAD);
+        }
+        Ok(wallet)
+    }
+
+    /// The public key of lnd's own key `index` of `family`.
+    pub fn key(&self, family: u32, index: u32) -> Option<[u8; 33]> {
+        self.accounts.key(family, index)
+    }
+
+    /// True where `script` is the wallet's.
+    pub fn owns(&self, script: &Script) -> bool {
+        self.scripts.contains(script)
+    }
+
+    /// What the key at m/PURPOSE'/0'/ACCOUNT'/CHANGE/INDEX spends, where that key is `public`. From then on what comes after it is
+    /// held for the wallet's too.
+    pub fn coin(&mut self, purpose: u32, account: u32, change: u32, index: u32, public: &PublicKey) -> Option<Coin> {
+        let is_row = |row: &Branch| (row.purpose, row.account, row.change) == (purpose, account, change);
+        let row = self.branches.iter().position(is_row)?;
+        let derived = derive(&self.secp, &self.branches[row].key, index)?;
+        if derived != *public {
+            return None;
+        }
+        let coin = coin(&self.secp, purpose, change, derived);
+        // Both rows: change comes with what is spent.
+        for other in 0..self.branches.len() {
+            if (self.branches[other].purpose, self.branches[other].account) == (purpose, account) {
+                self.extend(other, index.saturating_add(AHEAD));
+            }
+        }
+        Some(coin)
+    }
+
+    /// Has the table reach to `end`.
+    fn extend(&mut self, row: usize, end: u32) {
+        let Branch { purpose, change, key, next, .. } = &self.branches[row];
+        let (purpose, change, from, end) = (*purpose, *change, *next, end.min(END));
+        let derived: Vec<ScriptBuf> = (from..end)
+            .filter_map(|index| Some(coin(&self.secp, purpose, change, derive(&self.secp, key, index)?).script))
+            .collect();
+        self.scripts.extend(derived);
+        self.branches[row].next = end.max(from);
+    }
+}
+
+fn unreadable() -> Error {
+    Error::new(BAD, "the wallet's keys do not derive")
+}
+
+fn xpub(key: &OwnKey) -> Option<Xpub> {
+    Some(Xpub {
+        // Of no matter: only keys are derived from it.
+        network: NetworkKind::Main,
+        depth: 3,
+        parent_fingerprint: Fingerprint::default(),
+        child_number: ChildNumber::from_hardened_idx(key.account).ok()?,
+        public_key: PublicKey::from_slice(&key.public).ok()?,
+        chain_code: ChainCode::from(key.chain_code),
+    })
+}
+
+fn derive(secp: &Secp256k1<VerifyOnly>, key: &Xpub, index: u32) -> Option<PublicKey> {
+    Some(key.ckd_pub(secp, ChildNumber::from_normal_idx(index).ok()?).ok()?.public_key)
+}
+
+/// lnd's change under purpose 49 is no nested one (waddrmgr.KeyScopeBIP0049Plus).
+fn coin(secp: &Secp256k1<VerifyOnly>, purpose: u32, change: u32, key: PublicKey) -> Coin {
+    let witness = ScriptBuf::new_p2wpkh(&CompressedPublicKey(key).wpubkey_hash());
+    match (purpose, change) {
+        (TAPROOT, _) => Coin { script: ScriptBuf::new_p2tr(secp, XOnlyPublicKey::from(key), None), redeem: None },
+        (NESTED, 0) => Coin { script: ScriptBuf::new_p2sh(&witness.script_hash()), redeem: Some(witness) },
+        _ => Coin { script: witness, redeem: None },
+    }
+}

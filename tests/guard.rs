@@ -1,0 +1,203 @@
+//! `lsm install --guard enforce` on a real host: without its guard lnd answers nobody, and with it again all is as before.
+
+use crate::lab::wait_for;
+use crate::stage::{Stage, endpoint};
+use lsm::signer::Node;
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const GUARD: &str = "lsm-guard@signer.service";
+const LOG: &str = "/var/lib/lsm/guard/signer/log/entries.jsonl";
+
+#[test]
+fn without_its_guard_a_signer_signs_nothing() {
+    let Some(mut stage) = Stage::boot("guard") else { return };
+    let refused = stage.install(&["--guard=enforce", "--mode=host"]);
+    assert!(refused.code == 2 && refused.stderr.contains("--mode isolated"), "{refused:?}");
+    stage.install(&["--guard=enforce"]).ok();
+    it_is_as_wanted(&stage);
+    its_unit_is_as_tight_as_lnds(&stage);
+    who_ends_the_guard_ends_no_lnd_and_gets_no_signature(&stage);
+    the_operator_freezes_it_over_a_reboot(&mut stage);
+    what_it_cannot_write_down_it_refuses(&stage);
+    credentials_are_replaced_under_it(&stage);
+    it_goes_as_it_came(&stage);
+}
+
+/// A signature of the node's identity through the public port: none, or what came instead.
+fn sign(stage: &Stage) -> Result<(), String> {
+    let signer = stage.signer();
+    stage.host.allowed().inside(|| signer.sign_with_key(6, 0, b"a message")).map(drop).map_err(|e| e.to_string())
+}
+
+#[track_caller]
+fn wait_signed(stage: &Stage) {
+    wait_for("a signature", PATIENCE, || sign(stage).ok());
+}
+
+fn status(stage: &Stage) -> Value {
+    let said = stage.host.lsm(["guard", "status", "--json"]);
+    serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"))
+}
+
+fn main_pid(stage: &Stage) -> u32 {
+    let shown = stage.host.run(["systemctl", "show", "--property=MainPID", "--value", GUARD]).ok();
+    shown.trim().parse().expect("a process number")
+}
+
+/// All is done, and a plan of the same finds nothing to do.
+fn it_is_as_wanted(stage: &Stage) {
+    sign(stage).unwrap();
+    let found = status(stage);
+    assert_eq!((&found["guard"], &found["running"]), (&json!("enforce"), &json!(true)), "{found}");
+    assert_eq!((&found["frozen"], &found["canary_refused"]), (&json!(false), &json!(true)), "{found}");
+    let again = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();
+    assert_eq!(again["steps"], json!([]));
+    assert_eq!(stage.host.lsm(["status", "--json"]).json()["guard"], "enforce");
+    for (path, access) in [
+        ("/var/lib/lsm/guard/signer", "755 root:root"),
+        ("/var/lib/lsm/guard/signer/log", "700 lsm-guard-signer:lsm-guard-signer"),
+        (LOG, "600 lsm-guard-signer:lsm-guard-signer"),
+        ("/etc/credstore.encrypted/lsm-signer.guard-macaroon", "600 root:root"),
+    ] {
+        assert_eq!(stage.host.run(["stat", "-c", "%a %U:%G", path]).ok().trim(), access, "{path}");
+    }
+}
+
+/// Its exposure, and what it sees of the host: lnd's socket and systemd's, and of lnd's folder nothing.
+fn its_unit_is_as_tight_as_lnds(stage: &Stage) {
+    assert!(stage.exposure(GUARD) <= stage.exposure("lsm@signer.service") + 0.2, "{}", stage.exposure(GUARD));
+    let pid = main_pid(stage);
+    let names = |folder: &str| {
+        let seen = std::fs::read_dir(stage.proc(pid, &format!("root/{folder}"))).expect("a folder");
+        let mut names: Vec<_> = seen.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names("run"), ["credentials", "lsm", "systemd"]);
+    assert_eq!(
+        (names("run/lsm"), names("run/systemd")),
+        (vec!["signer".to_owned()], vec!["incoming".to_owned(), "notify".to_owned()])
+    );
+    let lnds = std::fs::metadata(stage.proc(pid, "root/var/lib/lsm/signer")).expect("a folder");
+    assert_eq!(lnds.permissions().mode() & 0o777, 0);
+    let links = stage.host.run(["nsenter", "-t", &pid.to_string(), "-n", "--", "ip", "-o", "link"]).ok();
+    assert!(links.lines().count() == 1 && links.contains(" lo: "), "{links}");
+}
+
+/// Stopped, killed and hung: nothing is signed, lnd runs on, and the guard is back by itself.
+fn who_ends_the_guard_ends_no_lnd_and_gets_no_signature(stage: &Stage) {
+    let lnd = stage.lnd();
+    stage.host.run(["systemctl", "stop", GUARD]).ok();
+    for _ in 0..5 {
+        let said = sign(stage).unwrap_err();
+        assert!(said.contains("mandatory middleware"), "{said}");
+    }
+    let found = status(stage);
+    assert!(found["running"] == false && found["why"].as_str().is_some_and(|why| why.contains("mandatory")), "{found}");
+    assert_eq!(stage.host.lsm(["guard", "status"]).code, 1);
+    assert_ne!(stage.host.lsm(["status"]).code, 0, "it cannot sign");
+    stage.host.run(["systemctl", "start", GUARD]).ok();
+    sign(stage).unwrap();
+
+    let before = main_pid(stage);
+    stage.host.run(["systemctl", "kill", "--signal=KILL", GUARD]).ok();
+    wait_signed(stage);
+    assert_ne!(main_pid(stage), before);
+
+    stage.host.run(["systemctl", "kill", "--signal=STOP", GUARD]).ok();
+    let began = Instant::now();
+    let said = sign(stage).unwrap_err();
+    assert!(said.contains("timeout"), "{said}");
+    wait_signed(stage);
+    println!("a guard that hung was replaced within {:?}", began.elapsed());
+    assert_eq!(stage.lnd(), lnd, "lnd ran on");
+
+    // And the other way round: lnd ends, and finds its guard again.
+    stage.host.run(["kill", "-9", &lnd.to_string()]).ok();
+    wait_for("another lnd", PATIENCE, || {
+        let shown = stage.host.run(["systemctl", "show", "--property=MainPID", "--value", "lsm@signer"]).stdout;
+        (shown.trim() != lnd.to_string() && shown.trim() != "0").then_some(())
+    });
+    wait_signed(stage);
+}
+
+fn the_operator_freezes_it_over_a_reboot(stage: &mut Stage) {
+    let freeze = |stage: &Stage, verb: &str| stage.host.lsm(["guard", verb, "--json"]).json();
+    assert_eq!(freeze(stage, "freeze")["changed"], true);
+    assert_eq!(freeze(stage, "freeze")["changed"], false);
+    assert!(sign(stage).unwrap_err().contains("(frozen)"));
+    stage.host.reboot();
+    let said = wait_for("the guard's answer", PATIENCE, || sign(stage).err().filter(|said| said.contains("lsm guard")));
+    assert!(said.contains("(frozen)"), "{said}");
+    assert_eq!(status(stage)["frozen"], true);
+    assert_eq!(freeze(stage, "thaw")["changed"], true);
+    sign(stage).unwrap();
+}
+
+/// A log that was changed, and one that has no room: nothing is signed, and all goes on once that is mended.
+fn what_it_cannot_write_down_it_refuses(stage: &Stage) {
+    let verify = || stage.host.lsm(["guard", "log", "verify", "--json"]);
+    assert!(verify().json()["entries"].as_u64().is_some_and(|entries| entries > 3));
+    let restart = || stage.host.run(["systemctl", "restart", GUARD]).ok();
+    stage.host.sh(&format!("cp -p {LOG} /root/log && sed -i '2s/passed/refused/' {LOG}")).ok();
+    assert_eq!(verify().code, 4);
+    restart();
+    assert!(sign(stage).unwrap_err().contains("(no-log)"));
+    stage.host.sh(&format!("cp /root/log {LOG}")).ok();
+    sign(stage).unwrap();
+    assert_eq!(verify().code, 0);
+
+    let folder = "/var/lib/lsm/guard/signer/log";
+    stage
+        .host
+        .sh(&format!(
+            "systemctl stop {GUARD} && mount -t tmpfs -o size=64k,mode=700,uid=lsm-guard-signer tmpfs {folder}"
+        ))
+        .ok();
+    stage.host.run(["systemctl", "start", GUARD]).ok();
+    let said = wait_for("a full disk", PATIENCE, || sign(stage).err());
+    assert!(said.contains("(no-log)"), "{said}");
+    stage.host.sh(&format!("umount -l {folder}")).ok();
+    restart();
+    sign(stage).unwrap();
+}
+
+/// The guard's own macaroon is nobody's to revoke, and outlives those that are.
+fn credentials_are_replaced_under_it(stage: &Stage) {
+    let list = stage.host.lsm(["macaroon", "list"]).ok();
+    let line = list.lines().find(|line| line.contains("the guard's")).expect("the guard's root key");
+    let key = line.split_whitespace().next().expect("its number");
+    assert_eq!(stage.host.lsm(["macaroon", "revoke", key, "--yes"]).code, 1);
+    let old = std::fs::read(stage.host.path("/etc/credstore.encrypted/lsm-signer.guard-macaroon")).unwrap();
+    stage.host.lsm(["macaroon", "revoke", "--admin", "--yes"]).ok();
+    assert_ne!(std::fs::read(stage.host.path("/etc/credstore.encrypted/lsm-signer.guard-macaroon")).unwrap(), old);
+    sign(stage).unwrap();
+    stage.host.lsm(["macaroon", "rotate", "--yes"]).ok();
+    sign(stage).unwrap();
+    assert_eq!(status(stage)["canary_refused"], true);
+}
+
+/// Without the guard the same signer signs what it refused; taken away, nothing of it is left.
+fn it_goes_as_it_came(stage: &Stage) {
+    let opaque = || {
+        let signer: Node = Node::new(endpoint(), &stage.bundle().certificate).with_macaroon(&stage.bundle().macaroon);
+        stage.host.allowed().inside(|| signer.sign_with_key(3, 0, b"a message"))
+    };
+    assert!(opaque().unwrap_err().to_string().contains("(message-key)"));
+    stage.install(&["--guard=observe"]).ok();
+    opaque().unwrap();
+    stage.host.run(["systemctl", "stop", GUARD]).ok();
+    opaque().unwrap();
+    stage.install(&["--guard=off"]).ok();
+    opaque().unwrap();
+    assert!(!stage.is_active(GUARD));
+    assert_eq!(stage.host.lsm(["guard", "status"]).code, 1);
+    let again = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();
+    assert_eq!(again["steps"], json!([]));
+    stage.host.lsm(["uninstall", "--purge", "--confirm=signer", "--yes"]).ok();
+    let left = "ls -d /etc/lsm /var/lib/lsm /etc/credstore.encrypted/lsm-* /etc/systemd/system/lsm* 2>/dev/null; getent passwd | grep lsm-";
+    assert_eq!(stage.host.sh(left).stdout, "");
+}
