@@ -50,6 +50,8 @@ pub enum Debian {
     Trixie,
     /// 12 with its own dockerd, started at boot.
     Docker,
+    /// The usual one as a fleet's hosts are: with sshd, Python and cloud-init.
+    Fleet,
 }
 
 /// A host. Dropped, it is gone with everything that ran in it.
@@ -369,6 +371,7 @@ impl Debian {
             Self::Usual => ("LSM_TEST_ROOT", "root"),
             Self::Trixie => ("LSM_TEST_TRIXIE", "root-trixie"),
             Self::Docker => ("LSM_TEST_DOCKER", "root-docker"),
+            Self::Fleet => ("LSM_TEST_FLEET", "root-fleet"),
         };
         std::env::var_os(variable).map_or_else(|| super::cache().join(folder), PathBuf::from)
     }
