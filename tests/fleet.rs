@@ -57,7 +57,7 @@ impl Control {
         for (name, last) in HOSTS {
             let host = Host::boot_of(Debian::Fleet, &net, name, last, Disk::Layer)?;
             // Nothing of lsm is there before.
-            host.sh("rm /root/lsm && mkdir -m 700 /root/.ssh").ok();
+            host.sh("rm /root/lsm && mkdir -p -m 700 /root/.ssh").ok();
             host.copy_in(&key.with_extension("pub"), "/root/.ssh/authorized_keys", 0o600);
             known += &format!("{} {}", host.v4, host.run(["cat", "/etc/ssh/ssh_host_ed25519_key.pub"]).ok());
             hosts.push(host);
@@ -265,14 +265,16 @@ fn a_machine_is_a_signer_after_its_first_boot() {
     }
     fs::write(folder.path().join("user-data"), data).unwrap();
     fs::write(folder.path().join("meta-data"), "instance-id: lab-1\nlocal-hostname: cloud\n").unwrap();
-    // No network to ask for packages: those of the example are there.
-    let lab = "datasource_list: [NoCloud]\napt: {preserve_sources_list: true}\nnetwork: {config: disabled}\n";
+    // No network to ask for packages: those of the example are there. Nor has this Debian the packages of locales.
+    let lab =
+        "locale: false\ndatasource_list: [NoCloud]\napt: {preserve_sources_list: true}\nnetwork: {config: disabled}\n";
     fs::write(folder.path().join("lab.cfg"), lab).unwrap();
     for name in ["user-data", "meta-data"] {
         host.copy_in(&folder.path().join(name), &format!("/var/lib/cloud/seed/nocloud/{name}"), 0o600);
     }
     host.copy_in(&folder.path().join("lab.cfg"), "/etc/cloud/cloud.cfg.d/99-lab.cfg", 0o644);
-    host.sh(": >/etc/apt/sources.list; rm -f /etc/apt/sources.list.d/*; rm /root/lsm").ok();
+    host.sh(": >/etc/apt/sources.list; rm -f /etc/apt/sources.list.d/*; rm /root/lsm /etc/cloud/cloud-init.disabled")
+        .ok();
     host.reboot();
 
     let status = host.run(["cloud-init", "status", "--wait", "--long"]);

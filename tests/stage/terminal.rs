@@ -2,6 +2,7 @@
 
 use super::Stage;
 use crate::lab::host::{Host, LSM_INSIDE};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, tcgetattr};
@@ -33,6 +34,10 @@ impl Terminal {
     #[track_caller]
     pub fn open(host: &Host, line: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         let pair = openpty(None, None).expect("a terminal");
+        // What goes on running after the program must not hold the terminal open.
+        for end in [pair.master.as_fd(), pair.slave.as_fd()] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a descriptor");
+        }
         let mut command = host.command("setsid");
         command.args(["--ctty", "--wait"]).args(line).env("TERM", "xterm");
         let end = || Stdio::from(pair.slave.try_clone().expect("a descriptor is left"));
