@@ -110,7 +110,8 @@ impl Newcomer {
             }
         }
         let (code, shown) = terminal.end();
-        assert_eq!(code, 0, "{text}\n{shown}");
+        let journal = || host.run(["journalctl", "--no-pager", "--lines=60"]).stdout;
+        assert_eq!(code, 0, "{text}\n{shown}\n{}", journal());
         println!("{text}{shown}");
         shown
     }

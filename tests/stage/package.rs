@@ -22,17 +22,20 @@ pub fn has(programs: &[&str]) -> bool {
     lacking.is_none()
 }
 
-/// Makes it in `folder` of the lsm under test, without what debuggers need; `None`, said as a skip, where this machine cannot.
+/// Makes it in `folder` of the lsm under test; `None`, said as a skip, where this machine cannot.
 #[track_caller]
 pub fn make(folder: &Path) -> Option<PathBuf> {
-    if !has(&["dpkg-deb", "git", "strip", "jq"]) {
-        return None;
-    }
+    has(&["dpkg-deb", "git", "strip", "jq"]).then(|| make_of(&strip(folder), folder))
+}
+
+/// The lsm under test in `folder`, without what debuggers need, as it is handed out.
+#[track_caller]
+pub fn strip(folder: &Path) -> PathBuf {
     let program = folder.join("lsm");
     let mut strip = Command::new("strip");
     strip.arg("-o").arg(&program).arg(lab::LSM);
     process::run(strip).ok();
-    Some(make_of(&program, folder))
+    program
 }
 
 /// Makes it in `folder` of this program.
