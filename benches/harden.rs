@@ -3,12 +3,15 @@
 //! `cargo bench --bench harden [-- ROUNDS]`, as root, with the lab that `tests/run` builds, and with Debian's package lynis
 //! to be had by apt-get; it is unpacked inside the host, which is thrown away.
 //!
-//! The table goes to standard output and into docs/benches.md. It asserts nothing.
+//! The table goes to standard output and into docs/performance.md. It asserts nothing.
 
 #[path = "../tests/lab/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod lab;
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod report;
 #[path = "../tests/stage/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod stage;
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -103,11 +106,7 @@ fn unpack_lynis(stage: &Stage) -> Result<(), String> {
 }
 
 fn table(names: &[&str; 2], costs: &[Vec<Cost>; 2], rounds: usize) -> String {
-    let median = |costs: &[Cost], of: fn(&Cost) -> f64| {
-        let mut all: Vec<f64> = costs.iter().map(of).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
+    let median = |costs: &[Cost], of: fn(&Cost) -> f64| report::median(costs.iter().map(of));
     let mut table = format!(
         "Medians of {rounds} rounds on one Debian host with a signer, with all the programs that each starts.\n\n\
          | what | time | of Lynis's | processor time | peak memory |\n| --- | --- | --- | --- | --- |\n"

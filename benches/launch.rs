@@ -3,8 +3,9 @@
 //! `cargo bench --bench launch`: needs `bwrap` (Debian's package bubblewrap). `LSM_BENCH_STATIC=FILE` names a static lsm to
 //! be measured too, as `tests/run` builds it.
 //!
-//! The table goes to standard output and into docs/benches.md. It asserts nothing.
+//! The table goes to standard output and into docs/performance.md. It asserts nothing.
 
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod report;
 
 use std::fmt::Write as _;
@@ -55,8 +56,7 @@ fn main() {
             }
         }
     }
-    times.iter_mut().for_each(|times| times.sort());
-    let at = |times: &[Duration], share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    let at = |times: &[Duration], share: f64| report::quantile(times.iter().map(Duration::as_secs_f64), share) * 1e3;
     let plain = at(&times[0], 0.5);
     let mut table = format!("{ROUNDS} rounds, in turns; from the start to the end of the process.\n\n");
     table += "| what | median | p99 | of bwrap's median |\n| --- | --- | --- | --- |\n";

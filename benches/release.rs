@@ -4,8 +4,9 @@
 //! `cargo bench --bench release -- --build CACHE`: the source build, against a plain `go build` (many minutes). CACHE is
 //! a folder that `lsm release build` filled; its build cache is emptied before each.
 //!
-//! The table goes to standard output and into docs/benches.md. It asserts nothing.
+//! The table goes to standard output and into docs/performance.md. It asserts nothing.
 
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod report;
 
 use lsm::host::draft::Durable;
@@ -48,9 +49,8 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?}: {status}");
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+fn median(times: &[Duration]) -> Duration {
+    Duration::from_secs_f64(report::median(times.iter().map(Duration::as_secs_f64)))
 }
 
 fn seconds(time: Duration) -> String {
@@ -77,7 +77,7 @@ fn unpacking(archive: &Path, folder: &Path) {
         durable.push(time(folder, |to| drop(release::verify_and_unpack(&archive, None, to, Durable::Yes).unwrap())));
     }
     let (parent, child) = peaks(&mut lsm(&folder.join("peak")));
-    let (plain, ours, durable) = (median(plain), median(ours), median(durable));
+    let (plain, ours, durable) = (median(&plain), median(&ours), median(&durable));
     let ratio = |time: Duration| format!("{:.2}", time.as_secs_f64() / plain.as_secs_f64());
     let mut table = format!("Of `{}`, {} bytes; ", archive.file_name().unwrap().to_string_lossy(), size(&archive));
     let _ = write!(table, "the median of {ROUNDS} rounds, the files in the page cache.\n\n");

@@ -10,18 +10,21 @@
 //! take from lnd what they need themselves. Then each lnd has the first processor and all else the second, as on a machine
 //! that has a processor to spare, with its callers elsewhere.
 //!
-//! The table goes to standard output and into docs/benches.md. It asserts nothing.
+//! The table goes to standard output and into docs/performance.md. It asserts nothing.
 
-#[path = "signing/bare.rs"]
 mod bare;
 #[path = "../tests/caller/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod caller;
 #[path = "../tests/lab/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod lab;
 #[path = "../tests/node/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod node;
 mod report;
 #[path = "../tests/stage/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
 mod stage;
 
 use bare::Bare;
@@ -29,6 +32,7 @@ use caller::{Client, Kind, Port};
 use lsm::bundle::Bundle;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use report::{median, quantile};
 use stage::Stage;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -62,8 +66,9 @@ fn main() {
     stage.install(&["--taproot-channels"]).ok();
     let isolated = stage.bundle();
     let host_mode = install_in_host_mode(&stage);
-    let launched = Bare::start(&stage, "launched", LAUNCHED, true);
-    let bare = Bare::start(&stage, "bare", BARE, false);
+    let lnd = format!("/usr/local/lib/lsm/lnd/{}/lnd", stage.release.version);
+    let launched = Bare::start(&stage, &lnd, "launched", LAUNCHED, true);
+    let bare = Bare::start(&stage, &lnd, "bare", BARE, false);
     let rounds = asked.unwrap_or(ROUNDS);
     let (shared, apart) = stage.host.allowed().inside(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -165,8 +170,7 @@ async fn slice(client: &Client, kind: Kind) -> Slice {
         taken.extend(one.await.expect("no panic"));
     }
     let rate = taken.len() as f64 / start.elapsed().as_secs_f64();
-    taken.sort();
-    Slice { rate, p99: taken[taken.len() * 99 / 100].as_secs_f64() }
+    Slice { rate, p99: quantile(taken.iter().map(Duration::as_secs_f64), 0.99) }
 }
 
 fn table(slices: &[[Vec<Slice>; 4]], rounds: usize, version: &str) -> String {
@@ -187,10 +191,4 @@ fn table(slices: &[[Vec<Slice>; 4]], rounds: usize, version: &str) -> String {
         }
     }
     table
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

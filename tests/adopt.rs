@@ -1,16 +1,13 @@
 //! `lsm install --adopt`: an lnd that the shell scripts before lsm set up becomes lsm's, with its keys and nothing of its own
 //! changed; and comes back.
 
-mod lab;
-mod stage;
-
-use lab::host::{Debian, Host};
-use lab::lnd::Release;
-use lab::net::Met;
-use lab::process::Done;
+use crate::lab::host::{Debian, Host};
+use crate::lab::lnd::Release;
+use crate::lab::net::Met;
+use crate::lab::process::Done;
+use crate::stage::older::{identity, make_wallet};
+use crate::stage::{BUNDLE, LISTEN, PORT, Stage};
 use lsm::secret::Secret;
-use stage::older::{identity, make_wallet};
-use stage::{BUNDLE, LISTEN, PORT, Stage};
 use std::fs;
 use std::time::Duration;
 

@@ -1,19 +1,16 @@
 //! Who may connect is changed under a live watch-only node: no gap for those who stay, an end for those who go, and root's own way in.
 
-mod lab;
-mod stage;
-
-use lab::lnd::RELEASES;
-use lab::lnd::Release;
-use lab::net::{Met, Net, Peer};
-use lab::{process::Done, wait_for};
+use crate::lab::lnd::RELEASES;
+use crate::lab::lnd::Release;
+use crate::lab::net::{Met, Net, Peer};
+use crate::lab::{process::Done, wait_for};
+use crate::stage::watch::Until;
+use crate::stage::watch_only::WatchOnly;
+use crate::stage::{LISTEN, PORT, Stage};
 use lsm::plan::{Door, prove_outside};
 use lsm::signer::Node;
 use lsm::watch_only::prove_at_signer;
 use serde_json::json;
-use stage::watch::Until;
-use stage::watch_only::WatchOnly;
-use stage::{LISTEN, PORT, Stage};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;

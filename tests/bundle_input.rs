@@ -1,17 +1,15 @@
 //! What is no good bundle, however it came about: each is refused with its fault named, and the last good import stays.
 
-#[path = "bundle_input/scene.rs"]
 mod scene;
 
-mod lab;
-mod node;
-
+use crate::lab;
+use crate::lab::process;
+use crate::node;
+use crate::node::signer::start_signer;
+use crate::node::{make_certificate, versions};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use lab::process;
 use lsm::signer::macaroon::Permission;
-use node::signer::start_signer;
-use node::{make_certificate, versions};
 use scene::{
     ABOUT, ACCOUNTS, CERTIFICATE, Entry, MACAROON, MEMBERS, Scene, TOO_LARGE, gzip, hold_told, lsm, set_field,
 };

@@ -1,17 +1,12 @@
 //! A whole channel life on a real chain, every signature of one side coming from the signer.
 
-#[path = "channel_life/credentials.rs"]
 mod credentials;
-mod lab;
-#[path = "channel_life/life.rs"]
 mod life;
-#[path = "channel_life/signer.rs"]
 mod signer;
-mod stage;
 
-use lab::btcd::{self, Chain};
-use lab::lnd::{Node, RELEASES, Release, Seat};
-use lab::net::Net;
+use crate::lab::btcd::{self, Chain};
+use crate::lab::lnd::{Node, RELEASES, Release};
+use crate::lab::net::Net;
 
 /// Lives it with `version` of lnd on all sides.
 fn live(version: &str, taproot: bool, docker: bool) {
@@ -31,20 +26,20 @@ fn with_signer(
     let (Some(release), Some(programs)) = (Release::find(version), btcd::programs()) else { return };
     let Some(net) = Net::build() else { return };
     let folder = tempfile::tempdir().expect("a folder for the nodes");
-    let (path, seat) = (folder.path(), Seat::At(net.allowed()));
+    let (path, peer) = (folder.path(), net.allowed());
 
     // The counterparty first, without a chain: the chain pays for its blocks to an address of his.
     let alone = "noseedbackup=true\nbitcoin.node=nochainbackend\n";
-    let mut bob = Node::lay(&release, seat, &path.join("bob"), 11011, alone);
+    let mut bob = Node::lay(&release, peer, &path.join("bob"), 11011, alone);
     bob.start("SERVER_ACTIVE");
     let miner = bob.json(["newaddress", "p2wkh"])["address"].as_str().expect("an address").to_owned();
     bob.stop();
-    let chain = Chain::start(&programs, seat, &path.join("chain"), &miner);
+    let chain = Chain::start(&programs, peer, &path.join("chain"), &miner);
     // Segwit and taproot are active after about 450 blocks.
     chain.mine(450);
 
     let settings = format!("{}{}", chain.settings(), if taproot { life::TAPROOT } else { "" });
-    let mut bob = Node::lay(&release, seat, &path.join("bob"), 11011, &format!("noseedbackup=true\n{settings}"));
+    let mut bob = Node::lay(&release, peer, &path.join("bob"), 11011, &format!("noseedbackup=true\n{settings}"));
     bob.start_synced();
     let plan = Plan { release: &release, net: &net, folder: path, settings: &settings, taproot, docker };
     let Some(mut made) = signer::install(&plan) else { return };

@@ -1,13 +1,10 @@
 //! `lsm start`, `stop`, `restart`, `logs`, `macaroon` and `cert` on an installed signer.
 
-mod lab;
-mod stage;
-
-use lab::net::Met;
+use crate::lab::net::Met;
+use crate::stage::port::call_while;
+use crate::stage::{BUNDLE, PORT, Stage};
 use lsm::signer::wallet::State;
 use serde_json::json;
-use stage::port::call_while;
-use stage::{BUNDLE, PORT, Stage};
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::time::Duration;

@@ -1,18 +1,14 @@
 //! `lsm macaroon bake|list|rotate|revoke` and `lsm cert renew` on an installed signer, under a watch-only node that signs.
 
-mod lab;
-mod node;
-mod stage;
-
+use crate::node::make_certificate;
+use crate::stage::watch_only::{Asking, Kept, WatchOnly};
+use crate::stage::{BUNDLE, Stage, certificate, endpoint};
 use lsm::error::Result;
 use lsm::signer::certificate::Certificate;
 use lsm::signer::macaroon::Macaroon;
 use lsm::signer::wallet::State;
 use lsm::signer::{self, Node};
-use node::make_certificate;
 use serde_json::{Value, json};
-use stage::watch_only::{Asking, Kept, WatchOnly};
-use stage::{BUNDLE, Stage, certificate, endpoint};
 use std::fs;
 use std::path::Path;
 
@@ -302,7 +298,7 @@ fn the_end_of_a_certificate_is_told_and_lnd_makes_no_other(stage: &Stage) {
     let soon = "renew it soon: lsm cert renew";
     assert!(stage.host.lsm(["status"]).ok().contains(soon));
     assert!(stage.host.lsm(["cert", "show"]).ok().contains(soon));
-    let log = stage.host.run(["journalctl", "-u", "lsm@signer", "-p", "warning", "--no-pager"]).ok();
+    let log = stage.host.journal(&["-u", "lsm@signer", "-p", "warning"]);
     assert!(log.contains(soon), "{log}");
     let found = stage.host.lsm(["harden", "--only=TLS-001", "--json"]);
     assert!(found.code == 1 && found.stdout.contains(soon), "{found:?}");

@@ -1,14 +1,13 @@
 //! A signer in a container, on a real host with a real dockerd: it signs for the allowed alone, and goes without a trace.
 
-mod lab;
-mod stage;
-
-use lab::host::Host;
-use lab::net::Met;
-use lab::wait_for;
+use crate::lab;
+use crate::lab::host::Host;
+use crate::lab::net::Met;
+use crate::lab::wait_for;
+use crate::stage;
+use crate::stage::{BUNDLE, PORT, SEED, Stage, assert_unchanged};
 use lsm::signer::wallet::State;
 use serde_json::{Value, json};
-use stage::{BUNDLE, PORT, SEED, Stage, assert_unchanged};
 use std::path::PathBuf;
 use std::time::Duration;
 

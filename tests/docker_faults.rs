@@ -1,25 +1,14 @@
 //! A signer in a container, and what may befall its making: lsm killed at every step, an engine that dies, is full, is too
 //! old or no Docker at all; a port, a volume or an image that is not as lsm needs it.
 
-mod lab;
-mod stage;
-
-#[path = "faults/chain.rs"]
-mod chain;
-#[path = "faults/cut.rs"]
-mod cut;
-#[path = "faults/fault.rs"]
-#[allow(dead_code, reason = "the rest is of units")]
-mod fault;
-#[path = "faults/held.rs"]
-mod held;
-
-use cut::Moment;
-use fault::Place;
-use held::{Held, assert_complete};
-use lab::process::Done;
-use lab::trace::Fate;
-use stage::{PORT, Stage, assert_unchanged};
+use crate::faults::chain;
+use crate::faults::cut;
+use crate::faults::cut::Moment;
+use crate::faults::fault::Place;
+use crate::faults::held::{Held, assert_complete};
+use crate::lab::process::Done;
+use crate::lab::trace::Fate;
+use crate::stage::{PORT, Stage, assert_unchanged};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;

@@ -1,15 +1,13 @@
 //! `lsm trial --backend docker`, on a real dockerd: a signature through two containers that reach each other alone, and
 //! nothing of them afterwards.
 
-mod lab;
-mod stage;
-
-use lab::host::Debian;
-use lab::net::Met;
-use lab::process::Done;
+use crate::lab;
+use crate::lab::host::Debian;
+use crate::lab::net::Met;
+use crate::lab::process::Done;
+use crate::stage::Stage;
 use lsm::release::pins;
 use serde_json::{Value, json};
-use stage::Stage;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;

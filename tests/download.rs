@@ -1,10 +1,8 @@
 //! Downloads, end to end: the real archive from a TLS server that throttles, cuts, lies and leads astray.
 
-mod lab;
-mod mirror;
-
+use crate::lab;
+use crate::mirror::{Request, Server, head, identity};
 use lsm::host::program::{Output, Program};
-use mirror::{Request, Server, head, identity};
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,12 +1,11 @@
 //! What changes behind lsm's back on a real host: `lsm status` names it, `lsm install` puts it right, step by step.
 
-mod lab;
-mod stage;
-
-use lab::net::Met;
+use crate::lab;
+use crate::lab::net::Met;
+use crate::stage;
+use crate::stage::watch_only::WatchOnly;
+use crate::stage::{PORT, Stage};
 use serde_json::{Value, json};
-use stage::watch_only::WatchOnly;
-use stage::{PORT, Stage};
 use std::net::TcpStream;
 use std::time::Duration;
 

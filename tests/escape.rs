@@ -1,22 +1,16 @@
 //! A hostile program in lnd's place, on a real installed host: it gets nowhere, and for most each of two layers is enough.
 
-mod lab;
-mod stage;
-
-#[path = "escape/column.rs"]
 mod column;
-#[path = "escape/container.rs"]
 mod container;
-#[path = "escape/matrix.rs"]
 mod matrix;
-#[path = "escape/servers.rs"]
 mod servers;
 
+use crate::lab;
+use crate::lab::host::Debian;
+use crate::stage::{Stage, assert_unchanged};
 use column::{AS_LND, Attempt, Field, Layers, Outcome};
 use container::Container;
-use lab::host::Debian;
 use matrix::{Matrix, OF_A_CONTAINER, OF_A_UNIT};
-use stage::{Stage, assert_unchanged};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;

@@ -1,12 +1,9 @@
 //! MuSig2 gives private keys away: an installed signer begins no session unless it was installed for taproot channels.
 
-mod lab;
-mod stage;
-
+use crate::stage::{Stage, endpoint};
 use lsm::bundle::Bundle;
 use lsm::error::Result;
 use lsm::signer::{MACAROON_REFUSED, NOT_PERMITTED, Node, proof};
-use stage::{Stage, endpoint};
 
 /// The generator point of secp256k1: some other party's valid key.
 const GENERATOR: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";

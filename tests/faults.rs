@@ -1,31 +1,22 @@
 //! lsm killed at every step, on real hosts: the next command goes on or goes back, and nothing is ever half done.
 
-mod lab;
-mod stage;
-
-#[path = "faults/chain.rs"]
-mod chain;
-#[path = "faults/cut.rs"]
-mod cut;
-#[path = "faults/fault.rs"]
-mod fault;
-#[path = "faults/held.rs"]
-mod held;
-#[path = "faults/matrix.rs"]
+pub mod chain;
+pub mod cut;
+pub mod fault;
+pub mod held;
 mod matrix;
-#[path = "faults/verb.rs"]
 mod verb;
-#[path = "faults/walk.rs"]
 mod walk;
 
+use crate::lab::disk::Disk;
+use crate::lab::lnd::{RELEASES, Release};
+use crate::lab::net::Net;
+use crate::lab::snapshot::{Snapshot, is_kept_with_a_wallet, is_kept_without_a_wallet};
+use crate::stage;
+use crate::stage::{Stage, port};
 use fault::{Fault, Place};
 use held::{Held, assert_complete};
-use lab::disk::Disk;
-use lab::lnd::{RELEASES, Release};
-use lab::net::Net;
-use lab::snapshot::{Snapshot, is_kept_with_a_wallet, is_kept_without_a_wallet};
 use nix::errno::Errno;
-use stage::{Stage, port};
 use verb::{VERBS, consented, words};
 
 /// A step is killed at one of them, the next at the next.

@@ -1,15 +1,13 @@
 //! Many hosts: the Ansible collection against three real hosts at once, and a machine that cloud-init makes a signer.
 
-mod lab;
-mod stage;
-
-use lab::disk::Disk;
-use lab::host::{Debian, Host};
-use lab::net::Net;
-use lab::process::{self, Done};
+use crate::lab::disk::Disk;
+use crate::lab::host::{Debian, Host};
+use crate::lab::net::Net;
+use crate::lab::process::{self, Done};
+use crate::stage;
+use crate::stage::package;
 use lsm::bundle::Bundle;
 use lsm::signer::Node;
-use stage::package;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,17 +1,16 @@
 //! docs/operators-guide.md, word for word: a newcomer types each of its blocks where it says, gets to a signature, loses the
 //! signer, and brings it back on another host from the words on paper.
 
-mod lab;
-mod stage;
-
+use crate::lab;
+use crate::lab::disk::Disk;
+use crate::lab::host::{Debian, Host, LSM_INSIDE};
+use crate::lab::net::Net;
+use crate::stage;
+use crate::stage::package;
+use crate::stage::terminal::Terminal;
 use clap::Parser;
 use clap::error::ErrorKind;
-use lab::disk::Disk;
-use lab::host::{Debian, Host, LSM_INSIDE};
-use lab::net::Net;
 use lsm::cli::Cli;
-use stage::package;
-use stage::terminal::Terminal;
 use std::fs;
 use std::path::Path;
 use std::process::Command;

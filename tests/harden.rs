@@ -1,56 +1,32 @@
 //! `lsm harden` on a real host: what is broken on purpose is found, nothing else is, and a clean host is clean.
 
-mod lab;
-mod stage;
-
-#[path = "harden/accounts.rs"]
 mod accounts;
-#[path = "harden/binaries.rs"]
 mod binaries;
-#[path = "harden/certificate.rs"]
 mod certificate;
-#[path = "harden/clean.rs"]
 mod clean;
-#[path = "harden/clock.rs"]
 mod clock;
-#[path = "harden/compared.rs"]
 mod compared;
-#[path = "harden/container.rs"]
-mod container;
-#[path = "harden/disk.rs"]
+pub mod container;
 mod disk;
-#[path = "harden/foreign.rs"]
 mod foreign;
-#[path = "harden/hostile.rs"]
 mod hostile;
-#[path = "harden/jobs.rs"]
 mod jobs;
-#[path = "harden/kernel.rs"]
 mod kernel;
-#[path = "harden/machine.rs"]
 mod machine;
-#[path = "harden/network.rs"]
 mod network;
-#[path = "harden/original.rs"]
 mod original;
-#[path = "harden/process.rs"]
 mod process;
-#[path = "harden/secrets.rs"]
 mod secrets;
-#[path = "harden/settings.rs"]
 mod settings;
-#[path = "harden/ssh.rs"]
 mod ssh;
-#[path = "harden/table.rs"]
 mod table;
-#[path = "harden/units.rs"]
 mod units;
-#[path = "harden/updates.rs"]
 mod updates;
 
+use crate::lab;
+use crate::stage::Stage;
 use clean::Clean;
 use serde_json::Value;
-use stage::Stage;
 use std::collections::BTreeMap;
 use std::process::Command;
 use table::{Ground, Table};

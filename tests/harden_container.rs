@@ -1,25 +1,12 @@
 //! `lsm harden` on the facts of a host with a signer in a container: what is broken in them is found, and nothing else.
 
-mod lab;
-
-#[path = "harden/container.rs"]
-mod container;
-
+use crate::harden::container;
+use crate::lab;
 use lsm::harden;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use tempfile::TempDir;
-
-/// Something broken on purpose in facts.
-pub struct Recorded {
-    /// What comes of it.
-    pub found: (&'static str, &'static str),
-    /// What breaks it.
-    pub cause: fn(&mut Value),
-    /// What else has to be found, because it follows.
-    pub with: &'static [&'static str],
-}
 
 /// The areas that a container says something to. The rest is the host's.
 const AREAS: [&str; 8] = ["CONT", "NET", "PROC", "LND", "BIN", "SECR", "TLS", "UNIT"];

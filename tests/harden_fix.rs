@@ -1,11 +1,8 @@
 //! `lsm harden --fix` on real hosts: what is found is mended by a plan, and its undoing leaves every byte as it was.
 
-mod lab;
-mod stage;
-
-use lab::host::Host;
+use crate::lab::host::Host;
+use crate::stage::{SEED, Stage, assert_unchanged};
 use serde_json::{Value, json};
-use stage::{SEED, Stage, assert_unchanged};
 use std::collections::BTreeMap;
 
 /// Everything that a fix could change; of lnd's own folder, which changes all the time, who may do what.

@@ -1,12 +1,11 @@
 //! `lsm harden` on this machine, whatever it is: its formats, its exit codes, and what it does with bad input.
 
-mod lab;
-#[path = "harden_report/sarif.rs"]
 mod sarif;
 
+use crate::lab;
+use crate::lab::process::{Done, run};
 use boon::{Compiler, Schemas};
 use data_encoding::BASE64;
-use lab::process::{Done, run};
 use lsm::harden;
 use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};

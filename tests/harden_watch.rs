@@ -1,11 +1,9 @@
 //! `lsm harden --watch` on a real host: it sees what the audit sees by hand, tells each change once, and is undone whole.
 
-mod lab;
-mod stage;
-
-use lab::process::Done;
+use crate::lab::process::Done;
+use crate::stage;
+use crate::stage::{Stage, assert_unchanged};
 use serde_json::{Value, json};
-use stage::{Stage, assert_unchanged};
 
 const TIMER: &str = "lsm-watch@signer.timer";
 const SERVICE: &str = "lsm-watch@signer.service";
@@ -21,7 +19,7 @@ systemctl list-units --all --no-legend --no-pager --plain --type=service,timer '
 
 impl Stage {
     /// What could be changed, without the journal, which remembers.
-    fn state(&self) -> Vec<String> {
+    fn state_but_journal(&self) -> Vec<String> {
         let lines = self.host.sh(STATE).ok();
         lines.lines().filter(|line| !line.starts_with("/var/lib/lsm/journal/")).map(str::to_owned).collect()
     }
@@ -33,8 +31,7 @@ impl Stage {
     /// All that the watch has logged: each line's priority and text.
     #[track_caller]
     fn logged(&self) -> Vec<(String, String)> {
-        self.host.run(["journalctl", "--sync"]).ok();
-        let said = self.host.run(["journalctl", "-t", "lsm-watch", "-o", "json", "--no-pager"]).stdout;
+        let said = self.host.journal(&["-t", "lsm-watch", "-o", "json"]);
         let entry = |line: &str| {
             let entry: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
             let text = |name: &str| entry[name].as_str().expect("a text").to_owned();
@@ -74,15 +71,15 @@ fn the_watch_tells_each_change_once_and_is_undone_whole() {
     let Some(stage) = Stage::boot("harden-watch") else { return };
     stage.install(&[]).ok();
     stage.host.run(["rm", stage::SEED]).ok();
-    let (before, by_hand) = (stage.state(), || findings(&stage.host.lsm(["harden", "--json"]).stdout));
+    let (before, by_hand) = (stage.state_but_journal(), || findings(&stage.host.lsm(["harden", "--json"]).stdout));
     let clean = by_hand();
 
     let steps = stage.watch(&["--dry-run", "--json"]).json()["steps"].as_array().expect("steps").len();
     assert!(steps >= 5, "{steps}");
     assert_eq!(stage.watch(&[]).code, 2, "nobody said yes");
-    assert_unchanged(&before, &stage.state());
+    assert_unchanged(&before, &stage.state_but_journal());
     assert_eq!(stage.watch(&["--yes", "--json"]).json()["changed"], true);
-    let watched = stage.state();
+    let watched = stage.state_but_journal();
     assert_eq!(stage.watch(&["--dry-run", "--json"]).json(), json!({"steps": []}));
     assert_eq!(stage.watch(&["--yes", "--json"]).json()["changed"], false);
     assert_eq!(stage.host.run(["stat", "-c", "%a %U", FOLDER]).ok().trim(), "700 root");
@@ -124,9 +121,9 @@ fn the_watch_tells_each_change_once_and_is_undone_whole() {
     stage.host.run(["systemctl", "start", TIMER]).ok();
     assert_unchanged(
         &watched,
-        &stage.state().into_iter().filter(|line| !line.contains("report.json")).collect::<Vec<_>>(),
+        &stage.state_but_journal().into_iter().filter(|line| !line.contains("report.json")).collect::<Vec<_>>(),
     );
     stage.host.lsm(["rollback", "--yes"]).ok();
-    assert_unchanged(&before, &stage.state());
+    assert_unchanged(&before, &stage.state_but_journal());
     stage.host.lsm(["status"]).ok();
 }

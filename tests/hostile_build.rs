@@ -3,8 +3,7 @@
 //!
 //! The real build needs the network once; its caches stay in `LSM_TEST_CACHE` (else below the target folder).
 
-mod lab;
-
+use crate::lab;
 use lsm::host::program::{Output, Program};
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::PermissionsExt;

@@ -1,11 +1,9 @@
 //! `lsm install` on a real host, from the bare machine to the running signer: the plan, the secrets, the confinement.
 
-mod lab;
-mod stage;
-
+use crate::stage;
+use crate::stage::{BUNDLE, PASSWORD, SEED, Stage, assert_unchanged, port, watch};
 use lsm::signer::{NOT_PERMITTED, Node};
 use serde_json::json;
-use stage::{BUNDLE, PASSWORD, SEED, Stage, assert_unchanged, port, watch};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -88,7 +86,7 @@ fn no_secret_is_anywhere_but_in_its_file(stage: &Stage, seen: &Watched) {
     assert!(started("encrypt\0--name=wallet-password"), "the watcher sees what runs for a moment");
     let places = [
         ("a process", shown.join("\n")),
-        ("journald", stage.host.run(["journalctl", "--output=export", "--all", "--no-pager"]).ok()),
+        ("journald", stage.host.journal(&["--output=export", "--all"])),
         ("lsm's journal", fs::read_to_string(stage.host.path("/var/lib/lsm/journal/signer.jsonl")).unwrap()),
         ("lsm's output", seen.said.clone()),
     ];
@@ -152,8 +150,12 @@ fn the_signer_runs_on_one_port(stage: &Stage) {
     let verified = stage.host.run(["systemd-analyze", "verify", "--man=no"].iter().chain(&units));
     assert_eq!((verified.code, verified.stderr.as_str()), (0, ""), "{verified:?}");
     // A directive that this systemd does not know would be told here, and ignored.
-    let told = stage.host.sh("journalctl -b _PID=1 -o cat --no-pager | grep -E 'lsm.*(Unknown|ignoring|deprecated)'");
-    assert_eq!(told.stdout, "");
+    let told = stage.host.journal(&["-b", "_PID=1", "-o", "cat"]);
+    let told: Vec<_> = told.lines().filter(|line| line.contains("lsm")).collect();
+    assert!(!told.is_empty());
+    for word in ["Unknown", "ignoring", "deprecated"] {
+        assert!(!told.iter().any(|line| line.contains(word)), "{told:?}");
+    }
 }
 
 fn lnd_has_no_rights_and_no_network(stage: &Stage) {
@@ -196,7 +198,7 @@ fn nothing_in_lnds_sandbox_leads_out(stage: &Stage) {
     let _far = stage.host.allowed().inside(|| std::net::TcpListener::bind("10.77.0.3:7777").unwrap());
     let _near = stage.host.inside(|| std::net::TcpListener::bind("0.0.0.0:7778").unwrap());
     let said = |unit: &str| {
-        let text = stage.host.run(["journalctl", "-u", unit, "-o", "cat", "--no-pager"]).ok();
+        let text = stage.host.journal(&["-u", unit, "-o", "cat"]);
         text.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     stage.host.run(["systemd-run", "--wait", "--unit=free", "bash", "-c", TRIES]).ok();

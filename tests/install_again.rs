@@ -1,11 +1,9 @@
 //! A host that lives on: a second signer under an unlucky name, changed wishes, a killed install, a lost password.
 
-mod lab;
-mod stage;
-
-use lab::net::Met;
-use lab::wait_for;
-use stage::{PASSWORD, PORT, SEED, Stage};
+use crate::lab;
+use crate::lab::net::Met;
+use crate::lab::wait_for;
+use crate::stage::{PASSWORD, PORT, SEED, Stage};
 use std::fs;
 use std::time::Duration;
 

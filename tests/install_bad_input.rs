@@ -1,11 +1,8 @@
 //! `lsm install` where it cannot or must not: a clear error, its exit code, and a host that is as it was.
 
-mod lab;
-mod stage;
-
-use lab::host::Host;
-use lab::process::Done;
-use stage::{SEED, Stage, assert_unchanged};
+use crate::lab::host::Host;
+use crate::lab::process::Done;
+use crate::stage::{SEED, Stage, assert_unchanged};
 use std::fs;
 
 /// What no failed install may change.

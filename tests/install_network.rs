@@ -1,14 +1,11 @@
 //! The installed signer and its network: who reaches it, who does not, and what it says over restarts, crashes and reboots.
 
-mod lab;
-mod stage;
-
-use lab::net::Met;
-use lab::wait_for;
+use crate::lab::net::Met;
+use crate::lab::wait_for;
+use crate::stage::port::call_while;
+use crate::stage::watch_only::WatchOnly;
+use crate::stage::{LISTEN, PORT, Stage};
 use lsm::signer::wallet::State;
-use stage::port::call_while;
-use stage::watch_only::WatchOnly;
-use stage::{LISTEN, PORT, Stage};
 use std::sync::Arc;
 use std::time::Duration;
 

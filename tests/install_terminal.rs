@@ -1,11 +1,7 @@
 //! `lsm install` with a person at a terminal: the plan to consent to, the seed that is shown once and asked back.
 
-mod lab;
-mod stage;
-
-use lab::process::run;
-use stage::terminal::Terminal;
-use stage::{SEED, Stage};
+use crate::stage::terminal::Terminal;
+use crate::stage::{SEED, Stage};
 
 /// Starts the usual install on a terminal of its own, the seed to be shown there.
 fn install(stage: &Stage) -> Terminal {
@@ -73,7 +69,7 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
     assert_eq!(code, 0, "{shown}");
     assert!(wallet.exists() && !stage.host.path(SEED).exists());
     assert!(stage.is_active("lsm@signer"));
-    let journal = run(stage.host.command("journalctl")).ok();
+    let journal = stage.host.journal(&["--all"]);
     for phrase in words.windows(3) {
         assert!(!journal.contains(&phrase.join(" ")) && !journal.contains(&phrase.join("\n")));
     }

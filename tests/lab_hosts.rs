@@ -1,11 +1,10 @@
 //! The lab itself: its hosts are real enough to test on, its network tells friend from stranger, and it cleans up.
 
-mod lab;
-
-use lab::disk::Disk;
-use lab::host::Host;
-use lab::net::{Met, Net};
-use lab::trace::{self, Fate};
+use crate::lab;
+use crate::lab::disk::Disk;
+use crate::lab::host::Host;
+use crate::lab::net::{Met, Net};
+use crate::lab::trace::{self, Fate};
 use nix::errno::Errno;
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -1,9 +1,8 @@
 //! `lsm launch`: what a program finds closed that was started by it, against the same program started without it.
 
-mod lab;
-
-use lab::lnd::{RELEASES, Release};
-use lab::process::{self, Done};
+use crate::lab;
+use crate::lab::lnd::{RELEASES, Release};
+use crate::lab::process::{self, Done};
 use nix::fcntl::AT_FDCWD;
 use nix::unistd::{UnlinkatFlags, geteuid};
 use std::collections::BTreeMap;

@@ -1,14 +1,12 @@
 //! What is handed out: the Debian package on a real host, where a purge costs nobody a wallet; and, long, a release that
 //! comes out the same wherever it is made.
 
-mod lab;
-mod stage;
-
-use lab::process::{self, Done};
+use crate::lab;
+use crate::lab::process::{self, Done};
+use crate::stage::package::{self, ARCH};
+use crate::stage::{BUNDLE, SEED, Stage, assert_unchanged};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use stage::package::{self, ARCH};
-use stage::{BUNDLE, SEED, Stage, assert_unchanged};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,13 +1,10 @@
 //! The table of every call that a signer offers, tried with an empty request: which of them each role's macaroon permits.
 
-mod caller;
-mod node;
-
-use caller::{Client, Port};
+use crate::caller::{Client, Port};
+use crate::node::{Lnd, make_certificate, versions};
 use lsm::secret::Secret;
 use lsm::signer::macaroon::{Macaroon, Role, SIGNER_URIS, TAPROOT_URIS};
 use lsm::signer::wallet::State;
-use node::{Lnd, make_certificate, versions};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

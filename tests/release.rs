@@ -2,13 +2,10 @@
 //!
 //! The real build needs the network once; its caches stay in `LSM_TEST_CACHE` (else below the target folder).
 
-mod lab;
-mod mirror;
-
-use lab::release_cache as cache;
+use crate::lab::release_cache as cache;
+use crate::mirror::{Server, head};
 use lsm::host::program::{Output, Program};
 use lsm::release::pins::Arch;
-use mirror::{Server, head};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;

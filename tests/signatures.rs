@@ -1,9 +1,8 @@
 //! Signatures over a manifest: each class held against gpgv's, on a corpus of keys; and the quorum that they make.
 
-mod forge;
-
-use forge::corpus::{self, BORN, Case, MADE, PINNED};
-use forge::{Forge, armor, gpgv, seconds};
+use crate::forge;
+use crate::forge::corpus::{self, BORN, Case, MADE, PINNED};
+use crate::forge::{Forge, armor, gpgv, seconds};
 use lsm::error::Exit;
 use lsm::host::program::Program;
 use lsm::release::pins::{Release, Status};

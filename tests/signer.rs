@@ -1,7 +1,7 @@
 //! A real signer lnd through lsm's own client: the wire, the wallet, the accounts, macaroons, and each fault told apart.
 
-mod node;
-
+use crate::node;
+use crate::node::{Lnd, Pair, make_certificate, versions};
 use lsm::error::Result;
 use lsm::secret::Secret;
 use lsm::signer::accounts::Accounts;
@@ -9,7 +9,6 @@ use lsm::signer::channel::{self, Endpoint};
 use lsm::signer::macaroon::{self, Macaroon, Permission, SIGNER_URIS, TAPROOT_URIS};
 use lsm::signer::wallet::{Seed, State};
 use lsm::signer::{self, Node, proof};
-use node::{Lnd, Pair, make_certificate, versions};
 use std::path::Path;
 use std::time::Duration;
 

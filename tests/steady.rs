@@ -1,19 +1,15 @@
 //! Steady signing through an installed signer in its whole sandbox, with restarts in between: nothing that lnd asks of the
 //! kernel is refused.
 
-#[path = "steady/audit.rs"]
 mod audit;
-mod caller;
-mod lab;
-mod stage;
 
+use crate::caller::{Client, Kind, Port};
+use crate::lab::host::LSM_INSIDE;
+use crate::lab::{skip, wait_for};
+use crate::stage::watch::Until;
+use crate::stage::watch_only::WatchOnly;
+use crate::stage::{LISTEN, Stage};
 use audit::Audit;
-use caller::{Client, Kind, Port};
-use lab::host::LSM_INSIDE;
-use lab::{skip, wait_for};
-use stage::watch::Until;
-use stage::watch_only::WatchOnly;
-use stage::{LISTEN, Stage};
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Mutex;

@@ -1,14 +1,12 @@
 //! Between the shell scripts and lsm: their import and wallet creation take lsm's bundle, lsm takes theirs, and a signer that
 //! lsm did not install is exported over its port.
 
-mod lab;
-mod node;
-
-use lab::process::{self, Done};
+use crate::lab;
+use crate::lab::process::{self, Done};
+use crate::node::signer::{BIRTHDAY, Signer, start_signer};
+use crate::node::{free_port, make_certificate, versions};
 use lsm::bundle::Bundle;
 use lsm::signer::{Node, macaroon};
-use node::signer::{BIRTHDAY, Signer, start_signer};
-use node::{free_port, make_certificate, versions};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;

@@ -3,31 +3,13 @@
 //! A row begins with a release as it should be and an operator's folder, changes one thing, and says how lsm ends. Rows
 //! with exit code 0 are the controls: what looks odd and is right. After each row nothing is there that was not before.
 
-#[path = "tampered/archives.rs"]
 mod archives;
-#[path = "update/bad.rs"]
-mod bad;
-#[path = "update/desk.rs"]
-#[allow(dead_code, reason = "keys, texts and the state that bad updates meet are all that is used here")]
-mod desk;
-mod forge;
-#[path = "tampered/keys.rs"]
 mod keys;
-mod lab;
-#[path = "tampered/manifests.rs"]
 mod manifests;
-mod mirror;
-#[path = "tampered/pins.rs"]
 mod pins;
-#[path = "tampered/scene.rs"]
 mod scene;
-#[path = "tampered/servers.rs"]
 mod servers;
-#[path = "tampered/signatures.rs"]
 mod signatures;
-#[path = "witnesses/lab.rs"]
-mod signers;
-#[path = "tampered/updates.rs"]
 mod updates;
 
 use lsm::host::program::Output;

@@ -1,9 +1,8 @@
 //! `lsm trial`, as a user without any rights would have it: a signature proved, and nothing touched but its own folder.
 
-mod lab;
-
-use lab::lnd::Release;
-use lab::process::Done;
+use crate::lab;
+use crate::lab::lnd::Release;
+use crate::lab::process::Done;
 use lsm::bundle::Bundle;
 use lsm::signer::proof;
 use nix::sys::signal::{Signal, kill};

@@ -1,11 +1,8 @@
 //! Back again: rollback and uninstall on real hosts, held against a listing of everything that was there before.
 
-mod lab;
-mod stage;
-
-use lab::net::Met;
+use crate::lab::net::Met;
+use crate::stage::{BUNDLE, LISTEN, PASSWORD, PORT, SEED, Stage, assert_unchanged};
 use serde_json::{Value, json};
-use stage::{BUNDLE, LISTEN, PASSWORD, PORT, SEED, Stage, assert_unchanged};
 use std::fs;
 use std::time::Duration;
 

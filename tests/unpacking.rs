@@ -1,7 +1,6 @@
 //! Unpacking an archive: by a child without rights, whole or not at all.
 
-mod lab;
-
+use crate::lab;
 use flate2::{Compression, write::GzEncoder};
 use lsm::host::draft::Durable;
 use lsm::host::program::{Output, Program};

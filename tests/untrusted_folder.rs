@@ -1,10 +1,7 @@
 //! Whoever has taken over lnd plants links, pipes and devices in its folders: lsm, run by root, goes through none of them.
 
-mod lab;
-mod stage;
-
-use lab::process::Done;
-use stage::{BUNDLE, Stage, assert_unchanged};
+use crate::lab::process::Done;
+use crate::stage::{BUNDLE, Stage, assert_unchanged};
 use std::fs;
 
 /// Of whom the planted things are.
@@ -42,7 +39,7 @@ impl Stage {
 
     /// Every verb that meets what was planted says so at once, and neither writes a bundle nor changes anything else.
     #[track_caller]
-    fn assert_refused(&self, what: &str, verbs: &[&str]) {
+    fn assert_told(&self, what: &str, verbs: &[&str]) {
         let kept = "/etc /usr/local /root/out";
         self.host.sh(&format!("rm -rf {BUNDLE}")).ok();
         let before = self.listing(kept);
@@ -73,10 +70,10 @@ fn in_the_place_of_its_socket(stage: &Stage) {
     let linked = [("a link to a signer", format!("ln -s {aside} @")), ("a link on the way", "ln -s aside @".into())];
     for (what, script) in linked.iter().map(|(what, script)| (*what, script.as_str())).chain(PLANTED) {
         stage.plant(SOCKET, script);
-        stage.assert_refused(what, &verbs);
+        stage.assert_told(what, &verbs);
     }
     stage.plant(SOCKET, "ln -s /run/dbus/system_bus_socket @");
-    stage.assert_refused("a link to the system's bus", &verbs);
+    stage.assert_told("a link to the system's bus", &verbs);
     // What stands there at a start is no socket that a killed lnd left: it stays as it is, and so does what it leads to.
     stage.host.run(["systemctl", "stop", "lsm@signer"]).ok();
     let before = stage.listing("/etc");
@@ -95,12 +92,12 @@ fn in_the_place_of_its_macaroon(stage: &Stage) {
     let linked = format!("ln -s {aside} @");
     for (what, script) in [("a link to a macaroon", linked.as_str())].into_iter().chain(PLANTED) {
         stage.plant(MACAROON, script);
-        stage.assert_refused(what, &[EXPORT]);
+        stage.assert_told(what, &[EXPORT]);
         assert_eq!(stage.lsm_in_time("status").code, 0, "{what}: status needs no macaroon");
     }
     // Not lnd's: whoever wrote it, it is not what lnd wrote.
     stage.host.sh(&format!("rm -rf {MACAROON} && cp {aside} {MACAROON}")).ok();
-    stage.assert_refused("a file of root's", &[EXPORT, &again()]);
+    stage.assert_told("a file of root's", &[EXPORT, &again()]);
     stage.host.sh(&format!("mv -f {aside} {MACAROON}")).ok();
     stage.lsm_in_time(&again()).ok();
 }
@@ -118,11 +115,11 @@ fn in_the_place_of_its_wallet(stage: &Stage) {
     stage.host.sh(&format!("mv {DATA} {aside}")).ok();
     for (what, script) in [("a link to its folder", "ln -s ../signer/aside @"), PLANTED[0], PLANTED[1]] {
         stage.plant(DATA, script);
-        stage.assert_refused(what, &[&again()]);
+        stage.assert_told(what, &[&again()]);
     }
     stage.host.sh(&format!("rm {DATA} && mv {aside} {DATA}")).ok();
     stage.host.sh(&format!("mv {wallet} {aside} && ln -s {aside} {wallet}")).ok();
-    stage.assert_refused("a link to its file", &[&again()]);
+    stage.assert_told("a link to its file", &[&again()]);
     stage.host.sh(&format!("mv -f {aside} {wallet}")).ok();
     fs::write(stage.host.path(RECEIPT), receipt).unwrap();
     stage.lsm_in_time(&again()).ok();

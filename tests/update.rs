@@ -1,9 +1,7 @@
 //! Signed updates of the release policy: accepted, kept and shown; and each kind of bad one refused, with nothing changed.
 
-#[path = "update/bad.rs"]
-mod bad;
-#[path = "update/desk.rs"]
-mod desk;
+pub mod bad;
+pub mod desk;
 
 use bad::{Met, bad_texts, badly_signed};
 use desk::{Desk, Key, day, failure, head, json, judgement, release, snapshot, update_keys};

@@ -1,21 +1,14 @@
 //! Another lnd under a signer that is in use: it takes over, or the old one comes back by itself; and back by hand.
 
-#[path = "upgrade/broken.rs"]
 mod broken;
-#[path = "update/desk.rs"]
-#[allow(dead_code, reason = "this test file uses its own part of the desk")]
-mod desk;
-mod forge;
-mod lab;
-mod stage;
 
-use lab::lnd::{RELEASES, Release};
-use lab::net::Net;
-use lab::process::Done;
-use lab::snapshot::Snapshot;
+use crate::lab::lnd::{RELEASES, Release};
+use crate::lab::net::Net;
+use crate::lab::process::Done;
+use crate::lab::snapshot::Snapshot;
+use crate::stage::watch_only::{Asking, WatchOnly};
+use crate::stage::{BUNDLE, Stage};
 use serde_json::{Value, json};
-use stage::watch_only::{Asking, WatchOnly};
-use stage::{BUNDLE, Stage};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -128,7 +121,7 @@ fn one_that_cannot_sign_goes_again(stage: &Stage, asking: &Asking<'_>) {
     assert!(done.code == 1 && done.stdout.contains("does not know /signrpc.Signer/SignMessage"), "{done:?}");
     assert!(done.stdout.contains("was undone"), "{done:?}");
     // It had run, and had the database.
-    assert!(stage.host.sh("journalctl -u lsm@signer --no-pager").ok().contains("0.21.3-beta"));
+    assert!(stage.host.journal(&["-u", "lsm@signer"]).contains("0.21.3-beta"));
     stage.assert_runs(OLD);
     assert!(!stage.has("/var/lib/lsm/snapshot") && !stage.has(&format!("/usr/local/lib/lsm/lnd/{}", broken::VERSION)));
     asking.wait_signed();

@@ -1,17 +1,14 @@
 //! `lsm harden` on a real machine with a kernel of its own: what a container cannot have broken is broken for real, mended by
 //! `--fix`, and held over real boots.
 
-mod lab;
-#[path = "vm/plants.rs"]
 mod plants;
-mod stage;
-#[path = "vm/table.rs"]
 mod table;
 
-use lab::vm::{ADDRESS, Firmware, Vm};
+use crate::lab::vm::{ADDRESS, Firmware, Vm};
+use crate::stage;
+use crate::stage::assert_unchanged;
 use lsm::release::pins::{self, Status};
 use plants::{Booted, KEXEC, PLANTED, Planted, SETTINGS, SSH_IDS};
-use stage::assert_unchanged;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use table::Table;

@@ -1,35 +1,24 @@
 //! `lsm wallet`: a seed that is encrypted, verified and brought back, and a password that changes for lnd and systemd alike.
 
-#[path = "faults/chain.rs"]
-#[allow(dead_code, reason = "this test file uses its own part")]
-mod chain;
-#[path = "faults/cut.rs"]
-mod cut;
-#[path = "faults/fault.rs"]
-#[allow(dead_code, reason = "this test file uses its own part")]
-mod fault;
-#[path = "faults/held.rs"]
-#[allow(dead_code, reason = "this test file uses its own part")]
-mod held;
-mod lab;
-#[path = "wallet/leak.rs"]
 mod leak;
-mod node;
-mod stage;
 
-use fault::Place;
-use held::{Held, assert_signs};
-use lab::process::Done;
-use lab::trace::Fate;
-use lab::wait_for;
+use crate::faults::chain;
+use crate::faults::cut;
+use crate::faults::fault::Place;
+use crate::faults::held::{Held, assert_signs};
+use crate::lab;
+use crate::lab::process::Done;
+use crate::lab::trace::Fate;
+use crate::lab::wait_for;
+use crate::node::{Lnd, make_certificate};
+use crate::stage;
+use crate::stage::terminal::Terminal;
+use crate::stage::watch_only::WatchOnly;
+use crate::stage::{BUNDLE, PASSWORD, Stage};
 use leak::find_words;
 use lsm::signer::accounts::Accounts;
 use lsm::signer::wallet::State;
-use node::{Lnd, make_certificate};
 use serde_json::{Value, json};
-use stage::terminal::Terminal;
-use stage::watch_only::WatchOnly;
-use stage::{BUNDLE, PASSWORD, Stage};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;

@@ -1,7 +1,8 @@
 //! Two real lnds, a signer and a watch-only one, from bundle to proved signature; each fault caused for real and named.
 
-mod node;
-
+use crate::node::hot::{Hot, holds_keys, make_hot, node_in};
+use crate::node::signer::{Signer, start_signer};
+use crate::node::{Lnd, Pair, free_port, make_certificate, versions};
 use lsm::bundle::Bundle;
 use lsm::error::Result;
 use lsm::host::process;
@@ -14,9 +15,6 @@ use lsm::spec::Network;
 use lsm::watch_only::conf::Flavour;
 use lsm::watch_only::init::Start;
 use lsm::watch_only::{self, CheckRequest, Checked, InitRequest, Ready};
-use node::hot::{Hot, holds_keys, make_hot, node_in};
-use node::signer::{Signer, start_signer};
-use node::{Lnd, Pair, free_port, make_certificate, versions};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! proto/ against lnd's own .proto files: every message, field, number, type, enum value and call that lsm names.
 
-mod lab;
-
+use crate::lab;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,17 +1,12 @@
 //! The three witnesses end to end: papers from a mirror, a folder for a machine without a network, and all at once.
 
-#[path = "update/desk.rs"]
-#[allow(dead_code, reason = "a key to sign updates with is all that is used here")]
-mod desk;
-mod forge;
-mod lab;
-mod mirror;
-#[path = "witnesses/lab.rs"]
-mod signers;
-mod stage;
+pub mod signers;
 
+use crate::lab;
+use crate::mirror::{Server, head};
+use crate::stage;
+use crate::update::desk;
 use lsm::host::program::{Output, Program};
-use mirror::{Server, head};
 use serde_json::Value;
 use signers::{ARCHIVE, Lab, MANIFEST, VERSION};
 use std::collections::BTreeMap;

@@ -1,10 +1,22 @@
-//! docs/benches.md: a table for every bench, each written anew by the run that measured it.
+//! docs/performance.md: a table for every bench, each written anew by the run that measured it; and what is told of many times.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benches.md");
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md");
+
+/// The value that `share` of all values, at least one, are not above: 0.5 is the median.
+pub fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[(values.len() as f64 * share) as usize]
+}
+
+/// The median of values, at least one.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    quantile(values, 0.5)
+}
 
 /// Prints a table, and puts it into the document in place of the one with this title.
 pub fn write(title: &str, table: &str) {
@@ -22,6 +34,7 @@ pub fn write(title: &str, table: &str) {
     parts.push(&text);
     parts.sort_by_key(|part| std::cmp::Reverse(part.lines().next()));
     let parts: Vec<_> = parts.iter().map(|part| format!("\n## {}\n", part.trim_end())).collect();
-    let head = "# Benches\n\nWritten by the benches in benches/; each file says how to run it.\n";
+    let head = "# Performance\n\nWritten by `cargo bench`, as root: one table for each file in benches/, which says what it measures \
+        and what it needs.\n";
     fs::write(PathBuf::from(DOCUMENT), head.to_owned() + &parts.concat()).unwrap();
 }

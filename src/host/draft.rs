@@ -138,7 +138,7 @@ pub fn replace_all<'a>(files: impl IntoIterator<Item = (PathBuf, &'a [u8])>, acc
 }
 
 /// Removes what an lsm that was killed left of drafts for `place`, and where that is a folder of those in it: files and
-/// links of this user under such names as [`aside_name`] gives.
+/// links of this user under such names as `aside_name` gives.
 ///
 /// # Errors
 /// Where one cannot be removed.

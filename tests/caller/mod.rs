@@ -1,5 +1,4 @@
 //! A caller of a signer's port, closer to the wire than lsm's own client: many calls at once on one connection.
-#![allow(dead_code, reason = "each test file uses its own part of the caller")]
 
 mod psbt;
 

@@ -1,10 +1,10 @@
 //! Other credentials under a living channel, and what a node cannot do that lacks one of the calls it is permitted.
 
-use crate::Plan;
+use super::Plan;
+use super::life;
+use super::signer::Made;
 use crate::lab::btcd::Chain;
 use crate::lab::lnd::Node;
-use crate::life;
-use crate::signer::Made;
 use crate::stage::{self, BUNDLE};
 use lsm::signer::macaroon::{Macaroon, SIGNER_URIS, TAPROOT_URIS};
 use lsm::signer::{MACAROON_REFUSED, Node as Signer};

@@ -1,8 +1,8 @@
 //! The signer that `lsm install` makes on a bare host, and the watch-only node that `lsm watch-only init` makes of its bundle.
 
-use crate::Plan;
+use super::Plan;
 use crate::lab::host::Debian;
-use crate::lab::lnd::{Node, Seat};
+use crate::lab::lnd::Node;
 use crate::lab::wait_for;
 use crate::lab::{LSM, process};
 use crate::stage::{BUNDLE, LISTEN, Stage};
@@ -43,7 +43,7 @@ impl Made<'_> {
         let bundle = plan.folder.join("new-bundle");
         let _ = std::fs::remove_dir_all(&bundle);
         self.signer.host.copy_out(BUNDLE, &bundle);
-        let mut command = Seat::At(plan.net.allowed()).command(LSM);
+        let mut command = plan.net.allowed().command(LSM);
         command.args(["bundle", "import", "--bundle"]).arg(&bundle).arg("--lnddir").arg(&self.watch_only.folder);
         process::run(command).ok();
         self.watch_only.stop();
@@ -81,10 +81,10 @@ fn check_permissions(bundle: &Path, plan: &Plan<'_>) {
 
 /// Makes the watch-only node from the bundle, and starts it again as an operator's unit would.
 fn watch<'a>(plan: &Plan<'a>, bundle: &Path) -> Node<'a> {
-    let seat = Seat::At(plan.net.allowed());
+    let peer = plan.net.allowed();
     let folder = plan.folder.join("alice");
-    let mut node = Node::lay(plan.release, seat, &folder, WATCH_ONLY_PORT, plan.settings);
-    let mut command = seat.command(LSM);
+    let mut node = Node::lay(plan.release, peer, &folder, WATCH_ONLY_PORT, plan.settings);
+    let mut command = peer.command(LSM);
     command.args(["watch-only", "init", "--json", "--signer-host", LISTEN]);
     command.arg("--bundle").arg(bundle).arg("--lnddir").arg(&folder).arg("--lnd").arg(plan.release.lnd());
     let ready = process::run(command).json();

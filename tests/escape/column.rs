@@ -1,8 +1,8 @@
 //! One column of the matrix: the hostile program under some layers, and what came of each of its attempts.
 
-use crate::container::{self, Container};
+use super::container::{self, Container};
+use super::servers::{FAR, NEAR, Servers};
 use crate::lab::wait_for;
-use crate::servers::{FAR, NEAR, Servers};
 use crate::stage::Stage;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;

@@ -1,6 +1,6 @@
 //! The hostile program in lnd's place in a container of lsm's own: all that the engine is told is as lsm told it.
 
-use crate::column::{Layers, compile};
+use super::column::{Layers, compile};
 use crate::stage::Stage;
 use lsm::engine::{Engine, Kind};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! The matrix of docs/sandbox.md: every attempt by every layer.
 
-use crate::column::{Attempt, Layers, Outcome};
+use super::column::{Attempt, Layers, Outcome};
 use lsm::sandbox::landlock::Interface;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! A verb that is killed at every step and run again, until it comes to its end.
 
-use crate::cut::{self, Moment};
-use crate::fault::Place;
-use crate::held::Held;
+use super::cut::{self, Moment};
+use super::fault::Place;
+use super::held::Held;
 use crate::lab::trace::Fate;
 use crate::stage::Stage;
 use std::collections::BTreeSet;

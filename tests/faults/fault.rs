@@ -1,6 +1,6 @@
 //! The faults: lsm killed at some place of a step, a call that fails, a program that is missing or hangs.
 
-use crate::cut::{self, Moment};
+use super::cut::{self, Moment};
 use crate::lab::host::Host;
 use crate::lab::process::Done;
 use crate::lab::trace::Fate;

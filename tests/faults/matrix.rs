@@ -1,16 +1,16 @@
 //! The whole matrix: every step of every verb, each fault, gone on from and gone back from; and its place in the documents.
 
-use crate::cut::{self, Moment};
-use crate::fault::{Fault, Place};
-use crate::held::Held;
+use super::cut::{self, Moment};
+use super::fault::{Fault, Place};
+use super::held::Held;
+use super::verb::Verb;
+use super::{assert_back, chain};
 use crate::lab::disk::Disk;
 use crate::lab::lnd::Release;
 use crate::lab::net::Net;
 use crate::lab::snapshot::Snapshot;
 use crate::lab::trace::Fate;
 use crate::stage::{Stage, port};
-use crate::verb::Verb;
-use crate::{assert_back, chain};
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,6 +1,6 @@
 //! The verbs that change a machine: how a host comes before each, what it is asked for, and what holds when it is done.
 
-use crate::held::{assert_complete, assert_signs};
+use super::held::{assert_complete, assert_signs};
 use crate::lab::lnd::{RELEASES, Release};
 use crate::lab::snapshot::{Snapshot, is_kept_with_a_wallet, is_kept_without_a_wallet};
 use crate::stage::Stage;

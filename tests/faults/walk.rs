@@ -1,13 +1,13 @@
 //! A walk of random verbs and kills over one host, in which what must always hold is looked at after every step.
 
-use crate::cut::{self, Moment};
-use crate::held::{Held, assert_signs};
+use super::cut::{self, Moment};
+use super::held::{Held, assert_signs};
+use super::verb::{NEWER, words};
 use crate::lab::lnd::RELEASES;
 use crate::lab::net::Met;
 use crate::lab::process::Done;
 use crate::lab::trace::Fate;
 use crate::stage::{PORT, Stage};
-use crate::verb::{NEWER, words};
 use serde_json::json;
 use std::fs;
 use std::time::Duration;

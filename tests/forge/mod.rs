@@ -1,5 +1,4 @@
 //! A forge of OpenPGP keys and signatures: by gpg at any time on the clock, and by rPGP where gpg refuses to.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod corpus;
 

@@ -1,6 +1,6 @@
 //! A regtest chain: btcd as `tests/run` built it, in any place of the lab.
 
-use super::lnd::Seat;
+use super::net::Peer;
 use super::process::{self, Daemon, Done};
 use super::{cache, wait_for};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const RPC_PORT: u16 = 18334;
 pub struct Chain<'a> {
     programs: PathBuf,
     folder: PathBuf,
-    seat: Seat<'a>,
+    peer: &'a Peer,
     _daemon: Daemon,
 }
 
@@ -29,11 +29,11 @@ pub fn programs() -> Option<PathBuf> {
 }
 
 impl<'a> Chain<'a> {
-    /// Starts a new chain at `seat`, its files in the new folder `folder`, paying for blocks to `miner`.
+    /// Starts a new chain at `peer`, its files in the new folder `folder`, paying for blocks to `miner`.
     #[track_caller]
-    pub fn start(programs: &Path, seat: Seat<'a>, folder: &Path, miner: &str) -> Self {
+    pub fn start(programs: &Path, peer: &'a Peer, folder: &Path, miner: &str) -> Self {
         std::fs::create_dir(folder).expect("a new folder for the chain");
-        let mut command = seat.command(programs.join("btcd"));
+        let mut command = peer.command(programs.join("btcd"));
         let at = |name: &str| folder.join(name).display().to_string();
         // lnd's estimates fall a few satoshi short of btcd's relay fee, and a new chain's coins have no age to make up for it.
         command.args(["--norelaypriority", "--minrelaytxfee=0.000005"]);
@@ -47,7 +47,7 @@ impl<'a> Chain<'a> {
         let chain = Self {
             programs: programs.into(),
             folder: folder.into(),
-            seat,
+            peer,
             _daemon: {
                 wait_for("btcd's certificate", Duration::from_secs(30), || {
                     assert!(daemon.alive(), "btcd ended: {}", std::fs::read_to_string(&log).unwrap_or_default());
@@ -63,7 +63,7 @@ impl<'a> Chain<'a> {
     /// Runs btcctl.
     #[track_caller]
     pub fn ctl<const N: usize>(&self, args: [&str; N]) -> Done {
-        let mut command = self.seat.command(self.programs.join("btcctl"));
+        let mut command = self.peer.command(self.programs.join("btcctl"));
         command.args(["--regtest", "--rpcuser=lab", "--rpcpass=lab"]);
         command.arg(format!("--configfile={}", self.folder.join("btcctl.conf").display()));
         command.arg(format!("--rpccert={}", self.folder.join("rpc.cert").display()));

@@ -154,6 +154,13 @@ impl Host {
         self.run(["sh", "-c", script])
     }
 
+    /// What `journalctl` prints with these arguments, once journald has taken in all that was said before.
+    #[track_caller]
+    pub fn journal(&self, args: &[&str]) -> String {
+        self.run(["journalctl", "--sync"]).ok();
+        self.run(["journalctl", "--quiet", "--no-pager"].iter().chain(args)).ok()
+    }
+
     /// Runs `lsm` inside with these arguments.
     #[track_caller]
     pub fn lsm<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Done {

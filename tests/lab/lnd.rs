@@ -7,7 +7,6 @@ use nix::sys::signal::Signal;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// The releases of the test matrix: the default, and the original system's.
@@ -20,29 +19,6 @@ pub struct Release {
     pub version: String,
     /// The folder of its programs.
     pub folder: PathBuf,
-}
-
-/// Where a program runs.
-#[derive(Clone, Copy)]
-pub enum Seat<'a> {
-    /// On this machine itself.
-    Here,
-    /// On a peer of a lab network.
-    At(&'a Peer),
-}
-
-impl Seat<'_> {
-    /// A command that will run there.
-    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        match self {
-            Self::At(peer) => peer.command(program),
-            Self::Here => {
-                let mut command = Command::new(program);
-                command.env_clear().env("PATH", process::PATH).env("LC_ALL", "C.UTF-8").env("HOME", "/nonexistent");
-                command
-            }
-        }
-    }
 }
 
 impl Release {
@@ -89,14 +65,14 @@ pub struct Node<'a> {
     pub folder: PathBuf,
     /// Its gRPC port on 127.0.0.1; its peer port is one more.
     pub port: u16,
-    seat: Seat<'a>,
+    peer: &'a Peer,
     daemon: Option<Daemon>,
 }
 
 impl<'a> Node<'a> {
     /// Writes the settings of a node in `folder`, made if need be, with gRPC on 127.0.0.1:`port` and peers on the port
     /// after it: quick to gossip and to close channels, plus `settings`. It does not run yet.
-    pub fn lay(release: &Release, seat: Seat<'a>, folder: &Path, port: u16, settings: &str) -> Self {
+    pub fn lay(release: &Release, peer: &'a Peer, folder: &Path, port: u16, settings: &str) -> Self {
         fs::create_dir_all(folder).expect("a folder for the node");
         let peers = port + 1;
         let conf = format!(
@@ -104,13 +80,13 @@ impl<'a> Node<'a> {
              trickledelay=50\nbitcoin.defaultremotedelay=4\nbitcoin.defaultchanconfs=1\n{settings}"
         );
         fs::write(folder.join("lnd.conf"), conf).expect("the settings are written");
-        Self { release: release.clone(), folder: folder.into(), port, seat, daemon: None }
+        Self { release: release.clone(), folder: folder.into(), port, peer, daemon: None }
     }
 
     /// Starts it and waits until its RPC answers as far as `state` (of `lncli state`).
     #[track_caller]
     pub fn start(&mut self, state: &str) {
-        let mut command = self.seat.command(self.release.lnd());
+        let mut command = self.peer.command(self.release.lnd());
         command.arg(format!("--lnddir={}", self.folder.display()));
         let mut daemon = Daemon::start(command, &self.folder.join("log"));
         wait_for(&format!("{state} of {}", self.folder.display()), Duration::from_secs(90), || {
@@ -152,7 +128,7 @@ impl<'a> Node<'a> {
     /// Runs `lncli` against it.
     #[track_caller]
     pub fn cli<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Done {
-        let mut command = self.seat.command(self.release.lncli());
+        let mut command = self.peer.command(self.release.lncli());
         command.arg(format!("--lnddir={}", self.folder.display())).arg("--network=regtest");
         command.arg(format!("--rpcserver=127.0.0.1:{}", self.port)).args(args);
         process::run(command)

@@ -1,5 +1,4 @@
 //! The lab: real hosts, a real network between them, the real lnd and a real chain, for the integration tests.
-#![allow(dead_code, reason = "each test file uses its own part of the lab")]
 
 pub mod btcd;
 pub mod disk;

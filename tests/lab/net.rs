@@ -1,6 +1,6 @@
 //! A network of the test's own: a bridge in a namespace, an allowed peer and a stranger each in another.
 
-use super::process::{self, Daemon, Done};
+use super::process::{self, Done};
 use super::site::{Site, tool};
 use nix::sched::{CloneFlags, setns};
 use std::ffi::OsStr;
@@ -108,15 +108,6 @@ impl Peer {
         let mut command = self.command(line.next().expect("a program"));
         command.args(line);
         process::run(command)
-    }
-
-    /// Starts a program here that runs until the daemon is dropped, its output in `log`.
-    #[track_caller]
-    pub fn start<A: AsRef<OsStr>>(&self, line: impl IntoIterator<Item = A>, log: &Path) -> Daemon {
-        let mut line = line.into_iter();
-        let mut command = self.command(line.next().expect("a program"));
-        command.args(line);
-        Daemon::start(command, log)
     }
 
     /// Runs `work` on a thread whose sockets are this peer's.

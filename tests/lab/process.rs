@@ -85,11 +85,6 @@ impl Daemon {
         Self(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
     }
 
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.0.id()
-    }
-
     /// Whether it is still running.
     pub fn alive(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(None))

@@ -74,11 +74,6 @@ impl Snapshot {
         let shown = |state: Option<&String>| state.map_or("nothing", String::as_str).to_owned();
         differs.map(|name| format!("{name}: was {}, is {}", shown(self.0.get(name)), shown(now.0.get(name)))).collect()
     }
-
-    /// The names of all that is there and begins with `start`.
-    pub fn names(&self, start: &str) -> Vec<&str> {
-        self.0.keys().map(String::as_str).filter(|name| name.starts_with(start)).collect()
-    }
 }
 
 fn walk(root: &Path, inside: &Path, seen: &mut BTreeMap<String, String>) {

@@ -9,6 +9,7 @@ use prost::bytes::Bytes;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -65,22 +66,21 @@ pub fn count_open(held: &[std::net::TcpStream]) -> usize {
     held.iter().filter(open).count()
 }
 
-/// Connects and hangs up, 256 at a time, for `lasting`. Gives how often it tried.
-pub fn flood(peer: &Peer, port: &Port, from: &str, lasting: Duration) -> usize {
+/// Connects and hangs up, 256 at a time, for `lasting` and `count` times at least.
+pub fn flood(peer: &Peer, port: &Port, from: &str, lasting: Duration, count: usize) {
     let from: IpAddr = from.parse().expect("an address");
     let start = Instant::now();
+    let tried = Arc::new(AtomicUsize::new(0));
     at(peer, || async move {
-        let one = |port: Port| async move {
-            let mut tried = 0;
-            while start.elapsed() < lasting {
-                tried += 1;
+        let one = |port: Port, tried: Arc<AtomicUsize>| async move {
+            while start.elapsed() < lasting || tried.load(Ordering::Relaxed) < count {
+                tried.fetch_add(1, Ordering::Relaxed);
                 // A dropped packet would be sent again only after a second.
                 let _ = timeout(Duration::from_millis(20), port.connect(Some(from))).await;
             }
-            tried
         };
-        all((0..256).map(|_| one(port.clone()))).await.into_iter().sum()
-    })
+        all((0..256).map(|_| one(port.clone(), Arc::clone(&tried)))).await;
+    });
 }
 
 /// Makes `count` calls with messages of [`LARGEST`] bytes at once, each on a connection of its own. Gives what came of each.
@@ -118,13 +118,13 @@ pub fn call_slowly(peer: &Peer, port: &Port, from: &str, count: usize, lasting: 
     });
 }
 
-/// Begins calls and takes each back at once, for `lasting`. Gives how many.
-pub fn reset_rapidly(peer: &Peer, port: &Port, from: &str, lasting: Duration) -> usize {
+/// Begins calls and takes each back at once, for `lasting` and `count` times at least.
+pub fn reset_rapidly(peer: &Peer, port: &Port, from: &str, lasting: Duration, count: usize) {
     let from: IpAddr = from.parse().expect("an address");
     at(peer, || async move {
         let connection = Connection::open(port, from).await.expect("a connection");
-        connection.reset_rapidly(CALLS[0], lasting).await.expect("calls")
-    })
+        connection.reset_rapidly(CALLS[0], lasting, count).await.expect("calls");
+    });
 }
 
 /// Does all of them at once.
@@ -210,17 +210,17 @@ impl Connection {
         Ok(())
     }
 
-    /// Begins calls and takes each back at once, for `lasting`. Gives how many.
-    async fn reset_rapidly(&self, call: &str, lasting: Duration) -> Result<usize, String> {
+    /// Begins calls and takes each back at once, for `lasting` and `count` times at least.
+    async fn reset_rapidly(&self, call: &str, lasting: Duration, count: usize) -> Result<(), String> {
         let start = Instant::now();
-        let mut count = 0;
-        while start.elapsed() < lasting {
+        let mut begun = 0;
+        while start.elapsed() < lasting || begun < count {
             let (_response, mut body) = self.begin(call, None).await?;
             body.send_reset(Reason::CANCEL);
-            count += 1;
+            begun += 1;
             tokio::task::yield_now().await;
         }
-        Ok(count)
+        Ok(())
     }
 }
 

@@ -1,5 +1,4 @@
 //! A mirror of lnd's releases: a TLS server on loopback that answers as a test wants.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;

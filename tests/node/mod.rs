@@ -1,5 +1,4 @@
 //! Real lnds for tests: each in a folder of its own, on free ports, killed when dropped.
-#![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod hot;
 pub mod signer;

@@ -1,5 +1,4 @@
 //! A booted host with lnd's archive in it: installing a signer there, and what the tests look at around that.
-#![allow(dead_code, reason = "each test file uses its own part of the stage")]
 
 pub mod docker;
 pub mod older;

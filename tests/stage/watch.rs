@@ -1,6 +1,7 @@
 //! Watchers from outside a host: what its processes were started with, and with which modes its secret files were seen.
 
 use crate::lab::host::Host;
+use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyResponse, InitFlags, MarkFlags, MaskFlags, Response};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,18 +19,32 @@ impl Drop for Until<'_> {
 }
 
 /// Command lines and environments, each once, of every process seen in `host` until the end.
+///
+/// However short it lives, a program that needs a library is seen: it opens the linker's list of them, and waits at that
+/// until it has been looked at (fanotify(7)). One that needs none is seen where it lives for a moment.
 pub fn processes<'scope>(
     threads: &'scope Scope<'scope, '_>,
     host: &'scope Host,
     over: &'scope AtomicBool,
 ) -> ScopedJoinHandle<'scope, HashSet<Vec<u8>>> {
     let proc = host.path("/proc");
+    let linked = Fanotify::init(InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_NONBLOCK, EventFFlags::empty()).unwrap();
+    let list = host.path("/etc/ld.so.cache");
+    linked.mark(MarkFlags::FAN_MARK_ADD, MaskFlags::FAN_OPEN_PERM, nix::fcntl::AT_FDCWD, Some(&list)).unwrap();
     threads.spawn(move || {
         let mut seen = HashSet::new();
+        let mut look = |process: &Path| {
+            seen.extend(["cmdline", "environ"].iter().filter_map(|f| fs::read(process.join(f)).ok()));
+        };
         while !over.load(Ordering::Relaxed) {
+            // None is waiting: not an error of note.
+            for event in linked.read_events().unwrap_or_default() {
+                look(&Path::new("/proc").join(event.pid().to_string()));
+                linked.write_response(FanotifyResponse::new(event.fd().expect("a file"), Response::FAN_ALLOW)).unwrap();
+            }
             for process in fs::read_dir(&proc).into_iter().flatten().flatten() {
                 if process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
-                    seen.extend(["cmdline", "environ"].iter().filter_map(|f| fs::read(process.path().join(f)).ok()));
+                    look(&process.path());
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! A watch-only lnd on a peer, made from the host's bundle: asked once in a while, or kept running and signing all the time.
 
 use super::{BUNDLE, Stage};
-use crate::lab::lnd::{Node as Lnd, Seat};
+use crate::lab::lnd::Node as Lnd;
 use crate::lab::net::Peer;
 use crate::lab::process::Daemon;
 use crate::lab::{LSM, process, wait_for};
@@ -41,7 +41,7 @@ impl<'a> WatchOnly<'a> {
     pub fn set_up(stage: &Stage, peer: &'a Peer, folder: &Path) -> Self {
         let (lnddir, bundle) = (folder.join("lnd"), folder.join("bundle"));
         stage.host.copy_out(BUNDLE, &bundle);
-        let node = Lnd::lay(&stage.release, Seat::At(peer), &lnddir, PORT, "bitcoin.node=nochainbackend\n");
+        let node = Lnd::lay(&stage.release, peer, &lnddir, PORT, "bitcoin.node=nochainbackend\n");
         let mut init = peer.command(LSM);
         init.args(["watch-only", "init", "--json", "--bundle"]).arg(&bundle).arg("--lnddir").arg(&lnddir);
         init.arg("--lnd").arg(stage.release.lnd());

@@ -1,7 +1,7 @@
 //! Archives: cut, changed, packed anew, under another name, or no archive at all.
 
-use crate::scene::{FINE, Row, Scene, change, link_away, put_folder, put_pipe, remove, row};
-use crate::signers::{ARCHIVE, VERSION};
+use super::scene::{FINE, Row, Scene, change, link_away, put_folder, put_pipe, remove, row};
+use crate::witnesses::signers::{ARCHIVE, VERSION};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! Keys: the operator's trust.toml and the key files that it names.
 
+use super::scene::{FINE, Row, change, link_away, put, put_folder, put_pipe, remove, row, set_mode};
 use crate::forge;
-use crate::scene::{FINE, Row, change, link_away, put, put_folder, put_pipe, remove, row, set_mode};
 use std::path::PathBuf;
 
 const NO_KEY: (i32, &str, &str) = (2, "E-PGP-001", "lab1");

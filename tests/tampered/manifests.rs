@@ -1,7 +1,7 @@
 //! Manifests: what all five signed and is still wrong, and what was changed after they signed.
 
-use crate::scene::{FINE, Row, link_away, put_folder, put_pipe, remove, row};
-use crate::signers::{ARCHIVE, MANIFEST, VERSION};
+use super::scene::{FINE, Row, link_away, put_folder, put_pipe, remove, row};
+use crate::witnesses::signers::{ARCHIVE, MANIFEST, VERSION};
 
 const NONE: &str = "E-MANIFEST-001";
 const BAD: (i32, &str, &str) = (4, "E-QUORUM-001", "BAD signature of lab1");

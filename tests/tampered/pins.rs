@@ -1,7 +1,7 @@
 //! Pins: versions that are not pinned, and accepted updates that were changed where they are kept.
 
-use crate::desk::{self, Key, day, head};
-use crate::scene::{FINE, Row, Scene, change, link_away, put, remove, row, set_mode};
+use super::scene::{FINE, Row, Scene, change, link_away, put, remove, row, set_mode};
+use crate::update::desk::{self, Key, day, head};
 use std::path::PathBuf;
 
 const BROKEN: &str = "E-UPDATE-020";
@@ -70,7 +70,7 @@ pub fn rows() -> Vec<Row> {
         row("a quorum of 0 for once", (2, "E-QUORUM-005", "0"), |scene| scene.verify("from", &["--quorum", "0"])),
         row("a quorum of 6", (4, "E-QUORUM-003", "5 of 6"), |scene| scene.verify("from", &["--quorum", "6"])),
         row("a quorum of an archive alone", (3, "E-RELEASE-037", ""), |scene| {
-            scene.verify(&format!("from/{}", crate::signers::ARCHIVE), &["--quorum", "5"]);
+            scene.verify(&format!("from/{}", crate::witnesses::signers::ARCHIVE), &["--quorum", "5"]);
         }),
     ];
     rows.extend(kept_updates());
@@ -158,7 +158,7 @@ fn words() -> Vec<Row> {
 /// Another archive in place of the real one, as of a new release.
 fn other_archive(scene: &Scene<'_>) -> String {
     let name = "lnd-linux-amd64-v0.22.0-beta.tar.gz";
-    remove(&scene.file(crate::signers::ARCHIVE));
+    remove(&scene.file(crate::witnesses::signers::ARCHIVE));
     scene.put(name, b"what update 2 pins");
     name.to_owned()
 }

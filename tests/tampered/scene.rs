@@ -3,7 +3,7 @@
 use crate::forge;
 use crate::lab;
 use crate::mirror::Server;
-use crate::signers::{ARCHIVE, Lab, MANIFEST, VERSION};
+use crate::witnesses::signers::{ARCHIVE, Lab, MANIFEST, VERSION};
 use lsm::host::program::{Output, Program};
 use std::collections::BTreeMap;
 use std::ffi::OsString;

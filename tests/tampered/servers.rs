@@ -1,8 +1,8 @@
 //! Servers: what they send, how they end it, where they lead, and whose certificate they show.
 
+use super::scene::{Row, Scene, row};
 use crate::mirror::{Identity, Request, Server, head, identity};
-use crate::scene::{Row, Scene, row};
-use crate::signers::{ARCHIVE, MANIFEST, VERSION};
+use crate::witnesses::signers::{ARCHIVE, MANIFEST, VERSION};
 use std::io::{Result, Write};
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Signatures: files that are none, and those that were made by the wrong key, at the wrong time or in the wrong form.
 
+use super::scene::{FINE, Row, Scene, change, link_away, put, put_folder, put_pipe, remove, row, signature_of};
 use crate::forge::{self, Why};
-use crate::scene::{FINE, Row, Scene, change, link_away, put, put_folder, put_pipe, remove, row, signature_of};
-use crate::signers::{BORN, SIGNED, VERSION};
+use crate::witnesses::signers::{BORN, SIGNED, VERSION};
 use std::os::unix::ffi::OsStrExt;
 
 /// Before and after the day on which the signers signed.

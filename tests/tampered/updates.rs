@@ -1,8 +1,8 @@
 //! Updates: of each kind a few of those that are bad, whose whole tables are in update/bad.rs.
 
-use crate::bad::{self, Met};
-use crate::desk::release;
-use crate::scene::{Row, Scene, copy, put, row};
+use super::scene::{Row, Scene, copy, put, row};
+use crate::update::bad::{self, Met};
+use crate::update::desk::release;
 use std::ffi::OsString;
 use std::sync::Arc;
 

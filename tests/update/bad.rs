@@ -1,6 +1,6 @@
 //! The tables of bad updates.
 
-use crate::desk::{Desk, Key, day, head, judgement, release, update_keys};
+use crate::update::desk::{Desk, Key, day, head, judgement, release, update_keys};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 

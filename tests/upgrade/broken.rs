@@ -1,11 +1,11 @@
 //! A release whose lnd starts and serves, and knows no call to sign a message: pinned by an update and signed by a quorum,
 //! all of the test's own keys, which the host's operator trusts.
 
-use crate::desk::{Key, head, release as pinned, update_keys};
 use crate::forge::{self, Forge};
 use crate::lab::lnd::Release;
 use crate::lab::{process, skip};
 use crate::stage::Stage;
+use crate::update::desk::{Key, head, release as pinned, update_keys};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;

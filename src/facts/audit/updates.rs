@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub struct Updates {
     /// Names of units that a boot starts by links in /etc/systemd/system, and that are not masked.
     pub wanted: Answer<BTreeSet<String>>,
-    /// When each of [`STAMPS`] was last changed, in seconds since 1970, by its path; absent where there is none.
+    /// When each of `STAMPS` was last changed, in seconds since 1970, by its path; absent where there is none.
     pub stamps: BTreeMap<String, Answer<i64>>,
     /// The versions of the kernels that are installed.
     pub kernels: Answer<BTreeSet<String>>,

@@ -40,7 +40,7 @@ pub struct Process {
     pub deleted: bool,
     /// It sees other network interfaces than the host's first process.
     pub own_network: Answer<bool>,
-    /// Which of [`NAMESPACES`] it has for itself, by their names (namespaces(7)).
+    /// Which of `NAMESPACES` it has for itself, by their names (namespaces(7)).
     pub namespaces: BTreeMap<String, Answer<bool>>,
     /// The limits that hold for its control group, by the names of their files: the least of it and those above it, a
     /// number or `max`. Absent where nothing counts that.

@@ -31,8 +31,9 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Starts it on `port` of the host, with the settings of an installed signer.
-    pub fn start(stage: &Stage, name: &str, port: u16, launched: bool) -> Self {
+    /// Starts the program `lnd` on `port` of the host, with the settings of an installed signer, and asks it for all that a
+    /// bundle has.
+    pub fn start(stage: &Stage, lnd: &str, name: &str, port: u16, launched: bool) -> Self {
         let folder = format!("/srv/{name}");
         stage.host.run(["mkdir", "-p", "-m", "700", &format!("{folder}/macaroons")]).ok();
         let write = |file: &str, text: &str| fs::write(stage.host.path(&format!("{folder}/{file}")), text).unwrap();
@@ -64,10 +65,9 @@ impl Bare {
         let policy_file = format!("/srv/{name}-launch.toml");
         fs::write(stage.host.path(&policy_file), render_launch_policy(&policy).unwrap()).unwrap();
 
-        let lnd = format!("/usr/local/lib/lsm/lnd/{}/lnd", stage.release.version);
-        let mut command = stage.host.command(if launched { LSM_INSIDE } else { lnd.as_str() });
+        let mut command = stage.host.command(if launched { LSM_INSIDE } else { lnd });
         if launched {
-            command.args(["launch", "--policy", &policy_file, "--", &lnd]);
+            command.args(["launch", "--policy", &policy_file, "--", lnd]);
         }
         command.arg(format!("--configfile={folder}/lnd.conf")).arg(format!("--rpclisten=unix://{socket}"));
         command.arg(format!("--rpclisten={}:{port}", stage.host.v4));
@@ -90,5 +90,6 @@ fn make_wallet(node: impl Fn() -> Node) -> (Macaroon, String) {
     fresh.wait_for(|state| state == State::Active, PATIENCE).expect("lnd with a wallet");
     let owner = node().with_macaroon(&owner);
     let permissions = signer_permissions(true, &owner.known_uris().unwrap()).unwrap();
+    owner.accounts().unwrap();
     (owner.bake(&permissions, 5).unwrap(), owner.info().unwrap().identity_pubkey)
 }
