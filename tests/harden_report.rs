@@ -11,6 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -21,8 +22,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const FORMATS: [&str; 4] = ["text", "json", "sarif", "html"];
-/// Above the generated part of docs/harden.md.
-const MARK: &str = "<!-- written by tests/harden_report.rs -->\n";
+/// What was written by this test.
+const MARK: &str = "<!-- written by tests/harden_report.rs -->";
 /// A user without any right, for when root runs the tests.
 const NOBODY: u32 = 65_534;
 /// Nothing that is named may keep the audit longer than this, on a busy machine.
@@ -347,23 +348,40 @@ fn the_help_and_the_completions_know_every_option() {
     assert!(completions.contains("text json sarif html"));
 }
 
-#[test]
-fn the_document_has_a_section_for_every_check() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/harden.md");
-    let document = fs::read_to_string(&path).expect("docs/harden.md");
-    let (prose, kept) = document.split_once(MARK).expect("the document has a place for the checks");
-    let sections: String = harden::checks().map(section).collect();
-    if std::env::var_os("LSM_WRITE_DOCS").is_some() {
-        fs::write(&path, format!("{prose}{MARK}{sections}")).expect("the document is written");
-        return;
+/// What stands on the page of a check, of the index, and of nothing else.
+fn pages() -> BTreeMap<String, String> {
+    let mut index = format!(
+        "# The checks\n\n{MARK}\n\nEach is told by `lsm harden` ([harden.md](../harden.md)); `lsm harden --only ID` asks about one.\n\n\
+        | check | severity | what should be |\n| --- | --- | --- |\n"
+    );
+    let mut pages = BTreeMap::new();
+    for check in harden::checks() {
+        let (id, severity) = (check.id, harden::severity(check.id).name());
+        index += &format!("| [{id}]({id}.md) | {severity} | {} |\n", check.title);
+        let page = format!(
+            "# {id}: {}\n\n{MARK}\n\n- Severity: {severity}\n- Why: {}\n- To mend it: {}\n- To ask again: `lsm harden --only {id}`\n\n\
+            [Every check](README.md)\n",
+            check.title, check.why, check.mend
+        );
+        pages.insert(format!("{id}.md"), page);
     }
-    assert!(kept == sections, "docs/harden.md is not of these checks (LSM_WRITE_DOCS=1 writes it)");
+    pages.insert("README.md".to_owned(), index);
+    pages
 }
 
-fn section(check: &harden::Check) -> String {
-    let severity = harden::severity(check.id).name();
-    format!(
-        "\n### {}: {}\n\n- Severity: {severity}\n- Why: {}\n- To mend it: {}\n",
-        check.id, check.title, check.why, check.mend
-    )
+#[test]
+fn there_is_a_page_for_every_check_and_no_other() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/checks");
+    let pages = pages();
+    if std::env::var_os("LSM_WRITE_DOCS").is_some() {
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("the folder is made");
+        pages.iter().for_each(|(name, text)| fs::write(folder.join(name), text).expect("the page is written"));
+        return;
+    }
+    let names =
+        fs::read_dir(&folder).expect("docs/checks").map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let kept: BTreeMap<String, String> =
+        names.map(|name| (name.clone(), fs::read_to_string(folder.join(&name)).expect("a page"))).collect();
+    assert!(kept == pages, "docs/checks is not of these checks (LSM_WRITE_DOCS=1 writes it)");
 }

@@ -115,10 +115,7 @@ pub enum Verb {
         shell: clap_complete::Shell,
     },
     /// Print the manual page, or that of a verb
-    Man {
-        /// The verb, such as: allow add
-        verb: Vec<String>,
-    },
+    Man(man::Options),
     /// Audit this host, and tell what changed since the last time
     #[command(hide = true)]
     HardenWatch,
@@ -169,7 +166,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lsm", &mut std::io::stdout())
         }
-        Verb::Man { verb } => man::run(&verb)?,
+        Verb::Man(options) => man::run(&options)?,
         Verb::HardenWatch => watch::run(&cli.common)?,
         Verb::Ready(options) => ready::run(&options, &cli.common)?,
         Verb::UnpackArchive => unpack::run()?,

@@ -93,7 +93,8 @@ impl Chamber {
         line.extend(identity.map(str::to_owned));
         line.extend_from_slice(command);
         let log = file::append(log, 0o600)?;
-        Program::new(&line[0]).args(&line[1..]).start(log).map(Running)
+        // Not from where lsm was called: that folder may be closed to this user, and lnd looks at where it is.
+        Program::new(&line[0]).args(&line[1..]).folder(Path::new(PLACE)).start(log).map(Running)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::disk::{self, Disk};
 use super::net::{self, Net, Peer};
 use super::process::{self, Daemon, Done};
-use super::site::{kill_group, tool};
+use super::site::{kill_group, remove_groups, tool};
 use super::{LSM, wait_for};
 use nix::sys::signal::Signal;
 use std::ffi::OsStr;
@@ -50,6 +50,8 @@ pub enum Debian {
     Trixie,
     /// 12 with its own dockerd, started at boot.
     Docker,
+    /// The usual one as a fleet's hosts are: with sshd, Python and cloud-init.
+    Fleet,
 }
 
 /// A host. Dropped, it is gone with everything that ran in it.
@@ -356,6 +358,11 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.crash();
+        // The next host at this address must not start in groups that were killed: Linux kills at once what is cloned from a
+        // group into another whose count of kills differs (cgroup.c, cgroup_post_fork), as a newer systemd starts its units.
+        for group in [self.group(), self.net.site.group(&self.shells())] {
+            remove_groups(&group);
+        }
         for mount in [self.root(), self.folder.join("disk"), self.folder.clone()] {
             tool("umount", &["--lazy".into(), mount.to_string_lossy().into_owned()]);
         }
@@ -376,6 +383,7 @@ impl Debian {
             Self::Usual => ("LSM_TEST_ROOT", "root"),
             Self::Trixie => ("LSM_TEST_TRIXIE", "root-trixie"),
             Self::Docker => ("LSM_TEST_DOCKER", "root-docker"),
+            Self::Fleet => ("LSM_TEST_FLEET", "root-fleet"),
         };
         std::env::var_os(variable).map_or_else(|| super::cache().join(folder), PathBuf::from)
     }

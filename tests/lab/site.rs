@@ -120,8 +120,8 @@ fn mounts_below(folder: &Path) -> Vec<String> {
     points.filter(|p| Path::new(p).starts_with(folder)).map(str::to_owned).collect()
 }
 
-/// Removes a control group and those below it.
-fn remove_groups(group: &Path) {
+/// Removes a control group and those below it; all that was in them has ended.
+pub fn remove_groups(group: &Path) {
     for below in fs::read_dir(group).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
         remove_groups(&below.path());
     }

@@ -2,6 +2,7 @@
 
 pub mod docker;
 pub mod older;
+pub mod package;
 pub mod port;
 pub mod terminal;
 pub mod watch;
