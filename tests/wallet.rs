@@ -1,6 +1,7 @@
 //! `lsm wallet`: a seed that is encrypted, verified and brought back, and a password that changes for lnd and systemd alike.
 
 mod leak;
+mod vectors;
 
 use crate::faults::chain;
 use crate::faults::cut;
