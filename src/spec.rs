@@ -2,8 +2,10 @@
 
 mod allowlist;
 pub mod docker;
+pub mod places;
 
 pub use docker::Docker;
+pub use places::Places;
 
 use crate::error::{Code, Error, Result};
 use ipnet::{IpNet, Ipv4Net};

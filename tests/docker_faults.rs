@@ -4,11 +4,12 @@
 use crate::faults::chain;
 use crate::faults::cut;
 use crate::faults::cut::Moment;
-use crate::faults::fault::Place;
+use crate::faults::fault::{Fault, Place};
 use crate::faults::held::{Held, assert_complete};
 use crate::lab::process::Done;
 use crate::lab::trace::Fate;
 use crate::stage::{PORT, Stage, assert_unchanged};
+use nix::errno::Errno;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -48,6 +49,74 @@ fn what_is_killed_at_every_step_goes_on_and_back() {
     held.forget();
     held.look(&stage, "purged");
     assert_unchanged(&before, &stage.state_in_docker());
+}
+
+#[test]
+#[ignore = "every fault at every step"]
+fn nothing_is_half_done_whatever_befalls_the_making_of_a_container() {
+    let Some(stage) = Stage::in_docker("docker-making") else { return };
+    let before = stage.state_in_docker();
+    let purge = |stage: &Stage, when: &str| {
+        stage.host.lsm(words("uninstall --purge --confirm=signer --yes")).ok();
+        stage.host.sh("rm -rf /root/out/*").ok();
+        // Of what never began there is no journal, and of what was purged none either.
+        println!("{when}: as it was");
+        assert_unchanged(&before, &stage.state_in_docker());
+    };
+    go_through(&stage, "install", &install(&stage), |stage, when| {
+        stage.host.lsm(words("rollback --yes")).ok();
+        purge(stage, when);
+    });
+}
+
+#[test]
+#[ignore = "every fault at every step"]
+fn nothing_is_half_done_whatever_befalls_the_going_of_a_container() {
+    let Some(stage) = Stage::in_docker("docker-going") else { return };
+    stage.host.lsm(install(&stage)).ok();
+    go_through(&stage, "uninstall", &words("uninstall --yes"), |stage, when| {
+        stage.host.lsm(words("rollback --yes")).ok();
+        println!("{when}: as it was");
+        assert_complete(stage, when);
+    });
+}
+
+/// Runs a verb once for each fault and step. Whatever befell it, there is one wallet or none, and `back` brings the host back
+/// to where the verb begins, and holds that it is.
+#[track_caller]
+fn go_through(stage: &Stage, verb: &str, arguments: &[String], back: impl Fn(&Stage, &str)) {
+    let mut steps: Vec<(String, u32)> = Vec::new();
+    let done = cut::run(&stage.host, arguments, |step, moment| {
+        match moment {
+            Moment::Written(line) if line.event == "intent" => steps.push((step.to_owned(), 0)),
+            Moment::Change(n) => steps.last_mut().expect("a step").1 = *n,
+            _ => {}
+        }
+        Fate::Go
+    });
+    assert_eq!(done.code, 0, "{verb}: {done:?}");
+    back(stage, verb);
+    let mut tried = 0;
+    for (nth, (name, changes)) in steps.iter().enumerate() {
+        let middle = Place::During(changes.div_ceil(2).max(1));
+        let kills = [Place::Before, middle, Place::After].map(Fault::Kill);
+        for fault in kills.into_iter().chain([Errno::ENOSPC, Errno::EACCES].map(Fault::Error)) {
+            if !fault.befalls(name, *changes) {
+                continue;
+            }
+            let when = format!("{verb}, step {nth} ({name}), {fault:?}");
+            let done = fault.run(&stage.host, arguments, nth, || {});
+            assert_ne!(done.code, 0, "{when}: {done:?}");
+            let mut held = Held::default();
+            held.look(stage, &when);
+            back(stage, &when);
+            tried += 1;
+        }
+    }
+    println!(
+        "MEASURED faults during a container's {verb} that left nothing half done: {tried} in {} steps",
+        steps.len()
+    );
 }
 
 /// Runs an install at whose step `kind` this befalls the host.

@@ -104,7 +104,7 @@ pub fn restart(spec: &Spec) -> Result<()> {
 }
 
 fn require_wallet(spec: &Spec) -> Result<()> {
-    if Layout::new(&spec.instance).receipt().exists() {
+    if Layout::of(spec).receipt().exists() {
         return Ok(());
     }
     Err(Error::new(NO_WALLET, format!("the signer {} has no wallet yet", spec.instance))

@@ -1,81 +1,34 @@
 //! The Docker backend: an image of lsm's own, a container that may do nothing else, and the packet filter in front of it.
 
 mod control;
+mod settle;
 pub mod trial;
 
 pub use control::{pid, read_log, runs, show_log, start, stop};
+pub use settle::{check, check_volume, settle};
 
 use crate::backend::Layout;
 use crate::backend::native::{self, Wishes, drop_in, folder, text, unit_path};
 use crate::bundle;
-use crate::engine::{About, Bounds, Engine, Image, Kind, Object, find_socket};
+use crate::engine::{Bounds, Engine, Image, Kind, Object};
 use crate::error::{Code, Error, Result};
-use crate::facts::{self, Facts};
-use crate::host::{file, user};
+use crate::facts::Facts;
+use crate::host::user;
+use crate::host::user::Owner;
 use crate::plan::step::{Access, LNCLI_MODE, Runner, Step};
 use crate::release::pins::{Arch, Release};
+use crate::release::{self, Archive, Verified};
 use crate::render::compose::render_compose;
 use crate::render::container::{self, Files, Frame, Home, Place};
 use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::unit::{NFTABLES_DROP_IN, UNITS};
-use crate::spec::docker::{Docker, PORT};
-use crate::spec::{Instance, Spec};
+use crate::spec::docker::{Docker, PORT, Reference};
+use crate::spec::{Places, Spec};
+use settle::hold_loopback;
 use std::path::{Path, PathBuf};
 
-const NO_HOME: Code = Code::lacking("E-DOCKER-001");
-const NO_NUMBER: Code = Code::lacking("E-DOCKER-002");
 const NO_CONTAINER: Code = Code::refused("E-DOCKER-003");
-const NO_SPACE: Code = Code::lacking("E-DOCKER-004");
-const NAME_TAKEN: Code = Code::refused("E-DOCKER-005");
-const VOLUME_TAKEN: Code = Code::refused("E-DOCKER-006");
-
-/// What an image and what is loaded of it take for a while, in bytes.
-const SPACE: u64 = 400 << 20;
-
-/// The first number that a container's user may have; the signer's port, as good as any.
-const FIRST_UID: u32 = 10_012;
-/// How many numbers are tried.
-const UIDS: u32 = 100;
-
-/// The places of a signer that is to be in a container of the engine that is meant here.
-///
-/// # Errors
-/// Where no engine that will do answers, there is no home folder, or no user number is free.
-pub fn settle(instance: &Instance, container: Option<String>, others: &[Spec]) -> Result<Docker> {
-    let engine = find_socket()?;
-    let About { root, maps_users, .. } = Engine::open(&engine)?.about()?;
-    let home = user::named_folder("HOME")
-        .ok_or_else(|| Error::new(NO_HOME, "there is no home folder for the signer's files").hint("set HOME"))?;
-    let volume = Docker::volume_of(instance);
-    let data = root.join("volumes").join(&volume).join("_data");
-    Ok(Docker {
-        engine,
-        container: container.unwrap_or_else(|| Docker::container_of(instance)),
-        uid: find_uid(others, &data)?,
-        data,
-        volume,
-        folder: home.join(".lnget").join(instance.as_str()),
-        maps_users,
-    })
-}
-
-/// A number that neither a user nor a group of this host has, nor another signer's container; whose wallet is in `data`
-/// already, where one is.
-fn find_uid(others: &[Spec], data: &Path) -> Result<u32> {
-    let owner = file::access_of(data).ok().flatten().and_then(|access| access.owner).map(|owner| owner.uid);
-    if let Some(uid) = owner.filter(|uid| *uid != 0) {
-        return Ok(uid);
-    }
-    let taken = |uid: u32| others.iter().filter_map(|other| other.docker.as_ref()).any(|docker| docker.uid == uid);
-    for uid in (FIRST_UID..FIRST_UID + UIDS).filter(|uid| !taken(*uid)) {
-        if !user::is_taken(uid)? {
-            return Ok(uid);
-        }
-    }
-    let cause = format!("all user numbers from {FIRST_UID} to {} are taken", FIRST_UID + UIDS - 1);
-    Err(Error::new(NO_NUMBER, cause).hint("the container needs one that nobody on this host has"))
-}
 
 /// What a container's signer is, where `spec` is one.
 ///
@@ -87,52 +40,34 @@ pub fn of(spec: &Spec) -> Result<&Docker> {
         .ok_or_else(|| Error::new(NO_CONTAINER, format!("the signer {} is in no container", spec.instance)))
 }
 
-/// Holds that the engine will do, has room, and has nothing of somebody else's under the container's name but what is
-/// `adopted`.
+/// The official archive of `release`, of the programs in an image; what of it the engine holds meanwhile has the container's name
+/// in its own.
 ///
 /// # Errors
-/// What it lacks, or has too much.
-pub fn check(docker: &Docker, adopted: Option<&Object>) -> Result<()> {
+/// Where the engine cannot get the image, or it holds another lnd.
+pub fn lnd_of(
+    docker: &Docker,
+    image: &Reference,
+    release: &Release,
+    arch: Arch,
+    cache: &Path,
+) -> Result<Verified<Archive>> {
     let engine = Engine::open(&docker.engine)?;
-    let root = engine.about()?.root;
-    let free = facts::free_space(&root);
-    if free < SPACE {
-        let cause = format!("{} has {} MiB free; the image takes {} MiB", root.display(), free >> 20, SPACE >> 20);
-        return Err(Error::new(NO_SPACE, cause).hint("free some space (docker system df) and run it again"));
-    }
-    match engine.find(Kind::Container, &docker.container)? {
-        Some(found) if found.mark.is_empty() && adopted != Some(&container(docker)) => Err(Error::new(
-            NAME_TAKEN,
-            format!("there is a container {} already, and lsm did not make it", docker.container),
-        )
-        .hint(format!(
-            "take its wallet over with --adopt {}, or choose another name with --container",
-            docker.container
-        ))),
-        _ => Ok(()),
-    }
+    release::from_image(&image.to_string(), release, arch, cache, |names, to| {
+        engine.take(image, names, &format!("{}-image", docker.container), to)
+    })
 }
 
-/// Holds that the signer's volume, where there is one and lsm did not make it, has nothing in it.
-///
-/// # Errors
-/// Where it holds somebody's files.
-pub fn check_volume(docker: &Docker, is_own: impl Fn(&Object) -> bool) -> Result<()> {
-    let volume = volume(docker);
-    let there = Engine::open(&docker.engine)?.find(volume.object, &volume.name)?.is_some();
-    let is_empty = || std::fs::read_dir(&docker.data).is_ok_and(|mut entries| entries.next().is_none());
-    if !there || is_own(&volume) || is_empty() {
-        return Ok(());
-    }
-    let cause = format!("there is a volume {} already, with files in it, and lsm did not make it", volume.name);
-    Err(Error::new(VOLUME_TAKEN, cause).hint(
-        "it is left as it is; give the new signer a name of its own with --instance, where it may --adopt that wallet",
-    ))
+/// The volume that holds the signer's wallet, where one does.
+fn volume(docker: &Docker) -> Option<Object> {
+    let name = docker.volume.clone()?;
+    Some(Object { engine: docker.engine.clone(), object: Kind::Volume, name })
 }
 
-/// The volume that holds the signer's wallet.
-fn volume(docker: &Docker) -> Object {
-    Object { engine: docker.engine.clone(), object: Kind::Volume, name: docker.volume.clone() }
+/// Whose lnd and its files are.
+pub fn owner(docker: &Docker) -> Owner {
+    let Docker { uid, .. } = *docker;
+    if docker.is_users() { user::owner_of(uid) } else { Owner { uid, gid: uid } }
 }
 
 /// The signer's container.
@@ -158,13 +93,16 @@ pub(super) fn images(docker: &Docker, versions: &[String]) -> Vec<Object> {
 /// As those of the native backend.
 pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Vec<Step>> {
     native::public_port(spec)?;
+    hold_loopback(spec, of(spec)?)?;
     let build = Build { spec, docker: of(spec)?, wishes, layout: Layout::of(spec), release, arch, facts };
     let mut steps = build.ground();
     steps.extend(build.program()?);
     // Before anything that an upgrade stops the signer for.
     steps.extend(build.engine());
     steps.extend(build.settings()?);
-    steps.extend(build.filter()?);
+    if !build.docker.is_users() {
+        steps.extend(build.filter()?);
+    }
     steps.extend(build.accesses(&steps));
     if !wishes.no_wallet {
         steps.extend(wishes.adopt_step(spec));
@@ -197,8 +135,12 @@ fn seccomp(docker: &Docker) -> PathBuf {
 /// filter judges every packet: a removed peer's connections get no further.
 ///
 /// # Errors
-/// Where a text cannot be rendered.
+/// Where a text cannot be rendered, or who is not root asks for what takes the packet filter.
 pub fn allow_steps(spec: &Spec, others: &[Spec]) -> Result<Vec<Step>> {
+    if let Some(docker) = spec.docker.as_ref().filter(|docker| docker.is_users()) {
+        hold_loopback(spec, docker)?;
+        return Ok(vec![native::spec_file(spec)?]);
+    }
     Ok(vec![
         native::spec_file(spec)?,
         native::firewall(others.iter().filter(|other| other.instance != spec.instance).chain([spec]))?,
@@ -206,10 +148,9 @@ pub fn allow_steps(spec: &Spec, others: &[Spec]) -> Result<Vec<Step>> {
 }
 
 /// The image of lnd and the lsm with this hash; where lsm is not static, with `libraries`, which it needs to run.
-pub fn image(docker: &Docker, version: &str, lsm_sha256: &str, libraries: &[PathBuf]) -> Image {
+pub fn image(docker: &Docker, places: &Places, version: &str, lsm_sha256: &str, libraries: &[PathBuf]) -> Image {
     let name = image_names(docker, version) + &lsm_sha256.chars().take(12).collect::<String>();
-    let lnd = Path::new(native::RELEASES).join(version).join("lnd");
-    image_of(name, docker.uid, lnd, native::LSM.into(), libraries)
+    image_of(name, docker.uid, places.releases().join(version).join("lnd"), places.lsm(), libraries)
 }
 
 /// The image of these programs, for this user.
@@ -227,7 +168,7 @@ pub fn files(spec: &Spec, docker: &Docker) -> Files {
     let layout = Layout::of(spec);
     let keep = |what| layout.keep(what, false).path().to_owned();
     Files {
-        home: Home::Volume(docker.volume.clone()),
+        home: docker.volume.clone().map_or_else(|| Home::Folder(docker.data.clone()), Home::Volume),
         conf: layout.conf(),
         policy: layout.launch_policy(),
         certificate: layout.door().certificate,
@@ -279,19 +220,22 @@ impl Build<'_> {
     fn ground(&self) -> Vec<Step> {
         let home = &self.docker.folder;
         let above = home.parent().map(|above| folder(above, 0o700));
-        let run = Step::Folder { path: self.run(), access: Access::owned(0o700, self.layout.user()), whole: true };
-        let ours = [folder("/etc/lsm", 0o755), folder(self.layout.folder(), 0o755)];
-        ours.into_iter().chain(above).chain([folder(home, 0o700), run]).collect()
+        let lnds = |path| Step::Folder { path, access: self.layout.lnds(0o700), whole: true };
+        // A volume is its user's from the image.
+        let data = self.docker.is_users().then(|| lnds(self.layout.data()));
+        let ours = [folder(self.layout.places().settings(), 0o755), folder(self.layout.folder(), 0o755)];
+        let own = above.into_iter().chain([folder(home, 0o700), lnds(self.run())]).chain(data);
+        ours.into_iter().chain(own).collect()
     }
 
     /// lsm and lnd.
     fn program(&self) -> Result<Vec<Step>> {
-        let pin = self.release.pin(self.arch)?;
+        let (pin, places) = (self.release.pin(self.arch)?, self.layout.places());
         let lnd = self.lnd_folder();
         Ok(vec![
-            folder("/usr/local/lib/lsm", 0o755),
-            Step::Lsm { path: native::LSM.into(), sha256: self.wishes.lsm_sha256.clone() },
-            folder(native::RELEASES, 0o755),
+            folder(places.programs(), 0o755),
+            Step::Lsm { path: places.lsm(), sha256: self.wishes.lsm_sha256.clone() },
+            folder(places.releases(), 0o755),
             folder(&lnd, 0o755),
             Step::Release {
                 version: self.release.version.clone(),
@@ -336,12 +280,12 @@ impl Build<'_> {
 
     /// What the engine has to hold before there is a container.
     fn engine(&self) -> Vec<Step> {
-        let network = Docker::network_of(&self.spec.instance);
-        vec![
+        let network = self.docker.network(&self.spec.instance);
+        let made = [
             Step::Image { engine: self.docker.engine.clone(), image: self.image() },
             Step::Network { object: self.object(Kind::Network, &network), bounds: Bounds::Bridge(network.clone()) },
-            Step::Volume { object: volume(self.docker) },
-        ]
+        ];
+        made.into_iter().chain(volume(self.docker).map(|object| Step::Volume { object })).collect()
     }
 
     fn wallet(&self) -> Result<Step> {
@@ -358,13 +302,14 @@ impl Build<'_> {
             receipt: self.layout.receipt(),
             network: self.spec.network,
             account: None,
-            volume: Some(volume(self.docker)),
+            volume: volume(self.docker),
         })
     }
 
     fn service(&self) -> Result<Step> {
         let image = self.image();
-        let place = Place::Published { network: Docker::network_of(&self.spec.instance), at: self.spec.listen };
+        let network = self.docker.network(&self.spec.instance);
+        let place = Place::Published { network, at: self.spec.listen, filtered: !self.docker.is_users() };
         let frame = self.frame(image.name.clone());
         let body = container::render_service(&frame, &self.files(), self.spec.require_landlock, place)?;
         let door = self.layout.door();
@@ -381,7 +326,7 @@ impl Build<'_> {
     }
 
     fn image(&self) -> Image {
-        image(self.docker, &self.release.version, &self.wishes.lsm_sha256, &self.facts.libraries)
+        image(self.docker, self.layout.places(), &self.release.version, &self.wishes.lsm_sha256, &self.facts.libraries)
     }
 
     /// The access of what was made and then is not looked at again.
@@ -390,10 +335,11 @@ impl Build<'_> {
             Step::Text { path, access, .. } => Some((path.clone(), access.clone())),
             _ => None,
         });
-        let (user, journal) = (self.layout.user(), self.layout.journal());
+        let journal = self.layout.journal();
         let mut accesses: Vec<(PathBuf, Access)> = texts.collect();
+        let places = self.layout.places();
+        accesses.extend(places.roots().into_iter().map(|root| (root, Access::mode(places.root_mode()))));
         accesses.extend([
-            ("/var/lib/lsm".into(), Access::mode(0o711)),
             (journal.parent().unwrap_or(Path::new("/")).to_owned(), Access::mode(0o700)),
             (journal, Access::mode(0o600)),
             (self.lnd_folder().join("lnd"), Access::mode(native::LND_MODE)),
@@ -402,10 +348,10 @@ impl Build<'_> {
             (self.layout.receipt(), Access::mode(0o644)),
             (self.layout.register(), Access::mode(0o644)),
             (self.layout.next_certificate(), Access::mode(0o644)),
-            (self.layout.next_key(false).path().to_owned(), Access::owned(0o600, &user)),
+            (self.layout.next_key(false).path().to_owned(), self.layout.lnds(0o600)),
         ]);
         for what in ["wallet-password", "tls-key"] {
-            accesses.push((self.layout.keep(what, false).path().to_owned(), Access::owned(0o600, &user)));
+            accesses.push((self.layout.keep(what, false).path().to_owned(), self.layout.lnds(0o600)));
         }
         let bundle = self.layout.bundle();
         accesses.extend(bundle::files(&bundle).into_iter().map(|file| (file, Access::mode(0o600))));
@@ -422,8 +368,8 @@ impl Build<'_> {
     }
 
     fn frame(&self, image: String) -> Frame {
-        let Docker { uid, maps_users, .. } = *self.docker;
-        Frame { image, uid, gid: uid, maps_users }
+        let Owner { uid, gid } = owner(self.docker);
+        Frame { image, uid, gid, maps_users: self.docker.maps_users }
     }
 
     fn run(&self) -> PathBuf {
@@ -431,6 +377,6 @@ impl Build<'_> {
     }
 
     fn lnd_folder(&self) -> PathBuf {
-        Path::new(native::RELEASES).join(&self.release.version)
+        self.layout.places().releases().join(&self.release.version)
     }
 }

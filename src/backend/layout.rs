@@ -1,36 +1,62 @@
 //! Where each part of a signer is. Every path is part of the command line's contract.
 
+use crate::facts::{self, Facts};
 use crate::host::credential::Keep;
+use crate::host::user;
 use crate::plan::register;
-use crate::plan::step::Door;
-use crate::spec::{Docker, Instance, Mode, Spec};
+use crate::plan::step::{Access, Door};
+use crate::spec::{Docker, Instance, Mode, Places, Spec};
 use std::path::{Path, PathBuf};
-
-/// Where the copies of every signer are.
-pub const SNAPSHOTS: &str = "/var/lib/lsm/snapshot";
 
 /// The places of one instance.
 #[derive(Debug, Clone)]
 pub struct Layout {
     instance: Instance,
+    places: Places,
     /// Where it runs in a container, what that has elsewhere.
     docker: Option<Docker>,
 }
 
 impl Layout {
-    /// The places of `instance`, as far as they do not depend on what runs it.
+    /// The places of `instance`, as far as they do not depend on what runs it: a user's own, where who runs lsm has such a
+    /// signer, or began one.
     pub fn new(instance: &Instance) -> Self {
-        Self { instance: instance.clone(), docker: None }
+        Self { instance: instance.clone(), places: find_places(instance), docker: None }
     }
 
     /// The places of the signer `spec`.
     pub fn of(spec: &Spec) -> Self {
-        Self { instance: spec.instance.clone(), docker: spec.docker.clone() }
+        Self { instance: spec.instance.clone(), places: Places::of(spec), docker: spec.docker.clone() }
+    }
+
+    /// Whose signer it is.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// The folders that it shares with others.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// A look at the machine, as it concerns this signer.
+    pub fn look(&self) -> Facts {
+        let mut facts = Facts::gather();
+        if self.places.are_users() {
+            let home = user::named_folder("HOME").unwrap_or_default();
+            (facts.owner, facts.space) = (user::own_uid(), facts::free_space(&home));
+        }
+        facts
+    }
+
+    /// True where whoever runs lsm may change it: root, or the user whose own it is.
+    pub fn is_ours(&self) -> bool {
+        user::is_root() || self.places.are_users()
     }
 
     /// The spec.
     pub fn spec(&self) -> PathBuf {
-        format!("/etc/lsm/{}.toml", self.instance).into()
+        self.places.spec(&self.instance)
     }
 
     /// lnd's settings.
@@ -51,7 +77,7 @@ impl Layout {
 
     /// The folder of what is public: certificate and receipt.
     pub fn folder(&self) -> PathBuf {
-        format!("/etc/lsm/{}", self.instance).into()
+        self.places.settings().join(self.instance.as_str())
     }
 
     /// The wallet's receipt.
@@ -87,12 +113,12 @@ impl Layout {
 
     /// The folder of the copies of lnd's database, each in a folder of lnd's version.
     pub fn snapshots(&self) -> PathBuf {
-        Path::new(SNAPSHOTS).join(self.instance.as_str())
+        self.places.snapshots().join(self.instance.as_str())
     }
 
     /// The journal.
     pub fn journal(&self) -> PathBuf {
-        format!("/var/lib/lsm/journal/{}.jsonl", self.instance).into()
+        self.places.journal(&self.instance)
     }
 
     /// The bundle, where no other place was named.
@@ -106,9 +132,15 @@ impl Layout {
     /// The user of lnd.
     pub fn user(&self) -> String {
         if let Some(docker) = &self.docker {
-            return docker.uid.to_string();
+            let name = || user::of_uid(docker.uid).map(|(name, _)| name);
+            return docker.is_users().then(name).flatten().unwrap_or_else(|| docker.uid.to_string());
         }
         format!("lsm-{}", self.instance)
+    }
+
+    /// The access of what is lnd's: a user's own is whose plan it is.
+    pub fn lnds(&self, mode: u32) -> Access {
+        if self.places.are_users() { Access::mode(mode) } else { Access::owned(mode, self.user()) }
     }
 
     /// The user of the proxy, who may connect to lnd's socket.
@@ -183,7 +215,9 @@ impl Layout {
         if let Some(docker) = &self.docker {
             // A container has no credentials of systemd's: files that its user alone may read.
             let name = if what == "wallet-password" { "wallet-password.txt" } else { what };
-            return Keep::Plain { path: docker.folder.join(name), owner: Some(docker.uid) };
+            // A user gives nothing away.
+            let owner = (!docker.is_users()).then_some(docker.uid);
+            return Keep::Plain { path: docker.folder.join(name), owner };
         }
         if sealed {
             let path = format!("/etc/credstore.encrypted/lsm-{}.{what}", self.instance).into();
@@ -191,6 +225,13 @@ impl Layout {
         }
         Keep::Plain { path: format!("/etc/credstore/lsm-{}.{what}", self.instance).into(), owner: None }
     }
+}
+
+fn find_places(instance: &Instance) -> Places {
+    let home = if user::is_root() { None } else { user::named_folder("HOME") };
+    let own = home.map(|home| Places::below_home(&home));
+    let has_one = |own: &Places| own.spec(instance).exists() || own.journal(instance).exists();
+    own.filter(has_one).unwrap_or(Places::MACHINE)
 }
 
 fn beside(path: &Path) -> PathBuf {

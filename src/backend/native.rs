@@ -25,7 +25,7 @@ use crate::render::unit::{
     Credential, Lnd, NFTABLES_DROP_IN, Platform, SERVICE, UNITS, render_create_drop_in, render_folders,
     render_service_drop_in, render_socket_drop_in, render_users,
 };
-use crate::spec::{Instance, Mode, Spec};
+use crate::spec::{Instance, Mode, Places, Spec};
 use std::path::{Path, PathBuf};
 
 const NO_SPEC: Code = Code::refused("E-NATIVE-001");
@@ -38,9 +38,9 @@ const RUNTIME_UNIT_FOLDER: &str = "/run/systemd/system";
 /// How many processes and threads lnd's user may have: the unit's TasksMax once more.
 pub(super) const PROCESSES: u64 = 256;
 /// The lsm that units start.
-pub(super) const LSM: &str = "/usr/local/lib/lsm/lsm";
+const LSM: &str = "/usr/local/lib/lsm/lsm";
 /// Where releases of lnd are unpacked, each into a folder of its version.
-pub const RELEASES: &str = "/usr/local/lib/lsm/lnd";
+const RELEASES: &str = "/usr/local/lib/lsm/lnd";
 /// lnd's user can run it and not read it. The kernel then lets nobody but root look into the process, and treats its core
 /// dump as that of a set-user-ID program (prctl(2), PR_SET_DUMPABLE; proc(5), `suid_dumpable`): by default there is none.
 pub(super) const LND_MODE: u32 = 0o711;
@@ -59,13 +59,14 @@ pub fn read_spec(path: &Path) -> Result<Spec> {
     spec.checked()
 }
 
-/// The specs of every signer on this host.
+/// The specs of every signer in these places.
 ///
 /// # Errors
 /// Where one cannot be read: the packet filter must not lose a signer.
-pub fn read_specs() -> Result<Vec<Spec>> {
-    let cannot = |e: std::io::Error| Error::new(NO_SPEC, format!("cannot read /etc/lsm: {e}"));
-    let folder = match std::fs::read_dir("/etc/lsm") {
+pub fn read_specs(places: &Places) -> Result<Vec<Spec>> {
+    let settings = places.settings();
+    let cannot = |e: std::io::Error| Error::new(NO_SPEC, format!("cannot read {}: {e}", settings.display()));
+    let folder = match std::fs::read_dir(&settings) {
         Ok(folder) => folder,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(cannot(e)),
@@ -92,7 +93,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     }
     let platform = Platform { systemd: facts.systemd, libraries: facts.libraries.clone() };
     let unit_files = &facts.unit_files;
-    let build = Build { spec, wishes, layout: Layout::new(&spec.instance), release, arch, platform, unit_files };
+    let build = Build { spec, wishes, layout: Layout::of(spec), release, arch, platform, unit_files };
     let mut steps = build.ground()?;
     steps.extend(build.program()?);
     steps.extend(build.units()?);
@@ -376,7 +377,7 @@ impl Build<'_> {
 pub(super) fn spec_file(spec: &Spec) -> Result<Step> {
     let body = toml::to_string(spec).map_err(|e| Error::new(NO_SPEC, "the spec cannot be written").because(e))?;
     let body = format!("# What this signer is to be; `lsm install` reads and writes it.\n{body}");
-    Ok(text(&Layout::new(&spec.instance).spec(), body))
+    Ok(text(&Layout::of(spec).spec(), body))
 }
 
 /// The one packet filter for these signers.

@@ -1,6 +1,5 @@
 //! Another password for an installed signer's wallet: made aside, taken over by lnd, and the old one forgotten at the end.
 
-use super::layout::SNAPSHOTS;
 use super::native::{Wishes, folder, public_port};
 use super::{Layout, docker, steps, upgrade};
 use crate::error::{Code, Error, Result};
@@ -71,7 +70,7 @@ pub fn password_steps(
     let (runner, service) = runner.zip(service).ok_or_else(none)?;
     let (door, receipt, port) = (layout.door(), layout.receipt(), public_port(spec)?);
     let around = [
-        folder(SNAPSHOTS, 0o700),
+        folder(layout.places().snapshots(), 0o700),
         folder(layout.snapshots(), 0o700),
         Step::Password { keep: aside.clone(), from: wishes.password.clone() },
         Step::Snapshot {

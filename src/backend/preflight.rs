@@ -36,17 +36,19 @@ const SPACE: u64 = 600 << 20;
 /// # Errors
 /// The first thing that it lacks.
 pub fn check_machine(spec: &Spec, facts: &Facts, goes_on: bool) -> Result<()> {
-    if !facts.root {
-        return Err(
-            Error::new(NOT_ROOT, "installing needs root").hint("run it with sudo, or look first with --dry-run")
-        );
+    let layout = Layout::of(spec);
+    if !layout.is_ours() {
+        let hint = "run it with sudo, or look first with --dry-run; --backend docker asks its engine alone";
+        return Err(Error::new(NOT_ROOT, "installing needs root").hint(hint));
     }
-    check_systemd(facts)?;
-    // A container has users, folders and names of its own.
-    let by_systemd = ["systemd-sysusers", "systemd-tmpfiles"].into_iter().filter(|_| spec.docker.is_none());
-    for name in ["nft", "systemctl"].into_iter().chain(by_systemd) {
-        if !facts.programs.contains(name) {
-            return Err(program::missing(name));
+    if !layout.places().are_users() {
+        check_systemd(facts)?;
+        // A container has users, folders and names of its own.
+        let by_systemd = ["systemd-sysusers", "systemd-tmpfiles"].into_iter().filter(|_| spec.docker.is_none());
+        for name in ["nft", "systemctl"].into_iter().chain(by_systemd) {
+            if !facts.programs.contains(name) {
+                return Err(program::missing(name));
+            }
         }
     }
     if !facts.localhost && spec.docker.is_none() {
@@ -54,7 +56,8 @@ pub fn check_machine(spec: &Spec, facts: &Facts, goes_on: bool) -> Result<()> {
             .hint("add a line to /etc/hosts: 127.0.0.1 localhost"));
     }
     if facts.space < SPACE && !goes_on {
-        let cause = format!("/var/lib has {} MiB free; it takes {} MiB", facts.space >> 20, SPACE >> 20);
+        let place = layout.places().state();
+        let cause = format!("{} has {} MiB free; it takes {} MiB", place.display(), facts.space >> 20, SPACE >> 20);
         return Err(Error::new(NO_SPACE, cause).hint("free some space and run it again"));
     }
     Ok(())
@@ -100,7 +103,7 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
     let layout = Layout::of(spec);
     if let Some(docker) = &spec.docker {
         let adopted = wishes.adopt.as_ref().and_then(|adoption| adoption.container.as_ref());
-        docker::check(docker, adopted)?;
+        docker::check(spec, docker, adopted)?;
         let made = |volume: &Object| {
             history.began_with(|first| matches!(first, Prior::Object { held, exists: false, .. } if held == volume))
         };

@@ -1,7 +1,6 @@
 //! Another version of lnd under an installed signer: what an install of it would do, around a copy of the database.
 
-use super::layout::SNAPSHOTS;
-use super::native::{RELEASES, Wishes, bundle_steps, drop_in, folder, public_port, read_specs};
+use super::native::{Wishes, bundle_steps, drop_in, folder, public_port, read_specs};
 use super::{Layout, docker, steps};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
@@ -52,7 +51,10 @@ pub fn upgrade_steps(
         bundle: wishes.bundle.clone(),
         stops: if container.is_some() { vec![] } else { vec![layout.socket()] },
     };
-    wanted.splice(place..place, [folder(SNAPSHOTS, 0o700), folder(layout.snapshots(), 0o700), snapshot]);
+    wanted.splice(
+        place..place,
+        [folder(layout.places().snapshots(), 0o700), folder(layout.snapshots(), 0o700), snapshot],
+    );
     wanted.push(Step::Prove {
         version: release.version.clone(),
         door: layout.door(),
@@ -66,7 +68,10 @@ pub fn upgrade_steps(
         );
     }
     let folders = discarded(spec, from)?;
-    let releases = folders.iter().filter(|folder| folder.starts_with(RELEASES)).filter_map(|folder| folder.file_name());
+    let releases = folders
+        .iter()
+        .filter(|folder| folder.starts_with(layout.places().releases()))
+        .filter_map(|folder| folder.file_name());
     let versions: Vec<String> = releases.map(|name| name.to_string_lossy().into_owned()).collect();
     let objects = spec.docker.as_ref().map(|docker| docker::images(docker, &versions)).unwrap_or_default();
     if !folders.is_empty() {
@@ -95,16 +100,17 @@ fn refresh(step: Step, copy: &Path, swap: &Path) -> Step {
 
 /// The releases that no signer of this host runs or goes back to, and this signer's copies of before `from`.
 fn discarded(spec: &Spec, from: &str) -> Result<Vec<PathBuf>> {
-    let layout = Layout::new(&spec.instance);
+    let layout = Layout::of(spec);
+    let (places, all) = (layout.places(), layout.places().releases());
     let mut wanted = BTreeSet::from([spec.release.clone(), from.to_owned()]);
-    for other in read_specs()?.into_iter().filter(|other| other.instance != spec.instance) {
-        wanted.extend(names(&Layout::new(&other.instance).snapshots()));
+    for other in read_specs(places)?.into_iter().filter(|other| other.instance != spec.instance) {
+        wanted.extend(names(&Layout::of(&other).snapshots()));
         wanted.insert(other.release);
     }
     let kept = layout.snapshots().join(from);
     let copies = copies(&layout).filter(|copy| *copy != kept);
-    let releases = names(Path::new(RELEASES)).into_iter().filter(|name| !wanted.contains(name));
-    let folders = releases.map(|name| Path::new(RELEASES).join(name));
+    let releases = names(&all).into_iter().filter(|name| !wanted.contains(name));
+    let folders = releases.map(|name| all.join(name));
     // What lsm did not unpack is somebody else's.
     let own = folders.filter(|folder| Installed::place(folder).exists());
     Ok(copies.chain(own).collect())

@@ -4,7 +4,6 @@ use crate::backend::{self, Layout, native};
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, control};
 use crate::error::Result;
-use crate::facts::Facts;
 use crate::plan::{self, History, Machine, Plan};
 use crate::spec::{Spec, parse_cidr};
 use crate::ui::{self, say};
@@ -68,8 +67,8 @@ fn change(verb: &str, args: &Change, common: &Common, wanted: impl Fn(&Spec) -> 
     let layout = Layout::new(&common.instance);
     let look = |history: &History| -> Result<(Spec, Plan)> {
         let spec = wanted(&control::installed(&common.instance)?)?;
-        let steps = backend::allow_steps(&spec, &native::read_specs()?)?;
-        let facts = plan::observe(Facts::gather(), &steps);
+        let steps = backend::allow_steps(&spec, &native::read_specs(layout.places())?)?;
+        let facts = plan::observe(layout.look(), &steps);
         let unfinished = history.unfinished().is_some_and(|record| record.verb == verb);
         Ok((spec, plan::make_plan(steps, &facts, unfinished)))
     };
@@ -82,13 +81,13 @@ fn change(verb: &str, args: &Change, common: &Common, wanted: impl Fn(&Spec) -> 
         tell(&spec, args.net, false);
         return Ok(());
     }
-    control::require_root()?;
+    control::require_rights(&layout)?;
     machine::consent(&args.machine, &plan)?;
     let mut journal = machine::open_journal(&layout)?;
     // Until the lock was taken another lsm may have changed the list.
     let (spec, plan) = look(journal.history())?;
     machine::admit(journal.history(), verb)?;
-    let stays = native::stays(&common.instance, Some(&spec))?;
+    let stays = native::stays(&layout, Some(&spec))?;
     plan::carry_out(&plan, verb, &mut journal, &Machine::default(), &stays)?;
     tell(&spec, args.net, true);
     Ok(())

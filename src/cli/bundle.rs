@@ -172,7 +172,7 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     machine::consent(&args.machine, &plan)?;
     let mut journal = machine::open_journal(&layout)?;
     machine::admit(journal.history(), EXPORT)?;
-    let stays = native::stays(&common.instance, Some(&spec))?;
+    let stays = native::stays(&layout, Some(&spec))?;
     plan::carry_out(&plan, EXPORT, &mut journal, &Machine::default(), &stays)?;
     if let Some(recipient) = recipient {
         Bundle::read(&place.to_string_lossy())?.write_encrypted(&out, &recipient)?;

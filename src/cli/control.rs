@@ -120,15 +120,24 @@ pub(super) fn installed(instance: &Instance) -> Result<Spec> {
     native::read_spec(&path)
 }
 
-/// Holds that root asks.
+/// Holds that root asks: what is the machine's is root's to change, whosever the signer is.
 ///
 /// # Errors
 /// Where it is somebody else.
 pub(super) fn require_root() -> Result<()> {
-    if user::is_root() {
-        return Ok(());
-    }
-    Err(Error::new(NOT_ROOT, "changing a signer needs root").hint("run it with sudo, or look first with --dry-run"))
+    if user::is_root() { Ok(()) } else { Err(not_root()) }
+}
+
+/// Holds that who asks may change the signer of `layout`: root, or the user whose own it is.
+///
+/// # Errors
+/// Where it is somebody else.
+pub(super) fn require_rights(layout: &Layout) -> Result<()> {
+    if layout.is_ours() { Ok(()) } else { Err(not_root()) }
+}
+
+fn not_root() -> Error {
+    Error::new(NOT_ROOT, "changing a signer needs root").hint("run it with sudo, or look first with --dry-run")
 }
 
 /// One of the three verbs on one signer.
@@ -145,7 +154,8 @@ impl Work {
             return Ok(());
         }
         if !self.done {
-            require_root()?;
+            let layout = Layout::of(spec);
+            require_rights(&layout)?;
             if let Some(warning) = self.warning {
                 ui::note(&format!("warning: {warning}"));
             }
@@ -153,7 +163,7 @@ impl Work {
                 terminal::confirm(&format!("{} the signer {}?", capital(self.verb), spec.instance))?;
             }
             // Holds the lock: not while another lsm changes this signer.
-            let journal = machine::open_journal(&Layout::new(&spec.instance))?;
+            let journal = machine::open_journal(&layout)?;
             // What was cut off may need a running lnd to go on, or back.
             let is_start_of_lnd = self.verb == "start" && macaroon::asks_lnd(journal.history());
             if self.verb != "stop" && !is_start_of_lnd {

@@ -12,14 +12,14 @@ use crate::cli::machine::{self, MachineArgs, absolute, consent, open_journal, sh
 use crate::cli::seed::{Made, SeedArgs};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
-use crate::host::{beneath, file};
+use crate::host::{beneath, file, program};
 use crate::plan::prior::{Prior, Thing};
 use crate::plan::{self, About, GivenSeed, History, Machine, Plan, SeedSink, Step};
 use crate::release;
 use crate::release::pins::{self, Arch, Release};
 use crate::sandbox::landlock::Interface;
 use crate::spec::docker::parse_container;
-use crate::spec::{Instance, Mode, Network, San, Spec, parse_cidr};
+use crate::spec::{Instance, Mode, Network, Places, San, Spec, parse_cidr};
 use crate::ui::{self, say, terminal};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
@@ -175,14 +175,14 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let made = !file::is_there(&cache)?;
     machine::stop_lnd_when_interrupted(&look.plan)?;
     let seed = if look.needs_seed() { options.seed.given(&look.wishes.seed)? } else { GivenSeed::default() };
-    let archive = options.lnd.obtain(look.release, &look.plan)?;
+    let archive = options.lnd.obtain(&look.spec, look.release, &look.plan)?;
     consent(&options.machine, &look.plan)?;
     let mut journal = open_journal(&look.layout)?;
     // Until the lock was taken another lsm may have been at work, on this signer or on one that shares its filter.
     let look = Look::take(options, &common.instance)?;
     look.check(options)?;
     machine::admit(journal.history(), VERB)?;
-    let mut stays = native::stays(&common.instance, native::read_spec(&look.layout.spec()).ok().as_ref())?;
+    let mut stays = native::stays(&look.layout, native::read_spec(&look.layout.spec()).ok().as_ref())?;
     let machine = Machine {
         archive: archive.as_ref(),
         seed,
@@ -205,9 +205,9 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
 }
 
 fn print_compose(options: &Options, instance: &Instance) -> Result<()> {
-    let facts = Facts::gather();
-    let spec = options.spec(instance, &facts)?;
+    let spec = options.spec(instance)?;
     let layout = Layout::of(&spec);
+    let facts = layout.look();
     let wishes = Wishes::standing(&layout, &History::read(&layout.journal())?)?;
     let text = docker::compose(&spec, pins::find(&spec.release)?, Arch::of_this_machine()?, &wishes, &facts)?;
     text.lines().for_each(|line| say!("{line}"));
@@ -230,9 +230,9 @@ struct Look {
 
 impl Look {
     fn take(options: &Options, instance: &Instance) -> Result<Self> {
-        let facts = Facts::gather();
-        let spec = options.spec(instance, &facts)?;
+        let spec = options.spec(instance)?;
         let layout = Layout::of(&spec);
+        let facts = layout.look();
         let history = History::read(&layout.journal())?;
         let there = native::read_spec(&layout.spec()).ok().map(|there| there.release);
         if there.as_ref() != Some(&spec.release) {
@@ -272,7 +272,7 @@ impl Look {
         preflight::check_machine(&self.spec, &self.facts, self.history.was_cut_off(VERB))?;
         Interface::of_kernel().require(self.spec.require_landlock.unwrap_or(0))?;
         preflight::check_plan(&self.plan, &self.spec, &self.wishes, &self.history)?;
-        options.lnd.check(self.release, &self.plan)?;
+        options.lnd.check(&self.spec, self.release, &self.plan)?;
         let makes_wallet = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
         if makes_wallet && self.wishes.seed == SeedSink::Terminal && !terminal::is_there() {
             return Err(Error::new(NO_SEED_SINK, "there is no terminal to show the new wallet's seed on")
@@ -290,7 +290,7 @@ pub(super) fn drift(spec: Spec) -> Result<(Plan, Facts)> {
     let layout = Layout::of(&spec);
     let history = History::read(&layout.journal())?;
     let wishes = Wishes::standing(&layout, &history)?;
-    Look::at(spec, wishes, Facts::gather(), history).map(|look| (look.plan, look.facts))
+    Look::at(spec, wishes, layout.look(), history).map(|look| (look.plan, look.facts))
 }
 
 /// Another lnd on a wallet that is there takes more than new files.
@@ -346,16 +346,17 @@ impl Options {
     }
 
     /// What was wanted before, where there is a signer, with what is given now.
-    fn spec(&self, instance: &Instance, facts: &Facts) -> Result<Spec> {
+    fn spec(&self, instance: &Instance) -> Result<Spec> {
         let path = Layout::new(instance).spec();
         let mut spec = if path.exists() {
             native::read_spec(&path)?
         } else {
             let mut spec = Spec::new(instance, self.network, &pins::newest()?.version);
-            spec.sealed = facts.programs.contains("systemd-creds");
+            spec.sealed = program::find("systemd-creds").is_some();
             spec.sqlite = self.adoption()?.is_some_and(|adoption| adoption.sqlite);
             if self.backend == Some(Backend::Docker) {
-                spec.docker = Some(docker::settle(instance, self.container.clone(), &native::read_specs()?)?);
+                spec.docker =
+                    Some(docker::settle(instance, self.container.clone(), &native::read_specs(&Places::MACHINE)?)?);
                 spec.sealed = false;
             }
             spec

@@ -1,16 +1,19 @@
 //! Which lnd a verb brings to the machine, and from where: what `lsm install` and `lsm upgrade` have in common.
 
-use crate::backend::native;
+use crate::backend::docker;
 use crate::cli::release::QUORUM_HELP;
 use crate::error::{Code, Error, Result};
 use crate::plan::{Plan, Step};
 use crate::release::pins::{Arch, Release};
 use crate::release::quorum::parse_needed;
 use crate::release::{self, Archive, Installed, Provenance, Verified};
+use crate::spec::docker::Reference;
+use crate::spec::{Places, Spec};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
 const FEWER_SIGNED: Code = Code::unverified("E-INSTALL-014");
+const NO_ENGINE: Code = Code::usage("E-INSTALL-018");
 
 /// Where lnd comes from, and what is asked of it.
 #[derive(Debug, Clone, Default, Args)]
@@ -21,6 +24,9 @@ pub struct LndArgs {
     /// Build lnd from source, without trying to download it
     #[arg(long)]
     source: bool,
+    /// Take lnd's programs out of this image of a registry's, by its digest; they have to be the pinned release's
+    #[arg(long, value_name = "REF@sha256:...", conflicts_with_all = ["from", "source", "quorum"])]
+    image: Option<Reference>,
     /// Take this version in spite of its known fault, or though a newer one is installed; the journal keeps it
     #[arg(long, value_name = "V")]
     pub accept_risk: Option<String>,
@@ -29,16 +35,22 @@ pub struct LndArgs {
 }
 
 impl LndArgs {
-    /// Holds an lnd that `plan` finds unpacked to the quorum that is asked for.
-    pub(super) fn check(&self, release: &Release, plan: &Plan) -> Result<()> {
+    /// Holds an lnd that `plan` finds unpacked to the quorum that is asked for, and that only a container's is out of an image.
+    pub(super) fn check(&self, spec: &Spec, release: &Release, plan: &Plan) -> Result<()> {
+        if self.image.is_some() && spec.docker.is_none() {
+            return Err(Error::new(NO_ENGINE, format!("--image needs an engine, and {} has none", spec.instance))
+                .hint("with --backend docker a new signer has one"));
+        }
         match self.quorum {
-            Some(needed) if !unpacks(plan) => hold_quorum(&release.version, needed),
+            Some(needed) if !unpacks(plan) => {
+                hold_quorum(&Places::of(spec).releases().join(&release.version), &release.version, needed)
+            }
             _ => Ok(()),
         }
     }
 
     /// The verified lnd, where the plan unpacks one. Before any step: a bad archive changes nothing.
-    pub(super) fn obtain(&self, release: &Release, plan: &Plan) -> Result<Option<Verified<Archive>>> {
+    pub(super) fn obtain(&self, spec: &Spec, release: &Release, plan: &Plan) -> Result<Option<Verified<Archive>>> {
         if !unpacks(plan) {
             return Ok(None);
         }
@@ -47,6 +59,9 @@ impl LndArgs {
         let (arch, cache) = (Arch::of_this_machine()?, release::default_cache()?);
         let archive = match &self.from {
             Some(path) => release::verify_as(path, release, arch, self.quorum)?,
+            None if let (Some(image), Some(docker)) = (&self.image, &spec.docker) => {
+                docker::lnd_of(docker, image, release, arch, &cache)?
+            }
             None if self.source => release::build(release, arch, &cache, &cache)?,
             None => release::obtain(release, arch, &cache, self.quorum)?,
         };
@@ -59,9 +74,8 @@ fn unpacks(plan: &Plan) -> bool {
 }
 
 /// What is unpacked already is not verified again: then what was found at that time must be enough.
-fn hold_quorum(version: &str, needed: usize) -> Result<()> {
-    let folder = Path::new(native::RELEASES).join(version);
-    let provenance = Installed::read(&folder)?.map(|lnd| lnd.provenance).unwrap_or_default();
+fn hold_quorum(folder: &Path, version: &str, needed: usize) -> Result<()> {
+    let provenance = Installed::read(folder)?.map(|lnd| lnd.provenance).unwrap_or_default();
     let counted = provenance.iter().map(|p| if let Provenance::Quorum(q) = p { q.signatures.len() } else { 0 });
     let had = counted.max().unwrap_or_default();
     if had >= needed {

@@ -9,7 +9,7 @@ use crate::backend::Layout;
 use crate::cli::control::installed;
 use crate::cli::{Common, bundle, cert, strings};
 use crate::error::{Code, Error, Result};
-use crate::host::{file, user};
+use crate::host::file;
 use crate::plan::history::ROLLBACK;
 use crate::plan::{self, History, Register};
 use crate::signer::channel;
@@ -104,7 +104,7 @@ fn show(args: &ShowArgs, common: &Common) -> Result<()> {
 
 fn permissions(common: &Common) -> Result<()> {
     let layout = Layout::of(&installed(&common.instance)?);
-    let hint = if user::is_root() { "start it with: lsm start" } else { "run it with sudo: it asks lnd as its admin" };
+    let hint = if layout.is_ours() { "start it with: lsm start" } else { "run it with sudo: it asks lnd as its admin" };
     let ask = || plan::open_as_admin(&layout.door())?.calls();
     let calls = ask().map_err(|e| e.hint_if_none(hint))?;
     if ui::voice().json {

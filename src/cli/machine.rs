@@ -26,9 +26,6 @@ pub(super) const GAP: &str = "one signing call in the meantime stops the watch-o
 /// How the watch-only side gets a new bundle.
 pub(super) const SWITCH_OVER: &str = "copy the bundle to the watch-only machine, there: lsm bundle import --bundle DIR --lnddir DIR, and restart its lnd";
 
-/// Where all that signers own is.
-const HOME: &str = "/var/lib/lsm";
-
 /// What every verb understands that changes the machine.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
@@ -104,7 +101,7 @@ pub(super) fn change<T>(
         show_plan(&plan);
         return Ok(None);
     }
-    control::require_root()?;
+    control::require_rights(&layout)?;
     if plan.is_empty() && !history.was_cut_off(verb) {
         return Ok(Some((found, false)));
     }
@@ -114,7 +111,7 @@ pub(super) fn change<T>(
     let (plan, found) = find(journal.history())?;
     admit(journal.history(), verb)?;
     stop_lnd_when_interrupted(&plan)?;
-    let stays = native::stays(&common.instance, Some(&control::installed(&common.instance)?))?;
+    let stays = native::stays(&layout, Some(&control::installed(&common.instance)?))?;
     // Also where nothing is left to do: that ends one that was cut off.
     plan::carry_out_all(&plan, verb, &mut journal, &Machine::default(), &stays)?;
     Ok(Some((found, true)))
@@ -122,11 +119,13 @@ pub(super) fn change<T>(
 
 /// Opens the journal of a signer, and takes the lock of the machine.
 pub(super) fn open_journal(layout: &Layout) -> Result<Journal> {
-    let path = layout.journal();
-    file::make_folder(Path::new(HOME), Access::owned(0o711, Owner::ROOT))?;
+    let (path, places) = (layout.journal(), layout.places());
     // Root's, whoever it was made for: who can write here can tell lsm what it did.
-    let folder = path.parent().unwrap_or(Path::new("/var/lib/lsm/journal"));
-    file::make_folder(folder, Access::owned(0o700, Owner::ROOT))?;
+    let access = |mode| if places.are_users() { Access::mode(mode) } else { Access::owned(mode, Owner::ROOT) };
+    for root in places.roots() {
+        file::make_folder(&root, access(places.root_mode()))?;
+    }
+    file::make_folder(path.parent().unwrap_or(Path::new("/")), access(0o700))?;
     Journal::open(&path)
 }
 
@@ -152,10 +151,10 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Removes a journal that answers for nothing any more, and lsm's folder where nothing else is in it.
-pub(super) fn retire(journal: Journal) -> Result<()> {
+/// Removes a journal that answers for nothing any more, and the folders of lsm's that nothing else is in.
+pub(super) fn retire(journal: Journal, layout: &Layout) -> Result<()> {
     journal.retire()?;
-    file::remove_folder(Path::new(HOME)).map(drop)
+    layout.places().roots().iter().rev().try_for_each(|root| file::remove_folder(root).map(drop))
 }
 
 /// What was cut off, in words; nothing where the last plan came to its end.

@@ -1,6 +1,5 @@
 //! `lsm release`: known versions of lnd, fetched, built from source, verified.
 
-use crate::backend::native;
 use crate::cli::machine::MachineArgs;
 use crate::cli::update;
 use crate::error::{Exit, Result};
@@ -9,10 +8,11 @@ use crate::release::pins::{self, Arch, Origin, Pin, Release};
 use crate::release::quorum::{Counted, parse_needed};
 use crate::release::witness::{self, Word};
 use crate::release::{self, Archive, Installed, Provenance, Verified};
+use crate::spec::Places;
 use crate::ui::{self, say};
 use clap::Subcommand;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub(super) const QUORUM_HELP: &str = "How many good signatures of lnd's signers there have to be; without it, what \
@@ -175,7 +175,7 @@ fn list() -> Result<()> {
 
 /// What is unpacked on this host for its signers.
 fn installed() -> Result<Vec<Installed>> {
-    let folder = |release: &Release| Installed::read(&Path::new(native::RELEASES).join(&release.version)).transpose();
+    let folder = |release: &Release| Installed::read(&Places::MACHINE.releases().join(&release.version)).transpose();
     pins::all()?.iter().filter_map(folder).collect()
 }
 
@@ -213,6 +213,7 @@ pub(super) fn in_words(provenance: &Provenance) -> String {
             let proved = if proved.is_empty() { "" } else { ", proved by the Go checksum database" };
             format!("built here with Go {go} from {lnd_module}{proved}")
         }
+        Provenance::Image { reference } => format!("its programs were in the image {reference}"),
         Provenance::Download { url } => format!("downloaded from {url}"),
     }
 }

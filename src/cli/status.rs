@@ -11,6 +11,7 @@ use crate::error::{Code, Error, Exit, Result};
 use crate::facts::running::Fence;
 use crate::host::file::{self, Access};
 use crate::plan::History;
+use crate::spec::Places;
 use crate::ui::{self, say};
 use clap::Args;
 use look::Status;
@@ -139,8 +140,14 @@ fn show_door(status: &Status) {
         Some(false) => "; not by the unit: systemd has no eBPF for control groups here",
         None => "",
     };
-    say!("filtered   {}{twice}", yes(status.filtered));
-    say!("allowed    {}", or(strings(&spec.allow), "nobody"));
+    if Places::of(spec).are_users() {
+        say!(
+            "filtered   no: the packet filter is root's; any program of this host may connect, and none from elsewhere"
+        );
+    } else {
+        say!("filtered   {}{twice}", yes(status.filtered));
+        say!("allowed    {}", or(strings(&spec.allow), "nobody"));
+    }
     if let Some(peers) = &status.connected {
         let peers = peers.iter().map(|(address, times)| format!("{address} ({times})"));
         say!("connected  {}", or(peers.collect(), "nobody"));

@@ -4,7 +4,7 @@ use crate::backend::{Layout, native};
 use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
 use crate::cli::{Common, macaroon};
 use crate::error::{Code, Error, Result};
-use crate::host::{file, user};
+use crate::host::file;
 use crate::plan::history::ROLLBACK;
 use crate::plan::prior::{Prior, Thing};
 use crate::plan::undo::{self, Undo};
@@ -53,11 +53,11 @@ pub struct UninstallOptions {
 /// # Errors
 /// Where something cannot be put back; run again, it goes on.
 pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
+    let layout = Layout::new(&common.instance);
     let find = |history: &History| {
-        let stays = native::stays(&common.instance, native::spec_before(&common.instance, history).as_ref())?;
+        let stays = native::stays(&layout, native::spec_before(&layout, history).as_ref())?;
         undo::undo_last(history, &stays)
     };
-    let layout = Layout::new(&common.instance);
     let history = History::read(&layout.journal())?;
     if macaroon::revoked_last(&history) {
         ui::note("what was revoked stays revoked");
@@ -69,12 +69,12 @@ pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
         show_plan(&undo.plan);
         return Ok(());
     }
-    require_root()?;
+    require_rights(&layout)?;
     consent(&options.machine, &undo.plan)?;
     let mut journal = open_journal(&layout)?;
     let Some(undo) = find(journal.history())? else { return nothing(&layout, &History::default(), &options.machine) };
     plan::apply_all(&undo.plan, ROLLBACK, &mut journal, &Machine::default()).map_err(go_on("rollback"))?;
-    end(undo, journal)
+    end(undo, journal, &layout)
 }
 
 /// Runs `lsm uninstall`.
@@ -85,7 +85,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
     let there = native::read_spec(&Layout::new(&common.instance).spec());
     let layout = there.map_or_else(|_| Layout::new(&common.instance), |spec| Layout::of(&spec));
     let find = |history: &History| {
-        let stays = plan::undo::Stays { purge: options.purge, ..native::stays(&common.instance, None)? };
+        let stays = plan::undo::Stays { purge: options.purge, ..native::stays(&layout, None)? };
         undo::undo_all(history, &stays)
     };
     let history = History::read(&layout.journal())?;
@@ -98,7 +98,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
     if undo.plan.is_empty() && undo.shared.is_empty() && undo.foreign.is_empty() {
         return nothing(&layout, &history, &options.machine);
     }
-    require_root()?;
+    require_rights(&layout)?;
     options.confirm(&common.instance, &layout)?;
     consent(&options.machine, &undo.plan)?;
     let mut journal = open_journal(&layout)?;
@@ -111,10 +111,10 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
     if !undo.plan.is_empty() {
         plan::apply_all(&undo.plan, UNINSTALL, &mut journal, &Machine::default()).map_err(go_on("uninstall"))?;
     }
-    if let Some(heir) = native::heir(&common.instance)? {
-        journal.hand_on(&Layout::new(&heir).journal(), &undo.shared)?;
+    if let Some(heir) = native::heir(&layout)? {
+        journal.hand_on(&heir, &undo.shared)?;
     }
-    end(undo, journal)
+    end(undo, journal, &layout)
 }
 
 impl UninstallOptions {
@@ -155,8 +155,8 @@ impl UninstallOptions {
     }
 }
 
-fn require_root() -> Result<()> {
-    if user::is_root() {
+fn require_rights(layout: &Layout) -> Result<()> {
+    if layout.is_ours() {
         return Ok(());
     }
     Err(Error::new(NOT_ROOT, "undoing needs root").hint("run it with sudo, or look first with --dry-run"))
@@ -168,9 +168,12 @@ fn go_on(verb: &'static str) -> impl Fn(Error) -> Error {
 
 /// Where there is nothing to undo; a journal that answers for nothing goes.
 fn nothing(layout: &Layout, history: &History, machine: &MachineArgs) -> Result<()> {
-    if !machine.dry_run && user::is_root() && file::is_there(&layout.journal())? && undo::left_over(history)?.is_empty()
+    if !machine.dry_run
+        && layout.is_ours()
+        && file::is_there(&layout.journal())?
+        && undo::left_over(history)?.is_empty()
     {
-        machine::retire(open_journal(layout)?)?;
+        machine::retire(open_journal(layout)?, layout)?;
     }
     if ui::voice().json {
         say!("{}", if machine.dry_run { json!({"steps": []}) } else { json!({"changed": false}) });
@@ -181,7 +184,7 @@ fn nothing(layout: &Layout, history: &History, machine: &MachineArgs) -> Result<
 }
 
 /// Says what stays, forgets what is somebody else's, and takes the journal away where it answers for nothing.
-fn end(undo: Undo, mut journal: Journal) -> Result<()> {
+fn end(undo: Undo, mut journal: Journal, layout: &Layout) -> Result<()> {
     let foreign: Vec<_> = undo.foreign.iter().map(|prior| shown(&prior.thing())).collect();
     journal.let_go(&undo.foreign)?;
     let left: Vec<_> = undo.missed()?.iter().map(shown).collect();
@@ -189,7 +192,7 @@ fn end(undo: Undo, mut journal: Journal) -> Result<()> {
     // It was handed out, and is not lsm's to remove; that it is of no use to a wallet here has to be said.
     let seed = if wallet.is_none() { journal.history().seed_file().map(Path::to_owned) } else { None };
     if undo::left_over(journal.history())?.is_empty() {
-        machine::retire(journal)?;
+        machine::retire(journal, layout)?;
     }
     if ui::voice().json {
         say!(

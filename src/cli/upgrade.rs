@@ -65,14 +65,14 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     }
     let cache = release::default_cache()?;
     let made = !file::is_there(&cache)?;
-    let archive = options.lnd.obtain(look.release, &look.plan)?;
+    let archive = options.lnd.obtain(&look.there, look.release, &look.plan)?;
     consent(&options.machine, &look.plan)?;
     let mut journal = open_journal(&look.layout)?;
     // Until the lock was taken another lsm may have been at work.
     let look = Look::take(options, &common.instance)?;
     look.check(options)?;
     machine::admit(journal.history(), VERB)?;
-    let mut stays = native::stays(&common.instance, Some(&look.there))?;
+    let mut stays = native::stays(&look.layout, Some(&look.there))?;
     let machine = Machine {
         archive: archive.as_ref(),
         about: About {
@@ -105,13 +105,13 @@ struct Look {
 
 impl Look {
     fn take(options: &Options, instance: &Instance) -> Result<Self> {
-        let facts = Facts::gather();
         let there = native::read_spec(&Layout::new(instance).spec()).map_err(|e| {
             Error::new(NOT_INSTALLED, format!("this host has no signer called {instance}"))
                 .hint("make one with: lsm install --network NETWORK")
                 .because(e)
         })?;
         let (release, layout) = (pins::find(&options.version)?, Layout::of(&there));
+        let facts = layout.look();
         let history = History::read(&layout.journal())?;
         let goes_on = history.was_cut_off(VERB);
         let begun = history.unended_step("snapshot").filter(|_| goes_on);
@@ -146,7 +146,7 @@ impl Look {
     fn check(&self, options: &Options) -> Result<()> {
         preflight::check_machine(&self.there, &self.facts, self.goes_on)?;
         Interface::of_kernel().require(self.there.require_landlock.unwrap_or(0))?;
-        options.lnd.check(self.release, &self.plan)?;
+        options.lnd.check(&self.there, self.release, &self.plan)?;
         for step in &self.plan.steps {
             if let Step::Snapshot { database, .. } = step {
                 plan::check_snapshot(database)?;

@@ -45,8 +45,8 @@ pub(super) fn turn_on(args: &MachineArgs, common: &Common) -> Result<()> {
         // Until the lock was taken another lsm may have done it.
         let plan = look(journal.history())?;
         machine::admit(journal.history(), VERB)?;
-        let own = native::read_specs()?.into_iter().find(|spec| spec.instance == common.instance);
-        let stays = native::stays(&common.instance, own.as_ref())?;
+        let own = native::read_specs(layout.places())?.into_iter().find(|spec| spec.instance == common.instance);
+        let stays = native::stays(&layout, own.as_ref())?;
         plan::carry_out(&plan, VERB, &mut journal, &Machine::default(), &stays)?;
     }
     tell(&layout, common, !plan.is_empty());

@@ -4,6 +4,7 @@ mod archive;
 mod look;
 mod object;
 mod socket;
+mod take;
 
 pub use archive::Image;
 pub use object::{Bounds, Found, Kind, Object};
@@ -150,6 +151,15 @@ impl Engine {
     pub fn runs(&self, container: &str) -> bool {
         let state = self.inspect(container).ok().flatten().and_then(|found| found.state);
         state.is_some_and(|state| state.running == Some(true) && state.restarting != Some(true))
+    }
+
+    /// What of this host a container mounts; nothing where there is none.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    pub fn mounts(&self, container: &str) -> Result<Vec<PathBuf>> {
+        let mounts = self.inspect(container)?.and_then(|found| found.mounts).unwrap_or_default();
+        Ok(mounts.into_iter().filter_map(|mount| mount.source).map(PathBuf::from).collect())
     }
 
     /// Makes a container, and says what the engine warns of: a limit that this kernel does not know is left out.

@@ -37,7 +37,7 @@ pub use updates::{APT_LISTS, APT_PROGRAM, APT_RAN, DNF_RAN, NOTIFIED, Updates};
 
 use crate::error::{Code, Error, Result};
 use crate::host::{file, program::Program, user};
-use crate::spec::Instance;
+use crate::spec::{Instance, Places};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -109,10 +109,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// Reads this host: what `needs` name, and the signer `instance`.
-    pub fn gather(needs: &[Needs], instance: &Instance) -> Self {
+    /// Reads this host: what `needs` name, and the signer `instance`, which is in these places.
+    pub fn gather(needs: &[Needs], instance: &Instance, places: &Places) -> Self {
         let (taken, root, signers) =
-            (OffsetDateTime::now_utc().unix_timestamp(), user::is_root(), signer::find(instance));
+            (OffsetDateTime::now_utc().unix_timestamp(), user::is_root(), signer::find(instance, places));
         let all = &signers[..];
         let (ssh, jobs) = (Ssh::gather(), Jobs::gather(all));
         let (machine, disks, updates) = (Machine::gather(), Disks::gather(all), Updates::gather());

@@ -131,7 +131,7 @@ fn nobody(host: &Host, signer: &Signer, container: &Container) -> Judged {
         Some(_) => {}
     }
     wrong.extend(parts.contains(&Some(0)).then(|| format!("it runs as {}", container.user)));
-    let wanted = signer.docker().map(|docker| format!("{0}:{0}", docker.uid));
+    let wanted = signer.docker().map(crate::backend::docker::owner).map(|owner| format!("{}:{}", owner.uid, owner.gid));
     wrong.extend(
         wanted.filter(|wanted| *wanted != container.user).map(|w| format!("it is {}, not {w}", container.user)),
     );
@@ -195,8 +195,8 @@ fn apart(signer: &Signer, container: &Container) -> Judged {
         let is_shared = of == "host" || of.starts_with("container:") || of == "shareable";
         wrong.extend((is_shared && !is_asked_for).then(|| format!("{kind} is {of}")));
     }
-    if let (Answer::Is(spec), Some(_)) = (&signer.spec, docker) {
-        let own = Docker::network_of(&spec.instance);
+    if let (Answer::Is(spec), Some(docker)) = (&signer.spec, docker) {
+        let own = docker.network(&spec.instance);
         let strange = container.networks.keys().filter(|name| **name != own);
         wrong.extend(strange.map(|name| format!("it is in the network {name}")));
         let misses = !container.networks.contains_key(&own);

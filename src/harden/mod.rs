@@ -47,7 +47,7 @@ use crate::facts::audit::{Answer, Host, Needs, Signer};
 use crate::plan::History;
 use crate::plan::history::Touched;
 use crate::plan::prior::{AtPath, Prior};
-use crate::spec::{Instance, Spec};
+use crate::spec::{Instance, Places, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -98,16 +98,17 @@ pub fn severity(id: &str) -> Severity {
 /// Reads this host, and the signer `instance` on it.
 pub fn look(instance: &Instance) -> Host {
     let needs: Vec<Needs> = AREAS.iter().map(|area| area.needs).chain([about::NEEDS, fix::NEEDS]).collect();
-    let mut host = Host { left: left(&Layout::new(instance).journal()), ..Host::gather(&needs, instance) };
+    let layout = Layout::new(instance);
+    let mut host = Host { left: left(&layout.journal()), ..Host::gather(&needs, instance, layout.places()) };
     host.signers.iter_mut().for_each(note_made);
     host
 }
 
 /// Notes which image lsm would make today for the container that the signer is in.
 fn note_made(signer: &mut Signer) {
-    let Answer::Is(Spec { docker: Some(docker), release, .. }) = &signer.spec else { return };
+    let Answer::Is(spec @ Spec { docker: Some(docker), release, .. }) = &signer.spec else { return };
     // By its number alone, which its name has no part in.
-    let numbers = docker::image(docker, release, "", &crate::facts::libraries()).numbers();
+    let numbers = docker::image(docker, &Places::of(spec), release, "", &crate::facts::libraries()).numbers();
     let made = numbers.map_or_else(|e| Answer::Unknown(e.cause().to_owned()), |both| Answer::Is(both.into()));
     if let Answer::Is(container) = &mut signer.container {
         container.image.made = made;

@@ -198,7 +198,8 @@ fn apart(signer: &Signer, process: &Process) -> Judged {
         }
     }
     // Docker makes no users of a container's own unless it does for all of them, and lsm's container is nobody's number.
-    let is_nobody = process.uid.is_some() && process.uid == signer.docker().map(|docker| docker.uid);
+    let is_nobody = process.uid.is_some()
+        && process.uid == signer.docker().filter(|docker| !docker.is_users()).map(|docker| docker.uid);
     if is_nobody && shared == ["user is the host's"] {
         return Ok(Verdict::Warn("user is the host's, of whose users it is none: CONT-001".to_owned()));
     }

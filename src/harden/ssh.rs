@@ -283,7 +283,7 @@ fn host_keys(host: &Host) -> Judged {
 mod tests {
     use super::*;
     use crate::facts::audit::{Conditional, Kind};
-    use crate::spec::Instance;
+    use crate::spec::{Instance, Places};
 
     /// What Debian 12's sshd prints under settings that leave nothing to say.
     const TOLD: &str = include_str!("../../tests/harden/sshd.txt");
@@ -293,7 +293,7 @@ mod tests {
     }
 
     fn host(told: &str) -> Host {
-        let mut host = Host::gather(&[], &Instance::default());
+        let mut host = Host::gather(&[], &Instance::default(), &Places::MACHINE);
         host.root = true;
         host.programs.insert(SSHD.to_owned(), Answer::Is(told.to_owned()));
         host.ssh.conditional = Answer::Absent;

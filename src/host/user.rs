@@ -52,6 +52,12 @@ pub fn of_uid(uid: u32) -> Option<(String, PathBuf)> {
     Some((user.name, user.dir))
 }
 
+/// The user with this number and its primary group; nobody's number stands for the group of the same number.
+pub fn owner_of(uid: u32) -> Owner {
+    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+    Owner { uid, gid: user.map_or(uid, |user| user.gid.as_raw()) }
+}
+
 /// The uid and primary gid of user `name`, or `None` where there is none. A number stands for itself and the group of the
 /// same number: nobody here need have it.
 ///

@@ -2,6 +2,7 @@
 
 mod download;
 mod installed;
+mod pack;
 pub mod pins;
 pub mod policy;
 pub mod quorum;
@@ -12,6 +13,7 @@ mod verified;
 pub mod witness;
 
 pub use installed::Installed;
+pub use pack::from_image;
 pub use policy::chain::{keep as keep_update, place_of as place_of_update};
 pub use policy::merge::Change;
 pub use source::build;

@@ -5,15 +5,13 @@ pub(super) mod stamp;
 pub(super) mod sumdb;
 pub(super) mod workshop;
 
-use crate::archive::{self, Member};
 use crate::error::{Code, Error, Exit, Result};
-use crate::host::draft::Draft;
-use crate::host::file::{self, Access};
+use crate::host::file;
 use crate::release::download::Fetcher;
+use crate::release::pack::pack;
 use crate::release::pins::{self, Arch, Origin, Release, Source, Toolchain};
 use crate::release::source::gomodule::{Module, Proxies};
 use crate::release::source::workshop::Workshop;
-use crate::release::unpack::PROGRAMS;
 use crate::release::verified::{Archive, Provenance, Verified};
 use crate::sandbox::seccomp::Filter;
 use crate::ui;
@@ -61,7 +59,7 @@ pub fn build(release: &Release, arch: Arch, cache: &Path, out: &Path) -> Result<
     twice_at_most(&shop, || {
         let packages = fetch_modules(&shop, arch, &tags, &proxies)?;
         compile(&shop, arch, &tags, &release.version, packages)?;
-        assemble(&shop, release, arch, out, &provenance)
+        pack(&shop.output(), release, arch, out, &provenance)
     })
 }
 
@@ -210,31 +208,6 @@ fn compile(shop: &Workshop, arch: Arch, tags: &str, version: &str, packages: u64
             said.iter().find(|l| !l.starts_with("# ")).map_or_else(|| e.cause().to_owned(), |l| l.trim().to_owned());
         Error::new(NOT_BUILT, format!("cannot build lnd {version}: {first}")).because(said.join("\n"))
     })
-}
-
-/// Packs the programs as lnd's release script does and keeps the archive if it is the pinned one.
-fn assemble(
-    shop: &Workshop,
-    release: &Release,
-    arch: Arch,
-    out: &Path,
-    provenance: &Provenance,
-) -> Result<Verified<Archive>> {
-    let name = release.archive_name(arch);
-    let progress = Progress::new("packing", None);
-    let mut programs =
-        PROGRAMS.map(|name| file::open_plain(&shop.output().join(name))).into_iter().collect::<Result<Vec<_>>>()?;
-    let mut members = Vec::new();
-    for (name, from) in PROGRAMS.into_iter().zip(&mut programs) {
-        let size = from.metadata().map_err(|e| Error::new(NOT_BUILT, format!("cannot read {name}: {e}")))?.len();
-        members.push(Member { name, size, from });
-    }
-    let mut draft = Draft::begin(&out.join(release.archive_file(arch)), Access::mode(0o644))?;
-    archive::pack(&name, members, &mut draft)?;
-    progress.say("checking");
-    let archive = Verified::hold(draft, None, release, arch, |archive| Ok(archive.because_of(provenance.clone())))?;
-    ui::note(&format!("{name}.tar.gz has the pinned sha256"));
-    Ok(archive)
 }
 
 #[cfg(test)]

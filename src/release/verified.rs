@@ -63,6 +63,11 @@ pub enum Provenance {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         proved: Vec<String>,
     },
+    /// Its programs were in an image of a registry's.
+    Image {
+        /// By its digest.
+        reference: String,
+    },
     /// It was downloaded.
     Download {
         /// From here.

@@ -64,6 +64,7 @@ fn of_host(host: &HostConfig, seccomp: &Path) -> Map<String, Value> {
         .iter()
         .flatten()
         .flat_map(|(inside, at)| at.iter().flatten().map(move |at| port(at, inside)));
+    let sysctls = host.sysctls.iter().flatten().map(|(name, value)| format!("{name}={value}"));
     let restart = host.restart_policy.as_ref().and_then(|policy| policy.name);
     let fields = [
         ("read_only", json!(host.readonly_rootfs)),
@@ -78,6 +79,7 @@ fn of_host(host: &HostConfig, seccomp: &Path) -> Map<String, Value> {
         ("ipc", json!(host.ipc_mode)),
         ("userns_mode", json!(host.userns_mode)),
         ("restart", json!(restart)),
+        ("sysctls", json!(sysctls.collect::<Vec<_>>())),
         ("ports", json!(ports.collect::<Vec<_>>())),
         ("volumes", json!(host.mounts.iter().flatten().map(mount).collect::<Vec<_>>())),
     ];

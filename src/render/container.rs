@@ -41,6 +41,8 @@ const MEMORY: i64 = 2 << 30;
 const PROCESSES: i64 = 256;
 /// Open files, as the unit's LimitNOFILE.
 const FILES: i64 = 4096;
+/// How far the packets of a network go (ip(7), ip_default_ttl): each router on the way takes one off, and drops the last.
+const HOPS: &str = "net.ipv4.ip_default_ttl";
 /// A second, in the API's nanoseconds.
 const SECOND: i64 = 1_000_000_000;
 
@@ -91,6 +93,8 @@ pub enum Place {
         network: String,
         /// The address.
         at: SocketAddr,
+        /// A packet filter judges who comes in and what goes out.
+        filtered: bool,
     },
     /// On an internal network, at this address.
     Inside {
@@ -146,7 +150,7 @@ pub fn render_watch_only(frame: &Frame, folder: &Path, conf: &Path, place: Place
 fn put(body: &mut ContainerCreateBody, place: Place) {
     let host = body.host_config.get_or_insert_default();
     match place {
-        Place::Published { network, at } => {
+        Place::Published { network, at, filtered } => {
             let port = format!("{PORT}/tcp");
             let at = PortBinding { host_ip: Some(at.ip().to_string()), host_port: Some(at.port().to_string()) };
             host.port_bindings = Some(HashMap::from([(port.clone(), Some(vec![at]))]));
@@ -154,6 +158,10 @@ fn put(body: &mut ContainerCreateBody, place: Place) {
             host.restart_policy =
                 Some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None });
             body.exposed_ports = Some(vec![port]);
+            if !filtered {
+                // Whatever it sends ends at this host: who else routes to its own address gets no answer.
+                host.sysctls = Some(HashMap::from([(HOPS.to_owned(), "1".to_owned())]));
+            }
         }
         Place::Inside { network, address } => {
             host.network_mode = Some(network.clone());

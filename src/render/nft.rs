@@ -1,7 +1,7 @@
 //! The packet filter: one table for all signers of this host.
 
 use crate::error::Result;
-use crate::spec::docker::{Docker, PORT};
+use crate::spec::docker::PORT;
 use crate::spec::{Mode, Spec};
 use askama::Template;
 
@@ -57,7 +57,7 @@ impl Signer {
             allow6,
             users,
             gate: spec.docker.is_none() && spec.mode == Mode::Host,
-            bridge: spec.docker.as_ref().map(|_| Docker::network_of(&spec.instance)),
+            bridge: spec.docker.as_ref().map(|docker| docker.network(&spec.instance)),
             each: CONNECTIONS_EACH,
             all: CONNECTIONS_ALL,
         }

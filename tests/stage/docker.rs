@@ -6,7 +6,7 @@ use crate::lab::host::Debian;
 /// Everything that an install could change, the engine's things included. What dockerd keeps to itself does not count: its
 /// own rules come back in another order.
 const STATE: &str = "
-find /etc /usr /var/lib /root /run -xdev \\( -path /run/systemd -o -path /run/log -o -path '/run/docker*' -o -path /run/containerd \
+find /etc /usr /var/lib /root /home /run -xdev \\( -path /run/systemd -o -path /run/log -o -path '/run/docker*' -o -path /run/containerd \
     -o -path /var/lib/containerd -o -path /root/out -o -path /var/lib/systemd -o -path /run/netns \\) -prune \
     -o \\( -type f -a -not -name lock \\) -printf '%p %y %m %U:%G ' -exec sha256sum {} \\; -o -printf '%p %y %m %U:%G %l\\n' | LC_ALL=C sort
 systemctl list-unit-files --no-legend --no-pager

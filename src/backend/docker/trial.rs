@@ -1,7 +1,8 @@
 //! A trial in two containers: a signer and a watch-only node on a network of theirs that leads nowhere, for no root but the
 //! engine's.
 
-use super::{find_uid, image_of, launch_policy, lnd_conf};
+use super::settle::find_uid;
+use super::{image_of, launch_policy, lnd_conf};
 use crate::backend::foreground::Layout;
 use crate::backend::native;
 use crate::engine::{Bounds, Engine, Image, Kind, Object, find_socket};
@@ -12,8 +13,8 @@ use crate::host::user::{self, Owner};
 use crate::plan::step::{Access, Door, Runner, SeedSink, Step};
 use crate::release::pins::{Arch, Release};
 use crate::render::container::{self, Files, Frame, Home, Place};
-use crate::spec::Spec;
 use crate::spec::docker::PORT;
+use crate::spec::{Places, Spec};
 use crate::watch_only::init::Start;
 use ipnet::Ipv4Net;
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +46,7 @@ impl Trial {
         let maps_users = Engine::open(&engine)?.about()?.maps_users;
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         let owner = if user::is_root() {
-            let uid = find_uid(&native::read_specs()?, &layout.signer())?;
+            let uid = find_uid(&native::read_specs(&Places::MACHINE)?, &layout.signer())?;
             Owner { uid, gid: uid }
         } else {
             Owner { uid, gid }

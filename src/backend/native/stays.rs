@@ -4,30 +4,31 @@ use super::watch::{watch_steps, watched};
 use super::{Layout, Wishes, firewall, read_spec, read_specs};
 use crate::backend::steps;
 use crate::error::Result;
-use crate::facts::Facts;
 use crate::host::kept::Kept;
 use crate::plan::journal::kept_beside;
 use crate::plan::prior::{AtPath, Prior, Was};
 use crate::plan::undo::Stays;
 use crate::plan::{History, SeedSink, Step};
 use crate::release::pins::{self, Arch};
-use crate::spec::{Instance, Spec};
+use crate::spec::Spec;
+use std::path::PathBuf;
 
-/// What other signers than `instance` need; the packet filter is theirs, and that of `own`, which is what this signer's
+/// What other signers than that of `layout` need; the packet filter is theirs, and that of `own`, which is what this signer's
 /// spec will be afterwards.
 ///
 /// # Errors
 /// Where a spec cannot be read.
-pub fn stays(instance: &Instance, own: Option<&Spec>) -> Result<Stays> {
-    let others: Vec<Spec> = read_specs()?.into_iter().filter(|spec| spec.instance != *instance).collect();
+pub fn stays(layout: &Layout, own: Option<&Spec>) -> Result<Stays> {
+    let (instance, places) = (layout.instance(), layout.places());
+    let others: Vec<Spec> = read_specs(places)?.into_iter().filter(|spec| spec.instance != *instance).collect();
     let mut stays = Stays::default();
-    for other in watched()?.iter().filter(|other| *other != instance) {
+    for other in watched(places)?.iter().filter(|other| *other != instance) {
         stays.shared.extend(watch_steps(other, String::new())?.iter().flat_map(Step::touches));
     }
     if others.is_empty() {
         return Ok(stays);
     }
-    let facts = Facts::gather();
+    let facts = layout.look();
     for spec in &others {
         let wishes = Wishes {
             seed: SeedSink::Nowhere,
@@ -42,22 +43,24 @@ pub fn stays(instance: &Instance, own: Option<&Spec>) -> Result<Stays> {
         let wanted = steps(spec, pins::find(&spec.release)?, Arch::of_this_machine()?, &wishes, &facts)?;
         stays.shared.extend(wanted.iter().flat_map(Step::touches));
     }
-    stays.filter = Some(firewall(others.iter().chain(own))?);
+    if !places.are_users() {
+        stays.filter = Some(firewall(others.iter().chain(own))?);
+    }
     Ok(stays)
 }
 
-/// Another signer of this host, which takes over what both know of.
+/// The journal of another signer in the same places, which takes over what both know of.
 ///
 /// # Errors
 /// Where a spec cannot be read.
-pub fn heir(instance: &Instance) -> Result<Option<Instance>> {
-    let signers = read_specs()?.into_iter().map(|spec| spec.instance);
-    Ok(signers.chain(watched()?).find(|other| other != instance))
+pub fn heir(layout: &Layout) -> Result<Option<PathBuf>> {
+    let signers = read_specs(layout.places())?.into_iter().map(|spec| spec.instance);
+    let other = signers.chain(watched(layout.places())?).find(|other| other != layout.instance());
+    Ok(other.map(|other| layout.places().journal(&other)))
 }
 
-/// The spec of `instance` as it was before the plan that a rollback undoes.
-pub fn spec_before(instance: &Instance, history: &History) -> Option<Spec> {
-    let layout = Layout::new(instance);
+/// The spec of the signer of `layout` as it was before the plan that a rollback undoes.
+pub fn spec_before(layout: &Layout, history: &History) -> Option<Spec> {
     let prior = history.to_undo()?.into_iter().find_map(|touched| match touched.first {
         Prior::Path(at) if at.path == layout.spec() => Some(at),
         _ => None,

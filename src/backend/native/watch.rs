@@ -1,6 +1,6 @@
 //! The watch: a timer that has the audit run, and say what changed.
 
-use super::{LSM, Layout, UNIT_FOLDER, folder, text, unit_path, wants};
+use super::{LSM, Layout, Places, UNIT_FOLDER, folder, text, unit_path, wants};
 use crate::error::{Code, Error, Result};
 use crate::plan::step::{Access, Step};
 use crate::render::unit::{WATCH_UNITS, render_watch_folders};
@@ -53,7 +53,11 @@ pub fn watch_steps(instance: &Instance, lsm_sha256: String) -> Result<Vec<Step>>
 ///
 /// # Errors
 /// Where that cannot be looked at.
-pub(super) fn watched() -> Result<Vec<Instance>> {
+pub(super) fn watched(places: &Places) -> Result<Vec<Instance>> {
+    // Its timers are the machine's.
+    if places.are_users() {
+        return Ok(Vec::new());
+    }
     let folder = Path::new(UNIT_FOLDER).join(format!("{TIMERS}.wants"));
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,

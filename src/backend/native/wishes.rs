@@ -45,7 +45,7 @@ impl Wishes {
             adopt: None,
             no_wallet: false,
             lsm_sha256: facts::hash_self().unwrap_or_default(),
-            others: read_specs()?,
+            others: read_specs(layout.places())?,
         })
     }
 

@@ -7,7 +7,6 @@ use crate::cli::control::installed;
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, strings};
 use crate::error::{Code, Error, Result};
-use crate::facts::Facts;
 use crate::plan::{self, History, Plan};
 use crate::signer::certificate::{Certificate, Urgency};
 use crate::spec::Spec;
@@ -78,7 +77,7 @@ fn has_expired(layout: &Layout) -> bool {
 
 fn look(spec: &Spec, history: &History, verb: &str, leaked: bool) -> Result<(Plan, Renewal)> {
     let layout = Layout::of(spec);
-    let (facts, goes_on, next) = (Facts::gather(), history.was_cut_off(verb), read_next(&layout)?);
+    let (facts, goes_on, next) = (layout.look(), history.was_cut_off(verb), read_next(&layout)?);
     let wishes = Wishes::for_export(&layout, history)?;
     let steps = match (verb, &next) {
         (BEGIN, _) => credentials::renew_steps(spec, &wishes),

@@ -102,7 +102,7 @@ pub(super) fn run(
     machine::admit(journal.history(), VERB)?;
     // Until the lock was taken another lsm may have been at work.
     let look = Look::take(ids, &judge, common, journal.history());
-    let stays = native::stays(&common.instance, native::read_spec(&layout.spec()).ok().as_ref())?;
+    let stays = native::stays(&layout, native::read_spec(&layout.spec()).ok().as_ref())?;
     plan::carry_out_all(&look.plan, VERB, &mut journal, &Machine::default(), &stays)?;
     drop(journal);
     let host = harden::look(&common.instance);

@@ -3,7 +3,7 @@
 use super::Look;
 use crate::error::Result;
 use crate::plan::{self, SeedSink};
-use crate::spec::Spec;
+use crate::spec::{Places, Spec};
 use crate::ui::{self, say};
 use serde_json::json;
 
@@ -45,6 +45,7 @@ pub(super) fn finish(look: &Look, changed: bool) -> Result<()> {
 
 fn allowed(spec: &Spec) -> String {
     match spec.allow.as_slice() {
+        _ if Places::of(spec).are_users() => "programs of this host".to_owned(),
         [] => "nobody yet (--allow)".to_owned(),
         nets => nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     }

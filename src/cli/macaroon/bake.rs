@@ -5,7 +5,7 @@ use crate::backend::{Layout, credentials};
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, strings};
 use crate::error::{Code, Error, Result};
-use crate::host::{file, user};
+use crate::host::file;
 use crate::plan::register::{Entry, Held};
 use crate::plan::{self, History, Plan, Register};
 use crate::signer::macaroon::{Caveat, Role};
@@ -83,8 +83,9 @@ pub(super) fn run(args: &BakeArgs, common: &Common) -> Result<()> {
         let entry = match begun {
             Some(step) => {
                 let entry = go_on(step, &entry, &out)?;
-                if user::is_root() {
-                    live_keys(&Layout::of(spec))?;
+                let layout = Layout::of(spec);
+                if layout.is_ours() {
+                    live_keys(&layout)?;
                 }
                 entry
             }
@@ -175,7 +176,7 @@ fn go_on(step: &Value, wanted: &Entry, out: &Path) -> Result<Entry> {
 fn find_key(spec: &Spec, entry: &Entry) -> Result<u64> {
     let layout = Layout::of(spec);
     let register = Register::read(&layout.register())?;
-    if !user::is_root() {
+    if !layout.is_ours() {
         return Ok(register.free_key(&[]));
     }
     let live = live_keys(&layout)?;

@@ -6,8 +6,6 @@ use crate::backend::{Layout, credentials};
 use crate::cli::Common;
 use crate::cli::machine::{self, MachineArgs};
 use crate::error::{Code, Error, Result};
-use crate::facts::Facts;
-use crate::host::user;
 use crate::plan::{self, History, Plan, Register};
 use crate::spec::Spec;
 use crate::ui::{self, say};
@@ -56,7 +54,7 @@ fn revoke(args: &RevokeArgs, common: &Common) -> Result<()> {
         let register = Register::read(&layout.register())?;
         check(&asked, &register, spec)?;
         let mut keys: Vec<u64> = asked.iter().copied().collect();
-        if user::is_root() {
+        if layout.is_ours() {
             let live = live_keys(&layout)?;
             if let Some(strange) = keys.iter().find(|key| !live.contains(key) && register.find(**key).is_none()) {
                 return Err(Error::new(UNKNOWN, format!("there is no macaroon on root key {strange}"))
@@ -99,7 +97,7 @@ fn renew_admin(args: &RevokeArgs, common: &Common) -> Result<()> {
     let look = |spec: &Spec, history: &History| {
         let layout = Layout::of(spec);
         let (wishes, register, facts) =
-            (Wishes::for_export(&layout, history)?, Register::read(&layout.register())?, Facts::gather());
+            (Wishes::for_export(&layout, history)?, Register::read(&layout.register())?, layout.look());
         let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
         // Whatever keys lnd has, they go.
         let root_key = register.free_key(&[]);

@@ -6,8 +6,6 @@ use crate::backend::{Layout, credentials};
 use crate::cli::Common;
 use crate::cli::machine::{self, MachineArgs};
 use crate::error::{Code, Error, Result};
-use crate::facts::Facts;
-use crate::host::user;
 use crate::plan::{self, History, Plan, Register};
 use crate::spec::Spec;
 use crate::ui::{self, say};
@@ -74,7 +72,7 @@ fn look(spec: &Spec, history: &History) -> Result<(Plan, Rotation)> {
     let bundle = Wishes::for_export(&layout, history)?.bundle;
     let goes_on = history.was_cut_off(BEGIN);
     let is_pending = !register.retiring().is_empty();
-    let live = if user::is_root() && (goes_on || !is_pending) { live_keys(&layout)? } else { vec![] };
+    let live = if layout.is_ours() && (goes_on || !is_pending) { live_keys(&layout)? } else { vec![] };
     let wanted = if is_pending {
         register
     } else {
@@ -85,7 +83,7 @@ fn look(spec: &Spec, history: &History) -> Result<(Plan, Rotation)> {
     let root_key = wanted.bundle_key(spec.taproot_channels);
     let retiring = wanted.retiring().iter().map(|entry| entry.root_key).collect();
     let steps = credentials::rotate_steps(spec, &wanted, root_key, &bundle)?;
-    let facts = plan::observe(Facts::gather(), &steps);
+    let facts = plan::observe(layout.look(), &steps);
     let plan = plan::make_plan(steps, &facts, goes_on);
     // One at a time: the other side may be about to take the new bundle.
     let plan = if is_pending && !goes_on { Plan { steps: vec![] } } else { plan };
@@ -98,7 +96,7 @@ fn finish(args: &RotateArgs, common: &Common) -> Result<()> {
         let register = Register::read(&layout.register())?;
         let retiring: Vec<u64> = register.retiring().iter().map(|entry| entry.root_key).collect();
         let root_key = register.bundle_key(spec.taproot_channels);
-        if !retiring.is_empty() && user::is_root() {
+        if !retiring.is_empty() && layout.is_ours() {
             require(&layout, root_key)?;
         }
         Ok((Plan { steps: credentials::retire_steps(spec, &register)? }, retiring))

@@ -3,7 +3,7 @@
 use crate::cli::install;
 use crate::facts::units::UnitFile;
 use crate::plan::Step;
-use crate::spec::{Instance, Spec};
+use crate::spec::{Instance, Places, Spec};
 use crate::ui::say;
 use std::path::PathBuf;
 
@@ -26,6 +26,8 @@ impl Drift {
             Err(e) => return Self { steps: None, unknown: Some(e.to_string()), filter: None, general: vec![] },
         };
         let unknown = match facts.filter {
+            // All of it is the user's own, and no packet filter.
+            _ if Places::of(spec).are_users() => None,
             _ if !facts.root => Some("only root sees the packet filter and what is secret".to_owned()),
             None => Some("the packet filter that is wanted cannot be tried beside the live one".to_owned()),
             Some(_) => None,
@@ -56,7 +58,12 @@ impl Drift {
 
 /// The command that makes the signer what is wanted.
 pub(super) fn install_again(spec: &Spec) -> String {
-    format!("sudo lsm install --network {}{}", spec.network, of_instance(&spec.instance))
+    format!("{}lsm install --network {}{}", sudo(spec), spec.network, of_instance(&spec.instance))
+}
+
+/// What goes before a command that changes the signer.
+pub(super) fn sudo(spec: &Spec) -> &'static str {
+    if Places::of(spec).are_users() { "" } else { "sudo " }
 }
 
 /// What names the signer on the command line, where it has to be named.

@@ -1,7 +1,7 @@
 //! What is true of a signer now, gathered for `lsm status`.
 
-use super::drift::{Drift, install_again, of_instance};
-use crate::backend::{Layout, control, native};
+use super::drift::{Drift, install_again, of_instance, sudo};
+use crate::backend::{Layout, control};
 use crate::bundle::Bundle;
 use crate::cli::{cert, machine};
 use crate::error::Exit;
@@ -16,14 +16,14 @@ use crate::release::pins;
 use crate::sandbox::landlock::Interface;
 use crate::signer::certificate::{Certificate, Urgency};
 use crate::signer::wallet::State;
-use crate::spec::Spec;
 use crate::spec::docker::PORT;
+use crate::spec::{Places, Spec};
 use crate::ui;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use time::OffsetDateTime;
 
 /// The bundle that was exported last, where lsm may look at it.
@@ -79,7 +79,7 @@ impl Status {
         // A unit that is not active has no filter, and no port either.
         let unit_filters =
             (port_open && spec.docker.is_none()).then(|| facts::filters_addresses(&layout.public_unit(&spec)));
-        let lnd = Installed::read(&Path::new(native::RELEASES).join(&spec.release)).unwrap_or_else(|e| {
+        let lnd = Installed::read(&layout.places().releases().join(&spec.release)).unwrap_or_else(|e| {
             ui::note(&format!("where lnd came from cannot be told: {e}"));
             None
         });
@@ -92,7 +92,9 @@ impl Status {
             state: asked.ok(),
             why,
             port_open,
-            filtered: facts::is_active("lsm-firewall.service") && drift.filter != Some(false),
+            filtered: !layout.places().are_users()
+                && facts::is_active("lsm-firewall.service")
+                && drift.filter != Some(false),
             unit_filters,
             fence: pid.and_then(Fence::look),
             landlock: Interface::of_kernel(),
@@ -124,37 +126,37 @@ impl Status {
 
     /// The one thing to do next, the gravest first; nothing where all is well.
     pub(super) fn next(&self) -> Option<String> {
-        let of = of_instance(&self.spec.instance);
+        let (sudo, of) = (sudo(&self.spec), of_instance(&self.spec.instance));
         if self.cut_off.is_some() {
-            return Some(format!("finish what was cut off, or undo it: sudo lsm rollback{of}"));
+            return Some(format!("finish what was cut off, or undo it: {sudo}lsm rollback{of}"));
         }
         if self.identity_pubkey.is_none() {
             return Some(format!("make the wallet: {}", install_again(&self.spec)));
         }
         if !self.signs() || !self.port_open {
-            return Some(format!("sudo lsm start{of}; what is wrong: sudo lsm logs{of}"));
+            return Some(format!("{sudo}lsm start{of}; what is wrong: {sudo}lsm logs{of}"));
         }
         if self.drift.steps.as_ref().is_some_and(|steps| !steps.is_empty()) {
             return Some(format!("put right what was changed: {}", install_again(&self.spec)));
         }
         if self.next_certificate.is_some() {
-            return Some(format!("once the other side has the new bundle: sudo lsm cert renew --finish{of}"));
+            return Some(format!("once the other side has the new bundle: {sudo}lsm cert renew --finish{of}"));
         }
         if !self.retiring.is_empty() {
-            return Some(format!("once the other side has the new bundle: sudo lsm macaroon rotate --finish{of}"));
+            return Some(format!("once the other side has the new bundle: {sudo}lsm macaroon rotate --finish{of}"));
         }
         if self.wants_renewal() {
-            return Some(format!("renew the certificate: sudo lsm cert renew{of}"));
+            return Some(format!("renew the certificate: {sudo}lsm cert renew{of}"));
         }
         if matches!(self.judgement.as_str(), "refused" | "needs-accept-risk") {
-            return Some(format!("another version of lnd: lsm release list, then sudo lsm upgrade V{of}"));
+            return Some(format!("another version of lnd: lsm release list, then {sudo}lsm upgrade V{of}"));
         }
-        if self.spec.allow.is_empty() {
-            return Some(format!("let the watch-only machine in: sudo lsm allow add ADDRESS{of}"));
+        if self.spec.allow.is_empty() && !Places::of(&self.spec).are_users() {
+            return Some(format!("let the watch-only machine in: {sudo}lsm allow add ADDRESS{of}"));
         }
         match &self.exported {
             Some(exported) if !exported.current => {
-                Some(format!("export the bundle anew, the certificate is another one: sudo lsm bundle export{of}"))
+                Some(format!("export the bundle anew, the certificate is another one: {sudo}lsm bundle export{of}"))
             }
             _ => None,
         }

@@ -44,7 +44,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
         machine::show_plan(&look.plan);
         return Ok(());
     }
-    control::require_root()?;
+    control::require_rights(&look.layout)?;
     preflight::check_machine(&look.spec, &look.facts, true)?;
     if look.check()? {
         tell(&look.spec, None);
@@ -63,7 +63,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
         return Ok(());
     }
     machine::stop_lnd_when_interrupted(&look.plan)?;
-    let stays = native::stays(&common.instance, Some(&look.spec))?;
+    let stays = native::stays(&look.layout, Some(&look.spec))?;
     let machine = Machine::default();
     // Also where nothing is left to do: that ends one that was cut off at its end.
     plan::carry_out_all(&look.plan, VERB, &mut journal, &machine, &stays)?;

@@ -33,8 +33,8 @@ pub struct Options {
 pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
     let spec = control::installed(&common.instance)?;
     require_wallet(&spec)?;
-    control::require_root()?;
     let layout = Layout::of(&spec);
+    control::require_rights(&layout)?;
     let shown = Progress::new("unlocking the wallet", None);
     let node = plan::open(&layout.door())?;
     let state = node

@@ -1,7 +1,7 @@
 //! `lsm wallet verify-seed`: whether 24 words bring back this signer's keys.
 
 use super::require_wallet;
-use crate::backend::native::{RELEASES, Wishes};
+use crate::backend::native::Wishes;
 use crate::backend::{Layout, verify};
 use crate::bundle::Bundle;
 use crate::cli::seed::{PassphraseArgs, WordsArgs};
@@ -10,12 +10,12 @@ use crate::error::{Code, Error, Result};
 use crate::host::{process, user};
 use crate::plan::{self, History};
 use crate::signer::accounts::Accounts;
-use crate::spec::{Network, Spec};
+use crate::spec::{Network, Places, Spec};
 use crate::ui::progress::Progress;
 use crate::ui::{self, say, terminal};
 use clap::Args;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const NOT_ROOT: Code = Code::lacking("E-WALLET-040");
 const OTHER_WALLET: Code = Code::unverified("E-WALLET-041");
@@ -152,7 +152,7 @@ fn keys(spec: &Spec) -> Result<(Keys, String)> {
 }
 
 fn lnd(options: &Options, spec: Option<&Spec>) -> Result<PathBuf> {
-    let own = spec.map(|spec| Path::new(RELEASES).join(&spec.release).join("lnd"));
+    let own = spec.map(|spec| Places::of(spec).releases().join(&spec.release).join("lnd"));
     let found = options.lnd.clone().or(own).filter(|lnd| lnd.is_file());
     found
         .ok_or_else(|| Error::new(NO_LND, "there is no lnd to restore the words with").hint("name one with --lnd PATH"))

@@ -10,7 +10,7 @@ use super::accounts::of_uid;
 use super::{Answer, Container};
 use crate::host::file;
 use crate::render::container::{CERTIFICATE, HOME, RUN};
-use crate::spec::{Docker, Instance, Spec};
+use crate::spec::{Docker, Instance, Places, Spec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ const fn no_container() -> Answer<Container> {
 const ENGINE: &str = "/run/docker.sock";
 
 /// The instance of lsm's that was asked for, where there is one, then every lnd that none of lsm's instances answers for.
-pub(super) fn find(instance: &Instance) -> Vec<Signer> {
+pub(super) fn find(instance: &Instance, places: &Places) -> Vec<Signer> {
     let mut running: BTreeMap<String, Process> = BTreeMap::new();
     for process in process::find() {
         let name = process.unit.clone().unwrap_or_else(|| format!("process {}", process.pid));
@@ -51,7 +51,7 @@ pub(super) fn find(instance: &Instance) -> Vec<Signer> {
         let taken = running.contains_key(&name);
         running.insert(if taken { format!("{name}, process {}", process.pid) } else { name }, process);
     }
-    let own = read_spec(&place_of(instance.as_str()));
+    let own = read_spec(&places.spec(instance));
     let mut signers = Vec::new();
     match &own {
         Answer::Absent => {}
@@ -65,11 +65,12 @@ pub(super) fn find(instance: &Instance) -> Vec<Signer> {
             signers.push(Signer::installed(instance, own.clone(), process));
         }
     }
-    let others = other_containers(instance);
+    let others = other_containers(instance, places);
     let is_of_lsm = |name: &str, process: &Process| {
         let other = name.strip_prefix("lsm@").and_then(|rest| rest.strip_suffix(".service"));
         let is_contained = || others.iter().any(|docker| process.is_contained() && process.uid == Some(docker.uid));
-        other.is_some_and(|other| place_of(other).exists()) || is_contained()
+        other.is_some_and(|other| other.parse().is_ok_and(|other| Places::MACHINE.spec(&other).exists()))
+            || is_contained()
     };
     signers.extend(running.into_iter().filter(|(name, p)| !is_of_lsm(name, p)).map(|(name, p)| Signer::found(name, p)));
     signers
@@ -101,16 +102,12 @@ fn take_contained(
 }
 
 /// What lsm's other instances have in containers.
-fn other_containers(instance: &Instance) -> Vec<Docker> {
-    let Answer::Is(files) = super::names(Path::new("/etc/lsm")) else { return Vec::new() };
-    let own = place_of(instance.as_str());
+fn other_containers(instance: &Instance, places: &Places) -> Vec<Docker> {
+    let Answer::Is(files) = super::names(&places.settings()) else { return Vec::new() };
+    let own = places.spec(instance);
     let others = files.iter().filter(|path| **path != own && path.extension().is_some_and(|kind| kind == "toml"));
     let specs = others.filter_map(|path| read_spec(path).take().ok().flatten());
     specs.filter_map(|spec| spec.docker).collect()
-}
-
-fn place_of(instance: &str) -> PathBuf {
-    format!("/etc/lsm/{instance}.toml").into()
 }
 
 fn unit_of(instance: &str) -> String {
@@ -178,7 +175,7 @@ impl Signer {
     /// The same of a container of lsm's that its engine tells nothing of.
     fn mounted(&self, path: &Path) -> Option<PathBuf> {
         let (Answer::Is(spec), Some(docker)) = (&self.spec, self.docker()) else { return None };
-        let certificate = PathBuf::from(format!("/etc/lsm/{}/tls.cert", spec.instance));
+        let certificate = Places::of(spec).settings().join(spec.instance.as_str()).join("tls.cert");
         let places = [(RUN, docker.folder.join("run")), (HOME, docker.data.clone()), (CERTIFICATE, certificate)];
         places.into_iter().find_map(|(inside, here)| match path.strip_prefix(inside) {
             Ok(rest) if rest.as_os_str().is_empty() => Some(here),

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::harden::{Choice, checks, judge};
-use crate::spec::Instance;
+use crate::spec::{Instance, Places};
 
 const SCOPE: &str = "/proc/sys/kernel/yama/ptrace_scope";
 const SYSRQ: &str = "/proc/sys/kernel/sysrq";
 
 /// A host with nothing known of it but these texts.
 fn host(texts: &[(&str, &str)]) -> Host {
-    let mut host = Host::gather(&[], &Instance::default());
+    let mut host = Host::gather(&[], &Instance::default(), &Places::MACHINE);
     host.texts = texts.iter().map(|(path, text)| ((*path).to_owned(), Answer::Is((*text).to_owned()))).collect();
     host
 }

@@ -4,7 +4,6 @@ use super::walk::{Packet, Passage, Way, walk};
 use super::{Ruleset, STRANGERS, has_legacy, live};
 use crate::facts::audit::{Answer, Host, Protocol, Signer, Unknown};
 use crate::harden::{Judged, Verdict, few};
-use crate::spec::Docker;
 use crate::spec::docker::PORT;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +19,7 @@ pub type Bridge = (String, Vec<IpAddr>);
 /// The bridges behind which the signer is. That of a container of lsm's is known whatever its engine says.
 pub fn bridges(signer: &Signer) -> Result<Vec<Bridge>, Unknown> {
     let own = match &signer.spec {
-        Answer::Is(spec) if spec.docker.is_some() => Some(Docker::network_of(&spec.instance)),
+        Answer::Is(spec) => spec.docker.as_ref().map(|docker| docker.network(&spec.instance)),
         _ => None,
     };
     let container = match (signer.container.get(), &own) {

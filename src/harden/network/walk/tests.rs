@@ -171,7 +171,7 @@ fn what_is_forwarded_into_a_container_or_comes_out_of_it_is_seen_to_be_judged() 
     let docker = Docker {
         engine: "/run/docker.sock".into(),
         container: Docker::container_of(&instance),
-        volume: Docker::volume_of(&instance),
+        volume: Some(Docker::volume_of(&instance)),
         data: "/d".into(),
         folder: "/f".into(),
         uid: 10012,

@@ -1,0 +1,122 @@
+//! What a signer in a container is to be on an engine, and what it must not run into there.
+
+use super::{container, volume};
+use crate::backend::Layout;
+use crate::engine::{About, Engine, Kind, Object, find_socket};
+use crate::error::{Code, Error, Result};
+use crate::facts;
+use crate::host::{file, user};
+use crate::spec::docker::Docker;
+use crate::spec::places::FOLDER;
+use crate::spec::{Instance, Spec};
+use std::path::Path;
+
+const NO_HOME: Code = Code::lacking("E-DOCKER-001");
+const NO_NUMBER: Code = Code::lacking("E-DOCKER-002");
+const NO_SPACE: Code = Code::lacking("E-DOCKER-004");
+const NAME_TAKEN: Code = Code::refused("E-DOCKER-005");
+const VOLUME_TAKEN: Code = Code::refused("E-DOCKER-006");
+const NO_FILTER: Code = Code::lacking("E-DOCKER-007");
+
+/// What an image and what is loaded of it take for a while, in bytes.
+const SPACE: u64 = 400 << 20;
+
+/// The first number that a container's user may have; the signer's port, as good as any.
+const FIRST_UID: u32 = 10_012;
+/// How many numbers are tried.
+const UIDS: u32 = 100;
+
+/// The places of a signer that is to be in a container of the engine that is meant here. Without root they are the user's own,
+/// and so is the number that lnd runs as: only root sees into the engine's volumes, and gives files away.
+///
+/// # Errors
+/// Where no engine that will do answers, there is no home folder, or no user number is free.
+pub fn settle(instance: &Instance, container: Option<String>, others: &[Spec]) -> Result<Docker> {
+    let engine = find_socket()?;
+    let About { root, maps_users, .. } = Engine::open(&engine)?.about()?;
+    let home = user::named_folder("HOME")
+        .ok_or_else(|| Error::new(NO_HOME, "there is no home folder for the signer's files").hint("set HOME"))?;
+    let folder = home.join(FOLDER).join(instance.as_str());
+    let (volume, data, uid) = if user::is_root() {
+        let volume = Docker::volume_of(instance);
+        let data = root.join("volumes").join(&volume).join("_data");
+        let uid = find_uid(others, &data)?;
+        (Some(volume), data, uid)
+    } else {
+        (None, folder.join("lnd"), user::own_uid())
+    };
+    let container = container.unwrap_or_else(|| Docker::container_of(instance));
+    Ok(Docker { engine, container, volume, data, folder, uid, maps_users })
+}
+
+/// A number that neither a user nor a group of this host has, nor another signer's container; whose wallet is in `data`
+/// already, where one is.
+pub(super) fn find_uid(others: &[Spec], data: &Path) -> Result<u32> {
+    let owner = file::access_of(data).ok().flatten().and_then(|access| access.owner).map(|owner| owner.uid);
+    if let Some(uid) = owner.filter(|uid| *uid != 0) {
+        return Ok(uid);
+    }
+    let taken = |uid: u32| others.iter().filter_map(|other| other.docker.as_ref()).any(|docker| docker.uid == uid);
+    for uid in (FIRST_UID..FIRST_UID + UIDS).filter(|uid| !taken(*uid)) {
+        if !user::is_taken(uid)? {
+            return Ok(uid);
+        }
+    }
+    let cause = format!("all user numbers from {FIRST_UID} to {} are taken", FIRST_UID + UIDS - 1);
+    Err(Error::new(NO_NUMBER, cause).hint("the container needs one that nobody on this host has"))
+}
+
+/// Holds that the engine will do, has room, and has nothing of somebody else's under the container's name but what is
+/// `adopted`.
+///
+/// # Errors
+/// What it lacks, or has too much.
+pub fn check(spec: &Spec, docker: &Docker, adopted: Option<&Object>) -> Result<()> {
+    let engine = Engine::open(&docker.engine)?;
+    let root = engine.about()?.root;
+    let free = facts::free_space(&root);
+    if free < SPACE {
+        let cause = format!("{} has {} MiB free; the image takes {} MiB", root.display(), free >> 20, SPACE >> 20);
+        return Err(Error::new(NO_SPACE, cause).hint("free some space (docker system df) and run it again"));
+    }
+    let name = &docker.container;
+    let taken = |whose: &str| Error::new(NAME_TAKEN, format!("there is a container {name} already, and {whose}"));
+    match engine.find(Kind::Container, name)? {
+        Some(found) if found.mark.is_empty() && adopted != Some(&container(docker)) => {
+            Err(taken("lsm did not make it")
+                .hint(format!("take its wallet over with --adopt {name}, or choose another name with --container")))
+        }
+        // Users of this engine share its names.
+        Some(found) if !found.mark.is_empty() && !engine.mounts(name)?.contains(&Layout::of(spec).launch_policy()) => {
+            Err(taken("it is another user's signer").hint("choose another name with --container"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Holds that nothing is asked for that only the packet filter could hold: who is not root has none.
+pub(super) fn hold_loopback(spec: &Spec, docker: &Docker) -> Result<()> {
+    if !docker.is_users() || spec.listen.ip().is_loopback() && spec.allow.is_empty() {
+        return Ok(());
+    }
+    let asked = if spec.allow.is_empty() { format!("--listen {}", spec.listen) } else { "an allowlist".to_owned() };
+    let cause = format!("{asked} takes the packet filter, which is root's: without root the port is on loopback only");
+    Err(Error::new(NO_FILTER, cause).hint("install it with sudo, or tunnel to loopback: ssh -L 10012:127.0.0.1:10012"))
+}
+
+/// Holds that the signer's volume, where there is one and lsm did not make it, has nothing in it.
+///
+/// # Errors
+/// Where it holds somebody's files.
+pub fn check_volume(docker: &Docker, is_own: impl Fn(&Object) -> bool) -> Result<()> {
+    let Some(volume) = volume(docker) else { return Ok(()) };
+    let there = Engine::open(&docker.engine)?.find(volume.object, &volume.name)?.is_some();
+    let is_empty = || std::fs::read_dir(&docker.data).is_ok_and(|mut entries| entries.next().is_none());
+    if !there || is_own(&volume) || is_empty() {
+        return Ok(());
+    }
+    let cause = format!("there is a volume {} already, with files in it, and lsm did not make it", volume.name);
+    Err(Error::new(VOLUME_TAKEN, cause).hint(
+        "it is left as it is; give the new signer a name of its own with --instance, where it may --adopt that wallet",
+    ))
+}

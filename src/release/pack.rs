@@ -1,0 +1,78 @@
+//! lnd's programs, however they came here, as the archive that lnd's release script makes of them: kept if it is the pinned one.
+
+use crate::archive::{self, Member};
+use crate::error::{Code, Error, Result};
+use crate::facts;
+use crate::host::draft::Draft;
+use crate::host::file::{self, Access};
+use crate::release::pins::{Arch, Release};
+use crate::release::unpack::PROGRAMS;
+use crate::release::verified::{Archive, Provenance, Verified};
+use crate::ui;
+use crate::ui::progress::Progress;
+use std::path::Path;
+
+const UNREADABLE: Code = Code::lacking("E-RELEASE-066");
+const OTHER_PROGRAMS: Code = Code::unverified("E-RELEASE-067");
+
+/// Packs the programs in the folder `from`, and leaves the archive in the folder `out`.
+pub(super) fn pack(
+    from: &Path,
+    release: &Release,
+    arch: Arch,
+    out: &Path,
+    provenance: &Provenance,
+) -> Result<Verified<Archive>> {
+    let name = release.archive_name(arch);
+    let progress = Progress::new("packing", None);
+    let mut programs =
+        PROGRAMS.map(|name| file::open_plain(&from.join(name))).into_iter().collect::<Result<Vec<_>>>()?;
+    let mut members = Vec::new();
+    for (name, from) in PROGRAMS.into_iter().zip(&mut programs) {
+        let size = from.metadata().map_err(|e| Error::new(UNREADABLE, format!("cannot read {name}: {e}")))?.len();
+        members.push(Member { name, size, from });
+    }
+    let mut draft = Draft::begin(&out.join(release.archive_file(arch)), Access::mode(0o644))?;
+    archive::pack(&name, members, &mut draft)?;
+    progress.say("checking");
+    let archive = Verified::hold(draft, None, release, arch, |archive| Ok(archive.because_of(provenance.clone())))?;
+    ui::note(&format!("{name}.tar.gz has the pinned sha256"));
+    Ok(archive)
+}
+
+/// The official archive of `release` for `arch`, made anew of the programs in the image `reference`, which `take` puts into the
+/// folder that it is given; the archive stays in `cache`. An image is believed nothing: its programs have the pinned bytes, or
+/// are thrown away.
+///
+/// # Errors
+/// Where they have not, and what `take` ends with; nothing is then kept.
+pub fn from_image(
+    reference: &str,
+    release: &Release,
+    arch: Arch,
+    cache: &Path,
+    take: impl FnOnce(&[&str], &Path) -> Result<()>,
+) -> Result<Verified<Archive>> {
+    let pin = release.live_pin(arch)?;
+    let (apart, out) = (cache.join("image"), cache.join("archive").join(release.archive_name(arch)));
+    file::make_folders(cache)?;
+    file::remove_tree(&apart)?;
+    file::make_folder(&apart, Access::mode(0o700))?;
+    let packed = take(&PROGRAMS, &apart).and_then(|()| {
+        for (name, pinned) in PROGRAMS.into_iter().zip([&pin.lnd, &pin.lncli]) {
+            // Where it is not pinned by itself, the archive's hash says the same a little later.
+            let Some(pinned) = pinned else { continue };
+            let found = facts::hash(&apart.join(name)).unwrap_or_default();
+            if found != *pinned {
+                let cause = format!("the {name} in {reference} is not that of lnd {}: sha256 {found}", release.version);
+                return Err(Error::new(OTHER_PROGRAMS, cause).hint(format!(
+                    "pinned is {pinned}; nothing of it was kept: leave --image out, or name an image of lnd's own archive"
+                )));
+            }
+        }
+        file::make_folders(&out)?;
+        pack(&apart, release, arch, &out, &Provenance::Image { reference: reference.to_owned() })
+    });
+    file::remove_tree(&apart)?;
+    packed
+}
