@@ -32,7 +32,7 @@ const FOR_PAYLOAD: &[u8] = b"payload";
 const AGE: Hrp = Hrp::parse_unchecked("age");
 /// How much of the plaintext is sealed at a time, in bytes.
 const CHUNK: usize = 64 << 10;
-/// The columns of an armored file.
+/// The columns of an armored file, and of what is wrapped for a recipient.
 const COLUMNS: usize = 64;
 
 /// Whom something is encrypted to: the public half of an X25519 key, as age-keygen(1) prints it (`age1...`).

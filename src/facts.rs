@@ -83,6 +83,8 @@ pub struct Facts {
     pub filter: Option<bool>,
     /// What a container engine holds as it is wanted, of what was asked about.
     pub held: BTreeSet<Object>,
+    /// The files that say that another has lnd's database, of those asked about.
+    pub given_over: BTreeSet<PathBuf>,
     /// Folders that could have a default ACL and have none, of those asked about.
     pub open: BTreeSet<PathBuf>,
     /// Numbers of users and groups by name, of those asked about.
@@ -115,6 +117,7 @@ impl Facts {
             unit_files: units::files(),
             filter: None,
             held: BTreeSet::new(),
+            given_over: BTreeSet::new(),
             open: BTreeSet::new(),
             users: BTreeMap::new(),
             groups: BTreeMap::new(),

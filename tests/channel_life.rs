@@ -150,6 +150,6 @@ fn without_any_one_call_of_its_role_a_part_of_the_channels_life_fails() {
 
 #[test]
 #[ignore = "long: the signer's role, call by call"]
-fn of_musig2_a_taproot_channels_life_needs_three_calls() {
+fn without_any_one_call_of_musig2_a_part_of_what_taproot_needs_fails() {
     with_signer(RELEASES[0], true, Kind::Plain, credentials::leave_out_each);
 }

@@ -1,5 +1,7 @@
 //! `lsm macaroon bake|list|rotate|revoke` and `lsm cert renew` on an installed signer, under a watch-only node that signs.
 
+mod kept;
+
 use crate::node::{Pair, make_certificate};
 use crate::stage::watch_only::{Asking, Kept, WatchOnly};
 use crate::stage::{BUNDLE, Stage, certificate, endpoint};
@@ -32,7 +34,12 @@ fn credentials_are_made_replaced_and_revoked_while_a_node_signs() {
     drop(watch_only);
     nothing_is_finished_twice(&stage);
 
+    kept::a_macaroons_change_that_was_cut_off_has_lnd_started_for_it(&stage);
     an_admin_macaroon_that_leaked_is_refused(&stage);
+    kept::interrupted_while_root_keys_change_it_stops_lnd(&stage);
+    kept::a_key_that_leaked_is_replaced_beside_a_renewal(&stage);
+    kept::both_roles_retire(&stage);
+    kept::a_bundle_goes_where_it_is_asked_to_and_nowhere_else(&stage);
     the_end_of_a_certificate_is_told_and_lnd_makes_no_other(&stage);
     stage.host.lsm(["cert", "renew", "--yes"]).ok();
     kill_and_go_on(&stage, "cert renew --finish");

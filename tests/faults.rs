@@ -12,12 +12,13 @@ use crate::lab::disk::Disk;
 use crate::lab::lnd::{RELEASES, Release};
 use crate::lab::net::Net;
 use crate::lab::snapshot::{Snapshot, is_kept_with_a_wallet, is_kept_without_a_wallet};
+use crate::lab::trace::Fate;
 use crate::stage;
 use crate::stage::{Stage, port};
 use fault::{Fault, Place};
 use held::{Held, assert_complete};
 use nix::errno::Errno;
-use verb::{VERBS, consented, words};
+use verb::{VERBS, consented, of_credentials, words};
 
 /// A step is killed at one of them, the next at the next.
 const PLACES: [Place; 4] = [Place::During(2), Place::After, Place::Before, Place::Told];
@@ -154,6 +155,52 @@ fn nothing_is_half_done_whatever_befalls_a_change_of_the_allowlist() {
 #[ignore = "every fault at every step"]
 fn nothing_is_half_done_whatever_befalls_an_upgrade() {
     go_through("upgrade");
+}
+
+#[test]
+#[ignore = "every fault at every step"]
+fn nothing_is_half_done_whatever_befalls_a_macaroon() {
+    of_credentials().filter(|verb| verb.name.starts_with("macaroon ")).for_each(|verb| go_through(verb.name));
+}
+
+#[test]
+#[ignore = "every fault at every step"]
+fn nothing_is_half_done_whatever_befalls_a_certificate() {
+    of_credentials().filter(|verb| verb.name.starts_with("cert ")).for_each(|verb| go_through(verb.name));
+}
+
+#[test]
+#[ignore = "every fault at every step"]
+fn nothing_is_half_done_whatever_befalls_a_change_of_the_password() {
+    go_through("wallet change-password");
+}
+
+/// Each once, in the step that matters most, done when the journal does not say so yet; one after the other on one host.
+#[test]
+fn a_change_of_credentials_that_is_killed_goes_on() {
+    let Some(stage) = Stage::boot("faults-credentials") else { return };
+    let (clean, mut held) = (Snapshot::of(&stage.host), Held::default());
+    stage.install(&[]).ok();
+    for (name, kind) in [
+        ("macaroon bake", "bake"),
+        ("macaroon revoke", "revoke"),
+        ("cert renew", "certificate"),
+        ("cert renew --finish", "switch"),
+        ("cert renew --now", "switch"),
+        ("wallet change-password", "change-password"),
+        ("macaroon revoke --admin", "renew-root-keys"),
+    ] {
+        let verb = of_credentials().find(|verb| verb.name == name).expect("a verb of the table");
+        let arguments = (verb.arguments)(&stage);
+        let killed = cut::run(&stage.host, &arguments, |step, moment| {
+            if step.split(' ').next() == Some(kind) && Place::After.is(moment) { Fate::Kill } else { Fate::Go }
+        });
+        assert_eq!(killed.code, 128 + 9, "{name}: {killed:?}");
+        held.look(&stage, name);
+        stage.host.lsm(&arguments).ok();
+        (verb.assert_done)(&stage, &clean, name);
+        held.look(&stage, name);
+    }
 }
 
 #[track_caller]

@@ -1,9 +1,12 @@
 //! `lsm wallet`: a seed that is encrypted, verified and brought back, and a password that changes for lnd and systemd alike.
 
 mod leak;
+mod plain;
+mod vectors;
 
 use crate::faults::chain;
 use crate::faults::cut;
+use crate::faults::cut::Moment;
 use crate::faults::fault::Place;
 use crate::faults::held::{Held, assert_signs};
 use crate::lab;
@@ -115,6 +118,7 @@ fn a_wallet_is_made_verified_given_another_password_and_brought_back() {
     the_seed_is_encrypted(&stage, &secret, &public);
     its_backup_is_proved_and_leaves_nothing(&stage);
     the_password_changes_as_a_whole(&stage);
+    interrupted_it_stops_lnd(&stage);
     a_locked_one_is_opened(&stage);
     and_all_of_it_is_brought_back(&stage);
 }
@@ -243,8 +247,10 @@ fn the_password_changes_as_a_whole(stage: &Stage) {
 
     stage.write(NEW_PASSWORD, "the operator's own\n");
     let named = ["--password-file", NEW_PASSWORD, "--yes"];
+    let sealed = fs::read(stage.host.path(PASSWORD)).expect("a sealed password");
     let done = change(&named).json();
     assert_eq!(done["changed"], true);
+    assert_forgotten(stage, &sealed);
     println!("MEASURED gap of a password's change: {} ms", done["gap_ms"]);
     assert_eq!(stage.password(), "the operator's own");
     assert_complete(stage, "changed");
@@ -287,6 +293,26 @@ fn the_password_changes_as_a_whole(stage: &Stage) {
         }
         assert_complete(stage, &when);
     }
+}
+
+/// Nobody's old password outlives the change, sealed neither.
+#[track_caller]
+fn assert_forgotten(stage: &Stage, sealed: &[u8]) {
+    let mut found = Vec::new();
+    for line in stage.host.sh("find /etc /var/lib/lsm -type f -size -64k").ok().lines() {
+        let bytes = fs::read(stage.host.path(line)).unwrap_or_default();
+        found.extend((bytes == sealed).then(|| line.to_owned()));
+    }
+    assert_eq!(found, [""; 0]);
+}
+
+fn interrupted_it_stops_lnd(stage: &Stage) {
+    let before = stage.password();
+    plain::interrupt(stage, "wallet change-password");
+    assert!(!stage.host.path("/run/systemd/system/lsm-create@signer.service").exists());
+    stage.host.lsm(["wallet", "change-password", "--yes"]).ok();
+    assert_ne!(stage.password(), before);
+    assert_complete(stage, "interrupted and gone on");
 }
 
 fn cut_words(line: &str) -> Vec<String> {
@@ -340,7 +366,10 @@ fn and_all_of_it_is_brought_back(stage: &Stage) {
     let wrong = stage.lsm_reading(&line.replace(PASSPHRASE, "/root/out/wrong"), WORDS);
     assert_says(&wrong, 4, "passphrase");
     assert!(!stage.host.path("/etc/lsm").exists(), "undone");
-    let restored = stage.lsm_reading(&line, WORDS).json();
+    cut_off_while_lnd_restores(stage, &line.replace("--seed-file -", &format!("--seed-file {WORDS}")));
+    let resumed = stage.lsm_reading(&line, WORDS);
+    assert!(resumed.stderr.contains("it goes on with the words that lnd has"), "{resumed:?}");
+    let restored = resumed.json();
     assert_eq!(restored["identity_pubkey"], bundle.identity_pubkey(), "{restored}");
     assert_eq!(stage.bundle().about.birthday, 1_715_904_000);
     let accounts = |bundle: &lsm::bundle::Bundle| -> Accounts { bundle.accounts.clone() };
@@ -358,6 +387,18 @@ fn and_all_of_it_is_brought_back(stage: &Stage) {
     assert_eq!(stage.verify("", WORDS).json()["verified"], Value::Bool(true));
     stage.host.sh(&format!("rm {WORDS}")).ok();
     assert_eq!(find_words(&stage.host, &words), [""; 0]);
+}
+
+/// lnd has the words, and there is no receipt yet.
+#[track_caller]
+fn cut_off_while_lnd_restores(stage: &Stage, line: &str) {
+    let mut kept = false;
+    let done = cut::run(&stage.host, &cut_words(line), |_, moment| {
+        kept |= matches!(moment, Moment::Written(line) if line.event == "seed-kept");
+        if kept && matches!(moment, Moment::Change(_)) { Fate::Kill } else { Fate::Go }
+    });
+    assert_eq!(done.code, 128 + 9, "{done:?}");
+    assert!(!stage.host.path("/etc/lsm/signer/wallet.toml").exists());
 }
 
 const PLACES: [Place; 4] = [Place::During(2), Place::After, Place::Before, Place::Told];

@@ -1,6 +1,6 @@
 //! The secret half of an age key: opens what was encrypted to its recipient, armored or not.
 
-use super::{FOR_MAC, FOR_PAYLOAD, FOR_STANZA, VERSION, derive};
+use super::{COLUMNS, FOR_MAC, FOR_PAYLOAD, FOR_STANZA, VERSION, derive};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use crate::secret::Secret;
@@ -19,12 +19,16 @@ const DAMAGED: Code = Code::unverified("E-AGE-012");
 
 /// What an armored file begins with.
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
+/// And what one ends with.
+const END: &[u8] = b"-----END AGE ENCRYPTED FILE-----";
 /// What an identity begins with, before bech32's `1`.
 const SECRET: Hrp = Hrp::parse_unchecked("age-secret-key-");
 /// An identity file has a key and some comments.
 const LARGEST: u64 = 1 << 16;
+/// What is sealed is longer by this.
+const TAG: usize = 16;
 /// A sealed chunk of the payload: 64 KiB and a tag.
-const SEALED: usize = (64 << 10) + 16;
+const SEALED: usize = (64 << 10) + TAG;
 
 /// The secret half of an age key.
 pub struct Identity(StaticSecret);
@@ -77,6 +81,9 @@ pub fn decrypt(file: &[u8], identities: &[Identity]) -> Result<Secret> {
     let chunks = sealed.len().div_ceil(SEALED).max(1);
     for place in 0..chunks {
         let chunk = &sealed[place * SEALED..sealed.len().min((place + 1) * SEALED)];
+        if place > 0 && chunk.len() == TAG {
+            return Err(damaged("its last part is empty"));
+        }
         let mut nonce = [0; 12];
         nonce[3..11].copy_from_slice(&(place as u64).to_be_bytes());
         nonce[11] = u8::from(place + 1 == chunks);
@@ -89,12 +96,19 @@ fn damaged(why: &str) -> Error {
     Error::new(DAMAGED, format!("what is encrypted is damaged: {why}")).hint("copy it again")
 }
 
+/// As strict as the specification (its "ASCII armor"): lines of 64, the last not empty and maybe shorter, in the one right
+/// base64; around it there may be white space.
 fn unarmor(file: &[u8]) -> Result<Vec<u8>> {
     let Some(body) = file.trim_ascii().strip_prefix(ARMOR) else { return Ok(file.to_vec()) };
-    let end = b"-----END AGE ENCRYPTED FILE-----";
-    let body = body.strip_suffix(end).ok_or_else(|| damaged("it has no end"))?;
-    let body: Vec<u8> = body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    STANDARD.decode(body).map_err(|_| damaged("its base64 does not read"))
+    let body = body.strip_suffix(END).ok_or_else(|| damaged("it has no end"))?;
+    let lines: Vec<&[u8]> =
+        body.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
+    // First and last is what follows the beginning on its line, and what precedes the end.
+    let [b"", full @ .., last, b""] = &lines[..] else { return Err(damaged("its lines do not read")) };
+    if full.iter().any(|line| line.len() != COLUMNS) || last.is_empty() || last.len() > COLUMNS {
+        return Err(damaged("its lines do not read"));
+    }
+    STANDARD.decode(lines.concat()).map_err(|_| damaged("its base64 does not read"))
 }
 
 /// An age file, taken apart.
@@ -125,18 +139,21 @@ impl<'a> Parts<'a> {
         (line()?.1 == VERSION).then_some(())?;
         let (mut begin, mut text) = line()?;
         while let Some(arguments) = text.strip_prefix("-> ") {
+            let is_argument = |said: &str| !said.is_empty() && said.bytes().all(|byte| byte.is_ascii_graphic());
+            arguments.split(' ').all(is_argument).then_some(())?;
             let mut body = String::new();
             // Full lines, and then one that is shorter.
             loop {
                 let (_, more) = line()?;
-                body.push_str(more);
-                if more.len() < 64 {
+                (more.len() <= COLUMNS).then(|| body.push_str(more))?;
+                if more.len() < COLUMNS {
                     break;
                 }
             }
+            // A body that does not read is none of the format, whomever it is for.
+            let wrapped = STANDARD_NO_PAD.decode(body).ok()?;
             if let Some(public) = arguments.strip_prefix("X25519 ") {
-                let public = STANDARD_NO_PAD.decode(public).ok()?.try_into().ok()?;
-                shares.push(Share { public, wrapped: STANDARD_NO_PAD.decode(body).ok()? });
+                shares.push(Share { public: STANDARD_NO_PAD.decode(public).ok()?.try_into().ok()?, wrapped });
             }
             (begin, text) = line()?;
         }

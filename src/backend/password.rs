@@ -1,7 +1,7 @@
 //! Another password for an installed signer's wallet: made aside, taken over by lnd, and the old one forgotten at the end.
 
 use super::native::{Wishes, folder, public_port};
-use super::{Layout, steps, upgrade};
+use super::{Layout, docker, steps, upgrade};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::host::credential::Keep;
@@ -25,7 +25,7 @@ pub fn aside(place: &Keep) -> Keep {
     }
 }
 
-/// The steps to another password, which is in the file `from` or made; `old` is the hash of the file that holds the old one.
+/// The steps to another password, which the operator named or lsm makes; `old` is the mark of the file that holds the old one.
 ///
 /// # Errors
 /// As [`steps`].
@@ -41,31 +41,35 @@ pub fn password_steps(
     let place = layout.keep("wallet-password", spec.sealed);
     let aside = aside(&place);
     let copy = layout.snapshots().join("password");
+    let container = spec.docker.as_ref().map(docker::container);
     let database = Database {
         data: layout.data().join("data"),
         copy: copy.clone(),
-        unit: layout.service(),
-        container: None,
+        unit: container.as_ref().map_or_else(|| layout.service(), |object| object.name.clone()),
+        container: container.clone(),
         swap: aside.path().to_owned(),
         swapped: old,
         password: Some(place.path().to_owned()),
     };
     let older: Vec<PathBuf> = upgrade::copies(&layout).filter(|other| *other != copy).collect();
-    let (mut runner, mut service) = (None, None);
-    for step in steps(spec, release, arch, wishes, facts)? {
-        match step {
-            Step::Wallet { runner: made, .. } => runner = Some(made),
-            Step::Service { ref unit, .. } if *unit == layout.service() => service = Some(step),
+    let (mut runner, mut service, mut image) = (None, None, None);
+    for mut step in steps(spec, release, arch, wishes, facts)? {
+        match &mut step {
+            Step::Wallet { runner: made, .. } => runner = Some(made.clone()),
+            Step::Image { .. } => image = Some(step),
+            // A container's has it among what it is started anew after.
+            Step::Container { .. } => service = Some(step),
+            Step::Service { unit, after, .. } if *unit == layout.service() => {
+                after.push(place.path().to_owned());
+                service = Some(step);
+            }
             _ => {}
         }
     }
     let none = || Error::new(NO_WALLET_STEP, "nothing runs lnd while its password changes");
-    let (runner, mut service) = runner.zip(service).ok_or_else(none)?;
-    if let Step::Service { after, .. } = &mut service {
-        after.push(place.path().to_owned());
-    }
+    let (runner, service) = runner.zip(service).ok_or_else(none)?;
     let (door, receipt, port) = (layout.door(), layout.receipt(), public_port(spec)?);
-    Ok(vec![
+    let around = [
         folder(layout.places().snapshots(), 0o700),
         folder(layout.snapshots(), 0o700),
         Step::Password { keep: aside.clone(), from: wishes.password.clone() },
@@ -75,7 +79,7 @@ pub fn password_steps(
             database: database.clone(),
             door: door.clone(),
             bundle: wishes.bundle.clone(),
-            stops: vec![layout.socket()],
+            stops: if container.is_some() { vec![] } else { vec![layout.socket()] },
         },
         Step::ChangePassword {
             runner,
@@ -96,5 +100,6 @@ pub fn password_steps(
         // The old one first: without it there is no way back, and none is looked for. What it opens goes with it, an
         // upgrade's copy too.
         Step::Discard { folders: [aside.path().to_owned(), copy].into_iter().chain(older).collect(), objects: vec![] },
-    ])
+    ];
+    Ok(image.into_iter().chain(around).collect())
 }

@@ -5,19 +5,24 @@ use crate::backend::{Layout, native};
 use crate::bundle::Bundle;
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, cert, macaroon, strings};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::plan::{self, Machine, Plan, Remote};
+use crate::secret::Secret;
 use crate::signer::channel::Endpoint;
 use crate::spec::Network;
 use crate::ui::{self, say};
 use crate::watch_only;
 use clap::{Args, Subcommand};
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
+const NOT_PRINTED: Code = Code::refused("E-BUNDLE-023");
+
 /// Under which name the journal has these plans.
-const EXPORT: &str = "bundle export";
+pub(super) const EXPORT: &str = "bundle export";
 
 /// What to do with a bundle.
 #[derive(Debug, Subcommand)]
@@ -182,15 +187,26 @@ fn show(args: &ShowArgs) -> Result<()> {
         bundle.settle_network(args.network)?;
     }
     if args.base64 {
-        let text = bundle.to_base64()?;
-        // A closed pipe is the reader's choice.
-        let _ = std::io::stdout().write_all(text.expose());
+        print_secret(&bundle.to_base64()?)?;
     } else if ui::voice().json {
         say!("{}", to_json(&bundle));
     } else {
         print(&bundle);
     }
     Ok(())
+}
+
+/// Prints what is wanted whole or not at all, past the buffer of standard output, which nobody wipes.
+fn print_secret(text: &Secret) -> Result<()> {
+    let written = io::stdout().as_fd().try_clone_to_owned().and_then(|out| File::from(out).write_all(text.expose()));
+    match written {
+        // A closed pipe is the reader's choice.
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::new(NOT_PRINTED, format!("the bundle was not printed whole: {e}"))
+                .hint("what there is of it is of no use"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn import(args: &ImportArgs) -> Result<()> {

@@ -2,6 +2,8 @@
 
 mod renew;
 
+pub(super) use renew::BEGIN as RENEW;
+
 use crate::backend::Layout;
 use crate::cli::control::installed;
 use crate::cli::{Common, strings};

@@ -7,10 +7,12 @@ mod rotate;
 
 use crate::backend::Layout;
 use crate::cli::control::installed;
-use crate::cli::{Common, strings};
+use crate::cli::{Common, bundle, cert, strings};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
+use crate::plan::history::ROLLBACK;
 use crate::plan::{self, History, Register};
+use crate::signer::channel;
 use crate::signer::macaroon::{Macaroon, Permission, SIGNER_URIS, TAPROOT_URIS};
 use crate::ui::{self, say};
 use clap::{Args, Subcommand};
@@ -52,10 +54,21 @@ pub struct ShowArgs {
     macaroon: String,
 }
 
-/// True where a plan was cut off that asks the running lnd, and changes nothing of what runs it.
+/// True where a plan was cut off that asks the running lnd, and changes nothing of what runs it; or the undoing of one.
 pub(super) fn asks_lnd(history: &History) -> bool {
-    let verbs = [bake::VERB, rotate::BEGIN, rotate::FINISH, revoke::VERB];
-    verbs.into_iter().any(|verb| history.was_cut_off(verb))
+    let verbs = [bake::VERB, rotate::BEGIN, rotate::FINISH, revoke::VERB, cert::RENEW, bundle::EXPORT];
+    let records = history.records();
+    let last = records.iter().rev().find(|record| record.verb != ROLLBACK);
+    history.unfinished().is_some() && last.is_some_and(|record| verbs.contains(&record.verb))
+}
+
+/// The root keys that lnd has. Asked before anything is changed: without lnd no change comes to its end, nor its undoing.
+fn live_keys(layout: &Layout) -> Result<Vec<u64>> {
+    let asked = plan::open_as_admin(&layout.door()).and_then(|admin| admin.root_key_ids());
+    asked.map_err(|e| {
+        let how = "start it with: lsm start";
+        if e.code() == channel::REFUSED { e.hint(how) } else { e.hint_if_none(how) }
+    })
 }
 
 /// Runs `lsm macaroon`.

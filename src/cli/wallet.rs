@@ -36,7 +36,7 @@ pub enum WalletVerb {
         sudo lsm wallet verify-seed --bundle ./bundle --lnd /usr/local/bin/lnd"
     )]
     VerifySeed(verify::Options),
-    /// Give the wallet another password: lnd's and the sealed one change together or not at all
+    /// Give the wallet another password: lnd's and the kept one change together or not at all
     #[command(
         after_help = "The signer stops for some seconds. One signing call in that time ends a watch-only lnd, so its \
         unit needs\nRestart=always. Nobody has to know the password: without --password-file lsm makes one.\n\n\

@@ -428,7 +428,7 @@ pub(super) fn parent_of(path: &Path) -> &Path {
     }
 }
 
-pub(super) fn cannot_read(path: &Path, e: &std::io::Error) -> Error {
+pub(crate) fn cannot_read(path: &Path, e: &std::io::Error) -> Error {
     Error::new(CANNOT_READ, format!("cannot read {}: {e}", path.display()))
 }
 

@@ -9,7 +9,7 @@ use crate::host::file;
 use crate::host::kept::Kept;
 use crate::host::lock::Lock;
 use crate::plan::history::History;
-use crate::plan::prior::Prior;
+use crate::plan::prior::{Prior, Thing};
 use crate::plan::step::Step;
 use nix::fcntl::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
@@ -183,7 +183,12 @@ impl Journal {
     /// As [`Journal::write`], and where something cannot be kept.
     pub fn intend(&mut self, place: usize, step: &Step) -> Result<()> {
         let what = serde_json::to_value(step).unwrap_or_else(|_| json!({"kind": "unknown"}));
-        let prior = step.touches().iter().map(|thing| Prior::capture(thing, &self.kept)).collect::<Result<_>>()?;
+        let see = |thing: &Thing| match step {
+            // Its way back is the database's. A copy of the old password would outlive it.
+            Step::ChangePassword { .. } => Prior::observe(thing),
+            _ => Prior::capture(thing, &self.kept),
+        };
+        let prior = step.touches().iter().map(see).collect::<Result<_>>()?;
         self.write(Event::Intent { step: place, what, prior })
     }
 

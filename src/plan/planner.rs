@@ -34,6 +34,9 @@ pub fn observe(facts: Facts, steps: &[Step]) -> Facts {
             {
                 facts.held.extend(step.object());
             }
+            Step::Snapshot { database, .. } if database.is_given_over() => {
+                facts.given_over.insert(database.swap.clone());
+            }
             Step::Service { unit, program: Some(program), .. } if units::runs_other(unit, program) => {
                 facts.stale.insert(unit.clone());
             }
@@ -168,9 +171,7 @@ impl Judge<'_> {
             Step::Close { .. } | Step::Sysctl { .. } => false,
             Step::Reload { after, .. } => !self.follows(after, changed),
             // The other lnd may have it already: the copy that was made before stays the one to go back to.
-            Step::Snapshot { database, .. } => {
-                matches!(self.facts.at(&database.swap), Seen::File { sha256: Some(is), .. } if *is == database.swapped)
-            }
+            Step::Snapshot { database, .. } => self.facts.given_over.contains(&database.swap),
             Step::Prove { after, .. }
             | Step::Refresh { after, .. }
             | Step::Rotate { after, .. }

@@ -16,6 +16,7 @@ use crate::plan::register;
 use crate::plan::step::Door;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const CANNOT_SEE: Code = Code::refused("E-PLAN-040");
@@ -130,7 +131,8 @@ pub struct Database {
     pub container: Option<Object>,
     /// The file that says which lnd the unit starts.
     pub swap: PathBuf,
-    /// That file's hash where it says the other one: only then the database may be another than the copy.
+    /// That file's hash where it says the other one, or [`Database::mark`]: only then the database may be another than the
+    /// copy.
     pub swapped: String,
     /// Where the password is kept that opens it, where that is what changes: the file above is then the other one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,7 +142,14 @@ pub struct Database {
 impl Database {
     /// True where the other lnd may have had the database.
     pub fn is_given_over(&self) -> bool {
-        facts::hash(&self.swap).as_ref() == Some(&self.swapped)
+        let is = if self.password.is_some() { Self::mark(&self.swap) } else { facts::hash(&self.swap) };
+        is.as_ref() == Some(&self.swapped)
+    }
+
+    /// What tells the file of one password from that of the other: its number in their file system, which it keeps when they
+    /// change places. Not its hash: a password that somebody chose could be guessed from that.
+    pub fn mark(path: &Path) -> Option<String> {
+        std::fs::symlink_metadata(path).ok().map(|meta| format!("inode {}", meta.ino()))
     }
 
     /// The place of the password and that of the other one: they change places with each other.

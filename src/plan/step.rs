@@ -404,7 +404,7 @@ pub enum Step {
         /// The units that stop with lnd's.
         stops: Vec<String>,
     },
-    /// The wallet's password is another one: what systemd gives to lnd, and then lnd's own two databases.
+    /// The wallet's password is another one: what unlocks it at every start, and then lnd's own two databases.
     ChangePassword {
         /// What runs lnd meanwhile.
         runner: Runner,

@@ -124,7 +124,10 @@ impl Undo {
         let Touched { since, first, left } = touched;
         let thing = first.thing();
         // With its database it goes back, or stays.
-        let is = |at: usize| self.passwords.iter().any(|pair| thing == Thing::Path(pair[at].clone()));
+        let is = |at: usize| {
+            let is_at = |path: &Path| self.passwords.iter().any(|pair| pair[at] == path);
+            matches!(&thing, Thing::Path(path) | Thing::Secret(path) if is_at(path))
+        };
         if is(0) {
             return Ok(None);
         }
@@ -154,6 +157,7 @@ impl Undo {
         let again = match first {
             // It runs before and after, with other files: it is started anew where one of them changes.
             Prior::Unit { active: true, .. } | Prior::Reader { .. } => true,
+            Prior::Object { ref held, runs: true, .. } => held.object == Kind::Container,
             // A boot in between may have found half of its files: systemd forgets that it failed when it is stopped.
             Prior::Unit { active: false, .. } => cut_off,
             _ => false,

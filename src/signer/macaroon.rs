@@ -24,7 +24,9 @@ const UNKNOWN_URI: Code = Code::refused("E-MAC-002");
 pub const SIGNER_URIS: [&str; 3] =
     ["/walletrpc.WalletKit/SignPsbt", "/signrpc.Signer/DeriveSharedKey", "/signrpc.Signer/SignMessage"];
 
-/// What taproot channels need besides. **These give private keys away**: the caller chooses the secret nonce, and then
+/// What taproot channels need besides: the channels themselves the session, its signature and the combining (lnd's
+/// lnwallet/musig_session.go), and what an application has its node sign in MuSig2, such as Loop's swaps, the other four, which
+/// the node hands on (lnd's lnrpc/signrpc/signer_server.go). **These give private keys away**: the caller chooses the secret nonce, and then
 /// one partial signature is an equation with one unknown.
 pub const TAPROOT_URIS: [&str; 7] = [
     "/signrpc.Signer/MuSig2CreateSession",

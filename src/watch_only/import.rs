@@ -5,6 +5,7 @@ use crate::bundle::Bundle;
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use crate::host::user::{self, Owner};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -29,12 +30,27 @@ pub fn import(bundle: &Bundle, lnddir: &Path, owner: Option<Owner>) -> Result<Pa
 /// Holds that the folder is of the user who is to read what is written: lnd could not, and root would write where another
 /// user decides.
 fn hold_own(lnddir: &Path, wanted: Option<Owner>) -> Result<()> {
+    let own = wanted.map_or_else(user::own_uid, |wanted| wanted.uid);
     let owner = file::access_of(lnddir)?.and_then(|access| access.owner);
-    if owner.is_none_or(|owner| owner.uid == wanted.map_or_else(user::own_uid, |wanted| wanted.uid)) {
-        return Ok(());
-    }
-    Err(Error::new(NOT_MINE, format!("{} belongs to another user", lnddir.display()))
+    let whose = match owner {
+        Some(owner) if owner.uid != own => Some(lnddir.to_owned()),
+        // Where lsm itself names another owner, the place is of its own choice too.
+        _ if wanted.is_some() || !user::is_root() => None,
+        _ => foreign(lnddir)?,
+    };
+    let Some(whose) = whose else { return Ok(()) };
+    Err(Error::new(NOT_MINE, format!("{} belongs to another user", whose.display()))
         .hint("run it as lnd's own user (sudo -u USER lsm ...), so that lnd can read what it writes"))
+}
+
+/// What is on the way to `lnddir` and is not root's: a folder or a link, whose owner could lead root elsewhere.
+fn foreign(lnddir: &Path) -> Result<Option<PathBuf>> {
+    let place = std::path::absolute(lnddir).map_err(|e| file::cannot_read(lnddir, &e))?;
+    let is_foreign = |path: &&Path| {
+        let both = [std::fs::symlink_metadata(path), std::fs::metadata(path)];
+        both.into_iter().flatten().any(|meta| meta.uid() != 0)
+    };
+    Ok(place.ancestors().find(is_foreign).map(Path::to_owned))
 }
 
 /// Holds that the bundle which is there, if one is, is of the same wallet. One that does not read is nobody's.

@@ -173,6 +173,23 @@ impl Client {
         if all.set && part.first.len() == 32 { Ok(part.first) } else { Err("no partial signature".to_owned()) }
     }
 
+    /// One MuSig2 session in which somebody else has combined the nonces (lnd 0.21 and later): register, read back, clean up.
+    ///
+    /// # Errors
+    /// What the signer said, or that it is another nonce.
+    pub async fn combine_nonces(&self) -> Result<(), String> {
+        let generator = hex::decode(GENERATOR).expect("hex");
+        let keys = vec![hex::decode(&self.identity).expect("hex"), generator.clone()];
+        let question = CreateSession { key: Some(KEY), keys, version: 2 };
+        let id = self.call::<_, Bytes>("/signrpc.Signer/MuSig2CreateSession", question).await?.first;
+        let combined = [generator.as_slice(), &generator].concat();
+        let register = Combined { id: id.clone(), nonce: combined.clone() };
+        let _: Bytes = self.call("/signrpc.Signer/MuSig2RegisterCombinedNonce", register).await?;
+        let read: Bytes = self.call("/signrpc.Signer/MuSig2GetCombinedNonce", Bytes { first: id.clone() }).await?;
+        let _: Bytes = self.call("/signrpc.Signer/MuSig2Cleanup", Bytes { first: id }).await?;
+        if read.first == combined { Ok(()) } else { Err("another combined nonce".to_owned()) }
+    }
+
     /// Makes one call.
     ///
     /// # Errors
@@ -249,6 +266,14 @@ struct RegisterNonces {
     id: Vec<u8>,
     #[prost(bytes, repeated, tag = "3")]
     nonces: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Combined {
+    #[prost(bytes, tag = "1")]
+    id: Vec<u8>,
+    #[prost(bytes, tag = "2")]
+    nonce: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

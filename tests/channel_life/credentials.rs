@@ -3,13 +3,17 @@
 use super::Plan;
 use super::life;
 use super::signer::Made;
+use crate::caller::{Client, Kind, Port};
 use crate::lab::btcd::Chain;
 use crate::lab::lnd::Node;
 use crate::stage::{self, BUNDLE};
+use lsm::signer::certificate::Certificate;
 use lsm::signer::macaroon::{Macaroon, SIGNER_URIS, TAPROOT_URIS};
 use lsm::signer::{MACAROON_REFUSED, Node as Signer};
 use std::fs;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 
 /// The bundle's macaroon and the signer's certificate are replaced; payments go both ways before, between and after.
 pub fn change_all(made: &mut Made<'_>, bob: &Node<'_>, chain: &Chain<'_>, plan: &Plan<'_>) {
@@ -52,16 +56,28 @@ pub fn change_all(made: &mut Made<'_>, bob: &Node<'_>, chain: &Chain<'_>, plan: 
 }
 
 /// A part of the life, in its order.
-const PARTS: [&str; 7] = ["start", "sign a message", "connect", "send", "open", "pay and close", "close by force"];
+const PARTS: [&str; 9] = [
+    "start",
+    "sign a message",
+    "connect",
+    "send",
+    "open",
+    "pay and close",
+    "close by force",
+    "an application's session",
+    "an application's session of combined nonces",
+];
 
-/// Which part is the first that fails without a call. Four of MuSig2's calls lnd's own taproot channels do not make here; its
-/// client of the signer can (lnd's lnwallet/rpcwallet).
+/// Which part is the first that fails without a call. Four of MuSig2's calls no channel of lnd's makes: the node hands on what
+/// an application such as Loop or Taproot Assets asks of it (lnd's lnrpc/signrpc/signer_server.go, lnwallet/rpcwallet).
 fn expected(uri: &str) -> Option<&'static str> {
     Some(match uri.rsplit('/').next()? {
         "SignMessage" => "start",
         "DeriveSharedKey" => "connect",
         "SignPsbt" => "send",
         "MuSig2CreateSession" | "MuSig2Sign" | "MuSig2CombineSig" => "open",
+        "MuSig2RegisterNonces" | "MuSig2Cleanup" => PARTS[7],
+        "MuSig2RegisterCombinedNonce" | "MuSig2GetCombinedNonce" => PARTS[8],
         _ => return None,
     })
 }
@@ -130,6 +146,42 @@ fn first_failure(alice: &mut Node<'_>, bob: &Node<'_>, chain: &Chain<'_>, plan: 
         let channel = life::open(alice, bob, chain, &identity, plan.taproot);
         life::close_by_force(alice, chain, &channel);
         next();
+        if plan.taproot {
+            let application = Application::of(alice, plan);
+            application.ask(|client| Box::pin(async move { client.sign(Kind::MuSig2).await }));
+            next();
+            application.ask(|client| Box::pin(async move { client.combine_nonces().await }));
+            next();
+        }
     }));
     if done.is_ok() { None } else { PARTS.get(place).copied() }
+}
+
+/// A program beside the watch-only node, which asks that to sign as its admin.
+struct Application<'a> {
+    plan: &'a Plan<'a>,
+    port: Port,
+    macaroon: Macaroon,
+    identity: String,
+}
+
+impl<'a> Application<'a> {
+    fn of(node: &Node<'_>, plan: &'a Plan<'a>) -> Self {
+        let read = |path: &str| fs::read(node.folder.join(path)).expect("a file of the node's");
+        let certificate = Certificate::parse_pem(&read("tls.cert")).expect("a certificate");
+        let macaroon = Macaroon::parse(read("data/chain/bitcoin/regtest/admin.macaroon")).expect("a macaroon");
+        let identity = node.json(["getinfo"])["identity_pubkey"].as_str().expect("an identity").to_owned();
+        let port = Port::new(SocketAddr::from(([127, 0, 0, 1], node.port)), &certificate);
+        Self { plan, port, macaroon, identity }
+    }
+
+    /// Does this, from where the node is.
+    #[track_caller]
+    fn ask(&self, work: impl FnOnce(Client) -> Pin<Box<dyn Future<Output = Result<(), String>>>> + Send) {
+        let done = self.plan.net.allowed().inside(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async { work(Client::new(&self.port, None, &self.macaroon, &self.identity)).await })
+        });
+        done.expect("the session");
+    }
 }

@@ -116,7 +116,9 @@ fn program_of(step: &str) -> Option<&'static str> {
         "folders" => "/usr/bin/systemd-tmpfiles",
         "password" | "certificate" => "/usr/bin/systemd-creds",
         "firewall" => "/usr/sbin/nft",
-        "reload-units" | "service" | "wallet" | "retire" | "snapshot" => "/usr/bin/systemctl",
+        "reload-units" | "service" | "wallet" | "retire" | "snapshot" | "change-password" | "renew-root-keys" => {
+            "/usr/bin/systemctl"
+        }
         "restore" if about.ends_with(".service") && !about.starts_with('/') => "/usr/bin/systemctl",
         _ => return None,
     })

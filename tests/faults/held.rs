@@ -14,8 +14,9 @@ pub const JOURNAL: &str = "/var/lib/lsm/journal/signer.jsonl";
 const RECEIPT: &str = "/etc/lsm/signer/wallet.toml";
 /// What is lnd's and holds the keys: of a unit's, of a container's.
 const DATA: [&str; 2] = ["/var/lib/lsm", "/var/lib/docker/volumes/signer-data"];
-/// The password of a container's wallet, inside the host.
-const PLAIN_PASSWORD: &str = "/root/.lnget/signer/wallet-password.txt";
+/// The password of a container's wallet, and one that nothing sealed, inside the host.
+const PLAIN_PASSWORDS: [&str; 2] =
+    ["/root/.lnget/signer/wallet-password.txt", "/etc/credstore/lsm-signer.wallet-password"];
 /// Where secrets are: nobody but its owner may open any file there.
 const SECRET: [&str; 6] =
     ["/root/out", "/etc/credstore.encrypted", "/etc/credstore", "/root/.lnget/signer/run", DATA[0], DATA[1]];
@@ -53,7 +54,8 @@ impl Held {
             let had = self.receipt.get_or_insert_with(|| receipt.clone());
             assert_eq!(*had, receipt, "{when}: another wallet");
         }
-        let has_password = [PASSWORD, PLAIN_PASSWORD].iter().any(|path| stage.host.path(path).is_file());
+        let has_password =
+            [&PLAIN_PASSWORDS[..], &[PASSWORD]].concat().iter().any(|path| stage.host.path(path).is_file());
         assert!(self.wallet.is_none() || has_password, "{when}: a wallet without its password");
         for folder in SECRET {
             files(&stage.host.path(folder), &mut |path, mode| {

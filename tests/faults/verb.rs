@@ -82,7 +82,153 @@ pub const VERBS: &[Verb] = &[
         },
         may_stay: |name, _| is_of_a_running_signer(name),
     },
+    Verb {
+        name: "macaroon bake",
+        release: RELEASES[0],
+        prepare: install,
+        arguments: |_| words("macaroon bake --role monitor --out /root/out/monitor.macaroon --yes"),
+        assert_done: |stage, _, when| {
+            assert_good(stage, &[(1, true), (3, true)], when);
+            assert_eq!(stage.host.sh("stat -c %a /root/out/monitor.macaroon").ok(), "600\n", "{when}");
+            assert_signs(stage, when);
+        },
+        may_stay: |name, _| is_given(name),
+    },
+    Verb {
+        name: "macaroon rotate",
+        release: RELEASES[0],
+        prepare: install,
+        arguments: |_| words("macaroon rotate --yes"),
+        assert_done: |stage, _, when| {
+            assert_good(stage, &[(1, true), (3, true)], when);
+            assert_on_key(stage, "3", when);
+        },
+        may_stay: |name, _| is_given(name),
+    },
+    Verb {
+        name: "macaroon rotate --finish",
+        release: RELEASES[0],
+        prepare: |stage| {
+            install(stage);
+            stage.host.lsm(words("macaroon rotate --yes")).ok();
+        },
+        arguments: |_| words("macaroon rotate --finish --yes"),
+        assert_done: |stage, _, when| {
+            assert_good(stage, &[(1, false), (3, true)], when);
+            assert_on_key(stage, "3", when);
+        },
+        may_stay: |name, _| is_given(name),
+    },
+    Verb {
+        name: "macaroon revoke",
+        release: RELEASES[0],
+        prepare: |stage| {
+            install(stage);
+            stage.host.lsm(words("macaroon bake --role monitor --out /root/out/monitor.macaroon --yes")).ok();
+        },
+        arguments: |_| words("macaroon revoke 3 --yes"),
+        assert_done: |stage, _, when| {
+            assert_good(stage, &[(1, true), (3, false)], when);
+            assert_on_key(stage, "1", when);
+        },
+        may_stay: |name, _| is_given(name),
+    },
+    Verb {
+        name: "macaroon revoke --admin",
+        release: RELEASES[0],
+        prepare: install,
+        arguments: |_| words("macaroon revoke --admin --yes"),
+        assert_done: |stage, _, when| {
+            let listed = stage.host.lsm(["macaroon", "list", "--json"]).json();
+            assert_eq!(listed["other_root_keys"], json!([0]), "{when}");
+            assert_good(stage, &[(1, false)], when);
+            let is_good = |one: &&serde_json::Value| one["good"] == true;
+            assert_eq!(listed["macaroons"].as_array().map(|all| all.iter().filter(is_good).count()), Some(1), "{when}");
+            assert_signs(stage, when);
+        },
+        may_stay: |name, _| is_given(name),
+    },
+    Verb {
+        name: "cert renew",
+        release: RELEASES[0],
+        prepare: install,
+        arguments: |_| words("cert renew --yes"),
+        assert_done: |stage, _, when| assert_renewed(stage, false, when),
+        may_stay: |name, _| is_given(name),
+    },
+    Verb {
+        name: "cert renew --finish",
+        release: RELEASES[0],
+        prepare: |stage| {
+            install(stage);
+            stage.host.lsm(words("cert renew --yes")).ok();
+        },
+        arguments: |_| words("cert renew --finish --yes"),
+        assert_done: |stage, _, when| assert_renewed(stage, true, when),
+        may_stay: |name, _| is_given(name),
+    },
+    Verb {
+        name: "cert renew --now",
+        release: RELEASES[0],
+        prepare: install,
+        arguments: |_| words("cert renew --now --yes"),
+        assert_done: |stage, _, when| assert_renewed(stage, true, when),
+        may_stay: |name, _| is_given(name),
+    },
+    Verb {
+        name: "wallet change-password",
+        release: RELEASES[0],
+        prepare: install,
+        arguments: |_| words("wallet change-password --yes"),
+        assert_done: |stage, _, when| {
+            let left = "ls -d /etc/credstore.encrypted/*.aside /var/lib/lsm/snapshot/signer/password 2>/dev/null";
+            assert_eq!(stage.host.sh(left).stdout, "", "{when}");
+            let plan = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();
+            assert_eq!(plan, json!({"steps": []}), "{when}");
+            assert_signs(stage, when);
+        },
+        may_stay: |name, _| is_of_a_running_signer(name),
+    },
 ];
+
+/// The verbs that change what is known to somebody outside, or lnd's own: the last of the table.
+pub fn of_credentials() -> impl Iterator<Item = &'static Verb> {
+    VERBS.iter().filter(|verb| ["macaroon ", "cert ", "wallet "].iter().any(|kind| verb.name.starts_with(kind)))
+}
+
+/// lnd accepts the macaroons on these root keys, or does not.
+#[track_caller]
+fn assert_good(stage: &Stage, wanted: &[(u64, bool)], when: &str) {
+    let listed = stage.host.lsm(["macaroon", "list", "--json"]).json();
+    let all = listed["macaroons"].as_array().expect("macaroons");
+    for (key, good) in wanted {
+        let found: Vec<_> = all.iter().filter(|one| one["root_key_id"] == *key).collect();
+        assert!(found.len() == 1 && found[0]["good"] == *good, "{when}: root key {key} in {listed}");
+    }
+}
+
+/// The bundle's macaroon is on this root key, and signs.
+#[track_caller]
+fn assert_on_key(stage: &Stage, key: &str, when: &str) {
+    assert_eq!(stage.bundle().macaroon.root_key_id(), key, "{when}");
+    assert_signs(stage, when);
+}
+
+/// The next certificate is in force, or beside the one that is; the bundle says the same.
+#[track_caller]
+fn assert_renewed(stage: &Stage, in_force: bool, when: &str) {
+    let (shown, bundle) = (stage.host.lsm(["cert", "show", "--json"]).json(), stage.bundle());
+    assert_eq!(bundle.certificate.fingerprint(), shown["sha256"].as_str().expect("a hash"), "{when}");
+    assert_eq!((bundle.next.is_none(), shown["next"].is_null()), (in_force, in_force), "{when}: {shown}");
+    let left = stage.host.sh("ls /etc/lsm/signer/next.cert /etc/credstore.encrypted/*.next 2>/dev/null").stdout;
+    assert_eq!(left.lines().count(), if in_force { 0 } else { 2 }, "{when}: {left}");
+    assert_signs(stage, when);
+}
+
+/// What was handed to the operator stays with him, and what a running signer changes is its own.
+fn is_given(name: &str) -> bool {
+    name.starts_with("file /root/out") || is_of_a_running_signer(name)
+}
 
 /// The archive of the newest lnd, inside, where it is not the one that was installed.
 pub const NEWER: &str = "/root/newer/lnd.tar.gz";

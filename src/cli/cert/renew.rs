@@ -20,7 +20,7 @@ const OTHER_NAMES: Code = Code::refused("E-CERT-010");
 const OUTDATED: Code = Code::refused("E-CERT-011");
 
 /// Under which names the journal has these plans.
-const BEGIN: &str = "cert renew";
+pub(in crate::cli) const BEGIN: &str = "cert renew";
 const FINISH: &str = "cert renew --finish";
 const NOW: &str = "cert renew --now";
 

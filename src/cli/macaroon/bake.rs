@@ -1,19 +1,19 @@
 //! `lsm macaroon bake`: a macaroon for the operator, on a root key of its own.
 
-use super::list;
+use super::{list, live_keys};
 use crate::backend::{Layout, credentials};
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, strings};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use crate::plan::register::{Entry, Held};
-use crate::plan::{self, Plan, Register};
+use crate::plan::{self, History, Plan, Register};
 use crate::signer::macaroon::{Caveat, Role};
 use crate::spec::{Mode, Spec, parse_cidr};
 use crate::ui::{self, say};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -21,6 +21,7 @@ const EXISTS: Code = Code::usage("E-MAC-017");
 const NO_ADDRESS: Code = Code::usage("E-MAC-018");
 const BAD_NAME: Code = Code::usage("E-MAC-019");
 const NO_TAPROOT: Code = Code::usage("E-MAC-020");
+const OTHER_BAKE: Code = Code::refused("E-MAC-025");
 
 /// Under which name the journal has these plans.
 pub(super) const VERB: &str = "macaroon bake";
@@ -77,11 +78,26 @@ pub(super) fn run(args: &BakeArgs, common: &Common) -> Result<()> {
     let out = machine::absolute(&out)?;
     let made = u64::try_from(now.unix_timestamp()).unwrap_or_default();
     let entry = Entry { root_key: 0, name, held: Held::Operator, made, caveats, role };
-    let look = |spec: &Spec, _: &plan::History| {
-        args.check(spec, &out)?;
-        let root_key = find_key(spec, &entry)?;
-        let entry = Entry { root_key, ..entry.clone() };
-        Ok((Plan { steps: credentials::bake_steps(spec, entry.clone(), &out) }, entry))
+    let look = |spec: &Spec, history: &History| {
+        let begun = history.unended_step("bake").filter(|_| history.was_cut_off(VERB));
+        let entry = match begun {
+            Some(step) => {
+                let entry = go_on(step, &entry, &out)?;
+                let layout = Layout::of(spec);
+                if layout.is_ours() {
+                    live_keys(&layout)?;
+                }
+                entry
+            }
+            None => {
+                args.check(spec, &out)?;
+                Entry { root_key: find_key(spec, &entry)?, ..entry.clone() }
+            }
+        };
+        // The file is whole where it is there, and then all was done.
+        let is_baked = begun.is_some() && file::is_there(&out)?;
+        let steps = if is_baked { vec![] } else { credentials::bake_steps(spec, entry.clone(), &out) };
+        Ok((Plan { steps }, entry))
     };
     if !args.machine.dry_run {
         warn(&entry.role);
@@ -136,6 +152,25 @@ impl BakeArgs {
     }
 }
 
+/// What an earlier try was about to bake, which is what is asked for now: lnd may have made its root key, and its end was
+/// counted from then.
+fn go_on(step: &Value, wanted: &Entry, out: &Path) -> Result<Entry> {
+    let begun = serde_json::from_value::<Entry>(step["entry"].clone()).ok();
+    let is_address = |caveat: &&String| !caveat.starts_with("time-before ");
+    let is_same = |begun: &Entry| {
+        (&begun.name, &begun.role, begun.caveats.len()) == (&wanted.name, &wanted.role, wanted.caveats.len())
+            && begun.caveats.iter().filter(is_address).eq(wanted.caveats.iter().filter(is_address))
+    };
+    begun.filter(|begun| step["out"] == json!(out) && is_same(begun)).ok_or_else(|| {
+        let place = step["out"].as_str().unwrap_or_default();
+        Error::new(
+            OTHER_BAKE,
+            format!("the bake of another macaroon was cut off: {} to {place}", step["entry"]["name"]),
+        )
+        .hint("finish it with the options that it had; or undo it with: lsm rollback")
+    })
+}
+
 /// A root key that nothing hangs on, once lnd knows every call that is to be permitted; as far as the register tells where lnd
 /// cannot be asked, for a dry run.
 fn find_key(spec: &Spec, entry: &Entry) -> Result<u64> {
@@ -144,9 +179,9 @@ fn find_key(spec: &Spec, entry: &Entry) -> Result<u64> {
     if !layout.is_ours() {
         return Ok(register.free_key(&[]));
     }
-    let admin = plan::open_as_admin(&layout.door()).map_err(|e| e.hint_if_none("start it with: lsm start"))?;
-    entry.role.permissions(&admin.calls()?)?;
-    Ok(register.free_key(&admin.root_key_ids()?))
+    let live = live_keys(&layout)?;
+    entry.role.permissions(&plan::open_as_admin(&layout.door())?.calls()?)?;
+    Ok(register.free_key(&live))
 }
 
 fn warn(role: &Role) {

@@ -1,5 +1,6 @@
 //! `lsm macaroon revoke`: root keys go, and with each the macaroons on it; or all of them are replaced.
 
+use super::live_keys;
 use crate::backend::native::Wishes;
 use crate::backend::{Layout, credentials};
 use crate::cli::Common;
@@ -56,7 +57,7 @@ fn revoke(args: &RevokeArgs, common: &Common) -> Result<()> {
         check(&asked, &register, spec)?;
         let mut keys: Vec<u64> = asked.iter().copied().collect();
         if layout.is_ours() {
-            let live = plan::open_as_admin(&layout.door())?.root_key_ids()?;
+            let live = live_keys(&layout)?;
             if let Some(strange) = keys.iter().find(|key| !live.contains(key) && register.find(**key).is_none()) {
                 return Err(Error::new(UNKNOWN, format!("there is no macaroon on root key {strange}"))
                     .hint("all that there are: lsm macaroon list"));

@@ -1,5 +1,6 @@
 //! `lsm macaroon rotate`: the bundle's macaroon on a new root key, and the end of the old one.
 
+use super::live_keys;
 use crate::backend::native::Wishes;
 use crate::backend::{Layout, credentials};
 use crate::cli::Common;
@@ -71,10 +72,10 @@ fn look(spec: &Spec, history: &History) -> Result<(Plan, Rotation)> {
     let bundle = Wishes::for_export(&layout, history)?.bundle;
     let goes_on = history.was_cut_off(BEGIN);
     let is_pending = !register.retiring().is_empty();
+    let live = if layout.is_ours() && (goes_on || !is_pending) { live_keys(&layout)? } else { vec![] };
     let wanted = if is_pending {
         register
     } else {
-        let live = if layout.is_ours() { plan::open_as_admin(&layout.door())?.root_key_ids()? } else { vec![] };
         let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
         let root_key = register.free_key(&live);
         register.rotated(spec.taproot_channels, root_key, now, &live)
@@ -113,8 +114,7 @@ fn finish(args: &RotateArgs, common: &Common) -> Result<()> {
 
 /// Holds that the new macaroon is good before the old one goes.
 fn require(layout: &Layout, root_key: u64) -> Result<()> {
-    let live = plan::open_as_admin(&layout.door())?.root_key_ids()?;
-    if live.contains(&root_key) {
+    if live_keys(layout)?.contains(&root_key) {
         return Ok(());
     }
     Err(Error::new(NEW_IS_GONE, format!("lnd has no root key {root_key}: the new bundle's macaroon is not good"))

@@ -1,4 +1,4 @@
-//! `lsm wallet change-password`: another password for lnd and for systemd, both or neither.
+//! `lsm wallet change-password`: another password for lnd and where it is kept, both or neither.
 
 use super::require_wallet;
 use crate::backend::native::{self, Wishes};
@@ -7,8 +7,9 @@ use crate::backend::{Layout, password_steps, preflight};
 use crate::cli::machine::{self, MachineArgs, absolute};
 use crate::cli::{Common, control};
 use crate::error::{Code, Error, Result};
-use crate::facts::{self, Facts};
+use crate::facts::Facts;
 use crate::host::file;
+use crate::plan::prior::Database;
 use crate::plan::{self, History, Machine, Plan, Step, Told};
 use crate::release::pins::{self, Arch};
 use crate::spec::{Instance, Spec};
@@ -17,7 +18,6 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 
-const NOT_SEALED: Code = Code::refused("E-WALLET-070");
 const OTHER_PASSWORD: Code = Code::refused("E-WALLET-071");
 
 /// Under which name the journal has these plans.
@@ -65,7 +65,8 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
     machine::stop_lnd_when_interrupted(&look.plan)?;
     let stays = native::stays(&look.layout, Some(&look.spec))?;
     let machine = Machine::default();
-    plan::carry_out(&look.plan, VERB, &mut journal, &machine, &stays)?;
+    // Also where nothing is left to do: that ends one that was cut off at its end.
+    plan::carry_out_all(&look.plan, VERB, &mut journal, &machine, &stays)?;
     tell(&look.spec, Some(&machine.told.take()));
     Ok(())
 }
@@ -76,7 +77,7 @@ struct Look {
     layout: Layout,
     wishes: Wishes,
     facts: Facts,
-    /// The hash of the file that holds the old password.
+    /// The mark of the file that holds the old password.
     old: String,
     /// The old password is forgotten already: what is left is to clear up.
     clears_up: bool,
@@ -87,13 +88,6 @@ impl Look {
     fn take(options: &Options, instance: &Instance) -> Result<Self> {
         let spec = control::installed(instance)?;
         require_wallet(&spec)?;
-        if !spec.sealed || spec.docker.is_some() {
-            return Err(Error::new(
-                NOT_SEALED,
-                format!("the password of {instance} is a file, and not sealed by systemd"),
-            )
-            .hint("only a sealed one can be changed by lsm so far"));
-        }
         let (release, layout) = (pins::find(&spec.release)?, Layout::of(&spec));
         let history = History::read(&layout.journal())?;
         let goes_on = history.was_cut_off(VERB);
@@ -101,7 +95,8 @@ impl Look {
         wishes.password = options.password_file.as_deref().map(absolute).transpose()?;
         let begun = history.unended_step("snapshot").filter(|_| goes_on);
         let old = begun.and_then(|step| step["database"]["swapped"].as_str()).map(str::to_owned);
-        let old = old.or_else(|| facts::hash(layout.keep("wallet-password", true).path())).unwrap_or_default();
+        let place = layout.keep("wallet-password", spec.sealed);
+        let old = old.or_else(|| Database::mark(place.path())).unwrap_or_default();
         let facts = Facts::gather();
         let mut wanted = password_steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts, old.clone())?;
         let clears_up = goes_on && history.unended_step("discard").is_some();
@@ -124,7 +119,7 @@ impl Look {
             let aside = aside(&place);
             let under_way = file::is_there(aside.path())?;
             // The new one is aside until the two change places.
-            let is_aside = under_way && facts::hash(aside.path()).as_ref() != Some(&self.old);
+            let is_aside = under_way && Database::mark(aside.path()).as_ref() != Some(&self.old);
             let new = if is_aside { aside } else { place };
             let is_new = file::is_there(new.path())? && new.load()?.expose() == wanted.expose();
             if is_new && !under_way {
@@ -156,7 +151,7 @@ fn tell(spec: &Spec, told: Option<&Told>) {
         return;
     }
     say!(
-        "password   changed, for lnd and for systemd; the signer {} opened its wallet with it and signed",
+        "password   changed, lnd's and the kept one; the signer {} opened its wallet with it and signed",
         spec.instance
     );
     if let Some(gap) = gap {

@@ -142,10 +142,12 @@ fn keys(spec: &Spec) -> Result<(Keys, String)> {
         return Ok((Keys::All(Box::new(accounts)), format!("the running signer {}", spec.instance)));
     }
     let folder = Wishes::standing(&layout, &History::read(&layout.journal())?)?.bundle;
-    if let Ok(bundle) = Bundle::read(&folder.to_string_lossy()) {
+    let receipt = plan::read_receipt(&layout.receipt())?;
+    // By now another signer's may be in that folder.
+    let is_own = |bundle: &Bundle| bundle.identity_pubkey() == receipt.identity_pubkey;
+    if let Some(bundle) = Bundle::read(&folder.to_string_lossy()).ok().filter(is_own) {
         return Ok((Keys::All(Box::new(bundle.accounts)), format!("the bundle in {}", folder.display())));
     }
-    let receipt = plan::read_receipt(&layout.receipt())?;
     Ok((Keys::Identity(receipt.identity_pubkey), format!("the receipt of the signer {}", spec.instance)))
 }
 

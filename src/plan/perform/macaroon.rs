@@ -26,12 +26,15 @@ const LARGEST: u64 = 1 << 16;
 pub(super) fn bake(door: &Door, register: &Path, entry: &Entry, out: &Path) -> Result<()> {
     let admin = open_as_admin(door)?;
     let permissions = entry.role.permissions(&admin.calls()?)?;
-    if admin.root_key_ids()?.contains(&entry.root_key) {
-        return Err(Error::new(TAKEN, format!("somebody else has made root key {} since", entry.root_key))
-            .hint("run it again: it takes another one"));
+    let known = Register::read(register)?;
+    // It is there where an earlier try was cut off, and lnd may have made its root key by then.
+    if known.find(entry.root_key).is_none() {
+        if admin.root_key_ids()?.contains(&entry.root_key) {
+            return Err(Error::new(TAKEN, format!("somebody else has made root key {} since", entry.root_key))
+                .hint("run it again: it takes another one"));
+        }
+        file::replace(register, known.with(entry.clone()).render()?.as_bytes(), Access::mode(0o644))?;
     }
-    let known = Register::read(register)?.with(entry.clone());
-    file::replace(register, known.render()?.as_bytes(), Access::mode(0o644))?;
     let mut macaroon = admin.bake(&permissions, entry.root_key)?;
     for caveat in &entry.caveats {
         macaroon = macaroon.narrowed(caveat)?;

@@ -30,7 +30,7 @@ pub(super) struct Work<'a> {
 /// cut off left of these is one of three: the old password's, the new one's, or half of each, and then the copy's turn.
 pub(super) fn change(work: &Work<'_>, shown: &Progress) -> Result<()> {
     // A boot may have started it meanwhile.
-    service::halt(&work.database.unit)?;
+    service::halt_lnd(work.database)?;
     if !work.database.is_given_over() {
         // First: an lnd that is started from here on opens the wallet by the new one, or not at all.
         file::exchange(work.place.path(), work.aside.path())?;

@@ -66,10 +66,7 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
         Prior::RootKey { root_key, .. } => super::open_as_admin(&root_key.door)?.delete_root_key(root_key.id).map(drop),
         Prior::Database { database } => {
             // The lnd that has it now must not go on writing into what is taken away.
-            match &database.container {
-                Some(object) => Engine::open(&object.engine)?.stop(&object.name)?,
-                None => service::halt(&database.unit)?,
-            }
+            service::halt_lnd(database)?;
             snapshot::put_back(&database.copy, database.home(), &database.data)?;
             // In one go: from here on the database is the old password's, and is not put back again.
             database.passwords().map_or(Ok(()), |[place, aside]| file::exchange(place, aside))

@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::program::{self, Program};
+use crate::plan::prior::Database;
 use crate::plan::step::{Process, Runner};
 use crate::secret::Secret;
 use crate::signer::Node;
@@ -62,6 +63,14 @@ pub(super) fn halt(unit: &str) -> Result<()> {
     }
     // Nothing to forget is no failure.
     Program::new("systemctl").args(["reset-failed", "--quiet", unit]).output().map(drop)
+}
+
+/// Stops whatever fills the database: unit or container.
+pub(super) fn halt_lnd(database: &Database) -> Result<()> {
+    match &database.container {
+        Some(object) => Engine::open(&object.engine)?.stop(&object.name),
+        None => halt(&database.unit),
+    }
 }
 
 /// Ends the connections to `address` whose peer is none of `peers`; both sides learn of it at once (ss(8), `--kill`).

@@ -3,6 +3,7 @@
 use crate::bundle;
 use crate::engine::Object;
 use crate::host::account::Accounts;
+use crate::host::credential::Keep;
 use crate::plan::prior::{RootKey, Thing, Wallet};
 use crate::plan::step::{Runner, SeedSink, Step};
 use crate::release::Installed;
@@ -74,12 +75,9 @@ impl Step {
                 let own = folders.iter().cloned().map(Thing::Tree);
                 plain([file.clone()].into_iter().chain(above.collect::<BTreeSet<_>>())).into_iter().chain(own).collect()
             }
-            Self::Password { keep, .. } if keep.is_sealed() => plain(self.paths()),
-            Self::Password { keep, .. } => vec![Thing::Secret(keep.path().to_owned())],
+            Self::Password { keep, .. } => vec![kept(keep)],
             Self::GuardMacaroon { runner, keep, unit, .. } => {
-                let kept = keep.path().to_owned();
-                let kept = if keep.is_sealed() { Thing::Path(kept) } else { Thing::Secret(kept) };
-                [kept, Thing::Unit(unit.clone())].into_iter().chain(runner.touches()).collect()
+                [kept(keep), Thing::Unit(unit.clone())].into_iter().chain(runner.touches()).collect()
             }
             Self::Certificate { path, key, .. } => plain([path.clone(), key.path().to_owned()]),
             Self::Firewall { unit, link, file, .. } => {
@@ -112,9 +110,8 @@ impl Step {
                 let copied = [Thing::Tree(database.copy.clone()), Thing::Database(database.clone())];
                 copied.into_iter().chain(stopped).collect()
             }
-            Self::ChangePassword { runner, database, .. } => {
-                let ran = [database.filled_by()].into_iter().chain(runner.touches());
-                plain(self.paths()).into_iter().chain(ran).collect()
+            Self::ChangePassword { runner, place, aside, database, .. } => {
+                [kept(place), kept(aside), database.filled_by()].into_iter().chain(runner.touches()).collect()
             }
             Self::Refresh { bundle, .. } => bundle.touches(),
             Self::Rotate { bundle, root_key, .. } => {
@@ -209,6 +206,12 @@ impl Runner {
 
 fn plain(paths: impl IntoIterator<Item = PathBuf>) -> Vec<Thing> {
     paths.into_iter().map(Thing::Path).collect()
+}
+
+/// The file of a password.
+fn kept(keep: &Keep) -> Thing {
+    let path = keep.path().to_owned();
+    if keep.is_sealed() { Thing::Path(path) } else { Thing::Secret(path) }
 }
 
 /// The file by which systemd knows when a timer ran last (systemd.timer(5), `Persistent=`; systemd's timer.c).
