@@ -258,7 +258,7 @@ fn the_parts_are_told(files: &BTreeMap<String, Vec<u8>>) {
 fn the_sums_are_signed(out: &Path, public: &Path, files: &BTreeMap<String, Vec<u8>>) {
     let sums = String::from_utf8(files["SHA256SUMS"].clone()).unwrap();
     let told: BTreeMap<&str, &str> =
-        sums.lines().map(|line| line.split_once("  ").expect("a sum").clone()).map(|(h, n)| (n, h)).collect();
+        sums.lines().map(|line| line.split_once("  ").expect("a sum")).map(|(hash, name)| (name, hash)).collect();
     let is_sum = |name: &str| name.starts_with("SHA256SUMS");
     assert_eq!(told.keys().count(), files.keys().filter(|name| !is_sum(name)).count());
     for (name, bytes) in files.iter().filter(|(name, _)| !is_sum(name)) {
