@@ -77,8 +77,8 @@ impl Step {
             Self::Password { keep, .. } if keep.is_sealed() => plain(self.paths()),
             Self::Password { keep, .. } => vec![Thing::Secret(keep.path().to_owned())],
             Self::GuardMacaroon { runner, keep, unit, .. } => {
-                let kept = keep.path().to_owned();
-                let kept = if keep.is_sealed() { Thing::Path(kept) } else { Thing::Secret(kept) };
+                // Sealed or not: other root keys ask for another one, and no older one is ever of use again.
+                let kept = Thing::Secret(keep.path().to_owned());
                 [kept, Thing::Unit(unit.clone())].into_iter().chain(runner.touches()).collect()
             }
             Self::Certificate { path, key, .. } => plain([path.clone(), key.path().to_owned()]),
