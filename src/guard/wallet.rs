@@ -45,8 +45,8 @@ struct Branch {
 pub struct Coin {
     /// The script of the output that is spent.
     pub script: ScriptBuf,
-    /// What its signature takes for the script, where that is another one (BIP 49).
-    pub redeem: Option<ScriptBuf>,
+    /// The witness program that a signature is over; a taproot output has none.
+    pub program: Option<ScriptBuf>,
 }
 
 impl Wallet {
@@ -137,8 +137,8 @@ fn derive(secp: &Secp256k1<VerifyOnly>, key: &Xpub, index: u32) -> Option<Public
 fn coin(secp: &Secp256k1<VerifyOnly>, purpose: u32, change: u32, key: PublicKey) -> Coin {
     let witness = ScriptBuf::new_p2wpkh(&CompressedPublicKey(key).wpubkey_hash());
     match (purpose, change) {
-        (TAPROOT, _) => Coin { script: ScriptBuf::new_p2tr(secp, XOnlyPublicKey::from(key), None), redeem: None },
-        (NESTED, 0) => Coin { script: ScriptBuf::new_p2sh(&witness.script_hash()), redeem: Some(witness) },
-        _ => Coin { script: witness, redeem: None },
+        (TAPROOT, _) => Coin { script: ScriptBuf::new_p2tr(secp, XOnlyPublicKey::from(key), None), program: None },
+        (NESTED, 0) => Coin { script: ScriptBuf::new_p2sh(&witness.script_hash()), program: Some(witness) },
+        _ => Coin { script: witness.clone(), program: Some(witness) },
     }
 }

@@ -90,8 +90,12 @@ fn judge_coin(
     let coin = own.flatten().ok_or((Rule::PsbtDerivation, "names a key that is not at its path"))?;
     let spent = input.witness_utxo.as_ref().filter(|output| output.script_pubkey == coin.script);
     let spent = spent.ok_or((Rule::PsbtScript, "spends no output of its key"))?;
-    // Another script here, and the signature is good for another output.
-    if input.redeem_script != coin.redeem || input.witness_script.is_some() || input.tap_merkle_root.is_some() {
+    // lnd names the witness program in both fields (its rpcwallet.go, ComputeInputScript) and signs over the first of these that is
+    // there (psbt.go, prepareScriptsV0). Another script, and the signature is good for another output.
+    let named = [&input.redeem_script, &input.witness_script];
+    let signed = named.into_iter().flatten().next().unwrap_or(&spent.script_pubkey);
+    let is_own = named.into_iter().flatten().all(|script| Some(script) == coin.program.as_ref());
+    if !is_own || coin.program.as_ref().is_some_and(|program| program != signed) || input.tap_merkle_root.is_some() {
         return Err((Rule::PsbtScript, "has a script that is not its key's"));
     }
     let leaves = input.tap_key_origins.values().any(|(leaves, _)| !leaves.is_empty());

@@ -77,7 +77,9 @@ impl Step {
             }
             Self::Password { keep, .. } => vec![kept(keep)],
             Self::GuardMacaroon { runner, keep, unit, .. } => {
-                [kept(keep), Thing::Unit(unit.clone())].into_iter().chain(runner.touches()).collect()
+                // Sealed or not: other root keys ask for another one, and no older one is ever of use again.
+                let kept = Thing::Secret(keep.path().to_owned());
+                [kept, Thing::Unit(unit.clone())].into_iter().chain(runner.touches()).collect()
             }
             Self::Certificate { path, key, .. } => plain([path.clone(), key.path().to_owned()]),
             Self::Firewall { unit, link, file, .. } => {

@@ -71,8 +71,10 @@ fn psbt(coin: &Coin, outputs: &[(ScriptBuf, u64)]) -> Psbt {
     signed.witness_utxo = Some(TxOut { value: Amount::from_sat(coin.amount), script_pubkey: own });
     signed.bip32_derivation.insert(key, (Fingerprint::default(), path.clone()));
     signed.sighash_type = Some(PsbtSighashType::from_u32(u32::from(coin.purpose != 86)));
-    if (coin.purpose, coin.change) == (49, 0) {
-        signed.redeem_script = Some(script(84, 0, key));
+    if coin.purpose != 86 {
+        // As lnd does (its rpcwallet.go, ComputeInputScript).
+        let program = script(84, 0, key);
+        (signed.redeem_script, signed.witness_script) = (Some(program.clone()), Some(program));
     }
     if coin.purpose == 86 {
         signed.tap_key_origins.insert(XOnlyPublicKey::from(key), (vec![], (Fingerprint::default(), path)));
@@ -126,7 +128,7 @@ fn change_beyond_what_was_seen_is_nobodys_until_what_is_before_it_is_spent() {
 #[test]
 fn what_the_wallet_never_signs_is_refused() {
     type Change = fn(&mut Psbt);
-    let changes: [(&str, &'static str, Change); 12] = [
+    let changes: [(&str, &'static str, Change); 13] = [
         ("another key at the path", "psbt-derivation", |psbt| {
             let (_, source) = psbt.inputs[0].bip32_derivation.pop_first().unwrap();
             psbt.inputs[0].bip32_derivation.insert(key(84, 0, 0, 8), source);
@@ -154,6 +156,7 @@ fn what_the_wallet_never_signs_is_refused() {
             psbt.inputs[0].witness_utxo.as_mut().unwrap().script_pubkey = stranger();
         }),
         ("a witness script", "psbt-script", |psbt| psbt.inputs[0].witness_script = Some(stranger())),
+        ("a redeem script", "psbt-script", |psbt| psbt.inputs[0].redeem_script = Some(stranger())),
         ("a merkle root", "psbt-script", |psbt| psbt.inputs[0].tap_merkle_root = Some(TapNodeHash::all_zeros())),
     ];
     let mut terms = terms();
