@@ -21,7 +21,7 @@ const BAD_INSTANCE: Code = Code::usage("E-SPEC-002");
 const BAD_CIDR: Code = Code::usage("E-SPEC-003");
 const BAD_PORT: Code = Code::usage("E-SPEC-005");
 const BAD_NAME: Code = Code::usage("E-SPEC-004");
-const NO_GUARD: Code = Code::usage("E-SPEC-008");
+const NO_GUARD: Code = Code::usage("E-SPEC-009");
 
 /// Folders in /var/lib/lsm that are not an instance's.
 const RESERVED: [&str; 5] = ["bundle", "guard", "journal", "snapshot", "watch"];

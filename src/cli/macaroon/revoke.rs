@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 const ADMINS: Code = Code::usage("E-MAC-022");
 const BUNDLES: Code = Code::refused("E-MAC-023");
 const UNKNOWN: Code = Code::usage("E-MAC-024");
-const GUARDS: Code = Code::refused("E-MAC-025");
+const GUARDS: Code = Code::refused("E-MAC-026");
 
 /// Under which names the journal has these plans.
 pub(super) const VERB: &str = "macaroon revoke";
