@@ -1,7 +1,8 @@
 //! A secret for somebody else: encrypted to an age recipient (age-encryption.org/v1), as age(1) reads it.
 //!
 //! The format is small where the recipient is an X25519 key, and its primitives are ring's, which is here anyway; but for
-//! that key's secret half, which ring does not take in, and which is x25519-dalek's, here anyway too. The age crate says of itself that it is for testing, and brings fifty others.
+//! that key's secret half, which ring does not take in, and which is x25519-dalek's, here anyway too. The age crate says of itself that it is for testing, and brings many others
+//! (docs/architecture.md).
 
 mod identity;
 

@@ -179,7 +179,7 @@ fn a_fleet_converges_by_ansible_and_tells_no_secret() {
 /// The bundle of a host, as it was collected.
 #[track_caller]
 fn collected(control: &Control, name: &str) -> Bundle {
-    let file = control.path("collected").join(name).join("bundle.age");
+    let file = control.path("collected").join(name).join("signer-bundle.age");
     let source = file.to_str().unwrap();
     assert!(Bundle::read(source).is_err(), "nobody reads it without the key");
     Bundle::read_with(source, Some(&control.path("bundle-key"))).unwrap()
@@ -211,7 +211,7 @@ fn the_difference_is_shown_and_then_made(control: &Control) {
 
 fn nothing_tells_a_secret(control: &Control, said: &[Done]) {
     for (host, (name, _)) in control.hosts.iter().zip(HOSTS) {
-        let seed = control.path("collected").join(name).join("seed.age");
+        let seed = control.path("collected").join(name).join("signer-seed.age");
         let key = control.path("seed-key");
         let words = run("age", &["--decrypt", "--identity", key.to_str().unwrap(), seed.to_str().unwrap()]);
         let words: Vec<&str> = words.split_whitespace().collect();

@@ -157,7 +157,7 @@ fn release(folder: &Path, key: &Path, archs: &[&str]) -> BTreeMap<String, Vec<u8
     let path =
         std::env::join_paths(std::iter::once(tools).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())));
     let mut make = Command::new(Path::new(ROOT).join("deploy/release"));
-    make.env("TMPDIR", &scratch).env("CARGO_HOME", &cargo).env("PATH", path.unwrap());
+    make.env("XDG_CACHE_HOME", &scratch).env("CARGO_HOME", &cargo).env("PATH", path.unwrap());
     make.env_remove("CARGO_TARGET_DIR").arg("--out").arg(&out).arg("--sign").arg(key);
     make.args(archs.iter().flat_map(|arch| ["--arch", arch]));
     process::run(make).ok();

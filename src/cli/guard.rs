@@ -118,6 +118,7 @@ fn serve(args: &RunArgs, common: &Common) -> Result<std::convert::Infallible> {
         log: layout.guard_log(),
         frozen: layout.frozen(),
         policy: layout.guard_policy(),
+        limited: false,
     };
     guard.run(&node)
 }

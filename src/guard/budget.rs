@@ -12,6 +12,9 @@ use std::path::Path;
 
 const BAD: Code = Code::usage("E-GUARD-040");
 
+/// How many of the wallet's coins may be signed for within a day: what counts has to fit into the log.
+const COINS: usize = 50_000;
+
 /// How long what left counts, in milliseconds: a day.
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
@@ -106,8 +109,15 @@ impl Ledger {
             let why = format!("{leaves} sat would leave the wallet by this transaction");
             return Err(Refusal::new(Rule::OutflowTransaction, why));
         }
-        let others = self.transactions.values().filter(|other| other.spend.txid != spend.txid && is_young(other, now));
-        let day = others.fold(leaves, |sum, other| sum.saturating_add(other.spend.leaves()));
+        let others =
+            || self.transactions.values().filter(|other| other.spend.txid != spend.txid && is_young(other, now));
+        if others().map(|other| other.spend.signed.len()).sum::<usize>() + whole.signed.len() > COINS {
+            return Err(Refusal::new(
+                Rule::OutflowDay,
+                format!("more than {COINS} coins would be signed for in a day"),
+            ));
+        }
+        let day = others().fold(leaves, |sum, other| sum.saturating_add(other.spend.leaves()));
         // What takes nothing passes however much has left before.
         if leaves > 0 && limits.per_day.is_some_and(|limit| day > limit) {
             let why = format!("{leaves} sat would leave the wallet, {day} within a day");

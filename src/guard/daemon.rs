@@ -32,6 +32,8 @@ pub struct Guard {
     pub frozen: PathBuf,
     /// The operator's policy.
     pub policy: PathBuf,
+    /// It had limits since the guard began.
+    pub limited: bool,
 }
 
 impl Guard {
@@ -68,16 +70,20 @@ impl Guard {
                 notify(&format!("READY=1\nSTATUS=asked by lnd, {does}"));
                 None
             }
-            Event::Asked { uri, message } => self.answer(uri, message, work),
+            Event::Asked { uri, message, replaceable } => self.answer(uri, message, replaceable, work),
         };
         work.pulse.beat();
         refused
     }
 
     /// What the caller is told, where it is refused.
-    fn answer(&mut self, uri: &str, message: &[u8], work: &mut Work) -> Option<String> {
+    fn answer(&mut self, uri: &str, message: &[u8], replaceable: bool, work: &mut Work) -> Option<String> {
         let at = now();
-        let verdict = self.judge(uri, message, at, work);
+        let verdict = if replaceable {
+            Err(Refusal::new(Rule::Replaceable, "another middleware may replace what is asked"))
+        } else {
+            self.judge(uri, message, at, work)
+        };
         if matches!(&verdict, Ok(Passed::Harmless)) {
             return None;
         }
@@ -107,6 +113,16 @@ impl Guard {
         }
     }
 
+    /// The operator's limits of now. Once there were any they do not vanish: an editor takes a file away for a moment.
+    fn limits(&mut self) -> Result<Limits, String> {
+        let limits = Limits::read(&self.policy).map_err(|e| e.cause().to_owned())?;
+        if limits == Limits::default() && self.limited {
+            return Err("the limits that were in force are gone; to go on without any, restart the guard".to_owned());
+        }
+        self.limited |= limits != Limits::default();
+        Ok(limits)
+    }
+
     /// Judges one call; whatever goes wrong on the way is a refusal.
     fn judge(&mut self, uri: &str, message: &[u8], at: u64, work: &mut Work) -> Result<Passed, Refusal> {
         let judged = catch_unwind(AssertUnwindSafe(|| {
@@ -118,7 +134,7 @@ impl Guard {
                 return Err(Refusal::new(Rule::Frozen, "the operator has frozen this signer"));
             }
             let Some(spend) = judge::judge(&request, &mut self.terms)? else { return Ok(Passed::Signed(None)) };
-            let limits = Limits::read(&self.policy).map_err(|e| Refusal::new(Rule::NoPolicy, e.cause()))?;
+            let limits = self.limits().map_err(|why| Refusal::new(Rule::NoPolicy, why))?;
             let log = work.log().map_err(|e| Refusal::new(Rule::NoLog, e.cause()))?;
             log.ledger().weigh(&spend, at, &limits).map(|signed| Passed::Signed(Some(signed)))
         }));

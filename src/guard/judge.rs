@@ -22,6 +22,12 @@ pub enum Rule {
     UnknownCall,
     /// A message that does not read.
     Unreadable,
+    /// A message that is larger than any that a node sends.
+    TooLarge,
+    /// A message that another middleware may replace once it was passed.
+    Replaceable,
+    /// The root key on which the guard's own macaroon hangs.
+    GuardsKey,
     /// The operator has frozen the signer.
     Frozen,
     /// The guard cannot write down what it passes.
@@ -66,6 +72,9 @@ impl Rule {
         match self {
             Self::UnknownCall => "unknown-call",
             Self::Unreadable => "unreadable",
+            Self::TooLarge => "too-large",
+            Self::Replaceable => "replaceable",
+            Self::GuardsKey => "guards-key",
             Self::Frozen => "frozen",
             Self::NoLog => "no-log",
             Self::GuardFault => "guard-fault",

@@ -135,7 +135,8 @@ impl Log {
         }
         let entry = Entry {
             id: self.chain.last + 1,
-            at: heard.at,
+            // What was signed keeps its time where the clock was set back: it is counted by it.
+            at: heard.signed.as_ref().map_or(heard.at, |signed| signed.at),
             call: heard.call.to_owned(),
             message: hex::encode(Sha256::digest(heard.message)),
             verdict: heard.verdict,

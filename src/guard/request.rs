@@ -1,23 +1,30 @@
 //! What is asked: a call's URI and bytes, read as far as they have to be judged.
 
 use super::judge::{Refusal, Rule};
+use crate::plan::register::GUARD;
 use crate::signer::macaroon::{SIGNER_URIS, TAPROOT_URIS};
-use crate::signer::wire::{signrpc, walletrpc};
+use crate::signer::wire::{lnrpc, signrpc, walletrpc};
 use prost::Message;
 
 /// What signs nothing and gives no key away: what lsm itself asks of its lnd as admin, and what the monitor's role may ask.
-/// That whoever may bake a macaroon bakes one for any call is no way around the guard: it judges calls, not macaroons.
-const HARMLESS: [&str; 9] = [
+const HARMLESS: [&str; 7] = [
     "/lnrpc.State/GetState",
     "/lnrpc.State/SubscribeState",
     "/verrpc.Versioner/GetVersion",
     "/lnrpc.Lightning/GetInfo",
-    "/lnrpc.Lightning/BakeMacaroon",
     "/lnrpc.Lightning/ListMacaroonIDs",
-    "/lnrpc.Lightning/DeleteMacaroonID",
     "/lnrpc.Lightning/ListPermissions",
     "/walletrpc.WalletKit/ListAccounts",
 ];
+
+/// As harmless, but for the guard's own root key: without it the guard could not register again. That whoever may bake a macaroon
+/// bakes one for any call is no way around the guard: it judges calls, not macaroons.
+const BAKE: &str = "/lnrpc.Lightning/BakeMacaroon";
+const DELETE: &str = "/lnrpc.Lightning/DeleteMacaroonID";
+
+/// The largest message that is looked at, in bytes. lnd takes 200 MiB; a PSBT with as many inputs as a transaction can have that
+/// others pass on has less than 1 MiB.
+const LARGEST: usize = 4 << 20;
 
 /// One call.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +54,20 @@ impl Request {
         if HARMLESS.contains(&uri) {
             return Ok(Self::Harmless);
         }
+        if bytes.len() > LARGEST {
+            return Err(Refusal::new(Rule::TooLarge, format!("the message of {uri} has {} bytes", bytes.len())));
+        }
+        let keys = match uri {
+            BAKE => lnrpc::BakeMacaroonRequest::decode(bytes).map(|asked| Some(asked.root_key_id)),
+            DELETE => lnrpc::DeleteMacaroonIdRequest::decode(bytes).map(|asked| Some(asked.root_key_id)),
+            _ => Ok(None),
+        };
+        match keys {
+            Ok(Some(GUARD)) => return Err(Refusal::new(Rule::GuardsKey, "that root key is the guard's")),
+            Ok(Some(_)) => return Ok(Self::Harmless),
+            Ok(None) => {}
+            Err(_) => return Err(unreadable(uri)),
+        }
         if in_session.contains(&uri) {
             return Ok(Self::InSession);
         }
@@ -57,13 +78,17 @@ impl Request {
             _ if uri == psbt => walletrpc::SignPsbtRequest::decode(bytes).map(|asked| Self::Psbt(asked.funded_psbt)),
             _ => return Err(Refusal::new(Rule::UnknownCall, format!("the guard does not know {uri:?}"))),
         };
-        read.map_err(|_| Refusal::new(Rule::Unreadable, format!("the message of {uri} does not read")))
+        read.map_err(|_| unreadable(uri))
     }
 
     /// True where nothing is signed and no key given away.
     pub fn is_harmless(&self) -> bool {
         *self == Self::Harmless
     }
+}
+
+fn unreadable(uri: &str) -> Refusal {
+    Refusal::new(Rule::Unreadable, format!("the message of {uri} does not read"))
 }
 
 #[cfg(test)]
@@ -75,11 +100,22 @@ mod tests {
         for uri in ["", "/lnrpc.Lightning/SendCoins", "/signrpc.Signer/SignOutputRaw", "/lnrpc.State/GetState/"] {
             assert_eq!(Request::read(uri, &[]).unwrap_err().rule, Rule::UnknownCall, "{uri}");
         }
-        for uri in SIGNER_URIS.iter().chain(&TAPROOT_URIS).chain(&HARMLESS) {
+        for uri in SIGNER_URIS.iter().chain(&TAPROOT_URIS).chain(&HARMLESS).chain(&[BAKE, DELETE]) {
             assert!(Request::read(uri, &[]).is_ok(), "{uri}");
         }
-        for uri in SIGNER_URIS {
+        for uri in SIGNER_URIS.iter().chain(&[BAKE, DELETE]) {
             assert_eq!(Request::read(uri, &[0xff]).unwrap_err().rule, Rule::Unreadable, "{uri}");
+            assert_eq!(Request::read(uri, &vec![0; LARGEST + 1]).unwrap_err().rule, Rule::TooLarge, "{uri}");
+        }
+    }
+
+    #[test]
+    fn nobody_bakes_on_the_guards_root_key_or_deletes_it() {
+        for (key, verdict) in [(GUARD, Err(Rule::GuardsKey)), (GUARD + 1, Ok(Request::Harmless))] {
+            let bake = lnrpc::BakeMacaroonRequest { root_key_id: key, ..Default::default() }.encode_to_vec();
+            let delete = lnrpc::DeleteMacaroonIdRequest { root_key_id: key }.encode_to_vec();
+            assert_eq!(Request::read(BAKE, &bake).map_err(|refusal| refusal.rule), verdict);
+            assert_eq!(Request::read(DELETE, &delete).map_err(|refusal| refusal.rule), verdict);
         }
     }
 }

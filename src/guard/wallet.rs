@@ -14,6 +14,8 @@ const BAD: Code = Code::refused("E-GUARD-030");
 const AHEAD: u32 = 1000;
 /// How far the table reaches at most: who has the account's public key can name any index.
 const END: u32 = 20_000;
+/// How many addresses are derived for one request at most: some tenths of a second, in which nothing else is answered.
+const ROOM: u32 = 6_000;
 
 /// The purposes of the wallet's coins (BIP 49, 84, 86; lnd has no account for 44).
 const NESTED: u32 = 49;
@@ -28,6 +30,8 @@ pub struct Wallet {
     accounts: Accounts,
     branches: Vec<Branch>,
     scripts: HashSet<ScriptBuf>,
+    /// How many addresses may still be derived for this request.
+    room: u32,
 }
 
 /// One of an account's two rows of addresses.
@@ -65,11 +69,16 @@ impl Wallet {
                 branches.push(Branch { purpose: key.purpose, account: key.account, change, key: key_, next: 0 });
             }
         }
-        let mut wallet = Self { secp, accounts, branches, scripts: HashSet::new() };
+        let mut wallet = Self { secp, accounts, branches, scripts: HashSet::new(), room: 0 };
         for row in 0..wallet.branches.len() {
             wallet.extend(row, AHEAD);
         }
         Ok(wallet)
+    }
+
+    /// Another request begins.
+    pub fn begin_request(&mut self) {
+        self.room = ROOM;
     }
 
     /// The public key of lnd's own key `index` of `family`.
@@ -83,7 +92,7 @@ impl Wallet {
     }
 
     /// What the key at m/PURPOSE'/0'/ACCOUNT'/CHANGE/INDEX spends, where that key is `public`. From then on what comes after it is
-    /// held for the wallet's too.
+    /// held for the wallet's too, as far as a request has room for that.
     pub fn coin(&mut self, purpose: u32, account: u32, change: u32, index: u32, public: &PublicKey) -> Option<Coin> {
         let is_row = |row: &Branch| (row.purpose, row.account, row.change) == (purpose, account, change);
         let row = self.branches.iter().position(is_row)?;
@@ -95,7 +104,10 @@ impl Wallet {
         // Both rows: change comes with what is spent.
         for other in 0..self.branches.len() {
             if (self.branches[other].purpose, self.branches[other].account) == (purpose, account) {
-                self.extend(other, index.saturating_add(AHEAD));
+                let next = self.branches[other].next;
+                let end = index.saturating_add(AHEAD).min(END).min(next.saturating_add(self.room));
+                self.extend(other, end);
+                self.room -= end.saturating_sub(next);
             }
         }
         Some(coin)
@@ -104,7 +116,7 @@ impl Wallet {
     /// Has the table reach to `end`.
     fn extend(&mut self, row: usize, end: u32) {
         let Branch { purpose, change, key, next, .. } = &self.branches[row];
-        let (purpose, change, from, end) = (*purpose, *change, *next, end.min(END));
+        let (purpose, change, from) = (*purpose, *change, *next);
         let derived: Vec<ScriptBuf> = (from..end)
             .filter_map(|index| Some(coin(&self.secp, purpose, change, derive(&self.secp, key, index)?).script))
             .collect();

@@ -150,10 +150,13 @@ pub fn clear_left(place: &Path) -> Result<()> {
 }
 
 fn clear_in(folder: &Path, is_meant: impl Fn(&str) -> bool) -> Result<()> {
+    // Where nobody else can make a file, whatever is there came from here, whosever it was to become.
+    let is_ours = |meta: Metadata| meta.uid() == user::own_uid() && meta.mode() & 0o022 == 0;
+    let folder_is_ours = std::fs::metadata(folder).is_ok_and(is_ours);
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let is_left = name.to_str().and_then(of_aside).is_some_and(&is_meant);
-        let is_own = |meta: Metadata| !meta.is_dir() && meta.uid() == user::own_uid();
+        let is_own = |meta: Metadata| !meta.is_dir() && (folder_is_ours || meta.uid() == user::own_uid());
         if is_left && entry.metadata().is_ok_and(is_own) {
             remove(&entry.path())?;
         }

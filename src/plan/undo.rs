@@ -157,7 +157,7 @@ impl Undo {
         let again = match first {
             // It runs before and after, with other files: it is started anew where one of them changes.
             Prior::Unit { active: true, .. } | Prior::Reader { .. } => true,
-            Prior::Object { ref held, runs: true, .. } => held.object == Kind::Container,
+            Prior::Object { ref held, runs: true, ref mark, .. } => held.object == Kind::Container && !mark.is_empty(),
             // A boot in between may have found half of its files: systemd forgets that it failed when it is stopped.
             Prior::Unit { active: false, .. } => cut_off,
             _ => false,

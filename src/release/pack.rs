@@ -15,13 +15,14 @@ use std::path::Path;
 const UNREADABLE: Code = Code::lacking("E-RELEASE-066");
 const OTHER_PROGRAMS: Code = Code::unverified("E-RELEASE-067");
 
-/// Packs the programs in the folder `from`, and leaves the archive in the folder `out`.
+/// Packs the programs in the folder `from`, and leaves the archive in the folder `out`, once `believe` has said what speaks for
+/// it and that this is enough.
 pub(super) fn pack(
     from: &Path,
     release: &Release,
     arch: Arch,
     out: &Path,
-    provenance: &Provenance,
+    believe: impl FnOnce(Verified<Archive>) -> Result<Verified<Archive>>,
 ) -> Result<Verified<Archive>> {
     let name = release.archive_name(arch);
     let progress = Progress::new("packing", None);
@@ -35,7 +36,7 @@ pub(super) fn pack(
     let mut draft = Draft::begin(&out.join(release.archive_file(arch)), Access::mode(0o644))?;
     archive::pack(&name, members, &mut draft)?;
     progress.say("checking");
-    let archive = Verified::hold(draft, None, release, arch, |archive| Ok(archive.because_of(provenance.clone())))?;
+    let archive = Verified::hold(draft, None, release, arch, believe)?;
     ui::note(&format!("{name}.tar.gz has the pinned sha256"));
     Ok(archive)
 }
@@ -71,7 +72,9 @@ pub fn from_image(
             }
         }
         file::make_folders(&out)?;
-        pack(&apart, release, arch, &out, &Provenance::Image { reference: reference.to_owned() })
+        let provenance = Provenance::Image { reference: reference.to_owned() };
+        // No witness of its own: it is the pin alone that says so.
+        pack(&apart, release, arch, &out, |archive| archive.because_of(provenance).not_alone())
     });
     file::remove_tree(&apart)?;
     packed

@@ -59,7 +59,7 @@ pub fn build(release: &Release, arch: Arch, cache: &Path, out: &Path) -> Result<
     twice_at_most(&shop, || {
         let packages = fetch_modules(&shop, arch, &tags, &proxies)?;
         compile(&shop, arch, &tags, &release.version, packages)?;
-        pack(&shop.output(), release, arch, out, &provenance)
+        pack(&shop.output(), release, arch, out, |archive| Ok(archive.because_of(provenance.clone())))
     })
 }
 

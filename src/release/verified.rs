@@ -247,7 +247,7 @@ impl Verified<Archive> {
     }
 
     /// One key must not outvote five signers: what came by an update needs them, or a build, beside it.
-    fn not_alone(self) -> Result<Self> {
+    pub(super) fn not_alone(self) -> Result<Self> {
         let (version, arch) = (self.version, self.arch);
         let Origin::Update(counter) = self.release.pin(arch)?.origin else { return Ok(self) };
         let cause = format!(

@@ -41,6 +41,8 @@ pub enum Event<'a> {
         uri: &'a str,
         /// Its message.
         message: &'a [u8],
+        /// Another middleware may put another message in its place once this one was passed: the caller's macaroon asks for it.
+        replaceable: bool,
     },
     /// Nothing was asked for a while.
     Idle,
@@ -135,14 +137,23 @@ impl Stream<'_> {
     }
 }
 
+/// What a macaroon's caveat begins with that hands the call to another middleware, which may then replace what is asked (lnd's
+/// macaroons/constraints.go, CondLndCustom). In a macaroon's binary forms a caveat stands as it is.
+const CUSTOM: &[u8] = b"lnd-custom";
+
 /// Why what is asked is refused; empty where it is not. What lnd answers is no longer anybody's to refuse.
 fn answer(asked: &RpcMiddlewareRequest, hear: &mut impl FnMut(Event<'_>) -> Option<String>) -> String {
+    let replaceable = asked.raw_macaroon.windows(CUSTOM.len()).any(|bytes| bytes == CUSTOM);
     let event = match &asked.intercept_type {
-        Some(InterceptType::Request(call)) => Event::Asked { uri: &call.method_full_uri, message: &call.serialized },
-        Some(InterceptType::StreamAuth(stream)) => Event::Asked { uri: &stream.method_full_uri, message: &[] },
+        Some(InterceptType::Request(call)) => {
+            Event::Asked { uri: &call.method_full_uri, message: &call.serialized, replaceable }
+        }
+        Some(InterceptType::StreamAuth(stream)) => {
+            Event::Asked { uri: &stream.method_full_uri, message: &[], replaceable }
+        }
         Some(InterceptType::Response(_)) => return String::new(),
         // A later lnd asks what is not known here.
-        Some(InterceptType::RegComplete(_)) | None => Event::Asked { uri: "", message: &[] },
+        Some(InterceptType::RegComplete(_)) | None => Event::Asked { uri: "", message: &[], replaceable },
     };
     hear(event).unwrap_or_default()
 }
@@ -154,4 +165,29 @@ async fn send(
 ) -> Result<(), Status> {
     let answer = RpcMiddlewareResponse { ref_msg_id, middleware_message: Some(message) };
     answers.send(answer).await.map_err(|_| Status::unavailable("the stream has ended"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signer::wire::lnrpc::RpcMessage;
+
+    #[test]
+    fn a_macaroon_that_hands_its_call_to_another_middleware_is_told() {
+        for (macaroon, told) in
+            [(&b"\x02\x06lnd-time-before"[..], false), (b"\x02\x10lnd-custom evil 1", true), (b"", false)]
+        {
+            let call = RpcMessage { method_full_uri: "/a.B/C".into(), ..Default::default() };
+            let asked = RpcMiddlewareRequest {
+                raw_macaroon: macaroon.to_vec(),
+                intercept_type: Some(InterceptType::Request(call)),
+                ..Default::default()
+            };
+            let said = answer(&asked, &mut |event| match event {
+                Event::Asked { replaceable, .. } => Some(replaceable.to_string()),
+                _ => None,
+            });
+            assert_eq!(said, told.to_string());
+        }
+    }
 }

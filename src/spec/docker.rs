@@ -113,12 +113,22 @@ impl From<Reference> for String {
     }
 }
 
+/// What the name of a signer's container ends in where its wallet is made, and where lnd is taken out of an image.
+pub const HELPERS: [&str; 2] = ["-create", "-image"];
+
 /// A container's name, as an engine accepts it (moby, daemon/names: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`).
 ///
 /// # Errors
 /// Where it is none.
 pub fn parse_container(text: &str) -> Result<String> {
     let is_inner = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    if let Some(end) = HELPERS.iter().find(|end| text.ends_with(*end)) {
+        return Err(Error::new(
+            BAD_NAME,
+            format!("the name {text:?} is that of a container which lsm makes for a moment"),
+        )
+        .hint(format!("choose one that does not end in {end}")));
+    }
     if text.len() >= 2 && text.as_bytes()[0].is_ascii_alphanumeric() && text.bytes().all(is_inner) {
         return Ok(text.to_owned());
     }

@@ -3,7 +3,9 @@
 use super::coins;
 use crate::caller::Client;
 use lsm::bundle::Bundle;
-use lsm::signer::wire::lnrpc::{SignMessageRequest, SignMessageResponse};
+use lsm::signer::wire::lnrpc::{
+    BakeMacaroonRequest, BakeMacaroonResponse, MacaroonPermission, SignMessageRequest, SignMessageResponse,
+};
 use lsm::signer::wire::signrpc::{
     KeyDescriptor, KeyLocator, MuSig2SessionRequest, MuSig2SessionResponse, MuSig2Version, SharedKeyRequest,
     SignMessageReq, SignMessageResp,
@@ -157,6 +159,7 @@ fn sessions() -> Vec<Attempt> {
 
 /// Calls that no watch-only node makes.
 fn others() -> Vec<Attempt> {
+    let permissions = vec![MacaroonPermission { entity: "info".to_owned(), action: "read".to_owned() }];
     vec![
         call::<_, SignMessageResponse>(
             "a message by lnd's other call",
@@ -175,6 +178,12 @@ fn others() -> Vec<Attempt> {
             "unknown-call",
             "/walletrpc.WalletKit/DeriveNextKey",
             Bytes::default(),
+        ),
+        call::<_, BakeMacaroonResponse>(
+            "a macaroon on the root key of the guard's own",
+            "guards-key",
+            "/lnrpc.Lightning/BakeMacaroon",
+            BakeMacaroonRequest { permissions, root_key_id: 1 << 32 },
         ),
         call::<_, Bytes>(
             "a level of the log that shows requests",

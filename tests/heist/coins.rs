@@ -136,6 +136,20 @@ pub fn attempts() -> Vec<Attempt> {
                 psbt.inputs[0].witness_script = Some(ScriptBuf::from_bytes(vec![0x51]));
             })
         }),
+        attempt("a taproot coin that is worth more in its previous transaction", "psbt-script", |b| {
+            let mut psbt = send(b, 86, 9, COIN - 1_000, 0);
+            let coin = psbt.inputs[0].witness_utxo.as_mut().expect("a coin");
+            let previous = Transaction {
+                version: Version::TWO,
+                lock_time: LockTime::ZERO,
+                input: psbt.unsigned_tx.input.clone(),
+                output: vec![coin.clone()],
+            };
+            coin.value = Amount::from_sat(1);
+            psbt.unsigned_tx.input[0].previous_output = OutPoint { txid: previous.compute_txid(), vout: 0 };
+            psbt.inputs[0].non_witness_utxo = Some(previous);
+            vec![psbt]
+        }),
         attempt("a script that is not the coin's", "psbt-script", |b| {
             with(b, |psbt| psbt.inputs[0].witness_script = Some(ScriptBuf::from_bytes(vec![0x51])))
         }),

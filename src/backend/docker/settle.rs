@@ -5,6 +5,7 @@ use crate::backend::Layout;
 use crate::engine::{About, Engine, Kind, Object, find_socket};
 use crate::error::{Code, Error, Result};
 use crate::facts;
+use crate::host::file::Access;
 use crate::host::{file, user};
 use crate::spec::docker::Docker;
 use crate::spec::places::FOLDER;
@@ -17,6 +18,7 @@ const NO_SPACE: Code = Code::lacking("E-DOCKER-004");
 const NAME_TAKEN: Code = Code::refused("E-DOCKER-005");
 const VOLUME_TAKEN: Code = Code::refused("E-DOCKER-006");
 const NO_FILTER: Code = Code::lacking("E-DOCKER-007");
+const ENGINES_GROUP: Code = Code::lacking("E-DOCKER-008");
 
 /// What an image and what is loaded of it take for a while, in bytes.
 const SPACE: u64 = 400 << 20;
@@ -34,8 +36,10 @@ const UIDS: u32 = 100;
 pub fn settle(instance: &Instance, container: Option<String>, others: &[Spec]) -> Result<Docker> {
     let engine = find_socket()?;
     let About { root, maps_users, .. } = Engine::open(&engine)?.about()?;
-    let home = user::named_folder("HOME")
-        .ok_or_else(|| Error::new(NO_HOME, "there is no home folder for the signer's files").hint("set HOME"))?;
+    // Root's own, whatever sudo(8) left in the environment: a user's folder is that user's to change.
+    let home = if user::is_root() { user::of_uid(0).map(|(_, home)| home) } else { user::named_folder("HOME") };
+    let home =
+        home.ok_or_else(|| Error::new(NO_HOME, "there is no home folder for the signer's files").hint("set HOME"))?;
     let folder = home.join(FOLDER).join(instance.as_str());
     let (volume, data, uid) = if user::is_root() {
         let volume = Docker::volume_of(instance);
@@ -43,10 +47,21 @@ pub fn settle(instance: &Instance, container: Option<String>, others: &[Spec]) -
         let uid = find_uid(others, &data)?;
         (Some(volume), data, uid)
     } else {
+        hold_group(&engine)?;
         (None, folder.join("lnd"), user::own_uid())
     };
     let container = container.unwrap_or_else(|| Docker::container_of(instance));
     Ok(Docker { engine, container, volume, data, folder, uid, maps_users })
+}
+
+/// Holds that lnd, which gets the user's primary group, does not get the engine's with it.
+fn hold_group(engine: &Path) -> Result<()> {
+    let gid = |access: Access| access.owner.map(|owner| owner.gid);
+    if file::access_of(engine)?.and_then(gid) != Some(user::owner_of(user::own_uid()).gid) {
+        return Ok(());
+    }
+    Err(Error::new(ENGINES_GROUP, "your primary group is the engine's: an lnd that broke out could ask the engine")
+        .hint("have that group among the others: usermod --gid YOURS --append --groups docker YOU"))
 }
 
 /// A number that neither a user nor a group of this host has, nor another signer's container; whose wallet is in `data`

@@ -97,7 +97,7 @@ impl Look {
         let old = begun.and_then(|step| step["database"]["swapped"].as_str()).map(str::to_owned);
         let place = layout.keep("wallet-password", spec.sealed);
         let old = old.or_else(|| Database::mark(place.path())).unwrap_or_default();
-        let facts = Facts::gather();
+        let facts = layout.look();
         let mut wanted = password_steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts, old.clone())?;
         let clears_up = goes_on && history.unended_step("discard").is_some();
         if clears_up {

@@ -15,6 +15,13 @@ const TWEAKS: [u8; 2] = [0x51, 0xd0];
 /// The signature types under which nothing of the transaction can change: none named, which is all or taproot's default, and all.
 const WHOLE: [u32; 2] = [0, 1];
 
+/// More inputs than this has no transaction that others pass on (bitcoin's policy.h, MAX_STANDARD_TX_WEIGHT).
+const INPUTS: usize = 1500;
+
+/// The first byte of a key's type that is written in more bytes than one (BIP 174's compact size). No field has such a type, and
+/// lnd 0.21 keeps of one its last byte, which can be that of a field.
+const LONG_TYPE: u8 = 0xfd;
+
 /// A key's path: three hardened steps and two that are not.
 struct Path {
     purpose: u32,
@@ -34,6 +41,8 @@ pub(super) fn read(bytes: &[u8], wallet: &mut Wallet) -> Result<Option<Spend>, R
     if psbt.serialize() != bytes {
         return Err(Refusal::new(Rule::PsbtEncoding, "it is not written as it would be written again"));
     }
+    hold_fields(&psbt)?;
+    wallet.begin_request();
     let mut signed = BTreeMap::new();
     for (number, input) in psbt.inputs.iter().enumerate().filter(|(_, input)| is_signed(input)) {
         let number = u32::try_from(number).map_err(|_| Refusal::new(Rule::PsbtEncoding, "it has too many inputs"))?;
@@ -48,6 +57,31 @@ pub(super) fn read(bytes: &[u8], wallet: &mut Wallet) -> Result<Option<Spend>, R
     let own = transaction.output.iter().filter(|output| wallet.owns(&output.script_pubkey));
     let back = own.fold(0_u64, |sum, output| sum.saturating_add(output.value.to_sat()));
     Ok(Some(Spend { txid: transaction.compute_txid().to_string(), signed, back }))
+}
+
+/// Holds what another reader could read otherwise, whether or not lnd signs the input: it takes the amounts and scripts of all
+/// inputs into a taproot signature, from the previous transaction where there is one (btcwallet's PsbtPrevOutputFetcher).
+fn hold_fields(psbt: &Psbt) -> Result<(), Refusal> {
+    let encoding = |why: &str| Err(Refusal::new(Rule::PsbtEncoding, why));
+    if psbt.inputs.len() > INPUTS {
+        return encoding("it has too many inputs");
+    }
+    let maps = psbt.inputs.iter().map(|input| &input.unknown).chain(psbt.outputs.iter().map(|output| &output.unknown));
+    if maps.chain([&psbt.unknown]).flat_map(BTreeMap::keys).any(|key| key.type_value >= LONG_TYPE) {
+        return encoding("it has a field whose type is long");
+    }
+    for (number, (input, spent)) in psbt.inputs.iter().zip(&psbt.unsigned_tx.input).enumerate() {
+        let Some(before) = &input.non_witness_utxo else { continue };
+        let outpoint = spent.previous_output;
+        let output = usize::try_from(outpoint.vout).ok().and_then(|vout| before.output.get(vout));
+        let is_its = before.compute_txid() == outpoint.txid;
+        let agree = output.is_some_and(|output| input.witness_utxo.as_ref().is_none_or(|witness| witness == output));
+        if !is_its || !agree {
+            let why = format!("input {number} spends another output than that of its previous transaction");
+            return Err(Refusal::new(Rule::PsbtScript, why));
+        }
+    }
+    Ok(())
 }
 
 /// True of an input that lnd tries to sign; it passes over the others.
@@ -106,7 +140,10 @@ fn judge_coin(
     if !WHOLE.contains(&kind) {
         return Err((Rule::PsbtSighash, "leaves parts of the transaction open"));
     }
-    Ok(spent.value.to_sat())
+    match spent.value.to_sat() {
+        0 => Err((Rule::PsbtScript, "spends an output of nothing")),
+        amount => Ok(amount),
+    }
 }
 
 fn read_path(path: &[ChildNumber]) -> Option<Path> {

@@ -51,8 +51,12 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
                 _ if !exists => engine.remove(held.object, &held.name),
                 (Kind::Image, _) => engine.name_image(mark, &held.name),
                 (Kind::Container, Some(name)) => {
-                    let body = String::from_utf8_lossy(&kept.read(name, CONTAINER)?).into_owned();
-                    engine.replace(&held.name, &body, None)?;
+                    // Somebody else's that is still there is only started: made anew it would lose what it wrote into itself.
+                    let found = engine.find(held.object, &held.name)?;
+                    if !found.is_some_and(|found| found.mark.is_empty() && mark.is_empty()) {
+                        let body = String::from_utf8_lossy(&kept.read(name, CONTAINER)?).into_owned();
+                        engine.replace(&held.name, &body, None)?;
+                    }
                     if !runs {
                         return Ok(());
                     }

@@ -223,7 +223,7 @@ def main():
     result = {"changed": bool(plan), "steps": len(plan)}
     if plan and module._diff:
         result["diff"] = {"before": "", "after": lsm.run(install + ["--dry-run"]), "after_header": "lsm install"}
-    if plan and module.check_mode:
+    if module.check_mode:
         module.exit_json(**result)
     told = lsm.json(install + ["--yes"])
     seed = told.pop("seed", None)

@@ -84,6 +84,24 @@ fn psbt(coin: &Coin, outputs: &[(ScriptBuf, u64)]) -> Psbt {
     psbt
 }
 
+/// A transaction that pays so much to the first coin's script.
+fn previous(psbt: &Psbt, amount: u64) -> Transaction {
+    let script_pubkey = psbt.inputs[0].witness_utxo.as_ref().unwrap().script_pubkey.clone();
+    Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![],
+        output: vec![TxOut { value: Amount::from_sat(amount), script_pubkey }],
+    }
+}
+
+/// The input with this number spends what such a transaction pays, and has it beside what it says of the coin.
+fn spend_previous(psbt: &mut Psbt, number: usize, amount: u64) {
+    let previous = previous(psbt, amount);
+    psbt.unsigned_tx.input[number].previous_output = OutPoint { txid: previous.compute_txid(), vout: 0 };
+    psbt.inputs[number].non_witness_utxo = Some(previous);
+}
+
 fn terms() -> Terms {
     Terms { taproot_channels: false, wallet: Some(Wallet::new(super::super::tests::accounts()).unwrap()) }
 }
@@ -117,6 +135,16 @@ fn what_does_not_come_back_leaves_its_fee_included() {
 }
 
 #[test]
+fn a_previous_transaction_that_agrees_changes_nothing() {
+    let mut terms = terms();
+    for coin in coins() {
+        let mut spend = psbt(&coin, &[(stranger(), 99_000)]);
+        spend_previous(&mut spend, 0, 100_000);
+        assert_eq!(ask(&spend, &mut terms), Ok(100_000), "{}/{}", coin.purpose, coin.change);
+    }
+}
+
+#[test]
 fn change_beyond_what_was_seen_is_nobodys_until_what_is_before_it_is_spent() {
     let mut terms = terms();
     let far = script(84, 1, key(84, 0, 1, 1500));
@@ -128,7 +156,7 @@ fn change_beyond_what_was_seen_is_nobodys_until_what_is_before_it_is_spent() {
 #[test]
 fn what_the_wallet_never_signs_is_refused() {
     type Change = fn(&mut Psbt);
-    let changes: [(&str, &'static str, Change); 13] = [
+    let changes: [(&str, &'static str, Change); 20] = [
         ("another key at the path", "psbt-derivation", |psbt| {
             let (_, source) = psbt.inputs[0].bip32_derivation.pop_first().unwrap();
             psbt.inputs[0].bip32_derivation.insert(key(84, 0, 0, 8), source);
@@ -154,6 +182,25 @@ fn what_the_wallet_never_signs_is_refused() {
         ("other inputs", "psbt-sighash", |psbt| psbt.inputs[0].sighash_type = Some(PsbtSighashType::from_u32(0x81))),
         ("another output", "psbt-script", |psbt| {
             psbt.inputs[0].witness_utxo.as_mut().unwrap().script_pubkey = stranger();
+        }),
+        ("nothing", "psbt-script", |psbt| psbt.inputs[0].witness_utxo.as_mut().unwrap().value = Amount::ZERO),
+        ("another previous transaction", "psbt-script", |psbt| {
+            psbt.inputs[0].non_witness_utxo = Some(previous(psbt, 100_000));
+        }),
+        ("a previous transaction that holds more", "psbt-script", |psbt| spend_previous(psbt, 0, 1_000_000)),
+        ("the same beside it", "psbt-script", |psbt| spend_previous(psbt, 1, 1_000_000)),
+        ("a previous transaction without that output", "psbt-script", |psbt| {
+            spend_previous(psbt, 0, 100_000);
+            psbt.unsigned_tx.input[0].previous_output.vout = 1;
+        }),
+        ("a long type", "psbt-encoding", |psbt| {
+            psbt.inputs[1].unknown.insert(raw::Key { type_value: 0xfd, key: vec![0x51, 1] }, vec![1; 32]);
+        }),
+        ("more inputs than can be passed on", "psbt-encoding", |psbt| {
+            for _ in 0..1500 {
+                psbt.unsigned_tx.input.push(psbt.unsigned_tx.input[1].clone());
+                psbt.inputs.push(psbt.inputs[1].clone());
+            }
         }),
         ("a witness script", "psbt-script", |psbt| psbt.inputs[0].witness_script = Some(stranger())),
         ("a redeem script", "psbt-script", |psbt| psbt.inputs[0].redeem_script = Some(stranger())),
