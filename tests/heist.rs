@@ -3,6 +3,7 @@
 
 mod attempts;
 mod coins;
+mod middleware;
 
 use crate::caller::{Client, Kind, Port};
 use crate::stage::{LISTEN, Stage};
@@ -21,13 +22,15 @@ fn every_attempt_succeeds_without_a_guard_and_fails_with_one() {
     let Some(stage) = Stage::boot("heist") else { return };
     stage.install(&[]).ok();
     let told = |mode| stage.install(&[&format!("--guard={mode}")]).ok();
-    let all = attempts();
+    let mut all = attempts();
     assert!(all.len() >= 30, "{}", all.len());
 
     for attempt in &all {
         try_it(&stage, attempt).unwrap_or_else(|said| panic!("without a guard: {}: {said}", attempt.what));
     }
 
+    // Without a guard lnd has no middleware at all.
+    all.push(middleware::attempt());
     let policy = format!("cat >/etc/lsm/signer-guard.toml <<END\n{}END", coins::POLICY);
     stage.host.sh(&policy).ok();
     told("observe");
@@ -65,7 +68,7 @@ fn with_thief<T: Send, F: Future<Output = T>>(stage: &Stage, work: impl FnOnce(T
         runtime.block_on(async {
             let port = Port::new(LISTEN.parse().expect("an address"), &bundle.certificate);
             let client = Client::new(&port, None, &admin, bundle.identity_pubkey());
-            work(Thief { client, bundle: Arc::new(bundle) }).await
+            work(Thief { client, bundle: Arc::new(bundle), admin: Arc::new(admin), port }).await
         })
     })
 }

@@ -190,6 +190,28 @@ impl Client {
         if read.first == combined { Ok(()) } else { Err("another combined nonce".to_owned()) }
     }
 
+    /// Begins the call `path`, in which both sides go on sending.
+    ///
+    /// # Errors
+    /// What the signer said.
+    pub async fn converse<Q, A>(
+        &self,
+        path: &'static str,
+        questions: impl futures_util::Stream<Item = Q> + Send + 'static,
+    ) -> Result<tonic::Streaming<A>, String>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.map_err(|e| format!("{path}: {e}"))?;
+        let mut request = tonic::Request::new(questions);
+        request.metadata_mut().insert("macaroon", self.macaroon.clone());
+        let path_ = http::uri::PathAndQuery::from_static(path);
+        let answer = grpc.streaming(request, path_, ProstCodec::<Q, A>::default()).await;
+        answer.map(tonic::Response::into_inner).map_err(|e| format!("{path}: {}", e.message()))
+    }
+
     /// Makes one call.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
 //! The attempts, each a call that lnd answers by itself, and what a watch-only node asks in good faith.
 
 use super::coins;
-use crate::caller::Client;
+use crate::caller::{Client, Port};
 use lsm::bundle::Bundle;
+use lsm::signer::macaroon::Macaroon;
 use lsm::signer::wire::lnrpc::{
     BakeMacaroonRequest, BakeMacaroonResponse, MacaroonPermission, SignMessageRequest, SignMessageResponse,
 };
@@ -15,7 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-const SIGN_MESSAGE: &str = "/signrpc.Signer/SignMessage";
+pub const SIGN_MESSAGE: &str = "/signrpc.Signer/SignMessage";
 const SHARED_KEY: &str = "/signrpc.Signer/DeriveSharedKey";
 
 /// The generator of secp256k1, compressed: somebody else's key.
@@ -29,6 +30,8 @@ pub type Outcome = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 pub struct Thief {
     pub client: Client,
     pub bundle: Arc<Bundle>,
+    pub admin: Arc<Macaroon>,
+    pub port: Port,
 }
 
 /// One attempt.
@@ -59,7 +62,7 @@ pub fn attempts() -> Vec<Attempt> {
     [oracles(), secrets(), sessions(), others(), coins::attempts()].into_iter().flatten().collect()
 }
 
-fn locator(family: i32, index: i32) -> Option<KeyLocator> {
+pub fn locator(family: i32, index: i32) -> Option<KeyLocator> {
     Some(KeyLocator { key_family: family, key_index: index })
 }
 
