@@ -119,7 +119,7 @@ fn a_killed_test_leaves_nothing_that_the_next_does_not_sweep() {
     }
     let Some(net) = Net::build() else { return };
     let mut held = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_killed_test_leaves_nothing_that_the_next_does_not_sweep", "--nocapture"])
+        .args(["--exact", "lab_hosts::a_killed_test_leaves_nothing_that_the_next_does_not_sweep", "--nocapture"])
         .env("LSM_LAB_HOLD", "1")
         .stdout(std::process::Stdio::piped())
         .spawn()

@@ -85,7 +85,7 @@ impl Scene {
 }
 
 fn tried(mut command: Command, attempts: &[String]) -> BTreeMap<String, i32> {
-    command.args(["--exact", "probe", "--nocapture", "--test-threads=1"]).env(PROBE, attempts.join("\n"));
+    command.args(["--exact", "launch::probe", "--nocapture", "--test-threads=1"]).env(PROBE, attempts.join("\n"));
     let said = process::run(command).ok();
     let line = |line: &str| {
         let (attempt, answer) = line.strip_prefix("TRIED ")?.rsplit_once(" = ")?;
@@ -208,7 +208,7 @@ fn inherited_descriptors_are_closed() {
     let seen = |launch: &str| {
         let mut shell = Command::new("bash");
         shell.arg("-c").arg(format!("exec 7</etc/passwd 200</etc/passwd; exec {launch} \"$0\" \"$@\""));
-        shell.arg(std::env::current_exe().expect("this program")).args(["--exact", "probe", "--nocapture"]);
+        shell.arg(std::env::current_exe().expect("this program")).args(["--exact", "launch::probe", "--nocapture"]);
         let said = process::run({
             shell.env(PROBE, "descriptors");
             shell
