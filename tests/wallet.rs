@@ -224,11 +224,14 @@ fn killed_in_the_middle_it_is_gone(stage: &Stage) {
         sleep 1; kill -9 $lsm; wait $lsm; echo was killed"
     ));
     assert_says(&killed, 0, "was killed");
-    wait_for("the end of the throw-away lnd", Duration::from_secs(5), || {
+    wait_for("the end of the throw-away lnd", Duration::from_secs(30), || {
         (stage.host.sh(running).ok().trim() == "0").then_some(())
     });
-    let left = stage.host.sh("systemctl list-units --all --no-legend 'run-*.scope'; ls -A /tmp").ok();
-    assert!(!left.contains("lnd") && !left.contains("run-"), "{left}");
+    // systemd takes its scope away when it hears of it.
+    wait_for("the end of its scope", Duration::from_secs(30), || {
+        let left = stage.host.sh("systemctl list-units --all --no-legend 'run-*.scope'; ls -A /tmp").ok();
+        (!left.contains("lnd") && !left.contains("run-")).then_some(())
+    });
 }
 
 fn the_password_changes_as_a_whole(stage: &Stage) {
