@@ -104,7 +104,7 @@ fn install(stage: &Stage) -> (f64, f64) {
     let start = Instant::now();
     stage.install(&[]).ok();
     let taken = start.elapsed().as_secs_f64();
-    let said = stage.host.journal(&["-u", "lsm-create@signer", "-o", "json", "--lines=+1"]);
+    let said = stage.host.journal(&["-u", "lsm-create@signer", "-o", "json"]);
     let first: Value = serde_json::from_str(said.lines().next().expect("lnd said something")).expect("JSON");
     let first = first["__REALTIME_TIMESTAMP"].as_str().and_then(|micros| micros.parse().ok()).expect("a time");
     let bundle = stage.host.path(BUNDLE);

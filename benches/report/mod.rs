@@ -26,7 +26,8 @@ pub fn write(title: &str, table: &str) {
     };
     let date = out(Command::new("date").args(["-u", "+%F"]));
     let commit = out(Command::new("git").args(["describe", "--always", "--dirty=, changed"]));
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    // Of the machine: a bench may have bound itself to one of them.
+    let cpus = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten().unwrap_or(1);
     let text = format!("{title}\n\n{date}, commit {commit}, {cpus} processors.\n\n{table}");
     println!("{text}");
     let before = fs::read_to_string(DOCUMENT).unwrap_or_default();
