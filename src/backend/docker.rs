@@ -23,7 +23,7 @@ use crate::render::container::{self, Files, Frame, Home, Place};
 use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::unit::{NFTABLES_DROP_IN, UNITS};
-use crate::spec::docker::{Docker, HELPERS, PORT, Reference};
+use crate::spec::docker::{CREATE, Docker, IMAGE, PORT, Reference};
 use crate::spec::{Places, Spec};
 use settle::hold_loopback;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub fn lnd_of(
 ) -> Result<Verified<Archive>> {
     let engine = Engine::open(&docker.engine)?;
     release::from_image(&image.to_string(), release, arch, cache, |names, to| {
-        engine.take(image, names, &format!("{}{}", docker.container, HELPERS[1]), to)
+        engine.take(image, names, &format!("{}{IMAGE}", docker.container), to)
     })
 }
 
@@ -290,7 +290,7 @@ impl Build<'_> {
 
     fn wallet(&self) -> Result<Step> {
         let image = self.image();
-        let name = format!("{}{}", self.docker.container, HELPERS[0]);
+        let name = format!("{}{CREATE}", self.docker.container);
         let body = container::render_create(&self.frame(image.name), &self.files(), self.spec.require_landlock)?;
         Ok(Step::Wallet {
             runner: Runner::Container { object: self.object(Kind::Container, &name), body },

@@ -118,7 +118,6 @@ fn serve(args: &RunArgs, common: &Common) -> Result<std::convert::Infallible> {
         log: layout.guard_log(),
         frozen: layout.frozen(),
         policy: layout.guard_policy(),
-        limited: false,
     };
     guard.run(&node)
 }
@@ -212,8 +211,9 @@ impl Coins {
 fn freeze(common: &Common) -> Result<()> {
     let spec = guarded(common)?;
     require_root()?;
-    let flag = Layout::of(&spec).frozen();
-    let _lock = machine::open_journal(&Layout::of(&spec))?;
+    let layout = Layout::of(&spec);
+    let flag = layout.frozen();
+    let _lock = machine::open_journal(&layout)?;
     let changed = !file::is_there(&flag)?;
     if changed {
         file::replace(&flag, b"", Access::owned(0o644, Owner::ROOT))?;
@@ -225,8 +225,9 @@ fn freeze(common: &Common) -> Result<()> {
 fn thaw(common: &Common) -> Result<()> {
     let spec = guarded(common)?;
     require_root()?;
-    let _lock = machine::open_journal(&Layout::of(&spec))?;
-    let changed = file::remove(&Layout::of(&spec).frozen())?;
+    let layout = Layout::of(&spec);
+    let _lock = machine::open_journal(&layout)?;
+    let changed = file::remove(&layout.frozen())?;
     tell_frozen(&spec, changed, false);
     Ok(())
 }

@@ -32,14 +32,12 @@ pub struct Guard {
     pub frozen: PathBuf,
     /// The operator's policy.
     pub policy: PathBuf,
-    /// It had limits since the guard began.
-    pub limited: bool,
 }
 
 impl Guard {
     /// Judges what is asked of `node`, and dials it again whenever the stream has ended. Never returns.
     pub fn run(mut self, node: &Node) -> ! {
-        let mut work = Work { path: self.log.clone(), log: None, pulse: Pulse::default() };
+        let mut work = Work { path: self.log.clone(), log: None, limited: false, pulse: Pulse::default() };
         let mut told = String::new();
         loop {
             let ended = node.judge_calls(NAME, work.pulse.tick(), |event| self.hear(event, &mut work));
@@ -114,12 +112,12 @@ impl Guard {
     }
 
     /// The operator's limits of now. Once there were any they do not vanish: an editor takes a file away for a moment.
-    fn limits(&mut self) -> Result<Limits, String> {
+    fn limits(&self, work: &mut Work) -> Result<Limits, String> {
         let limits = Limits::read(&self.policy).map_err(|e| e.cause().to_owned())?;
-        if limits == Limits::default() && self.limited {
+        if limits == Limits::default() && work.limited {
             return Err("the limits that were in force are gone; to go on without any, restart the guard".to_owned());
         }
-        self.limited |= limits != Limits::default();
+        work.limited |= limits != Limits::default();
         Ok(limits)
     }
 
@@ -134,7 +132,7 @@ impl Guard {
                 return Err(Refusal::new(Rule::Frozen, "the operator has frozen this signer"));
             }
             let Some(spend) = judge::judge(&request, &mut self.terms)? else { return Ok(Passed::Signed(None)) };
-            let limits = self.limits().map_err(|why| Refusal::new(Rule::NoPolicy, why))?;
+            let limits = self.limits(work).map_err(|why| Refusal::new(Rule::NoPolicy, why))?;
             let log = work.log().map_err(|e| Refusal::new(Rule::NoLog, e.cause()))?;
             log.ledger().weigh(&spend, at, &limits).map(|signed| Passed::Signed(Some(signed)))
         }));
@@ -153,6 +151,8 @@ enum Passed {
 struct Work {
     path: PathBuf,
     log: Option<Log>,
+    /// The operator's policy had limits since the guard began.
+    limited: bool,
     pulse: Pulse,
 }
 

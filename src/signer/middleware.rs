@@ -143,19 +143,15 @@ const CUSTOM: &[u8] = b"lnd-custom";
 
 /// Why what is asked is refused; empty where it is not. What lnd answers is no longer anybody's to refuse.
 fn answer(asked: &RpcMiddlewareRequest, hear: &mut impl FnMut(Event<'_>) -> Option<String>) -> String {
-    let replaceable = asked.raw_macaroon.windows(CUSTOM.len()).any(|bytes| bytes == CUSTOM);
-    let event = match &asked.intercept_type {
-        Some(InterceptType::Request(call)) => {
-            Event::Asked { uri: &call.method_full_uri, message: &call.serialized, replaceable }
-        }
-        Some(InterceptType::StreamAuth(stream)) => {
-            Event::Asked { uri: &stream.method_full_uri, message: &[], replaceable }
-        }
+    let (uri, message) = match &asked.intercept_type {
+        Some(InterceptType::Request(call)) => (call.method_full_uri.as_str(), call.serialized.as_slice()),
+        Some(InterceptType::StreamAuth(stream)) => (stream.method_full_uri.as_str(), &[][..]),
         Some(InterceptType::Response(_)) => return String::new(),
         // A later lnd asks what is not known here.
-        Some(InterceptType::RegComplete(_)) | None => Event::Asked { uri: "", message: &[], replaceable },
+        Some(InterceptType::RegComplete(_)) | None => ("", &[][..]),
     };
-    hear(event).unwrap_or_default()
+    let replaceable = asked.raw_macaroon.windows(CUSTOM.len()).any(|bytes| bytes == CUSTOM);
+    hear(Event::Asked { uri, message, replaceable }).unwrap_or_default()
 }
 
 async fn send(

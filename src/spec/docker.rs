@@ -113,8 +113,10 @@ impl From<Reference> for String {
     }
 }
 
-/// What the name of a signer's container ends in where its wallet is made, and where lnd is taken out of an image.
-pub const HELPERS: [&str; 2] = ["-create", "-image"];
+/// What the name of the container ends in that makes a signer's wallet.
+pub const CREATE: &str = "-create";
+/// And of that out of which lnd is taken.
+pub const IMAGE: &str = "-image";
 
 /// A container's name, as an engine accepts it (moby, daemon/names: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`).
 ///
@@ -122,7 +124,7 @@ pub const HELPERS: [&str; 2] = ["-create", "-image"];
 /// Where it is none.
 pub fn parse_container(text: &str) -> Result<String> {
     let is_inner = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    if let Some(end) = HELPERS.iter().find(|end| text.ends_with(*end)) {
+    if let Some(end) = [CREATE, IMAGE].iter().find(|end| text.ends_with(*end)) {
         return Err(Error::new(
             BAD_NAME,
             format!("the name {text:?} is that of a container which lsm makes for a moment"),

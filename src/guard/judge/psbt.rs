@@ -44,8 +44,7 @@ pub(super) fn read(bytes: &[u8], wallet: &mut Wallet) -> Result<Option<Spend>, R
     hold_fields(&psbt)?;
     wallet.begin_request();
     let mut signed = BTreeMap::new();
-    for (number, input) in psbt.inputs.iter().enumerate().filter(|(_, input)| is_signed(input)) {
-        let number = u32::try_from(number).map_err(|_| Refusal::new(Rule::PsbtEncoding, "it has too many inputs"))?;
+    for (number, input) in (0..).zip(&psbt.inputs).filter(|(_, input)| is_signed(input)) {
         if let Some(amount) = judge_input(number, input, wallet)? {
             signed.insert(number, amount);
         }

@@ -1,7 +1,7 @@
 //! The guard's macaroon: baked by an lnd without a port, which does not hold the guard for mandatory.
 
 use super::wallet::Running;
-use super::{open, open_as_admin, service};
+use super::{open_as_admin, service};
 use crate::error::Result;
 use crate::facts;
 use crate::host::credential::Keep;
@@ -29,10 +29,8 @@ pub(super) fn bake(work: &Work<'_>, shown: &Progress) -> Result<()> {
     if facts::is_active(work.unit) {
         service::systemctl("stop", work.unit)?;
     }
-    let running = Running::begin(work.runner)?;
-    let node = open(work.door)?;
     shown.say("waiting for lnd");
-    service::wait(&node, work.runner, |state| state == State::Locked)?;
+    let (running, node) = Running::locked(work.runner, work.door)?;
     node.unlock(&work.password.load()?)?;
     service::wait(&node, work.runner, |state| state >= State::RpcActive)?;
     replace(&open_as_admin(work.door)?, work.keep)?;

@@ -88,9 +88,7 @@ pub(super) fn renew_root_keys(work: &Renewal<'_>) -> Result<()> {
         Some(object) => Engine::open(&object.engine)?.stop(&object.name)?,
         None => service::systemctl("stop", work.unit)?,
     }
-    let running = Running::begin(work.runner)?;
-    let node = open(work.door)?;
-    service::wait(&node, work.runner, |state| state == State::Locked)?;
+    let (running, node) = Running::locked(work.runner, work.door)?;
     let admin = node.renew_root_keys(&work.password.load()?)?;
     service::wait(&node, work.runner, |state| state == State::Active)?;
     if let Some(guarded) = work.guard {

@@ -1,7 +1,7 @@
 //! Another password for the wallet: the kept one and lnd's change together, or both are what they were.
 
 use super::wallet::Running;
-use super::{open, read_admin, read_receipt, service};
+use super::{read_admin, read_receipt, service};
 use crate::error::{Code, Error, Result};
 use crate::host::credential::Keep;
 use crate::host::{file, snapshot};
@@ -58,10 +58,8 @@ pub(super) fn change(work: &Work<'_>, shown: &Progress) -> Result<()> {
 
 /// One lnd, locked, that is opened in this way, and has the wallet's keys then.
 fn attempt(work: &Work<'_>, shown: &Progress, opens: impl FnOnce(&Node) -> Result<Macaroon>) -> Result<()> {
-    let running = Running::begin(work.runner)?;
-    let node = open(work.door)?;
     shown.say("waiting for lnd");
-    service::wait(&node, work.runner, |state| state == State::Locked)?;
+    let (running, node) = Running::locked(work.runner, work.door)?;
     shown.say("changing the password");
     let admin = opens(&node)?;
     let node = node.with_macaroon(&admin);

@@ -229,6 +229,14 @@ impl<'a> Running<'a> {
         Ok(running)
     }
 
+    /// Starts it, and waits until its wallet is there to be opened.
+    pub(super) fn locked(runner: &'a Runner, door: &Door) -> Result<(Self, Node)> {
+        let running = Self::begin(runner)?;
+        let node = open(door)?;
+        service::wait(&node, runner, |state| state == State::Locked)?;
+        Ok((running, node))
+    }
+
     /// Stops it, and takes its files away.
     pub(super) fn end(mut self) -> Result<()> {
         self.0.take().map_or(Ok(()), stop)
