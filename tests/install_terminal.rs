@@ -1,7 +1,7 @@
 //! `lsm install` with a person at a terminal: the plan to consent to, the seed that is shown once and asked back.
 
 use crate::stage::terminal::Terminal;
-use crate::stage::{SEED, Stage};
+use crate::stage::{SEED, Stage, screenshot};
 
 /// Starts the usual install on a terminal of its own, the seed to be shown there.
 fn install(stage: &Stage) -> Terminal {
@@ -73,4 +73,16 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
     for phrase in words.windows(3) {
         assert!(!journal.contains(&phrase.join(" ")) && !journal.contains(&phrase.join("\n")));
     }
+    hold_picture(&stage, &shown);
+}
+
+/// Holds the README's picture to be what was shown, without the words.
+#[track_caller]
+fn hold_picture(stage: &Stage, shown: &str) {
+    let (plan, rest) = shown.split_once("[y/N] y\r\n").expect("the consent");
+    let (_, end) = rest.rsplit_once("\x1b[2J\x1b[3J").expect("the words were cleared away");
+    let typed: Vec<String> = stage.arguments().into_iter().filter(|arg| !arg.starts_with("--seed-out")).collect();
+    let words = "[24 words, shown once; three of them are asked back; the screen is cleared]\r\n\r\n";
+    let all = format!("# lsm {}\r\n{plan}[y/N] y\r\n\r\n{words}{}", typed.join(" "), end.trim_start_matches("\x1b[H"));
+    screenshot::hold("docs/install.svg", "lsm install on a terminal", &screenshot::lines(&all));
 }

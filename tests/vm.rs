@@ -1,10 +1,11 @@
-//! `lsm harden` on a real machine with a kernel of its own: what a container cannot have broken is broken for real, mended by
-//! `--fix`, and held over real boots.
+//! lsm on a real machine with a kernel of its own: what a container cannot have broken is broken for real, mended by
+//! `harden --fix`, and held over real boots; and its clock jumps.
 
+mod clock;
 mod plants;
 mod table;
 
-use crate::lab::vm::{ADDRESS, Firmware, Vm};
+use crate::lab::vm::{ADDRESS, Firmware, GATEWAY, Vm};
 use crate::stage;
 use crate::stage::assert_unchanged;
 use lsm::release::pins::{self, Status};
@@ -131,9 +132,9 @@ impl Vm {
     }
 }
 
-/// A machine with a signer, loose settings in files of its own, and a key that lets root in.
+/// A machine with a signer, installed with `more` arguments.
 #[track_caller]
-fn set_up() -> Option<Vm> {
+fn signer(more: &str) -> Option<Vm> {
     let release = stage::newest()?;
     let archive = release.archive()?;
     let inside = format!("/root/archives/{}", archive.file_name().expect("a name").to_string_lossy());
@@ -147,9 +148,16 @@ fn set_up() -> Option<Vm> {
     vm.make("mkdir -m 700 /root/out");
     vm.lsm(&format!(
         "install --network=regtest --release={version} --from=/root/archives {risk} --listen={ADDRESS}:10012 \
-        --allow=10.0.2.2 --seed-out=/root/out/seed --bundle-out=/root/out/bundle --yes"
+        --allow={GATEWAY} --seed-out=/root/out/seed --bundle-out=/root/out/bundle {more} --yes"
     ))
     .ok();
+    Some(vm)
+}
+
+/// A signer with loose settings in files of its own, and a key that lets root in.
+#[track_caller]
+fn set_up() -> Option<Vm> {
+    let vm = signer("")?;
     let loose: String = SETTINGS.iter().map(|(_, name, bad, _)| format!("{name} = {bad}\n")).collect();
     vm.make(&format!(
         "rm /root/out/seed && cat >/root/ntp <<'END'\n{NTP}END\n\

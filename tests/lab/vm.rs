@@ -8,6 +8,7 @@ use data_encoding::BASE64;
 use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,10 @@ use std::time::Duration;
 pub const LSM_INSIDE: &str = "/root/lsm";
 /// Its address, on the network card that leads nowhere.
 pub const ADDRESS: &str = "10.0.2.15";
+/// Whom it sees when this machine dials [`Vm::door`].
+pub const GATEWAY: &str = "10.0.2.2";
+/// The port of a signer.
+const SIGNER: u16 = 10012;
 
 const SIZE: u64 = 3 << 30;
 const SECOND_SIZE: u64 = 256 << 20;
@@ -84,6 +89,8 @@ pub enum Firmware {
 pub struct Vm {
     site: Site,
     running: Option<Running>,
+    /// Where this machine dials, on loopback, to reach port [`SIGNER`] of that one.
+    pub door: SocketAddr,
 }
 
 struct Running {
@@ -101,7 +108,7 @@ impl Vm {
             super::skip(&reason);
             return None;
         }
-        let vm = Self { site: Site::make(), running: None };
+        let vm = Self { site: Site::make(), running: None, door: free_door() };
         let folder = &vm.site.folder;
         disk::make_image(&pristine, &disk::image(folder), SIZE);
         disk::make_blank(&folder.join("second"), SECOND_SIZE);
@@ -164,7 +171,8 @@ impl Vm {
         for (name, id) in [("image", "a"), ("second", "b")] {
             command.args(["-drive", &format!("file={},format=raw,if=virtio,cache=unsafe,id={id}", shown(name))]);
         }
-        command.args(["-nic", "user,model=virtio-net-pci,restrict=on", "-device", "virtio-serial"]);
+        let door = format!("hostfwd=tcp:{}-{ADDRESS}:{SIGNER}", self.door);
+        command.args(["-nic", &format!("user,model=virtio-net-pci,restrict=on,{door}"), "-device", "virtio-serial"]);
         command.args(["-object", "rng-random,filename=/dev/urandom,id=rng", "-device", "virtio-rng-pci,rng=rng"]);
         command.args(["-chardev", &format!("socket,path={},server=on,wait=off,id=lab", shown("port"))]);
         command.args(["-device", "virtserialport,chardev=lab,name=lab"]);
@@ -230,6 +238,12 @@ const EMULATOR: &str = "qemu-system-x86_64";
 const UEFI: &str = "/usr/share/OVMF";
 const UEFI_CODE: &str = "OVMF_CODE_4M.secboot.fd";
 const UEFI_VARIABLES: &str = "OVMF_VARS_4M.ms.fd";
+
+/// An address on loopback at which nobody listened just now.
+fn free_door() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address")
+}
 
 /// The pristine system with a kernel, which `tests/run --long` built.
 fn pristine() -> PathBuf {

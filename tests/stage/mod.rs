@@ -4,6 +4,7 @@ pub mod docker;
 pub mod older;
 pub mod package;
 pub mod port;
+pub mod screenshot;
 pub mod terminal;
 pub mod watch;
 pub mod watch_only;
