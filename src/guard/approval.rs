@@ -1,8 +1,8 @@
 //! What the operator lets pass by hand: one refused spend, by what it pays and not by its inputs, once and for a time.
 
-use super::budget::Spend;
 use super::judge::Rule;
 use super::log::Entry;
+use super::spend::Spend;
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use serde::{Deserialize, Serialize};
@@ -120,7 +120,7 @@ pub fn render(approvals: &[Approval]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::budget::Paid;
+    use crate::guard::spend::Paid;
 
     fn spend(pays: &[(&str, u64)], leaves: u64) -> Spend {
         let paid = (0..).zip(pays).map(|(output, (script, amount))| Paid {

@@ -1,11 +1,12 @@
 //! The guard at work: lnd asks, the judge says, the log keeps it, and only then lnd hears it.
 
 use super::approval;
-use super::budget::{Limits, Spend, Weighed};
+use super::budget::{Limits, Weighed};
 use super::judge::{self, Refusal, Rule, Terms};
 use super::log::{Heard, Log, POLICY, Verdict};
 use super::policy::Current;
 use super::request::Request;
+use super::spend::Spend;
 use super::wallet::Wallet;
 use super::{SAYS, frozen, now};
 use crate::error::Result;

@@ -73,10 +73,10 @@ impl Destinations {
             }
             match (&one.address, &one.descriptor, &one.xpub) {
                 (Some(address), None, None) if one.look_ahead.is_none() => {
-                    all.add_address(address).map_err(|why| bad(why))?;
+                    all.add_address(address).map_err(&bad)?;
                 }
                 (None, Some(descriptor), None) => {
-                    let (kind, rows) = read_descriptor(descriptor, &secp).map_err(|why| bad(why))?;
+                    let (kind, rows) = read_descriptor(descriptor, &secp).map_err(&bad)?;
                     all.add_rows(&rows, &[kind], ahead, &secp);
                     all.words.push(format!("the first {ahead} of {descriptor}"));
                 }

@@ -3,9 +3,9 @@
 mod announcement;
 mod psbt;
 
-use super::budget::Spend;
 use super::rates::Class;
 use super::request::Request;
+use super::spend::Spend;
 use super::wallet::Wallet;
 use crate::plan::register::GUARD;
 use crate::signer::wire::signrpc::{KeyLocator, MuSig2SessionRequest, SharedKeyRequest, SignMessageReq};

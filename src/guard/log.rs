@@ -1,9 +1,10 @@
 //! What was asked and what the guard said: one JSON object a line, each holding the hash of the line before it, each on the
 //! disk before its verdict is given.
 
-use super::budget::{Ledger, Signed, Spend, Weighed};
+use super::budget::{Ledger, Signed, Weighed};
 use super::judge::Refusal;
 use super::rates::Class;
+use super::spend::Spend;
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use serde::{Deserialize, Serialize};

@@ -13,6 +13,7 @@ pub mod policy;
 pub mod rates;
 pub mod replay;
 pub mod request;
+pub mod spend;
 pub mod wallet;
 
 use crate::error::Result;

@@ -1,9 +1,9 @@
 //! The operator's policy: a file whose rules hold from the next call on, and what it says in words.
 
-use super::budget::Spend;
 use super::destination::{Destinations, Named};
 use super::judge::{Refusal, Rule};
 use super::rates::{Class, Rate, Rates};
+use super::spend::Spend;
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use serde::Deserialize;

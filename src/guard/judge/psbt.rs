@@ -2,7 +2,7 @@
 //! wallet's own coins.
 
 use super::{Judged, Refusal, Rule};
-use crate::guard::budget::{Paid, Spend};
+use crate::guard::spend::{Paid, Spend};
 use crate::guard::wallet::{LND, Wallet};
 use bitcoin::bip32::ChildNumber;
 use bitcoin::opcodes::all::{OP_CHECKMULTISIG, OP_PUSHNUM_2};

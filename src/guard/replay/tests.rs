@@ -1,10 +1,11 @@
 //! A day of a guard, replayed.
 
 use super::*;
-use crate::guard::budget::{Paid, Spend, Weighed};
+use crate::guard::budget::Weighed;
 use crate::guard::judge::Rule;
 use crate::guard::log::{self, Heard, Log};
 use crate::guard::rates::Class;
+use crate::guard::spend::{Paid, Spend};
 use crate::host::file;
 use std::path::Path;
 
