@@ -114,13 +114,12 @@ fn what_a_watch_only_node_asks_is_signed(stage: &Stage) {
     }
     with_thief(stage, async |thief| attempts::honest(&thief.client, &thief.bundle).await).expect("honest calls");
     with_thief(stage, async |thief| {
-        for psbt in limits::two_channels(&thief.bundle)
-            .into_iter()
-            .chain([limits::to_cold(&thief.bundle), limits::sweep(&thief.bundle)])
-        {
+        let channels = limits::two_channels(&thief.bundle);
+        let sweeps = limits::sweeps_home(&thief.bundle);
+        for psbt in channels.into_iter().chain(sweeps).chain([limits::to_cold(&thief.bundle)]) {
             coins::sign(&thief.client, &psbt).await?;
         }
         Ok::<_, String>(())
     })
-    .expect("channels, the cold wallet and a sweep");
+    .expect("channels, sweeps and the cold wallet");
 }

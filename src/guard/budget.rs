@@ -267,6 +267,7 @@ impl Ledger {
     /// Takes over what one entry says.
     pub fn take(&mut self, entry: &Entry) {
         entry.carried.iter().chain(&entry.counted).for_each(|signed| self.keep(signed.clone()));
+        self.forget();
         if entry.call == POLICY {
             self.policy = Some(entry.message.clone());
         }
@@ -283,9 +284,13 @@ impl Ledger {
 
     fn keep(&mut self, signed: Signed) {
         self.now = self.now.max(signed.at);
+        self.transactions.insert(signed.txid.clone(), signed);
+    }
+
+    /// Forgets what no longer counts.
+    fn forget(&mut self) {
         let now = self.now;
         self.transactions.retain(|_, other| is_young(other, now, DAY));
-        self.transactions.insert(signed.txid.clone(), signed);
         self.forget_sweeps();
     }
 

@@ -16,7 +16,7 @@ const BAD: Code = Code::usage("E-GUARD-041");
 const AHEAD: u32 = 1000;
 const FARTHEST: u32 = 20_000;
 /// How many derived addresses there are at most: they are derived while a call waits.
-const MOST: usize = 200_000;
+const MOST: usize = 100_000;
 
 /// One `[[free]]` of the policy, as it is written: one of the three.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

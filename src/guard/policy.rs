@@ -236,6 +236,8 @@ fn amount(what: &str, limit: Option<u64>, time: &str, rule: Rule) -> String {
 #[derive(Debug)]
 pub struct Current {
     text: Option<String>,
+    /// That is what the file said at the last look.
+    is_read: bool,
     policy: Result<Policy, String>,
     /// It had rules since the guard began.
     limited: bool,
@@ -245,7 +247,7 @@ pub struct Current {
 
 impl Default for Current {
     fn default() -> Self {
-        Self { text: None, policy: Ok(Policy::default()), limited: false, rates: Rates::default() }
+        Self { text: None, is_read: true, policy: Ok(Policy::default()), limited: false, rates: Rates::default() }
     }
 }
 
@@ -253,15 +255,19 @@ impl Current {
     /// Looks for what the file says now.
     pub fn look(&mut self, path: &Path) {
         let read = || if file::is_there(path)? { file::read_text(path).map(Some) } else { Ok(None) };
-        match read() {
-            Ok(text) if text == self.text && self.policy.is_ok() => {}
+        let read = read();
+        if self.is_read && read.as_ref().is_ok_and(|text| *text == self.text) {
+            return;
+        }
+        self.is_read = read.is_ok();
+        self.policy = match read {
             Ok(text) => {
                 let policy = text.as_deref().map_or_else(|| Ok(Policy::default()), Policy::parse);
                 self.text = text;
-                self.policy = policy.map_err(|e| e.cause().to_owned()).and_then(|policy| self.hold(policy));
+                policy.map_err(|e| e.cause().to_owned()).and_then(|policy| self.hold(policy))
             }
-            Err(e) => self.policy = Err(e.cause().to_owned()),
-        }
+            Err(e) => Err(e.cause().to_owned()),
+        };
     }
 
     /// Once there were rules they do not vanish: an editor takes a file away for a moment.

@@ -5,7 +5,7 @@ use super::coins::{COIN, attempt, pay, send, thief};
 use bitcoin::bip32::{ChildNumber, DerivationPath, Fingerprint, Xpub};
 use bitcoin::key::Secp256k1;
 use bitcoin::opcodes::all::OP_CHECKMULTISIG;
-use bitcoin::psbt::{Psbt, PsbtSighashType};
+use bitcoin::psbt::{Psbt, PsbtSighashType, raw};
 use bitcoin::script::Builder;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, CompressedPublicKey, OutPoint, ScriptBuf, TxOut};
@@ -114,9 +114,17 @@ fn sweeps() -> Vec<Attempt> {
     ]
 }
 
-/// A sweep as a node makes one.
-pub fn sweep(bundle: &Bundle) -> Psbt {
-    from_channel(bundle, 4, send(bundle, 84, 75, 0, COIN - 100_000))
+/// Sweeps as a node makes them: of what was delayed, of what the other side paid, and a penalty.
+pub fn sweeps_home(bundle: &Bundle) -> Vec<Psbt> {
+    let home = |family, number| from_channel(bundle, family, send(bundle, 84, number, 0, COIN - 100_000));
+    let mut all = vec![home(4, 75), home(3, 76), home(1, 77)];
+    // A commitment's key, and a revoked one's: lnd's own fields for how a key is moved.
+    for (psbt, tweak) in all.iter_mut().zip([Some(0x51), None, Some(0xd0)]) {
+        if let Some(type_value) = tweak {
+            psbt.inputs[0].unknown.insert(raw::Key { type_value, key: vec![] }, vec![1; 32]);
+        }
+    }
+    all
 }
 
 /// Calls that a node makes, and not that often.

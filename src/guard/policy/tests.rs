@@ -69,7 +69,13 @@ fn what_is_in_force_changes_with_the_file_and_never_to_nothing() {
     let path = folder.path().join("signer-guard.toml");
     let mut current = Current::default();
     let mut look = |text: Option<&str>| {
+        // "/": there is something that is no file.
+        drop(std::fs::remove_dir(&path));
         match text {
+            Some("/") => {
+                std::fs::remove_file(&path).unwrap();
+                std::fs::create_dir(&path).unwrap();
+            }
             Some(text) => std::fs::write(&path, text).unwrap(),
             None => drop(std::fs::remove_file(&path)),
         }
@@ -84,7 +90,10 @@ fn what_is_in_force_changes_with_the_file_and_never_to_nothing() {
         let (limit, rate) = look(gone);
         assert!(limit.is_err() && rate == Some(4), "{gone:?}: the rates of before hold on");
     }
-    assert_eq!(look(Some("[coins]\nper-day = 7\n")), (Ok(Some(7)), None));
+    for _ in 0..2 {
+        assert_eq!(look(Some("[coins]\nper-day = 7\n")), (Ok(Some(7)), None));
+        assert!(look(Some("/")).0.is_err());
+    }
 }
 
 #[test]
