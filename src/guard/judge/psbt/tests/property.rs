@@ -9,11 +9,11 @@ use crate::guard::policy::Policy;
 
 const HOUR: u64 = 60 * 60 * 1000;
 
-/// All that is named there, and what of it may leave in a transaction, an hour and a day.
+/// All that is named there, and what of it may leave in a transaction, an hour and a day; and in a transaction that opens no channel.
 const POLICY: &str = "[coins]\nper-transaction = 40000\nper-hour = 70000\nper-day = 120000\n\
     [channels]\nper-transaction = 60000\nper-day = 90000\n\
     [[free]]\naddress = \"bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4\"\n";
-const MOST: [u64; 3] = [40_000 + 60_000, 70_000 + 90_000, 120_000 + 90_000];
+const MOST: [u64; 4] = [40_000 + 60_000, 70_000 + 90_000, 120_000 + 90_000, 40_000];
 
 /// Knuth's generator (MMIX): the same sequence each time.
 struct Dice(u64);
@@ -48,7 +48,7 @@ struct Asked {
 
 impl Asked {
     fn new(dice: &mut Dice, number: u32) -> Self {
-        let inputs: Vec<(Kind, u64)> = (0..=dice.below(3)).map(|_| (kind(dice), 1 + dice.below(90_000))).collect();
+        let inputs: Vec<(Kind, u64)> = (0..=dice.below(6)).map(|_| (kind(dice), 1 + dice.below(40_000))).collect();
         let spent = |place: u32| OutPoint { txid: Txid::from_byte_array([7; 32]), vout: number * 8 + place };
         let input = |place| TxIn {
             previous_output: spent(place),
@@ -80,6 +80,11 @@ impl Asked {
         let outputs = self.unsigned.unsigned_tx.output.iter().filter(|output| own.contains(&&output.script_pubkey));
         let back = outputs.map(|output| output.value.to_sat()).sum();
         self.good.values().sum::<u64>().saturating_sub(back)
+    }
+
+    /// True where no output could be a channel's.
+    fn opens_nothing(&self) -> bool {
+        self.unsigned.unsigned_tx.output.iter().all(|output| output.script_pubkey != scripts()[3])
     }
 
     /// The request for some of its inputs, lies and all; and which signatures of the wallet's coins are good if it is passed.
@@ -173,7 +178,7 @@ fn ask(log: &mut Log, terms: &mut Terms, psbt: &Psbt, at: u64, policy: &Policy) 
 #[test]
 fn no_sequence_of_requests_moves_more_than_the_budgets() {
     let (policy, mut terms) = (Policy::parse(POLICY).unwrap(), terms());
-    let (mut most, mut passed) = ([0; 3], 0);
+    let (mut most, mut passed) = ([0; 4], 0);
     for seed in 1..=4 {
         let mut dice = Dice(seed);
         let folder = tempfile::tempdir().unwrap();
@@ -203,12 +208,13 @@ fn no_sequence_of_requests_moves_more_than_the_budgets() {
             }
             let within = |time| all.iter().filter(|asked| now - asked.at < time).map(Asked::taken).sum::<u64>();
             let one = all.iter().map(Asked::taken).max().unwrap_or(0);
-            for (most, taken) in most.iter_mut().zip([one, within(HOUR), within(24 * HOUR)]) {
+            let plain = all.iter().filter(|asked| asked.opens_nothing()).map(Asked::taken).max().unwrap_or(0);
+            for (most, taken) in most.iter_mut().zip([one, within(HOUR), within(24 * HOUR), plain]) {
                 *most = taken.max(*most);
             }
             assert!(most.iter().zip(MOST).all(|(taken, limit)| *taken <= limit), "{seed}: {most:?}");
         }
     }
     // The test itself: a good part was passed, and a good part of each budget was taken.
-    assert!(passed > 300 && most.iter().zip(MOST).all(|(taken, limit)| *taken > limit * 2 / 5), "{passed}: {most:?}");
+    assert!(passed > 300 && most.iter().zip(MOST).all(|(taken, limit)| *taken > limit / 3), "{passed}: {most:?}");
 }
