@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const GUARD: &str = "lsm-guard@signer.service";
+const POLICY: &str = "/etc/lsm/signer-guard.toml";
+/// An address of another network than the test's.
+const MAINNETS: &str = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
 const LOG: &str = "/var/lib/lsm/guard/signer/log/entries.jsonl";
 
 #[test]
@@ -19,6 +22,7 @@ fn without_its_guard_a_signer_signs_nothing() {
     stage.install(&["--guard=enforce"]).ok();
     it_is_as_wanted(&stage);
     its_unit_is_as_tight_as_lnds(&stage);
+    its_policy_is_told_tried_and_in_force_at_once(&stage);
     who_ends_the_guard_ends_no_lnd_and_gets_no_signature(&stage);
     the_operator_freezes_it_over_a_reboot(&mut stage);
     what_it_cannot_write_down_it_refuses(&stage);
@@ -85,6 +89,53 @@ fn its_unit_is_as_tight_as_lnds(stage: &Stage) {
     assert_eq!(lnds.permissions().mode() & 0o777, 0);
     let links = stage.host.run(["nsenter", "-t", &pid.to_string(), "-n", "--", "ip", "-o", "link"]).ok();
     assert!(links.lines().count() == 1 && links.contains(" lo: "), "{links}");
+}
+
+/// The file is explained, tried on what was asked before, and holds from the next call on; each change is written down.
+fn its_policy_is_told_tried_and_in_force_at_once(stage: &Stage) {
+    let lsm = |args: &[&str]| stage.host.lsm(args.iter().copied());
+    assert!(lsm(&["guard", "check"]).ok().contains("nothing is limited"));
+    let example = lsm(&["guard", "check", "--example"]).ok();
+    stage.host.sh(&format!("cat >/root/example.toml <<'END'\n{example}END")).ok();
+    let said = lsm(&["guard", "check", "--file=/root/example.toml", "--json"]).json();
+    let rules = said["rules"].as_array().expect("rules");
+    assert!(
+        rules.iter().any(|rule| rule == "at most 100000 sat may be the fee of one transaction (fee-ceiling)"),
+        "{said}"
+    );
+    assert_eq!(lsm(&["guard", "replay", "--file=/root/example.toml", "--json"]).json()["refused"], json!([]));
+
+    (0..3).for_each(|_| sign(stage).unwrap());
+    stage.host.sh("printf '[rates.message]\\nper-hour = 2\\n' >/root/tight.toml").ok();
+    let tried = lsm(&["guard", "replay", "--file=/root/tight.toml", "--json"]);
+    let found: Value = serde_json::from_str(&tried.stdout).expect("an object");
+    assert!(tried.code == 1 && found["judged"].as_u64() > Some(2), "{tried:?}");
+    assert!(found["refused"][0]["rule"] == "rate" && found["refused"][0]["was"] == "passed", "{found}");
+    assert!(lsm(&["guard", "replay", "--file=/root/tight.toml"]).stdout.contains("(rate); was passed"));
+    sign(stage).unwrap();
+    stage.host.sh(&format!("mv /root/tight.toml {POLICY}")).ok();
+    assert!(sign(stage).unwrap_err().contains("(rate)"));
+    stage.host.sh(&format!("printf '[rates]\\nmessages = 2\\n' >{POLICY}")).ok();
+    assert!(lsm(&["guard", "check"]).code == 2 && lsm(&["guard", "replay"]).code == 2);
+    assert!(sign(stage).unwrap_err().contains("(rate)"), "the rates of before hold on");
+    stage.host.sh(&format!("printf '[[free]]\\naddress = \"{MAINNETS}\"\\n' >{POLICY}")).ok();
+    let refused = lsm(&["guard", "check"]);
+    assert!(refused.code == 2 && refused.stderr.contains("no address of regtest"), "{refused:?}");
+    sign(stage).unwrap();
+    stage.host.run(["systemctl", "stop", GUARD]).ok();
+    stage.host.sh(&format!("rm {POLICY}")).ok();
+    stage.host.run(["systemctl", "start", GUARD]).ok();
+    sign(stage).unwrap();
+    let log = lsm(&["guard", "log", "--json"]).json();
+    let told = log["entries"].as_array().expect("entries").iter().filter(|entry| entry["call"] == "policy");
+    let told: Vec<_> = told.map(|entry| entry["verdict"].as_str().unwrap_or_default().to_owned()).collect();
+    assert_eq!(told, ["passed", "refused", "passed", "passed"]);
+
+    // What no limit refused is nothing to approve, and nobody else approves.
+    for (id, code) in [("1", 2), ("99999", 2)] {
+        assert_eq!(lsm(&["guard", "approve", id, "--yes"]).code, code, "{id}");
+    }
+    assert_ne!(stage.lsm_as_nobody(&["guard".into(), "approve".into(), "1".into(), "--yes".into()]).code, 0);
 }
 
 /// Stopped, killed and hung: nothing is signed, lnd runs on, and the guard is back by itself.
@@ -194,6 +245,7 @@ fn it_goes_as_it_came(stage: &Stage) {
     stage.install(&["--guard=off"]).ok();
     opaque().unwrap();
     assert!(!stage.is_active(GUARD));
+    stage.host.sh("echo '[]' >/var/lib/lsm/guard/signer/approvals.json").ok();
     assert_eq!(stage.host.lsm(["guard", "status"]).code, 1);
     let again = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();
     assert_eq!(again["steps"], json!([]));

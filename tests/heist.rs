@@ -1,8 +1,10 @@
 //! What somebody steals who has the watch-only host, or more: each attempt succeeds without a guard, is written down by one that
 //! observes, and is refused, by the named rule, by one that enforces.
 
+mod approval;
 mod attempts;
 mod coins;
+mod limits;
 mod middleware;
 
 use crate::caller::{Client, Kind, Port};
@@ -17,33 +19,42 @@ use std::sync::Arc;
 /// Not the bundle's macaroon, which permits three calls, but one that permits every call.
 const ADMIN: &str = "/run/lsm/signer-admin/admin.macaroon";
 
+/// The guard's log.
+const LOG: &str = "/var/lib/lsm/guard/signer/log/entries.jsonl";
+
 #[test]
 fn every_attempt_succeeds_without_a_guard_and_fails_with_one() {
     let Some(stage) = Stage::boot("heist") else { return };
     stage.install(&[]).ok();
     let told = |mode| stage.install(&[&format!("--guard={mode}")]).ok();
     let mut all = attempts();
-    assert!(all.len() >= 30, "{}", all.len());
+    assert!(all.len() >= 60, "{}", all.len());
 
     for attempt in &all {
         try_it(&stage, attempt).unwrap_or_else(|said| panic!("without a guard: {}: {said}", attempt.what));
     }
+    approval::all_is_signed(&stage);
 
     // Without a guard lnd has no middleware at all.
     all.push(middleware::attempt());
-    let policy = format!("cat >/etc/lsm/signer-guard.toml <<END\n{}END", coins::POLICY);
-    stage.host.sh(&policy).ok();
     told("observe");
     for attempt in &all {
+        rule_by(&stage, &attempt.policy);
         try_it(&stage, attempt).unwrap_or_else(|said| panic!("observed: {}: {said}", attempt.what));
     }
     let written = log(&stage);
-    let rules: Vec<&str> = written.iter().filter_map(|entry| entry["rule"].as_str()).collect();
-    assert_eq!(rules, all.iter().map(|attempt| attempt.rule).collect::<Vec<_>>());
+    let mut rules: Vec<&str> = written.iter().filter_map(|entry| entry["rule"].as_str()).collect();
+    let mut wanted: Vec<&str> = all.iter().map(|attempt| attempt.rule).collect();
+    // What is asked too often is asked more than once too often.
+    (rules.dedup(), wanted.dedup());
+    assert_eq!(rules, wanted);
     assert!(written.iter().filter(|entry| entry["rule"].is_string()).all(|entry| entry["verdict"] == "would-refuse"));
 
+    // What was passed is counted: the next guard begins without that.
+    stage.host.sh(&format!("systemctl stop lsm-guard@signer.service && rm {LOG}")).ok();
     told("enforce");
     for attempt in &all {
+        rule_by(&stage, &attempt.policy);
         let said = try_it(&stage, attempt).expect_err(&attempt.what);
         assert!(
             said.contains("lsm guard: ") && said.contains(&format!("({})", attempt.rule)),
@@ -51,7 +62,20 @@ fn every_attempt_succeeds_without_a_guard_and_fails_with_one() {
             attempt.what
         );
     }
+    // A funding that was never proved would stand in the honest node's way for a day.
+    stage
+        .host
+        .sh(&format!("systemctl stop lsm-guard@signer.service && rm {LOG} && systemctl start lsm-guard@signer.service"))
+        .ok();
+    rule_by(&stage, limits::HONEST);
     what_a_watch_only_node_asks_is_signed(&stage);
+    approval::it_lets_one_pass_and_no_other(&stage);
+}
+
+/// Puts another policy in the place of the one that is there. It holds from the next call on.
+fn rule_by(stage: &Stage, policy: &str) {
+    let (path, aside) = ("/etc/lsm/signer-guard.toml", "/etc/lsm/.signer-guard.toml");
+    stage.host.sh(&format!("cat >{aside} <<'END'\n{policy}END\nmv {aside} {path}")).ok();
 }
 
 /// Makes one attempt, from the allowed peer.
@@ -89,4 +113,13 @@ fn what_a_watch_only_node_asks_is_signed(stage: &Stage) {
         assert_eq!(signed, Ok(()), "{}", kind.name());
     }
     with_thief(stage, async |thief| attempts::honest(&thief.client, &thief.bundle).await).expect("honest calls");
+    with_thief(stage, async |thief| {
+        let channels = limits::two_channels(&thief.bundle);
+        let sweeps = limits::sweeps_home(&thief.bundle);
+        for psbt in channels.into_iter().chain(sweeps).chain([limits::to_cold(&thief.bundle)]) {
+            coins::sign(&thief.client, &psbt).await?;
+        }
+        Ok::<_, String>(())
+    })
+    .expect("channels, sweeps and the cold wallet");
 }

@@ -216,6 +216,11 @@ impl Layout {
         format!("/etc/lsm/{}-guard.toml", self.instance).into()
     }
 
+    /// What the operator has approved by hand: root's, and for the guard to read.
+    pub fn guard_approvals(&self) -> PathBuf {
+        self.guard().join("approvals.json")
+    }
+
     /// The file that is there while the operator has frozen the signer: root's, and for the guard to see.
     pub fn frozen(&self) -> PathBuf {
         self.guard().join("frozen")

@@ -1,14 +1,18 @@
 //! `lsm guard`: the daemon that judges what lnd is asked, and what its operator does with it.
 
+mod approve;
+mod policy;
+
 use crate::backend::Layout;
 use crate::cli::control::{installed, require_root};
 use crate::cli::{Common, cert, machine};
 use crate::error::{Code, Error, Exit, Result};
 use crate::facts;
-use crate::guard::budget::{Ledger, Limits};
+use crate::guard::budget::Ledger;
 use crate::guard::daemon::Guard;
 use crate::guard::judge::Terms;
 use crate::guard::log::{self, Entry, Verdict};
+use crate::guard::policy::Policy;
 use crate::guard::{canary, frozen, now};
 use crate::host::beneath;
 use crate::host::file::{self, Access};
@@ -44,6 +48,20 @@ pub enum GuardVerb {
     /// Sign again
     #[command(after_help = "Example:\n  sudo lsm guard thaw")]
     Thaw,
+    /// Say in words what the policy lets pass, and by which rule it refuses the rest
+    #[command(
+        after_help = "Examples:\n  lsm guard check --example >guard.toml\n  lsm guard check --file guard.toml\n  \
+        sudo lsm guard check"
+    )]
+    Check(policy::CheckArgs),
+    /// Try a policy on what was asked before; exits 1 where it would refuse any of it
+    #[command(after_help = "Examples:\n  sudo lsm guard replay --file guard.toml\n  sudo lsm guard replay --hours 168")]
+    Replay(policy::ReplayArgs),
+    /// Let pass, once, what one of the policy's limits has refused: the same payments, by whatever inputs
+    #[command(
+        after_help = "Examples:\n  sudo lsm guard approve 4711\n  sudo lsm guard approve 4711 --max-fee 5000 --minutes 10"
+    )]
+    Approve(approve::Options),
     /// Show what it was asked and what it said
     #[command(after_help = "Examples:\n  sudo lsm guard log\n  sudo lsm guard log --json >log.json\n  \
         sudo lsm guard log verify")]
@@ -96,6 +114,9 @@ pub(super) fn run(verb: GuardVerb, common: &Common) -> Result<ExitCode> {
         GuardVerb::Status => return status(common),
         GuardVerb::Freeze => freeze(common)?,
         GuardVerb::Thaw => thaw(common)?,
+        GuardVerb::Check(args) => policy::check(&args, common)?,
+        GuardVerb::Replay(args) => return policy::replay(&args, common),
+        GuardVerb::Approve(options) => approve::run(&options, common)?,
         GuardVerb::Log(args) => show_log(&args, common)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -118,6 +139,7 @@ fn serve(args: &RunArgs, common: &Common) -> Result<std::convert::Infallible> {
         log: layout.guard_log(),
         frozen: layout.frozen(),
         policy: layout.guard_policy(),
+        approvals: layout.guard_approvals(),
     };
     guard.run(&node)
 }
@@ -169,42 +191,45 @@ fn status(common: &Common) -> Result<ExitCode> {
 
 /// What may leave the wallet's coins, and what has.
 struct Coins {
-    limits: Result<Limits>,
-    day: Result<u64>,
+    policy: Result<Policy>,
+    day: Result<(u64, u64)>,
 }
 
 impl Coins {
     fn look(layout: &Layout) -> Self {
         let day = read_log(layout).map(|entries| {
             let mut ledger = Ledger::default();
-            ledger.read(entries);
+            ledger.read(&entries);
             ledger.day(now())
         });
-        Self { limits: Limits::read(&layout.guard_policy()), day }
+        Self { policy: Policy::read(&layout.guard_policy()), day }
     }
 
     fn to_json(&self) -> Value {
-        let (limits, day) = (self.limits.as_ref(), self.day.as_ref());
+        let (policy, day) = (self.policy.as_ref(), self.day.as_ref());
+        let coins = policy.ok().map(|policy| &policy.coins);
         json!({
-            "per_transaction": limits.ok().and_then(|limits| limits.per_transaction),
-            "per_day": limits.ok().and_then(|limits| limits.per_day),
-            "last_day": day.ok(),
-            "why": limits.err().or(day.err()).map(ToString::to_string),
+            "per_transaction": coins.and_then(|coins| coins.per_transaction),
+            "per_hour": coins.and_then(|coins| coins.per_hour),
+            "per_day": coins.and_then(|coins| coins.per_day),
+            "last_day": day.ok().map(|day| day.0),
+            "into_channels": day.ok().map(|day| day.1),
+            "why": policy.err().or(day.err()).map(ToString::to_string),
         })
     }
 
     fn describe(&self) -> String {
-        let (limits, day) = match (&self.limits, &self.day) {
+        let (policy, (left, into_channels)) = match (&self.policy, &self.day) {
             (Err(why), _) => return format!("none leaves the wallet: {why}"),
             (_, Err(why)) => return format!("none leaves the wallet: {why}"),
-            (Ok(limits), Ok(day)) => (limits, day),
+            (Ok(policy), Ok(day)) => (policy, day),
         };
         let limit = |name, limit: Option<u64>| match limit {
-            Some(limit) => format!("{limit} sat by a {name}"),
-            None => format!("no limit by a {name}"),
+            Some(limit) => format!("{limit} sat by {name}"),
+            None => format!("no limit by {name}"),
         };
-        let (one, all) = (limit("transaction", limits.per_transaction), limit("day", limits.per_day));
-        format!("{one}, {all}; {day} sat left it in the last 24 hours")
+        let (one, all) = (limit("a transaction", policy.coins.per_transaction), limit("a day", policy.coins.per_day));
+        format!("{one}, {all}; {left} sat left it in the last 24 hours, {into_channels} sat went into channels")
     }
 }
 
@@ -281,14 +306,18 @@ fn tell_verified(entries: &[Entry]) {
     }
 }
 
+/// A time of the log's in words.
+fn clock(at: u64) -> String {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at) * 1_000_000).ok();
+    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
+}
+
 fn show(entry: &Entry) {
-    let at = i128::from(entry.at) * 1_000_000;
-    let at = OffsetDateTime::from_unix_timestamp_nanos(at).ok().and_then(|at| at.format(&Rfc3339).ok());
     let verdict = match entry.verdict {
         Verdict::Passed => "passed",
         Verdict::Refused => "REFUSED",
         Verdict::WouldRefuse => "would refuse",
     };
     let why = entry.why.as_ref().map(|why| format!(": {why} ({})", entry.rule.as_deref().unwrap_or_default()));
-    say!("{:>6} {} {verdict} {}{}", entry.id, at.unwrap_or_default(), entry.call, why.unwrap_or_default());
+    say!("{:>6} {} {verdict} {}{}", entry.id, clock(entry.at), entry.call, why.unwrap_or_default());
 }

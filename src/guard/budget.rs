@@ -1,256 +1,365 @@
-//! How much of the wallet's own coins leaves it: each transaction once, as the sum of what its signed inputs spend less what comes
+//! How much of what is the wallet's alone leaves it: each transaction once, as the sum of what its signed inputs spend less what comes
 //! back to the wallet. A signature holds for the amount that it was made for and for all outputs (BIP 143, BIP 341), so that
 //! nothing has to be believed of what a request says of other inputs, and no fee can hide.
 
-use super::judge::{Refusal, Rule};
-use super::log::Entry;
-use crate::error::{Code, Error, Result};
-use crate::host::file;
+use super::approval::{Approval, Approved};
+use super::judge::{Judged, Refusal, Rule};
+use super::log::{Entry, POLICY, Verdict};
+use super::policy::Policy;
+use super::rates::{Class, Counts, Rates};
+use super::spend::{Paid, Spend, is_zero, sum};
+use bitcoin::ScriptBuf;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, VecDeque};
 
-const BAD: Code = Code::usage("E-GUARD-040");
+/// How many inputs may be signed for within a day: what counts has to fit into the log.
+const INPUTS: usize = 25_000;
+/// How many inputs of sweeps that come back are remembered besides. Beyond that the oldest is forgotten, since none may be refused:
+/// of one whose inputs are signed so far apart the fee is then held for each part by itself.
+const SWEEPS: usize = 5_000;
+/// How many fundings that were proved before they are paid are remembered.
+const PROVED: usize = 1000;
 
-/// How many of the wallet's coins may be signed for within a day: what counts has to fit into the log.
-const COINS: usize = 50_000;
+/// How long what left counts, in milliseconds: an hour, and a day.
+const HOUR: u64 = 60 * 60 * 1000;
+const DAY: u64 = 24 * HOUR;
 
-/// How long what left counts, in milliseconds: a day.
-const DAY: u64 = 24 * 60 * 60 * 1000;
+/// The first bytes of an output's script that opens for another script's hash: version 0, 32 bytes.
+const SCRIPT_HASH: &str = "0020";
+/// How long such a script is, in hex.
+const SCRIPT_HASH_LENGTH: usize = 68;
 
-/// What one request takes from the wallet's coins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Spend {
-    /// The transaction.
-    pub txid: String,
-    /// The wallet's inputs that are signed, each with its amount in satoshis.
-    pub signed: BTreeMap<u32, u64>,
-    /// What comes back to the wallet, in satoshis.
-    pub back: u64,
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(is: &bool) -> bool {
+    !is
 }
 
-impl Spend {
-    /// What leaves the wallet, in satoshis.
-    pub fn leaves(&self) -> u64 {
-        self.signed.values().fold(0_u64, |sum, amount| sum.saturating_add(*amount)).saturating_sub(self.back)
-    }
-}
-
-/// A transaction of which something was signed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A transaction of which something was signed, and what that was counted as.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signed {
     /// When that was last, in milliseconds since 1970.
     pub at: u64,
-    /// All that was signed of it.
-    pub spend: Spend,
+    /// The transaction.
+    pub txid: String,
+    /// All of the wallet's coins that were signed for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub signed: BTreeMap<u32, u64>,
+    /// All that was swept from channels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub swept: BTreeMap<u32, u64>,
+    /// What of it left the wallet, in satoshis.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub coins: u64,
+    /// What of it went into channels, in satoshis.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub channels: u64,
+    /// The outputs that are channels' only as far as somebody says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unproved: Vec<u32>,
+    /// All of it is swept to the wallet itself.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub comes_back: bool,
+    /// By which approval it was signed, where the limits would not have let it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approved>,
 }
 
-/// The operator's limits. What is not named is not limited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Limits {
-    /// What may leave the wallet by one transaction, its fee included, in satoshis.
-    pub per_transaction: Option<u64>,
-    /// What may leave it in any 24 hours, in satoshis.
-    pub per_day: Option<u64>,
+/// What is said of a request that is within the operator's limits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Weighed {
+    /// What it is counted with.
+    pub class: Option<Class>,
+    /// What the ledger would say of its transaction after it.
+    pub signed: Option<Signed>,
+    /// The funding that it proves, where that was not known: the transaction and the output's number.
+    pub proves: Option<(String, u32)>,
 }
 
-/// The operator's policy, as a file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Policy {
-    #[serde(default)]
-    coins: Limits,
+/// The operator's side of a verdict.
+pub struct Limits<'a> {
+    /// The policy, or why it does not read.
+    pub policy: Result<&'a Policy, &'a str>,
+    /// Its rates, which hold also while it does not read.
+    pub rates: &'a Rates,
+    /// What the operator has approved.
+    pub approvals: &'a dyn Fn() -> Vec<Approval>,
 }
 
-impl Limits {
-    /// Reads the operator's policy; without a file nothing is limited.
-    ///
-    /// # Errors
-    /// Where it is there and does not read: then nothing of the wallet's coins may leave.
-    pub fn read(path: &Path) -> Result<Self> {
-        if !file::is_there(path)? {
-            return Ok(Self::default());
-        }
-        let text = file::read_text(path)?;
-        let policy: Policy = toml::from_str(&text)
-            .map_err(|e| Error::new(BAD, format!("{} is no policy: {}", path.display(), e.message())).because(e))?;
-        Ok(policy.coins)
-    }
-}
-
-/// What left the wallet in the last day.
+/// What left the wallet in the last day, and what was signed in the last hour.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Ledger {
     transactions: BTreeMap<String, Signed>,
+    counts: Counts,
+    /// Fundings that are proved; the oldest first.
+    proved: VecDeque<(String, u32)>,
+    /// The hash of the policy that was last told of.
+    policy: Option<String>,
     /// The latest time that was seen: a clock that is set back makes no day longer ago.
     now: u64,
 }
 
 impl Ledger {
-    /// What the ledger would say of the transaction after `spend`.
+    /// Weighs what was judged against the operator's limits.
     ///
     /// # Errors
-    /// Where that is beyond a limit.
-    pub fn weigh(&self, spend: &Spend, now: u64, limits: &Limits) -> Result<Signed, Refusal> {
+    /// Where it is beyond one of them.
+    pub fn weigh(&self, judged: &Judged, now: u64, limits: &Limits<'_>) -> Result<Weighed, Refusal> {
         let now = now.max(self.now);
+        let proves = judged.fundings.iter().find(|funding| self.is_news(funding)).cloned();
+        let mut weighed = Weighed { class: judged.class, signed: None, proves };
+        if let Some(class) = judged.class {
+            self.counts.hold(class, now, limits.rates.of(class))?;
+        }
+        if let Some(spend) = &judged.spend {
+            let whole = self.with_before(spend);
+            // What is swept to the wallet passes whatever the limits are: they are not to lose what they are there to keep.
+            if whole.comes_back() {
+                weighed.signed = Some(Signed { comes_back: true, ..Signed::count(&whole, now) });
+            } else {
+                weighed.signed = Some(self.weigh_spend(&whole, now, limits)?);
+                weighed.class = Some(Class::Coins);
+            }
+        }
+        Ok(weighed)
+    }
+
+    /// The spend with all that was signed of its transaction before.
+    fn with_before(&self, spend: &Spend) -> Spend {
         let mut whole = spend.clone();
         if let Some(before) = self.transactions.get(&spend.txid) {
             // The same transaction has the same outputs; what is the wallet's own can only become more.
-            for (input, amount) in &before.spend.signed {
-                let known = whole.signed.entry(*input).or_insert(*amount);
-                *known = (*known).max(*amount);
+            for (all, known) in [(&mut whole.signed, &before.signed), (&mut whole.swept, &before.swept)] {
+                for (input, amount) in known {
+                    let most = all.entry(*input).or_insert(*amount);
+                    *most = (*most).max(*amount);
+                }
             }
         }
-        let leaves = whole.leaves();
+        whole
+    }
+
+    fn weigh_spend(&self, whole: &Spend, now: u64, limits: &Limits<'_>) -> Result<Signed, Refusal> {
+        let policy = limits.policy.map_err(|why| Refusal::new(Rule::NoPolicy, why))?;
+        let counted = self.count(whole, now, policy);
+        self.hold_room(&counted, now)?;
+        let Err(refusal) = self.hold(whole, &counted, now, policy) else { return Ok(counted) };
+        let approvals = (limits.approvals)();
+        let approval = approvals.iter().find(|approval| approval.covers(whole, now) && !self.is_used(approval, whole));
+        let approval = approval.ok_or(refusal)?;
+        Ok(Signed { approval: Some(approval.name()), ..Signed::count(whole, now) })
+    }
+
+    /// What the policy counts it as: what goes to those who may be paid freely does not leave, and what goes into channels leaves
+    /// from a budget apart.
+    fn count(&self, whole: &Spend, now: u64, policy: &Policy) -> Signed {
+        let mut counted = Signed::count(whole, now);
+        let is_free = |paid: &&Paid| ScriptBuf::from_hex(&paid.script).is_ok_and(|script| policy.free.holds(&script));
+        let (free, paid): (Vec<&Paid>, Vec<&Paid>) = whole.paid.iter().partition(is_free);
+        let leaves = whole.leaves().saturating_sub(sum(free.into_iter().map(|paid| &paid.amount)));
+        let fundings: Vec<&Paid> = paid
+            .into_iter()
+            .filter(|paid| policy.channels.is_some() && !self.is_doubted(&whole.txid) && may_be_funding(paid))
+            .collect();
+        counted.channels = leaves.min(sum(fundings.iter().map(|paid| &paid.amount)));
+        counted.coins = leaves - counted.channels;
+        if counted.channels > 0 {
+            let claimed = fundings.iter().map(|paid| paid.output);
+            counted.unproved = claimed.filter(|output| !self.is_proved(&whole.txid, *output)).collect();
+        }
+        counted
+    }
+
+    /// True while another transaction's output counts as a channel's and was not proved to be one.
+    fn is_doubted(&self, txid: &str) -> bool {
+        self.transactions.values().any(|other| other.txid != txid && !other.unproved.is_empty())
+    }
+
+    fn is_proved(&self, txid: &str, output: u32) -> bool {
+        let before = self.transactions.get(txid).filter(|before| before.channels > 0);
+        before.is_some_and(|before| !before.unproved.contains(&output))
+            || self.proved.iter().any(|proved| proved.0 == txid && proved.1 == output)
+    }
+
+    /// True of a funding whose proof is of use: its transaction waits for it, or is not known yet.
+    fn is_news(&self, funding: &(String, u32)) -> bool {
+        let waits = |signed: &Signed| signed.unproved.contains(&funding.1);
+        self.transactions.get(&funding.0).is_some_and(waits) || !self.proved.contains(funding)
+    }
+
+    fn is_used(&self, approval: &Approval, whole: &Spend) -> bool {
+        let name = Some(approval.name());
+        self.transactions.values().any(|other| other.txid != whole.txid && other.approval == name)
+    }
+
+    fn hold_room(&self, counted: &Signed, now: u64) -> Result<(), Refusal> {
+        let others = self.others(counted, now, DAY).filter(|other| !other.comes_back);
+        if others.map(Signed::inputs).sum::<usize>() + counted.inputs() > INPUTS {
+            return Err(Refusal::new(Rule::OutflowDay, format!("more than {INPUTS} inputs would be signed in a day")));
+        }
+        Ok(())
+    }
+
+    fn hold(&self, whole: &Spend, counted: &Signed, now: u64, policy: &Policy) -> Result<(), Refusal> {
+        self.hold_coins(counted, now, policy)?;
+        self.hold_channels(counted, now, policy)?;
+        policy.fees.hold(whole)?;
+        let moved = counted.coins.saturating_add(counted.channels);
+        if policy.is_quiet(now) && moved > policy.fees.per_transaction.unwrap_or(0) {
+            let why = format!("{moved} sat would leave the wallet, which is more than a fee, in quiet hours");
+            return Err(Refusal::new(Rule::QuietHours, why));
+        }
+        self.counts.hold(Class::Coins, now, policy.rates.of(Class::Coins))
+    }
+
+    fn hold_coins(&self, counted: &Signed, now: u64, policy: &Policy) -> Result<(), Refusal> {
+        let (leaves, limits) = (counted.coins, &policy.coins);
+        // What takes nothing passes however much has left before.
+        if leaves == 0 {
+            return Ok(());
+        }
+        let doubt = if policy.channels.is_some() && self.is_doubted(&counted.txid) {
+            "; what else may be a channel's counts too until an earlier funding is proved"
+        } else {
+            ""
+        };
         if limits.per_transaction.is_some_and(|limit| leaves > limit) {
-            let why = format!("{leaves} sat would leave the wallet by this transaction");
+            let why = format!("{leaves} sat would leave the wallet by this transaction{doubt}");
             return Err(Refusal::new(Rule::OutflowTransaction, why));
         }
-        let others =
-            || self.transactions.values().filter(|other| other.spend.txid != spend.txid && is_young(other, now));
-        if others().map(|other| other.spend.signed.len()).sum::<usize>() + whole.signed.len() > COINS {
-            return Err(Refusal::new(
-                Rule::OutflowDay,
-                format!("more than {COINS} coins would be signed for in a day"),
-            ));
+        for (limit, time, rule, name) in
+            [(limits.per_hour, HOUR, Rule::OutflowHour, "an hour"), (limits.per_day, DAY, Rule::OutflowDay, "a day")]
+        {
+            let others = sum(self.others(counted, now, time).map(|other| &other.coins));
+            let all = others.saturating_add(leaves);
+            if limit.is_some_and(|limit| all > limit) {
+                let why = format!("{leaves} sat would leave the wallet, {all} within {name}{doubt}");
+                return Err(Refusal::new(rule, why));
+            }
         }
-        let day = others().fold(leaves, |sum, other| sum.saturating_add(other.spend.leaves()));
-        // What takes nothing passes however much has left before.
-        if leaves > 0 && limits.per_day.is_some_and(|limit| day > limit) {
-            let why = format!("{leaves} sat would leave the wallet, {day} within a day");
-            return Err(Refusal::new(Rule::OutflowDay, why));
+        Ok(())
+    }
+
+    fn hold_channels(&self, counted: &Signed, now: u64, policy: &Policy) -> Result<(), Refusal> {
+        let (Some(limits), leaves @ 1..) = (&policy.channels, counted.channels) else { return Ok(()) };
+        if limits.per_transaction.is_some_and(|limit| leaves > limit) {
+            let why = format!("{leaves} sat would go into channels by this transaction");
+            return Err(Refusal::new(Rule::FundingTransaction, why));
         }
-        Ok(Signed { at: now, spend: whole })
+        let all = sum(self.others(counted, now, DAY).map(|other| &other.channels)).saturating_add(leaves);
+        if limits.per_day.is_some_and(|limit| all > limit) {
+            let why = format!("{leaves} sat would go into channels, {all} within a day");
+            return Err(Refusal::new(Rule::FundingDay, why));
+        }
+        Ok(())
+    }
+
+    /// The other transactions of which something was signed within this time.
+    fn others<'a>(&'a self, counted: &'a Signed, now: u64, time: u64) -> impl Iterator<Item = &'a Signed> {
+        self.transactions.values().filter(move |other| other.txid != counted.txid && is_young(other, now, time))
     }
 
     /// Takes over what the log's `entries` say.
-    pub fn read(&mut self, entries: Vec<Entry>) {
-        for entry in entries {
-            let of_entry = entry.spend.map(|spend| Signed { at: entry.at, spend });
-            entry.carried.into_iter().chain(of_entry).for_each(|signed| self.keep(signed));
+    pub fn read(&mut self, entries: &[Entry]) {
+        entries.iter().for_each(|entry| self.take(entry));
+    }
+
+    /// Takes over what one entry says.
+    pub fn take(&mut self, entry: &Entry) {
+        entry.carried.iter().chain(&entry.counted).for_each(|signed| self.keep(signed.clone()));
+        self.forget();
+        if entry.call == POLICY {
+            self.policy = Some(entry.message.clone());
+        }
+        if entry.verdict != Verdict::Passed {
+            return;
+        }
+        if let Some(class) = entry.class {
+            self.counts.note(class, entry.at);
+        }
+        if let Some(funding) = &entry.proves {
+            self.prove(funding.clone());
         }
     }
 
-    /// Keeps what was signed.
-    pub fn keep(&mut self, signed: Signed) {
+    fn keep(&mut self, signed: Signed) {
         self.now = self.now.max(signed.at);
+        self.transactions.insert(signed.txid.clone(), signed);
+    }
+
+    /// Forgets what no longer counts.
+    fn forget(&mut self) {
         let now = self.now;
-        self.transactions.retain(|_, other| is_young(other, now));
-        self.transactions.insert(signed.spend.txid.clone(), signed);
+        self.transactions.retain(|_, other| is_young(other, now, DAY));
+        self.forget_sweeps();
+    }
+
+    fn forget_sweeps(&mut self) {
+        let sweeps = || self.transactions.values().filter(|signed| signed.comes_back);
+        let mut inputs: usize = sweeps().map(Signed::inputs).sum();
+        if inputs <= SWEEPS {
+            return;
+        }
+        let mut oldest: Vec<_> = sweeps().map(|signed| (signed.at, signed.txid.clone(), signed.inputs())).collect();
+        oldest.sort_unstable();
+        for (_, txid, count) in oldest {
+            if inputs > SWEEPS {
+                self.transactions.remove(&txid);
+                inputs -= count;
+            }
+        }
+    }
+
+    fn prove(&mut self, funding: (String, u32)) {
+        if let Some(signed) = self.transactions.get_mut(&funding.0) {
+            signed.unproved.retain(|output| *output != funding.1);
+        }
+        if !self.proved.contains(&funding) {
+            self.proved.push_back(funding);
+        }
+        if self.proved.len() > PROVED {
+            self.proved.pop_front();
+        }
     }
 
     /// All that still counts, for the first line of another file of the log.
     pub fn young(&self) -> Vec<Signed> {
-        self.transactions.values().filter(|signed| is_young(signed, self.now)).cloned().collect()
+        self.transactions.values().filter(|signed| is_young(signed, self.now, DAY)).cloned().collect()
     }
 
-    /// What has left the wallet in the day before `now`, in satoshis.
-    pub fn day(&self, now: u64) -> u64 {
+    /// The hash of the policy that was last told of.
+    pub fn policy(&self) -> Option<&str> {
+        self.policy.as_deref()
+    }
+
+    /// What has left the wallet, and gone into channels, in the day before `now`, in satoshis.
+    pub fn day(&self, now: u64) -> (u64, u64) {
         let now = now.max(self.now);
-        let young = self.transactions.values().filter(|signed| is_young(signed, now));
-        young.fold(0_u64, |sum, signed| sum.saturating_add(signed.spend.leaves()))
+        let young = || self.transactions.values().filter(|signed| is_young(signed, now, DAY));
+        (sum(young().map(|signed| &signed.coins)), sum(young().map(|signed| &signed.channels)))
     }
 }
 
-fn is_young(signed: &Signed, now: u64) -> bool {
-    now.saturating_sub(signed.at) < DAY
+impl Signed {
+    /// A spend as it is recorded, counted as nothing.
+    fn count(whole: &Spend, at: u64) -> Self {
+        let (txid, signed, swept) = (whole.txid.clone(), whole.signed.clone(), whole.swept.clone());
+        Self { at, txid, signed, swept, ..Self::default() }
+    }
+
+    fn inputs(&self) -> usize {
+        self.signed.len() + self.swept.len()
+    }
+}
+
+/// True of an output such as channels' fundings are: its script is known by its hash alone.
+fn may_be_funding(paid: &Paid) -> bool {
+    paid.script.len() == SCRIPT_HASH_LENGTH && paid.script.starts_with(SCRIPT_HASH)
+}
+
+fn is_young(signed: &Signed, now: u64, time: u64) -> bool {
+    now.saturating_sub(signed.at) < time
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: Limits = Limits { per_transaction: Some(1_000), per_day: Some(2_500) };
-
-    fn spend(txid: &str, signed: &[(u32, u64)], back: u64) -> Spend {
-        Spend { txid: txid.to_owned(), signed: signed.iter().copied().collect(), back }
-    }
-
-    /// What is said of it, and kept where it is passed.
-    fn ask(ledger: &mut Ledger, spend: &Spend, now: u64) -> &'static str {
-        match ledger.weigh(spend, now, &LIMITS) {
-            Ok(signed) => {
-                ledger.keep(signed);
-                "pass"
-            }
-            Err(refusal) => refusal.rule.name(),
-        }
-    }
-
-    #[test]
-    fn a_transaction_counts_once_with_all_of_its_inputs() {
-        let mut ledger = Ledger::default();
-        assert_eq!(ask(&mut ledger, &spend("a", &[(0, 600)], 0), 1), "pass");
-        assert_eq!(ask(&mut ledger, &spend("a", &[(0, 600)], 0), 2), "pass", "asked again");
-        assert_eq!(ledger.day(3), 600);
-        assert_eq!(ask(&mut ledger, &spend("a", &[(1, 500)], 0), 3), "outflow-transaction", "one input at a time");
-        assert_eq!(ask(&mut ledger, &spend("a", &[(1, 400)], 0), 3), "pass");
-        assert_eq!((ledger.day(3), ledger.day(3 + DAY)), (1_000, 0));
-    }
-
-    #[test]
-    fn many_small_ones_are_a_days_and_what_takes_nothing_always_passes() {
-        let mut ledger = Ledger::default();
-        for (txid, wanted) in [("a", "pass"), ("b", "pass"), ("c", "outflow-day")] {
-            assert_eq!(ask(&mut ledger, &spend(txid, &[(0, 1_000)], 0), 1), wanted, "{txid}");
-        }
-        assert_eq!(ask(&mut ledger, &spend("d", &[(0, 90_000)], 90_000), 1), "pass");
-        assert_eq!(ask(&mut ledger, &spend("c", &[(0, 1_000)], 0), DAY), "outflow-day");
-        assert_eq!(ask(&mut ledger, &spend("c", &[(0, 1_000)], 0), DAY + 1), "pass");
-        // A clock that goes back makes nothing older, and gives nothing back.
-        assert_eq!(ask(&mut ledger, &spend("e", &[(0, 1_000)], 0), 0), "pass");
-        assert_eq!(ask(&mut ledger, &spend("f", &[(0, 1_000)], 0), 0), "outflow-day");
-    }
-
-    #[test]
-    fn no_sequence_of_requests_takes_more_than_a_days_limit() {
-        // Knuth's generator (MMIX): the same sequence each time.
-        let mut state = 1_u64;
-        let mut next = |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % below
-        };
-        for _ in 0..50 {
-            let (mut ledger, mut passed) = (Ledger::default(), BTreeMap::<String, Spend>::new());
-            for _ in 0..400 {
-                let inputs = (0..=next(2)).map(|_| (u32::try_from(next(3)).unwrap(), next(1_500))).collect();
-                let txid = format!("{}", next(12));
-                // What comes back is the transaction's own: one number for each.
-                let back = txid.parse::<u64>().unwrap() * 70;
-                let asked = Spend { txid: txid.clone(), signed: inputs, back };
-                if ask(&mut ledger, &asked, next(DAY / 2)) == "pass" {
-                    let all = passed.entry(txid).or_insert_with(|| Spend { signed: BTreeMap::new(), ..asked.clone() });
-                    for (input, amount) in asked.signed {
-                        let known = all.signed.entry(input).or_insert(amount);
-                        *known = (*known).max(amount);
-                    }
-                }
-            }
-            let taken: u64 = passed.values().map(Spend::leaves).sum();
-            assert!(taken <= LIMITS.per_day.unwrap(), "{taken}");
-            assert!(passed.values().all(|spend| spend.leaves() <= LIMITS.per_transaction.unwrap()));
-        }
-    }
-
-    #[test]
-    fn a_policy_that_does_not_read_is_no_policy() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("signer-guard.toml");
-        assert_eq!(Limits::read(&path).unwrap(), Limits::default());
-        std::fs::write(&path, "[coins]\nper-transaction = 1000\nper-day = 2500\n").unwrap();
-        assert_eq!(Limits::read(&path).unwrap(), LIMITS);
-        for bad in [
-            "[coins]\nper-hour = 1\n",
-            "[coin]\n",
-            "[coins]\nper-day = -1\n",
-            "per-day = 1\n",
-            "[coins]\nper-day = 1.5\n",
-        ] {
-            std::fs::write(&path, bad).unwrap();
-            assert_eq!(Limits::read(&path).unwrap_err().code(), BAD, "{bad}");
-        }
-    }
-}
+mod tests;

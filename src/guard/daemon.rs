@@ -1,9 +1,12 @@
 //! The guard at work: lnd asks, the judge says, the log keeps it, and only then lnd hears it.
 
-use super::budget::{Limits, Signed};
+use super::approval;
+use super::budget::{Limits, Weighed};
 use super::judge::{self, Refusal, Rule, Terms};
-use super::log::{Heard, Log, Verdict};
+use super::log::{Heard, Log, POLICY, Verdict};
+use super::policy::Current;
 use super::request::Request;
+use super::spend::Spend;
 use super::wallet::Wallet;
 use super::{SAYS, frozen, now};
 use crate::error::Result;
@@ -12,7 +15,7 @@ use crate::signer::Node;
 use crate::signer::middleware::{Event, NAME};
 use crate::ui;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long it waits before it dials lnd again.
@@ -32,12 +35,14 @@ pub struct Guard {
     pub frozen: PathBuf,
     /// The operator's policy.
     pub policy: PathBuf,
+    /// What the operator has approved.
+    pub approvals: PathBuf,
 }
 
 impl Guard {
     /// Judges what is asked of `node`, and dials it again whenever the stream has ended. Never returns.
     pub fn run(mut self, node: &Node) -> ! {
-        let mut work = Work { path: self.log.clone(), log: None, limited: false, pulse: Pulse::default() };
+        let mut work = Work { path: self.log.clone(), log: None, policy: Current::default(), pulse: Pulse::default() };
         let mut told = String::new();
         loop {
             let ended = node.judge_calls(NAME, work.pulse.tick(), |event| self.hear(event, &mut work));
@@ -60,7 +65,10 @@ impl Guard {
             Event::Idle => None,
             Event::Ready(accounts) => {
                 match Wallet::new(*accounts) {
-                    Ok(wallet) => self.terms.wallet = Some(wallet),
+                    Ok(wallet) => {
+                        wallet.look_far();
+                        self.terms.wallet = Some(wallet);
+                    }
                     Err(e) => ui::note(&e.to_string()),
                 }
                 let does = if self.enforces { "enforces" } else { "observes" };
@@ -77,25 +85,23 @@ impl Guard {
     /// What the caller is told, where it is refused.
     fn answer(&mut self, uri: &str, message: &[u8], replaceable: bool, work: &mut Work) -> Option<String> {
         let at = now();
+        let mut asked = None;
         let verdict = if replaceable {
             Err(Refusal::new(Rule::Replaceable, "another middleware may replace what is asked"))
         } else {
-            self.judge(uri, message, at, work)
+            self.judge(uri, message, at, work, &mut asked)
         };
-        if matches!(&verdict, Ok(Passed::Harmless)) {
-            return None;
-        }
-        let (signed, refusal) = match verdict {
-            Ok(Passed::Signed(signed)) => (signed, None),
-            Ok(Passed::Harmless) => (None, None),
-            Err(refusal) => (None, Some(refusal)),
+        let (weighed, refusal) = match verdict {
+            Ok(Passed::Harmless) => return None,
+            Ok(Passed::Signed(weighed)) => (weighed, None),
+            Err(refusal) => (Weighed::default(), Some(refusal)),
         };
         let said = match (&refusal, self.enforces) {
             (None, _) => Verdict::Passed,
             (Some(_), true) => Verdict::Refused,
             (Some(_), false) => Verdict::WouldRefuse,
         };
-        let heard = Heard { at, call: uri, message, verdict: said, refusal: refusal.as_ref(), signed };
+        let heard = Heard { at, call: uri, message, verdict: said, refusal: refusal.as_ref(), asked, weighed };
         let written = work.write(&heard);
         if let Err(e) = &written {
             ui::note(&format!("the guard cannot write down what it says: {e}"));
@@ -111,30 +117,31 @@ impl Guard {
         }
     }
 
-    /// The operator's limits of now. Once there were any they do not vanish: an editor takes a file away for a moment.
-    fn limits(&self, work: &mut Work) -> Result<Limits, String> {
-        let limits = Limits::read(&self.policy).map_err(|e| e.cause().to_owned())?;
-        if limits == Limits::default() && work.limited {
-            return Err("the limits that were in force are gone; to go on without any, restart the guard".to_owned());
-        }
-        work.limited |= limits != Limits::default();
-        Ok(limits)
-    }
-
-    /// Judges one call; whatever goes wrong on the way is a refusal.
-    fn judge(&mut self, uri: &str, message: &[u8], at: u64, work: &mut Work) -> Result<Passed, Refusal> {
+    /// Judges one call, and says what it asks for where it takes from the wallet; whatever goes wrong on the way is a refusal.
+    fn judge(
+        &mut self,
+        uri: &str,
+        message: &[u8],
+        at: u64,
+        work: &mut Work,
+        asked: &mut Option<Spend>,
+    ) -> Result<Passed, Refusal> {
         let judged = catch_unwind(AssertUnwindSafe(|| {
             let request = Request::read(uri, message)?;
             if request.is_harmless() {
-                return Ok(Passed::Harmless);
+                return judge::judge(&request, &mut self.terms).map(|_| Passed::Harmless);
             }
             if frozen(&self.frozen) {
                 return Err(Refusal::new(Rule::Frozen, "the operator has frozen this signer"));
             }
-            let Some(spend) = judge::judge(&request, &mut self.terms)? else { return Ok(Passed::Signed(None)) };
-            let limits = self.limits(work).map_err(|why| Refusal::new(Rule::NoPolicy, why))?;
-            let log = work.log().map_err(|e| Refusal::new(Rule::NoLog, e.cause()))?;
-            log.ledger().weigh(&spend, at, &limits).map(|signed| Passed::Signed(Some(signed)))
+            let judged = judge::judge(&request, &mut self.terms)?;
+            asked.clone_from(&judged.spend);
+            work.look(&self.policy, at).map_err(|e| Refusal::new(Rule::NoLog, e.cause()))?;
+            // One that does not read is none: the refusal stands, and names what was asked for.
+            let approvals = || approval::read(&self.approvals).unwrap_or_default();
+            let limits = Limits { policy: work.policy.policy(), rates: work.policy.rates(), approvals: &approvals };
+            let log = work.log.as_ref().ok_or_else(|| Refusal::new(Rule::NoLog, "the log is not open"))?;
+            log.ledger().weigh(&judged, at, &limits).map(Passed::Signed)
         }));
         judged.unwrap_or_else(|_| Err(Refusal::new(Rule::GuardFault, "the guard failed while it judged")))
     }
@@ -144,15 +151,14 @@ impl Guard {
 enum Passed {
     /// It signs nothing.
     Harmless,
-    /// It signs; and what it takes from the wallet's coins, where it does.
-    Signed(Option<Signed>),
+    /// It signs; and what it is counted as.
+    Signed(Weighed),
 }
 
 struct Work {
     path: PathBuf,
     log: Option<Log>,
-    /// The operator's policy had limits since the guard began.
-    limited: bool,
+    policy: Current,
     pulse: Pulse,
 }
 
@@ -161,6 +167,27 @@ impl Work {
     fn log(&mut self) -> Result<&mut Log> {
         let log = self.log.take().map_or_else(|| Log::open(&self.path), Ok)?;
         Ok(self.log.insert(log))
+    }
+
+    /// Looks at the operator's policy of now, and tells the log where it is another one.
+    fn look(&mut self, path: &Path, at: u64) -> Result<()> {
+        self.policy.look(path);
+        let told = self.log()?.ledger().policy().map(str::to_owned);
+        if self.policy.is_told(told.as_deref()) {
+            return Ok(());
+        }
+        let refusal = self.policy.policy().err().map(|why| Refusal::new(Rule::NoPolicy, why));
+        let text = self.policy.text().to_owned();
+        self.write(&Heard {
+            at,
+            call: POLICY,
+            message: text.as_bytes(),
+            verdict: if refusal.is_some() { Verdict::Refused } else { Verdict::Passed },
+            refusal: refusal.as_ref(),
+            asked: None,
+            weighed: Weighed::default(),
+        })
+        .map(drop)
     }
 
     fn write(&mut self, heard: &Heard<'_>) -> Result<u64> {

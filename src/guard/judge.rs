@@ -3,9 +3,11 @@
 mod announcement;
 mod psbt;
 
-use super::budget::Spend;
+use super::rates::Class;
 use super::request::Request;
+use super::spend::Spend;
 use super::wallet::Wallet;
+use crate::plan::register::GUARD;
 use crate::signer::wire::signrpc::{KeyLocator, MuSig2SessionRequest, SharedKeyRequest, SignMessageReq};
 use std::fmt;
 
@@ -26,7 +28,7 @@ pub enum Rule {
     TooLarge,
     /// A message that another middleware may replace once it was passed.
     Replaceable,
-    /// The root key on which the guard's own macaroon hangs.
+    /// The root key on which the guard's own macaroon hangs: without it the guard could not register again.
     GuardsKey,
     /// The operator has frozen the signer.
     Frozen,
@@ -60,8 +62,22 @@ pub enum Rule {
     PsbtScript,
     /// More would leave the wallet by one transaction than the operator allows.
     OutflowTransaction,
+    /// More would leave it within an hour.
+    OutflowHour,
     /// More would leave it within a day.
     OutflowDay,
+    /// More would go into channels by one transaction than the operator allows.
+    FundingTransaction,
+    /// More would go into channels within a day.
+    FundingDay,
+    /// The wallet would pay a larger fee by one transaction.
+    FeeCeiling,
+    /// It would pay more for each virtual byte.
+    FeeRate,
+    /// Coins would leave at a time at which the operator lets none leave.
+    QuietHours,
+    /// A class of calls is asked for more often.
+    Rate,
     /// The operator's policy does not read.
     NoPolicy,
 }
@@ -91,7 +107,14 @@ impl Rule {
             Self::PsbtSighash => "psbt-sighash",
             Self::PsbtScript => "psbt-script",
             Self::OutflowTransaction => "outflow-transaction",
+            Self::OutflowHour => "outflow-hour",
             Self::OutflowDay => "outflow-day",
+            Self::FundingTransaction => "funding-transaction",
+            Self::FundingDay => "funding-day",
+            Self::FeeCeiling => "fee-ceiling",
+            Self::FeeRate => "fee-rate",
+            Self::QuietHours => "quiet-hours",
+            Self::Rate => "rate",
             Self::NoPolicy => "no-policy",
         }
     }
@@ -127,24 +150,39 @@ pub struct Terms {
     pub wallet: Option<Wallet>,
 }
 
-/// Passes a request, with what it takes from the wallet's coins, or says why not. Whether that is within the operator's limits
-/// is not said here.
+/// What a request is that may be signed as far as it depends on nothing but itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// What it is counted with; of a spend that is said when it is weighed.
+    pub class: Option<Class>,
+    /// What it takes from what is the wallet's alone.
+    pub spend: Option<Spend>,
+    /// The outputs that it proves to be fundings of channels of this wallet, each by its transaction and number.
+    pub fundings: Vec<(String, u32)>,
+}
+
+/// Passes a request, or says why not. Whether it is within the operator's limits is not said here.
 ///
 /// # Errors
 /// The refusal.
-pub fn judge(asked: &Request, terms: &mut Terms) -> Result<Option<Spend>, Refusal> {
+pub fn judge(asked: &Request, terms: &mut Terms) -> Result<Judged, Refusal> {
     match asked {
-        Request::Harmless => Ok(()),
-        Request::Message(message) => judge_message(message, terms),
-        Request::SharedKey(shared) => judge_shared_key(shared, terms),
-        Request::Session(session) => judge_session(session, terms),
-        Request::InSession => musig2_is_on(terms),
+        Request::Harmless => Ok(None),
+        Request::RootKey(key) => judge_root_key(*key).map(|()| None),
+        Request::Message(message) => judge_message(message, terms).map(|()| Some(Class::Message)),
+        Request::SharedKey(shared) => judge_shared_key(shared, terms).map(Some),
+        Request::Session(session) => judge_session(session, terms).map(|()| Some(Class::Musig2)),
+        Request::InSession => musig2_is_on(terms).map(|()| None),
         Request::Psbt(bytes) => {
             let no_wallet = || Refusal::new(Rule::PsbtDerivation, "the guard does not know the wallet's keys yet");
             return psbt::read(bytes, terms.wallet.as_mut().ok_or_else(no_wallet)?);
         }
     }
-    .map(|()| None)
+    .map(|class| Judged { class, ..Judged::default() })
+}
+
+fn judge_root_key(key: u64) -> Result<(), Refusal> {
+    if key == GUARD { Err(Refusal::new(Rule::GuardsKey, "that root key is the guard's")) } else { Ok(()) }
 }
 
 /// A positive list: an opaque digest can be a transaction's.
@@ -171,20 +209,24 @@ fn judge_message(asked: &SignMessageReq, terms: &Terms) -> Result<(), Refusal> {
 }
 
 /// The node's identity shakes hands and opens onions; the revocation root is what the watch-only node keeps anyway.
-fn judge_shared_key(asked: &SharedKeyRequest, terms: &Terms) -> Result<(), Refusal> {
+fn judge_shared_key(asked: &SharedKeyRequest, terms: &Terms) -> Result<Class, Refusal> {
     let (described, raw) = match &asked.key_desc {
         Some(description) => (description.key_loc, description.raw_key_bytes.as_slice()),
         None => (None, &[][..]),
     };
     #[expect(deprecated, reason = "lnd takes it too, and both at once it refuses")]
     let key = described.or(asked.key_loc).unwrap_or(KeyLocator { key_family: NODE, key_index: 0 });
-    if ![NODE, REVOCATION_ROOT].contains(&key.key_family) {
-        let why = format!("keys of family {} give no shared secret", key.key_family);
-        return Err(Refusal::new(Rule::SharedKeyFamily, why));
-    }
+    let class = match key.key_family {
+        NODE => Class::SharedKey,
+        REVOCATION_ROOT => Class::RevocationRoot,
+        family => {
+            let why = format!("keys of family {family} give no shared secret");
+            return Err(Refusal::new(Rule::SharedKeyFamily, why));
+        }
+    };
     let first = || terms.wallet.as_ref()?.key(key.key_family.cast_unsigned(), 0);
     if raw.is_empty() || first().is_some_and(|first| raw == first) {
-        return Ok(());
+        return Ok(class);
     }
     Err(Refusal::new(Rule::SharedKeyRaw, "the public key is not the first of its family"))
 }

@@ -1,8 +1,10 @@
 //! What was asked and what the guard said: one JSON object a line, each holding the hash of the line before it, each on the
 //! disk before its verdict is given.
 
-use super::budget::{Ledger, Signed, Spend};
+use super::budget::{Ledger, Signed, Weighed};
 use super::judge::Refusal;
+use super::rates::Class;
+use super::spend::Spend;
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use serde::{Deserialize, Serialize};
@@ -19,9 +21,12 @@ const CANNOT_WRITE: Code = Code::lacking("E-GUARD-002");
 const LIMIT: u64 = 8 << 20;
 /// Before that it is put aside, so that it never grows beyond: an entry is smaller, but for one that carries a day of great
 /// many transactions, and that is the first of a file.
-const MARGIN: u64 = 64 << 10;
+const MARGIN: u64 = 256 << 10;
 /// How many full files are kept besides the one that is written.
 const KEPT: u32 = 8;
+
+/// What an entry has for its call that tells of another policy, whose hash it has for a message.
+pub const POLICY: &str = "policy";
 
 /// What the first line names as the line before it.
 const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -38,7 +43,8 @@ pub enum Verdict {
     WouldRefuse,
 }
 
-/// One line. Holds nothing of the request but the call's name: no message, no macaroon, no metadata.
+/// One line. Of the request it holds the call's name, and of a spend what would be on the chain: no message, no macaroon, no
+/// metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -58,9 +64,18 @@ pub struct Entry {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// What was taken from the wallet's coins, where it was passed.
+    /// What it is counted with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spend: Option<Spend>,
+    pub class: Option<Class>,
+    /// What it would take from the wallet's coins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Spend>,
+    /// What its transaction is counted as, where it was passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Signed>,
+    /// The output that it proves to be a channel's funding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proves: Option<(String, u32)>,
     /// In the first line of a file, what left the wallet before and still counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub carried: Vec<Signed>,
@@ -80,8 +95,10 @@ pub struct Heard<'a> {
     pub verdict: Verdict,
     /// Why, where it refuses or would.
     pub refusal: Option<&'a Refusal>,
-    /// All that is signed of a transaction with this, where it is passed and takes from the wallet's coins.
-    pub signed: Option<Signed>,
+    /// What it asks for.
+    pub asked: Option<Spend>,
+    /// What it was weighed as, where it is passed.
+    pub weighed: Weighed,
 }
 
 /// The log, open to be added to.
@@ -111,9 +128,9 @@ impl Log {
         // The file may have been begun, and nothing written to it yet.
         let full = full(path, 1);
         if file::is_there(&full)? {
-            ledger.read(chain.follow(&file::read_plain(&full, LIMIT)?)?);
+            ledger.read(&chain.follow(&file::read_plain(&full, LIMIT)?)?);
         }
-        ledger.read(chain.follow(&text[..whole])?);
+        ledger.read(&chain.follow(&text[..whole])?);
         Ok(Self { path: path.to_owned(), file, chain, length: whole as u64, ledger })
     }
 
@@ -135,14 +152,16 @@ impl Log {
         }
         let entry = Entry {
             id: self.chain.last + 1,
-            // What was signed keeps its time where the clock was set back: it is counted by it.
-            at: heard.signed.as_ref().map_or(heard.at, |signed| signed.at),
+            at: heard.at,
             call: heard.call.to_owned(),
             message: hex::encode(Sha256::digest(heard.message)),
             verdict: heard.verdict,
             rule: heard.refusal.map(|refusal| refusal.rule.name().to_owned()),
             why: heard.refusal.map(|refusal| refusal.why.clone()),
-            spend: heard.signed.as_ref().map(|signed| signed.spend.clone()),
+            class: heard.weighed.class,
+            asked: heard.asked.clone(),
+            counted: heard.weighed.signed.clone(),
+            proves: heard.weighed.proves.clone(),
             // A file that is full is put aside first, and may be gone before its day is over.
             carried: if turns { self.ledger.young() } else { vec![] },
             prior: self.chain.prior.clone(),
@@ -153,9 +172,7 @@ impl Log {
         self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|e| cannot(e.to_string()))?;
         self.chain = Chain { last: entry.id, prior };
         self.length += line.len() as u64;
-        if let Some(signed) = &heard.signed {
-            self.ledger.keep(signed.clone());
-        }
+        self.ledger.take(&entry);
         Ok(entry.id)
     }
 
@@ -240,7 +257,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn heard(verdict: Verdict, refusal: Option<&Refusal>) -> Heard<'_> {
-        Heard { at: 7, call: "/a.B/C", message: b"secret", verdict, refusal, signed: None }
+        Heard { at: 7, call: "/a.B/C", message: b"secret", verdict, refusal, asked: None, weighed: Weighed::default() }
     }
 
     fn read(path: &Path) -> Result<Vec<Entry>> {

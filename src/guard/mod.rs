@@ -3,11 +3,17 @@
 //! lnd asks it as its RPC middleware (lnd's rpcperms/interceptor.go). With `rpcmiddleware.addmandatory` lnd answers nobody while
 //! the guard is not there: it fails closed.
 
+pub mod approval;
 pub mod budget;
 pub mod daemon;
+pub mod destination;
 pub mod judge;
 pub mod log;
+pub mod policy;
+pub mod rates;
+pub mod replay;
 pub mod request;
+pub mod spend;
 pub mod wallet;
 
 use crate::error::Result;

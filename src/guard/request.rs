@@ -1,7 +1,6 @@
 //! What is asked: a call's URI and bytes, read as far as they have to be judged.
 
 use super::judge::{Refusal, Rule};
-use crate::plan::register::GUARD;
 use crate::signer::macaroon::{SIGNER_URIS, TAPROOT_URIS};
 use crate::signer::wire::{lnrpc, signrpc, walletrpc};
 use prost::Message;
@@ -17,8 +16,8 @@ const HARMLESS: [&str; 7] = [
     "/walletrpc.WalletKit/ListAccounts",
 ];
 
-/// As harmless, but for the guard's own root key: without it the guard could not register again. That whoever may bake a macaroon
-/// bakes one for any call is no way around the guard: it judges calls, not macaroons.
+/// As harmless, but for the guard's own root key. That whoever may bake a macaroon bakes one for any call is no way around the guard:
+/// it judges calls, not macaroons.
 const BAKE: &str = "/lnrpc.Lightning/BakeMacaroon";
 const DELETE: &str = "/lnrpc.Lightning/DeleteMacaroonID";
 
@@ -31,6 +30,8 @@ const LARGEST: usize = 4 << 20;
 pub enum Request {
     /// Nothing is signed.
     Harmless,
+    /// Nothing is signed either: what hangs on this root key is made or ended.
+    RootKey(u64),
     /// signrpc.Signer/SignMessage.
     Message(signrpc::SignMessageReq),
     /// signrpc.Signer/DeriveSharedKey.
@@ -57,21 +58,12 @@ impl Request {
         if bytes.len() > LARGEST {
             return Err(Refusal::new(Rule::TooLarge, format!("the message of {uri} has {} bytes", bytes.len())));
         }
-        let keys = match uri {
-            BAKE => lnrpc::BakeMacaroonRequest::decode(bytes).map(|asked| Some(asked.root_key_id)),
-            DELETE => lnrpc::DeleteMacaroonIdRequest::decode(bytes).map(|asked| Some(asked.root_key_id)),
-            _ => Ok(None),
-        };
-        match keys {
-            Ok(Some(GUARD)) => return Err(Refusal::new(Rule::GuardsKey, "that root key is the guard's")),
-            Ok(Some(_)) => return Ok(Self::Harmless),
-            Ok(None) => {}
-            Err(_) => return Err(unreadable(uri)),
-        }
         if in_session.contains(&uri) {
             return Ok(Self::InSession);
         }
         let read = match uri {
+            BAKE => lnrpc::BakeMacaroonRequest::decode(bytes).map(|asked| Self::RootKey(asked.root_key_id)),
+            DELETE => lnrpc::DeleteMacaroonIdRequest::decode(bytes).map(|asked| Self::RootKey(asked.root_key_id)),
             _ if uri == message => signrpc::SignMessageReq::decode(bytes).map(Self::Message),
             _ if uri == shared_key => signrpc::SharedKeyRequest::decode(bytes).map(Self::SharedKey),
             _ if uri == create => signrpc::MuSig2SessionRequest::decode(bytes).map(Self::Session),
@@ -83,7 +75,7 @@ impl Request {
 
     /// True where nothing is signed and no key given away.
     pub fn is_harmless(&self) -> bool {
-        *self == Self::Harmless
+        matches!(self, Self::Harmless | Self::RootKey(_))
     }
 }
 
@@ -106,16 +98,6 @@ mod tests {
         for uri in SIGNER_URIS.iter().chain(&[BAKE, DELETE]) {
             assert_eq!(Request::read(uri, &[0xff]).unwrap_err().rule, Rule::Unreadable, "{uri}");
             assert_eq!(Request::read(uri, &vec![0; LARGEST + 1]).unwrap_err().rule, Rule::TooLarge, "{uri}");
-        }
-    }
-
-    #[test]
-    fn nobody_bakes_on_the_guards_root_key_or_deletes_it() {
-        for (key, verdict) in [(GUARD, Err(Rule::GuardsKey)), (GUARD + 1, Ok(Request::Harmless))] {
-            let bake = lnrpc::BakeMacaroonRequest { root_key_id: key, ..Default::default() }.encode_to_vec();
-            let delete = lnrpc::DeleteMacaroonIdRequest { root_key_id: key }.encode_to_vec();
-            assert_eq!(Request::read(BAKE, &bake).map_err(|refusal| refusal.rule), verdict);
-            assert_eq!(Request::read(DELETE, &delete).map_err(|refusal| refusal.rule), verdict);
         }
     }
 }

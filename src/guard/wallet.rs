@@ -7,6 +7,8 @@ use bitcoin::key::{CompressedPublicKey, Secp256k1, XOnlyPublicKey};
 use bitcoin::secp256k1::{PublicKey, VerifyOnly};
 use bitcoin::{NetworkKind, Script, ScriptBuf};
 use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 
 const BAD: Code = Code::refused("E-GUARD-030");
 
@@ -30,11 +32,14 @@ pub struct Wallet {
     accounts: Accounts,
     branches: Vec<Branch>,
     scripts: HashSet<ScriptBuf>,
+    /// All addresses up to [`END`] to which what was in channels is swept, once they are derived.
+    far: Arc<OnceLock<HashSet<ScriptBuf>>>,
     /// How many addresses may still be derived for this request.
     room: u32,
 }
 
 /// One of an account's two rows of addresses.
+#[derive(Clone)]
 struct Branch {
     purpose: u32,
     account: u32,
@@ -69,7 +74,7 @@ impl Wallet {
                 branches.push(Branch { purpose: key.purpose, account: key.account, change, key: key_, next: 0 });
             }
         }
-        let mut wallet = Self { secp, accounts, branches, scripts: HashSet::new(), room: 0 };
+        let mut wallet = Self { secp, accounts, branches, scripts: HashSet::new(), far: Arc::default(), room: 0 };
         for row in 0..wallet.branches.len() {
             wallet.extend(row, AHEAD);
         }
@@ -89,6 +94,28 @@ impl Wallet {
     /// True where `script` is the wallet's.
     pub fn owns(&self, script: &Script) -> bool {
         self.scripts.contains(script)
+    }
+
+    /// Begins to derive all addresses up to [`END`], beside what else is done. A node that has handed out more than a thousand
+    /// since it was made has its sweeps go beyond the table that spends widen.
+    pub fn look_far(&self) {
+        drop(self.look_far_to(END));
+    }
+
+    /// The same, up to `end`.
+    pub fn look_far_to(&self, end: u32) -> JoinHandle<()> {
+        let (branches, far) = (self.branches.clone(), Arc::clone(&self.far));
+        std::thread::spawn(move || {
+            let secp = Secp256k1::verification_only();
+            let all = branches.iter().flat_map(|row| row.scripts(&secp, 0, end)).collect();
+            // Nobody else sets it, and it is set once.
+            let _ = far.set(all);
+        })
+    }
+
+    /// True where `script` is the wallet's, and as far as there are addresses for sweeps.
+    pub fn owns_far(&self, script: &Script) -> bool {
+        self.owns(script) || self.far.get().is_some_and(|far| far.contains(script))
     }
 
     /// What the key at m/PURPOSE'/0'/ACCOUNT'/CHANGE/INDEX spends, where that key is `public`. From then on what comes after it is
@@ -115,13 +142,18 @@ impl Wallet {
 
     /// Has the table reach to `end`.
     fn extend(&mut self, row: usize, end: u32) {
-        let Branch { purpose, change, key, next, .. } = &self.branches[row];
-        let (purpose, change, from) = (*purpose, *change, *next);
-        let derived: Vec<ScriptBuf> = (from..end)
-            .filter_map(|index| Some(coin(&self.secp, purpose, change, derive(&self.secp, key, index)?).script))
-            .collect();
+        let from = self.branches[row].next;
+        let derived = self.branches[row].scripts(&self.secp, from, end);
         self.scripts.extend(derived);
         self.branches[row].next = end.max(from);
+    }
+}
+
+impl Branch {
+    /// Those of the addresses from one index to before another.
+    fn scripts(&self, secp: &Secp256k1<VerifyOnly>, from: u32, end: u32) -> Vec<ScriptBuf> {
+        let key = |index| derive(secp, &self.key, index);
+        (from..end).filter_map(|index| Some(coin(secp, self.purpose, self.change, key(index)?).script)).collect()
     }
 }
 

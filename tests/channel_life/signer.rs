@@ -71,10 +71,25 @@ pub fn install<'a>(plan: &Plan<'a>) -> Option<Made<'a>> {
     let taproot = plan.taproot.then_some("--taproot-channels");
     let more: Vec<&str> = taproot.into_iter().chain(more).collect();
     stage.install(&more).ok();
+    if matches!(plan.kind, Kind::Guarded) {
+        stage.host.sh(&format!("cat >/etc/lsm/signer-guard.toml <<'END'\n{}END", policy(plan.taproot))).ok();
+    }
     let bundle = plan.folder.join("bundle");
     stage.host.copy_out(BUNDLE, &bundle);
     check_permissions(&bundle, plan);
     Some(Made { watch_only: watch(plan, &bundle), signer: stage })
+}
+
+/// What the life needs and no more. What a taproot channel is funded with is not told from what leaves.
+fn policy(taproot: bool) -> String {
+    let most = if taproot { 2_100_000 } else { 1_100_000 };
+    format!(
+        "[coins]\nper-transaction = {most}\nper-hour = 7000000\nper-day = 8000000\n\
+         [channels]\nper-transaction = 2100000\nper-day = 4500000\n\
+         [fees]\nper-transaction = 50000\nper-vbyte = 200\n\
+         [rates.message]\nper-minute = 60\n[rates.revocation-root]\nper-minute = 20\n[rates.coins]\nper-minute = 60\n\
+         [rates.shared-key]\nper-minute = 1000\n[rates.musig2]\nper-minute = 2000\n"
+    )
 }
 
 /// The bundle's macaroon permits exactly what was asked for.

@@ -1,6 +1,6 @@
 //! The attempts, each a call that lnd answers by itself, and what a watch-only node asks in good faith.
 
-use super::coins;
+use super::{coins, limits};
 use crate::caller::{Client, Port};
 use lsm::bundle::Bundle;
 use lsm::signer::macaroon::Macaroon;
@@ -17,10 +17,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 pub const SIGN_MESSAGE: &str = "/signrpc.Signer/SignMessage";
-const SHARED_KEY: &str = "/signrpc.Signer/DeriveSharedKey";
+pub const SHARED_KEY: &str = "/signrpc.Signer/DeriveSharedKey";
 
 /// The generator of secp256k1, compressed: somebody else's key.
-const GENERATOR: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+pub const GENERATOR: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 
 /// What comes of one.
 pub type Outcome = Pin<Box<dyn Future<Output = Result<(), String>>>>;
@@ -40,6 +40,8 @@ pub struct Attempt {
     pub what: String,
     /// The rule that refuses it.
     pub rule: &'static str,
+    /// The operator's policy meanwhile.
+    pub policy: String,
     /// Makes it; succeeds where lnd gives what was asked for.
     pub make: Box<dyn Fn(Thief) -> Outcome + Send + Sync>,
 }
@@ -54,12 +56,12 @@ where
         let question = question.clone();
         Box::pin(async move { thief.client.call::<Q, A>(path, question).await.map(drop) })
     });
-    Attempt { what: what.into(), rule, make }
+    Attempt { what: what.into(), rule, policy: coins::POLICY.into(), make }
 }
 
 /// All of them.
 pub fn attempts() -> Vec<Attempt> {
-    [oracles(), secrets(), sessions(), others(), coins::attempts()].into_iter().flatten().collect()
+    [oracles(), secrets(), sessions(), others(), coins::attempts(), limits::attempts()].into_iter().flatten().collect()
 }
 
 pub fn locator(family: i32, index: i32) -> Option<KeyLocator> {
@@ -122,6 +124,7 @@ fn secrets() -> Vec<Attempt> {
     all.push(Attempt {
         what: "a key that lnd has to look for among 100,000".into(),
         rule: "shared-key-raw",
+        policy: coins::POLICY.into(),
         make: Box::new(|thief| {
             Box::pin(async move {
                 let raw_key_bytes = thief.bundle.accounts.key(6, 1).expect("a key").to_vec();
@@ -143,6 +146,7 @@ fn sessions() -> Vec<Attempt> {
     let begin = |family: u32| Attempt {
         what: format!("a MuSig2 session with a key of family {family}"),
         rule: "musig2-off",
+        policy: coins::POLICY.into(),
         make: Box::new(move |thief| {
             Box::pin(async move {
                 let own = thief.bundle.accounts.key(family, 0).expect("a key").to_vec();

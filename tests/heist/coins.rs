@@ -20,10 +20,10 @@ use lsm::bundle::Bundle;
 pub const POLICY: &str = "[coins]\nper-transaction = 50000\nper-day = 60000\n";
 
 /// A coin of the wallet's, in satoshis.
-const COIN: u64 = 1_000_000;
+pub const COIN: u64 = 1_000_000;
 
 /// The public key at m/PURPOSE'/0'/0'/CHANGE/INDEX.
-fn key(bundle: &Bundle, purpose: u32, change: u32, index: u32) -> PublicKey {
+pub fn key(bundle: &Bundle, purpose: u32, change: u32, index: u32) -> PublicKey {
     let own = bundle.accounts.own_keys().find(|key| (key.purpose, key.account) == (purpose, 0)).expect("an account");
     let account = Xpub {
         network: NetworkKind::Test,
@@ -47,10 +47,22 @@ fn script(purpose: u32, change: u32, key: PublicKey) -> ScriptBuf {
 }
 
 /// A transaction of one coin, told apart by `number`: so much to a stranger, so much back, the rest is its fee.
-fn send(bundle: &Bundle, purpose: u32, number: u8, stranger: u64, back: u64) -> Psbt {
+pub fn send(bundle: &Bundle, purpose: u32, number: u8, stranger: u64, back: u64) -> Psbt {
+    pay(bundle, purpose, number, (thief(), stranger), back)
+}
+
+/// A stranger's script.
+pub fn thief() -> ScriptBuf {
+    ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([7; 20]))
+}
+
+fn output(script_pubkey: ScriptBuf, amount: u64) -> TxOut {
+    TxOut { value: Amount::from_sat(amount), script_pubkey }
+}
+
+/// The same, to this script.
+pub fn pay(bundle: &Bundle, purpose: u32, number: u8, to: (ScriptBuf, u64), back: u64) -> Psbt {
     let key_ = key(bundle, purpose, 0, 3);
-    let output = |script, amount| TxOut { value: Amount::from_sat(amount), script_pubkey: script };
-    let thief = ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([7; 20]));
     let change = script(84, 1, key(bundle, 84, 1, 5));
     let transaction = Transaction {
         version: Version::TWO,
@@ -61,7 +73,7 @@ fn send(bundle: &Bundle, purpose: u32, number: u8, stranger: u64, back: u64) -> 
             sequence: Sequence::MAX,
             witness: Witness::new(),
         }],
-        output: vec![output(thief, stranger), output(change, back)],
+        output: vec![output(to.0, to.1), output(change, back)],
     };
     let mut psbt = Psbt::from_unsigned_tx(transaction).expect("a PSBT");
     let path: DerivationPath = format!("m/{purpose}'/0'/0'/0/3").parse().expect("a path");
@@ -77,13 +89,16 @@ fn send(bundle: &Bundle, purpose: u32, number: u8, stranger: u64, back: u64) -> 
 }
 
 /// Has it signed.
-async fn sign(client: &Client, psbt: &Psbt) -> Result<(), String> {
+///
+/// # Errors
+/// What the signer said, or that nothing was signed.
+pub async fn sign(client: &Client, psbt: &Psbt) -> Result<(), String> {
     let asked = Bytes { first: psbt.serialize() };
     let signed: Signed = client.call("/walletrpc.WalletKit/SignPsbt", asked).await?;
     if signed.inputs.contains(&0) { Ok(()) } else { Err("nothing was signed".to_owned()) }
 }
 
-fn attempt(what: &str, rule: &'static str, make: fn(&Bundle) -> Vec<Psbt>) -> Attempt {
+pub fn attempt(what: &str, rule: &'static str, make: fn(&Bundle) -> Vec<Psbt>) -> Attempt {
     let make = Box::new(move |thief: Thief| -> Outcome {
         let all = make(&thief.bundle);
         Box::pin(async move {
@@ -93,7 +108,7 @@ fn attempt(what: &str, rule: &'static str, make: fn(&Bundle) -> Vec<Psbt>) -> At
             Ok(())
         })
     });
-    Attempt { what: what.to_owned(), rule, make }
+    Attempt { what: what.to_owned(), rule, policy: POLICY.into(), make }
 }
 
 /// The attempts on them.

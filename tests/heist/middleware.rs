@@ -28,7 +28,8 @@ pub fn attempt() -> Attempt {
             if replaced.load(Ordering::Relaxed) { Ok(()) } else { Err("nothing was replaced".to_owned()) }
         })
     });
-    Attempt { what: "another message in the place of the one that was passed".to_owned(), rule: "replaceable", make }
+    let what = "another message in the place of the one that was passed".to_owned();
+    Attempt { what, rule: "replaceable", policy: super::coins::POLICY.into(), make }
 }
 
 /// The two ends of a registered middleware.

@@ -1,12 +1,15 @@
 //! What a PSBT would have lnd sign, read as lnd reads it (lnd's lnwallet/btcwallet/psbt.go, SignPsbt), and what it takes from the
 //! wallet's own coins.
 
-use super::{Refusal, Rule};
-use crate::guard::budget::Spend;
+use super::{Judged, Refusal, Rule};
+use crate::guard::spend::{Paid, Spend};
 use crate::guard::wallet::{LND, Wallet};
 use bitcoin::bip32::ChildNumber;
+use bitcoin::opcodes::all::{OP_CHECKMULTISIG, OP_PUSHNUM_2};
 use bitcoin::psbt::{Input, Psbt};
+use bitcoin::script::Instruction;
 use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Script, Transaction};
 use std::collections::BTreeMap;
 
 /// lnd's own fields in an input, by which the key is moved before it signs (PsbtKeyTypeInputSignatureTweakSingle, ...Double).
@@ -22,6 +25,31 @@ const INPUTS: usize = 1500;
 /// lnd 0.21 keeps of one its last byte, which can be that of a field.
 const LONG_TYPE: u8 = 0xfd;
 
+/// lnd's families of keys that sign for what of a channel is this wallet's alone once it is closed (keychain/derivation.go): what a
+/// penalty takes, what the other side's commitment pays here, and what this side's own has delayed. A key's tweak, which the caller
+/// names, leads to no other family's key.
+const ALONE: [u32; 3] = [1, 3, 4];
+/// That of fundings.
+const FUNDING: u32 = 0;
+
+/// How many payments of one transaction are told apart, and how long the script of each may be: no address has a longer one.
+const PAYMENTS: usize = 100;
+const SCRIPT: usize = 42;
+
+/// What a witness of one of the wallet's keys weighs, and the two bytes that say that there are witnesses.
+const WITNESS: u64 = 108;
+const MARKER: u64 = 2;
+
+/// What an input spends.
+enum Spent {
+    /// A coin of the wallet's, in satoshis.
+    Coin(u64),
+    /// What of a channel is the wallet's alone.
+    Alone(u64),
+    /// What else of a channel's; and the funding that it proves.
+    Channel(bool),
+}
+
 /// A key's path: three hardened steps and two that are not.
 struct Path {
     purpose: u32,
@@ -31,11 +59,11 @@ struct Path {
     index: u32,
 }
 
-/// What `bytes` takes from the wallet; nothing where only channels' keys sign.
+/// What `bytes` takes from what is the wallet's alone, and which fundings it proves.
 ///
 /// # Errors
 /// Where it does not read as lnd reads it, or asks for what the wallet never signs.
-pub(super) fn read(bytes: &[u8], wallet: &mut Wallet) -> Result<Option<Spend>, Refusal> {
+pub(super) fn read(bytes: &[u8], wallet: &mut Wallet) -> Result<Judged, Refusal> {
     let psbt = Psbt::deserialize(bytes).map_err(|_| Refusal::new(Rule::PsbtEncoding, "it is no PSBT"))?;
     // What two readers could read differently has two ways to be written.
     if psbt.serialize() != bytes {
@@ -43,19 +71,41 @@ pub(super) fn read(bytes: &[u8], wallet: &mut Wallet) -> Result<Option<Spend>, R
     }
     hold_fields(&psbt)?;
     wallet.begin_request();
-    let mut signed = BTreeMap::new();
-    for (number, input) in (0..).zip(&psbt.inputs).filter(|(_, input)| is_signed(input)) {
-        if let Some(amount) = judge_input(number, input, wallet)? {
-            signed.insert(number, amount);
+    let (mut signed, mut swept, mut fundings) = (BTreeMap::new(), BTreeMap::new(), vec![]);
+    let transaction = &psbt.unsigned_tx;
+    for ((number, input), spent) in (0..).zip(&psbt.inputs).zip(&transaction.input).filter(|((_, i), _)| is_signed(i)) {
+        match judge_input(number, input, wallet)? {
+            Spent::Coin(amount) => drop(signed.insert(number, amount)),
+            Spent::Alone(amount) => drop(swept.insert(number, amount)),
+            Spent::Channel(true) => fundings.push((spent.previous_output.txid.to_string(), spent.previous_output.vout)),
+            Spent::Channel(false) => {}
         }
     }
-    if signed.is_empty() {
-        return Ok(None);
+    let is_taken = !signed.is_empty() || !swept.is_empty();
+    let spend =
+        is_taken.then(|| weigh_outputs(Spend::of(transaction.compute_txid(), signed, swept), transaction, wallet));
+    Ok(Judged { class: None, spend, fundings })
+}
+
+/// Says of a spend where its outputs go.
+fn weigh_outputs(mut spend: Spend, transaction: &Transaction, wallet: &Wallet) -> Spend {
+    // A sweep goes to an address of its own each time: they are known farther than those that change goes to.
+    let is_sweep = spend.signed.is_empty();
+    for (number, output) in (0..).zip(&transaction.output) {
+        let (script, amount) = (&output.script_pubkey, output.value.to_sat());
+        let total = if wallet.owns(script) || (is_sweep && wallet.owns_far(script)) {
+            &mut spend.back
+        } else if spend.paid.len() < PAYMENTS && script.len() <= SCRIPT {
+            spend.paid.push(Paid { output: number, script: script.to_hex_string(), amount });
+            continue;
+        } else {
+            &mut spend.rest
+        };
+        *total = total.saturating_add(amount);
     }
-    let transaction = &psbt.unsigned_tx;
-    let own = transaction.output.iter().filter(|output| wallet.owns(&output.script_pubkey));
-    let back = own.fold(0_u64, |sum, output| sum.saturating_add(output.value.to_sat()));
-    Ok(Some(Spend { txid: transaction.compute_txid().to_string(), signed, back }))
+    let witnesses = WITNESS * transaction.input.len() as u64 + MARKER;
+    spend.vsize = transaction.weight().to_wu().saturating_add(witnesses).div_ceil(4);
+    spend
 }
 
 /// Holds what another reader could read otherwise, whether or not lnd signs the input: it takes the amounts and scripts of all
@@ -88,8 +138,8 @@ fn is_signed(input: &Input) -> bool {
     input.witness_utxo.is_some() && input.final_script_witness.is_none() && !input.bip32_derivation.is_empty()
 }
 
-/// What the input spends of the wallet's coins, in satoshis; nothing where it is a channel's.
-fn judge_input(number: u32, input: &Input, wallet: &mut Wallet) -> Result<Option<u64>, Refusal> {
+/// What the input spends.
+fn judge_input(number: u32, input: &Input, wallet: &mut Wallet) -> Result<Spent, Refusal> {
     let refuse = |rule, why: &str| Refusal::new(rule, format!("input {number} {why}"));
     let mut derivations = input.bip32_derivation.iter();
     let (Some((public, (_, path))), None) = (derivations.next(), derivations.next()) else {
@@ -105,12 +155,46 @@ fn judge_input(number: u32, input: &Input, wallet: &mut Wallet) -> Result<Option
         if tweaks > 1 {
             return Err(refuse(Rule::PsbtTweak, "moves its key twice"));
         }
-        return Ok(None);
+        return judge_channel(input, public, path.account, tweaks).map_err(|(rule, why)| refuse(rule, why));
     }
     if tweaks > 0 {
         return Err(refuse(Rule::PsbtTweak, "moves a key of the wallet's coins"));
     }
-    judge_coin(input, public, &path, wallet).map(Some).map_err(|(rule, why)| refuse(rule, why))
+    judge_coin(input, public, &path, wallet).map(Spent::Coin).map_err(|(rule, why)| refuse(rule, why))
+}
+
+fn judge_channel(input: &Input, public: &PublicKey, family: u32, tweaks: usize) -> Result<Spent, (Rule, &'static str)> {
+    if ALONE.contains(&family) {
+        return match (is_over_all(input), &input.witness_utxo) {
+            (true, Some(spent)) => Ok(Spent::Alone(spent.value.to_sat())),
+            _ => Err((Rule::PsbtSighash, "leaves parts of the transaction open")),
+        };
+    }
+    let is_funding =
+        || input.witness_utxo.as_ref().is_some_and(|spent| is_funding(input, &spent.script_pubkey, public));
+    Ok(Spent::Channel(family == FUNDING && tweaks == 0 && is_funding()))
+}
+
+/// True where the input spends an output that two keys open together, this one and another (BOLT 3, funding transaction output).
+fn is_funding(input: &Input, spent: &Script, public: &PublicKey) -> bool {
+    let Some(script) = input.witness_script.as_ref().filter(|script| *spent == script.to_p2wsh()) else { return false };
+    let steps: Vec<Instruction<'_>> = script.instructions().map_while(Result::ok).collect();
+    let [
+        Instruction::Op(OP_PUSHNUM_2),
+        Instruction::PushBytes(one),
+        Instruction::PushBytes(other),
+        Instruction::Op(OP_PUSHNUM_2),
+        Instruction::Op(OP_CHECKMULTISIG),
+    ] = steps[..]
+    else {
+        return false;
+    };
+    one != other && [one, other].iter().any(|key| key.as_bytes() == public.serialize())
+}
+
+/// True of a signature under which nothing of the transaction can change.
+fn is_over_all(input: &Input) -> bool {
+    WHOLE.contains(&input.sighash_type.map_or(0, bitcoin::psbt::PsbtSighashType::to_u32))
 }
 
 fn judge_coin(
@@ -135,8 +219,7 @@ fn judge_coin(
     if leaves || !input.tap_scripts.is_empty() {
         return Err((Rule::PsbtScript, "is to be signed by a taproot script"));
     }
-    let kind = input.sighash_type.map_or(0, bitcoin::psbt::PsbtSighashType::to_u32);
-    if !WHOLE.contains(&kind) {
+    if !is_over_all(input) {
         return Err((Rule::PsbtSighash, "leaves parts of the transaction open"));
     }
     match spent.value.to_sat() {

@@ -143,3 +143,10 @@ fn musig2_is_for_taproot_channels_and_their_funding_keys() {
         ("musig2-off", "pass")
     );
 }
+
+#[test]
+fn nobody_bakes_on_the_guards_root_key_or_deletes_it() {
+    for (key, wanted) in [(GUARD, "guards-key"), (GUARD + 1, "pass"), (0, "pass")] {
+        assert_eq!(rule(Request::RootKey(key), &mut terms(false)), wanted);
+    }
+}

@@ -1,5 +1,8 @@
 //! PSBTs as a watch-only lnd writes them, and as a thief would.
 
+mod property;
+
+use super::{Input, PAYMENTS};
 use crate::guard::judge::{Request, Rule, Terms, judge};
 use crate::guard::wallet::Wallet;
 use bitcoin::absolute::LockTime;
@@ -13,17 +16,19 @@ use bitcoin::{
     Amount, CompressedPublicKey, OutPoint, ScriptBuf, Sequence, TapNodeHash, Transaction, TxIn, TxOut, Txid, Witness,
     XOnlyPublicKey,
 };
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 /// Of the wallet's coins.
 const PURPOSES: [u32; 3] = [49, 84, 86];
 
-/// The public key at a path of the wallet that [`super::super::tests::accounts`] is of.
+/// The public key at a path of the wallet that [`super::super::tests::accounts`] is of. Derived once: it takes its time.
 fn key(purpose: u32, account: u32, change: u32, index: u32) -> PublicKey {
-    PublicKey::from_slice(&super::super::tests::public_key(
-        [purpose, if purpose == 1017 { 1 } else { 0 }, account],
-        [change, index],
-    ))
-    .unwrap()
+    type Known = BTreeMap<[u32; 4], PublicKey>;
+    static KNOWN: Mutex<Known> = Mutex::new(Known::new());
+    let hard = [purpose, if purpose == 1017 { 1 } else { 0 }, account];
+    let derive = || PublicKey::from_slice(&super::super::tests::public_key(hard, [change, index])).unwrap();
+    *KNOWN.lock().unwrap().entry([purpose, account, change, index]).or_insert_with(derive)
 }
 
 fn script(purpose: u32, change: u32, key: PublicKey) -> ScriptBuf {
@@ -108,8 +113,8 @@ fn terms() -> Terms {
 
 /// What leaves, or the rule that refuses.
 fn ask(psbt: &Psbt, terms: &mut Terms) -> Result<u64, &'static str> {
-    let spend = judge(&Request::Psbt(psbt.serialize()), terms).map_err(|refusal| refusal.rule.name())?;
-    Ok(spend.map_or(0, |spend| spend.leaves()))
+    let judged = judge(&Request::Psbt(psbt.serialize()), terms).map_err(|refusal| refusal.rule.name())?;
+    Ok(judged.spend.map_or(0, |spend| spend.leaves()))
 }
 
 fn coins() -> Vec<Coin> {
@@ -227,21 +232,104 @@ fn what_can_be_read_in_two_ways_is_refused() {
     }
 }
 
+/// A PSBT of which the first input is a channel's, by the key at this place in its family.
+fn channel(family: u32, index: u32, named: u32, outputs: &[(ScriptBuf, u64)]) -> Psbt {
+    let mut asked = psbt(&Coin { purpose: 84, change: 0, index: 7, amount: 100_000 }, outputs);
+    let path = format!("m/1017'/1'/{family}'/0/{named}").parse().unwrap();
+    let signed = &mut asked.inputs[0];
+    signed.bip32_derivation = [(key(1017, family, 0, index), (Fingerprint::default(), path))].into();
+    (signed.redeem_script, signed.witness_script) = (None, None);
+    asked
+}
+
 #[test]
-fn a_channels_input_takes_nothing_and_is_moved_once_at_most() {
+fn a_channels_key_is_the_one_at_its_path_and_moved_once_at_most() {
     let mut terms = terms();
-    let mut channel = |family: u32, tweaks: &[u8], lie: bool| {
-        let mut asked = psbt(&Coin { purpose: 84, change: 0, index: 7, amount: 100_000 }, &[(stranger(), 99_000)]);
-        let (key, path) = (key(1017, family, 0, 3), format!("m/1017'/1'/{family}'/0/{}", if lie { 4 } else { 3 }));
-        let signed = &mut asked.inputs[0];
-        signed.bip32_derivation = [(key, (Fingerprint::default(), path.parse().unwrap()))].into();
+    let mut ask_ = |family: u32, tweaks: &[u8], named: u32| {
+        let mut asked = channel(family, 3, named, &[(stranger(), 99_000)]);
         for tweak in tweaks {
-            signed.unknown.insert(raw::Key { type_value: *tweak, key: vec![] }, vec![1; 32]);
+            asked.inputs[0].unknown.insert(raw::Key { type_value: *tweak, key: vec![] }, vec![1; 32]);
         }
         ask(&asked, &mut terms)
     };
-    assert_eq!(channel(0, &[], false), Ok(0));
-    assert_eq!(channel(2, &[0x51], false), Ok(0));
-    assert_eq!(channel(2, &[0x51, 0xd0], false), Err("psbt-tweak"));
-    assert_eq!(channel(2, &[], true), Err("psbt-derivation"));
+    assert_eq!(ask_(0, &[], 3), Ok(0));
+    assert_eq!(ask_(2, &[0x51], 3), Ok(0));
+    assert_eq!(ask_(2, &[0x51, 0xd0], 3), Err("psbt-tweak"));
+    assert_eq!(ask_(2, &[], 4), Err("psbt-derivation"));
+}
+
+#[test]
+fn what_of_a_channel_is_the_wallets_alone_counts_as_its_coins_do() {
+    let mut terms = terms();
+    let own = script(86, 0, key(86, 0, 0, 40));
+    for (family, is_counted) in (0..10).map(|family| (family, [1, 3, 4].contains(&family))) {
+        let mut asked = channel(family, 3, 3, &[(stranger(), 30_000), (own.clone(), 60_000)]);
+        asked.inputs[0].unknown.insert(raw::Key { type_value: 0x51, key: vec![] }, vec![1; 32]);
+        assert_eq!(ask(&asked, &mut terms), Ok(if is_counted { 40_000 } else { 0 }), "{family}");
+        // As the other side's commitment is signed: one output alone, and other inputs.
+        asked.inputs[0].sighash_type = Some(PsbtSighashType::from_u32(0x83));
+        let wanted = if is_counted { Err("psbt-sighash") } else { Ok(0) };
+        assert_eq!(ask(&asked, &mut terms), wanted, "{family}");
+    }
+}
+
+#[test]
+fn a_sweep_goes_farther_than_change_once_the_addresses_are_known() {
+    let mut terms = terms();
+    let far = script(86, 0, key(86, 0, 0, 1500));
+    let sweep = channel(4, 3, 3, &[(far.clone(), 99_000)]);
+    assert_eq!(ask(&sweep, &mut terms), Ok(100_000));
+    terms.wallet.as_ref().unwrap().look_far_to(1600).join().unwrap();
+    assert_eq!(ask(&sweep, &mut terms), Ok(1_000));
+    let spend = psbt(&Coin { purpose: 84, change: 0, index: 7, amount: 100_000 }, &[(far, 99_000)]);
+    assert_eq!(ask(&spend, &mut terms), Ok(100_000));
+}
+
+/// What so many of these keys open, written as if there were two.
+fn multisig(count: i64, keys: &[PublicKey]) -> ScriptBuf {
+    let script = bitcoin::script::Builder::new().push_int(count);
+    let script = keys.iter().fold(script, |script, key| script.push_key(&bitcoin::PublicKey::new(*key)));
+    script.push_int(2).push_opcode(bitcoin::opcodes::all::OP_CHECKMULTISIG).into_script()
+}
+
+#[test]
+fn a_funding_is_proved_by_the_signature_that_spends_it_with_this_wallets_key() {
+    let mut terms = terms();
+    let (own, theirs) = (key(1017, 0, 0, 3), key(84, 0, 0, 1));
+    let mut proves = |family: u32, script: ScriptBuf, tweaked: bool, spent: Option<ScriptBuf>| {
+        let mut asked = channel(family, 3, 3, &[(stranger(), 99_000)]);
+        let input = &mut asked.inputs[0];
+        input.witness_utxo.as_mut().unwrap().script_pubkey = spent.unwrap_or_else(|| script.to_p2wsh());
+        input.witness_script = Some(script);
+        if tweaked {
+            input.unknown.insert(raw::Key { type_value: 0x51, key: vec![] }, vec![1; 32]);
+        }
+        judge(&Request::Psbt(asked.serialize()), &mut terms).unwrap().fundings.len()
+    };
+    let good = multisig(2, &[own, theirs]);
+    assert_eq!(proves(0, good.clone(), false, None), 1);
+    assert_eq!(proves(0, multisig(2, &[theirs, own]), false, None), 1);
+    for (what, count) in [
+        ("another output", proves(0, good.clone(), false, Some(stranger()))),
+        ("a tweaked key", proves(0, good.clone(), true, None)),
+        ("another family", proves(2, good, false, None)),
+        ("one key of two", proves(0, multisig(1, &[own, theirs]), false, None)),
+        ("twice the same", proves(0, multisig(2, &[own, own]), false, None)),
+        ("others' keys", proves(0, multisig(2, &[theirs, key(84, 0, 0, 2)]), false, None)),
+        ("a third", proves(0, multisig(2, &[own, theirs, key(84, 0, 0, 2)]), false, None)),
+    ] {
+        assert_eq!(count, 0, "{what}");
+    }
+}
+
+#[test]
+fn outputs_are_told_apart_up_to_a_number_and_the_rest_is_one_sum() {
+    let mut terms = terms();
+    let outputs: Vec<_> = (0..PAYMENTS as u64 + 20).map(|amount| (stranger(), amount)).collect();
+    let long = (ScriptBuf::from_bytes(vec![0x6a; 43]), 5);
+    let asked = psbt(&coins()[0], &[vec![long], outputs].concat());
+    let spend = judge(&Request::Psbt(asked.serialize()), &mut terms).unwrap().spend.unwrap();
+    assert_eq!((spend.paid.len(), spend.paid[0].output), (PAYMENTS, 1));
+    assert_eq!(spend.rest, 5 + (100..120).sum::<u64>());
+    assert_eq!(spend.elsewhere(), 5 + (0..120).sum::<u64>());
 }

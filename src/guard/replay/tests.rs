@@ -1,0 +1,71 @@
+//! A day of a guard, replayed.
+
+use super::*;
+use crate::guard::budget::Weighed;
+use crate::guard::judge::Rule;
+use crate::guard::log::{self, Heard, Log};
+use crate::guard::rates::Class;
+use crate::guard::spend::{Paid, Spend};
+use crate::host::file;
+use std::path::Path;
+
+const CALL: &str = "/walletrpc.WalletKit/SignPsbt";
+
+fn spend(txid: &str, amount: u64) -> Judged {
+    let paid = vec![Paid { output: 0, script: "0014".to_owned() + &"07".repeat(20), amount: amount - 100 }];
+    let (txid, signed, swept) = (txid.into(), [(0, amount)].into(), [].into());
+    Judged { spend: Some(Spend { txid, signed, swept, back: 0, paid, rest: 0, vsize: 150 }), ..Judged::default() }
+}
+
+/// What a guard without any limit writes of these requests, and of one while it is frozen.
+fn record(path: &Path, asked: &[(u64, Judged)]) -> Vec<Entry> {
+    let mut log = Log::open(path).unwrap();
+    let policy = Policy::default();
+    for (at, judged) in asked {
+        let limits = Limits { policy: Ok(&policy), rates: &policy.rates, approvals: &Vec::new };
+        let weighed = log.ledger().weigh(judged, *at, &limits).unwrap();
+        let (verdict, asked) = (Verdict::Passed, judged.spend.clone());
+        log.write(&Heard { at: *at, call: CALL, message: b"", verdict, refusal: None, asked, weighed }).unwrap();
+    }
+    let frozen = Refusal::new(Rule::Frozen, "frozen");
+    let (verdict, refusal, weighed) = (Verdict::Refused, Some(&frozen), Weighed::default());
+    log.write(&Heard { at: 9_000, call: CALL, message: b"", verdict, refusal, asked: None, weighed }).unwrap();
+    log::verify(path, |path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose()).unwrap()
+}
+
+#[test]
+fn another_policy_says_of_each_entry_what_it_would_have_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = || Judged { class: Some(Class::Message), ..Judged::default() };
+    let asked = [
+        (1_000, spend("a", 600)),
+        (2_000, message()),
+        (3_000, spend("b", 5_000)),
+        (4_000, message()),
+        (5_000, spend("a", 600)),
+        (6_000, spend("c", 600)),
+    ];
+    let entries = record(&folder.path().join("log"), &asked);
+    let tried = |text: &str, since| {
+        let tried = replay(&entries, since, &Policy::parse(text).unwrap());
+        let refused = tried.refused.iter().map(|(entry, refusal)| (entry.id, refusal.rule.name())).collect::<Vec<_>>();
+        (tried.judged, tried.others, refused)
+    };
+    assert_eq!(tried("", 0), (6, 1, vec![]));
+    assert_eq!(tried("[coins]\nper-transaction = 1000\n", 0), (6, 1, vec![(3, "outflow-transaction")]));
+    // What it would refuse does not count on.
+    let day = "[coins]\nper-transaction = 1000\nper-day = 1000\n[rates.message]\nper-minute = 1\n";
+    assert_eq!(tried(day, 0), (6, 1, vec![(3, "outflow-transaction"), (4, "rate"), (6, "outflow-day")]));
+    // What came before counts as it was counted.
+    assert_eq!(tried("[coins]\nper-day = 6199\n", 5_500), (1, 1, vec![(6, "outflow-day")]));
+    assert_eq!(tried("[coins]\nper-day = 6200\n", 5_500), (1, 1, vec![]));
+}
+
+#[test]
+fn what_was_refused_and_would_pass_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut entries = record(&folder.path().join("log"), &[(1_000, spend("a", 600))]);
+    let rule = Some("outflow-day".to_owned());
+    entries[0] = Entry { verdict: Verdict::Refused, class: None, counted: None, rule, ..entries[0].clone() };
+    assert_eq!(replay(&entries, 0, &Policy::default()).passed_now, 1);
+}
