@@ -4,7 +4,7 @@ pub mod chain;
 pub mod cut;
 pub mod fault;
 pub mod held;
-mod matrix;
+pub mod matrix;
 mod verb;
 mod walk;
 

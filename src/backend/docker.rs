@@ -5,7 +5,7 @@ mod settle;
 pub mod trial;
 
 pub use control::{pid, read_log, runs, show_log, start, stop};
-pub use settle::{check, check_volume, settle};
+pub use settle::{check, check_volume, hold_own, settle};
 
 use crate::backend::Layout;
 use crate::backend::native::{self, Wishes, drop_in, folder, text, unit_path};
@@ -54,8 +54,21 @@ pub fn lnd_of(
 ) -> Result<Verified<Archive>> {
     let engine = Engine::open(&docker.engine)?;
     release::from_image(&image.to_string(), release, arch, cache, |names, to| {
-        engine.take(image, names, &format!("{}{IMAGE}", docker.container), to)
+        engine.take(image, names, &aside(docker), to)
     })
+}
+
+/// Takes away what a run of [`lnd_of`] left that was cut off: of the engine's and in `cache`.
+///
+/// # Errors
+/// Where the engine does not.
+pub fn take_back(docker: &Docker, cache: &Path) -> Result<()> {
+    release::take_back(cache, |to| Engine::open(&docker.engine)?.take_back(&aside(docker), to))
+}
+
+/// The container out of which lnd is taken.
+fn aside(docker: &Docker) -> String {
+    format!("{}{IMAGE}", docker.container)
 }
 
 /// The volume that holds the signer's wallet, where one does.

@@ -1,6 +1,6 @@
 //! The journal read backwards, as a plan: what the last plan changed, or all that lsm ever did.
 
-use crate::engine::Kind;
+use crate::engine::{Engine, Kind};
 use crate::error::Result;
 use crate::facts::units;
 use crate::host::file;
@@ -8,6 +8,7 @@ use crate::plan::history::{History, Touched};
 use crate::plan::planner::Plan;
 use crate::plan::prior::{AtPath, Prior, Role, Thing, Wallet, Was};
 use crate::plan::step::Step;
+use crate::spec::docker::CREATE;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ pub struct Undo {
     pub lost: Vec<String>,
     /// Everything goes that does not stay with the wallet.
     all: bool,
+    /// The folders of the wallets.
+    homes: Vec<PathBuf>,
     /// Where the passwords are of databases whose password was being changed, and the other one of each.
     passwords: Vec<[PathBuf; 2]>,
 }
@@ -107,7 +110,9 @@ impl Undo {
         });
         let passwords = pairs.collect();
         let plan = Plan { steps: Vec::new() };
-        let mut undo = Self { plan, foreign: Vec::new(), shared: Vec::new(), wallet, lost: Vec::new(), all, passwords };
+        let homes = wallets.iter().map(|wallet| wallet.data.clone()).collect();
+        let (foreign, shared, lost) = (Vec::new(), Vec::new(), Vec::new());
+        let mut undo = Self { plan, foreign, shared, wallet, lost, all, homes, passwords };
         let mut back = Vec::new();
         for touched in touched.into_iter().rev() {
             if let Some(to) = undo.judge(touched, stays, cut_off)? {
@@ -166,11 +171,26 @@ impl Undo {
             return Ok(None);
         }
         // A folder that is there is ours even where somebody else put something into it: it goes when it is empty.
-        if !is_as_left(&first, left.as_ref(), &now) {
+        if !is_as_left(&first, left.as_ref(), &now) || self.is_others(&first, left.as_ref(), &now)? {
             self.foreign.push(first);
             return Ok(None);
         }
         Ok(Some(first))
+    }
+
+    /// True where `now` is a container that has the name of one of lsm's, and neither the mark of one nor a wallet of lsm's.
+    fn is_others(&self, first: &Prior, left: Option<&Prior>, now: &Prior) -> Result<bool> {
+        let Prior::Object { held, exists: true, mark, .. } = now else { return Ok(false) };
+        // Nobody else's has such a name.
+        if held.object != Kind::Container || held.name.ends_with(CREATE) {
+            return Ok(false);
+        }
+        let was = |prior: &Prior| matches!(prior, Prior::Object { exists: true, mark: was, .. } if was == mark);
+        if was(first) || left.map_or(!mark.is_empty(), was) {
+            return Ok(false);
+        }
+        let mounts = Engine::open(&held.engine)?.mounts(&held.name)?;
+        Ok(!self.homes.iter().any(|home| mounts.contains(home)))
     }
 }
 

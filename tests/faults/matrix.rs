@@ -39,7 +39,7 @@ pub struct Counts {
 }
 
 /// The columns, in their order: what befell each step, and what had to come of it.
-const COLUMNS: [&str; 8] = [
+pub const COLUMNS: [&str; 8] = [
     "killed before, during and after: gone on",
     "killed before, during and after: rolled back",
     "power cut: gone on",
@@ -51,12 +51,13 @@ const COLUMNS: [&str; 8] = [
 ];
 
 impl Counts {
-    fn new(verb: &'static str, steps: usize) -> Self {
+    /// Nothing yet, of a verb with so many steps.
+    pub fn new(verb: &'static str, steps: usize) -> Self {
         Self { verb, steps, counts: BTreeMap::new(), failures: Vec::new() }
     }
 
-    /// Counts `tried` of a column, all good unless `work` panics.
-    fn count(&mut self, column: &'static str, what: &str, tried: u32, work: impl FnOnce()) -> bool {
+    /// Counts `tried` of a column, all good unless `work` panics; true where they are.
+    pub fn count(&mut self, column: &'static str, what: &str, tried: u32, work: impl FnOnce()) -> bool {
         let good = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
