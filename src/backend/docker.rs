@@ -18,13 +18,14 @@ use crate::host::user::Owner;
 use crate::plan::step::{Access, LNCLI_MODE, Runner, Step};
 use crate::release::pins::{Arch, Release};
 use crate::release::{self, Archive, Verified};
-use crate::render::compose::render_compose;
+use crate::render::compose::{Litd, render_compose};
 use crate::render::container::{self, Files, Frame, Home, Place};
 use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::unit::{NFTABLES_DROP_IN, UNITS};
 use crate::spec::docker::{CREATE, Docker, IMAGE, PORT, Reference};
 use crate::spec::{Places, Spec};
+use crate::watch_only::CREDENTIALS;
 use settle::hold_loopback;
 use std::path::{Path, PathBuf};
 
@@ -126,7 +127,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     Ok(steps)
 }
 
-/// The signer's container as a compose file.
+/// The signer's container as a compose file, with a litd beside it.
 ///
 /// # Errors
 /// Where it is in none, or a text cannot be rendered.
@@ -136,7 +137,8 @@ pub fn compose(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, fact
         Step::Container { body, .. } => Some(body),
         _ => None,
     });
-    render_compose(&docker.container, &service.unwrap_or_default(), &seccomp(docker))
+    let litd = Litd::of(spec, &wishes.bundle, CREDENTIALS);
+    render_compose(&docker.container, &service.unwrap_or_default(), &seccomp(docker), litd.as_ref())
 }
 
 /// The profile of system calls as a file.

@@ -130,7 +130,10 @@ pub(super) fn open_journal(layout: &Layout) -> Result<Journal> {
     // Root's, whoever it was made for: who can write here can tell lsm what it did.
     let access = |mode| if places.are_users() { Access::mode(mode) } else { Access::owned(mode, Owner::ROOT) };
     for root in places.roots() {
-        file::make_folder(&root, access(places.root_mode()))?;
+        // One that is not lsm's own and is there keeps its mode until a step of the journal changes that.
+        if places.is_own(&root) || !file::is_there(&root)? {
+            file::make_folder(&root, access(places.root_mode()))?;
+        }
     }
     file::make_folder(path.parent().unwrap_or(Path::new("/")), access(0o700))?;
     Journal::open(&path)

@@ -12,6 +12,7 @@ use crate::lab::snapshot::Snapshot;
 use crate::lab::trace::Fate;
 use crate::stage::{Stage, port};
 use nix::errno::Errno;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -185,11 +186,19 @@ impl<'a> Range<'a> {
                 held.look(&self.stage, &when);
             });
         });
-        // A wallet stays, and so does a seed that was handed out: the next plan would be another one.
+        // A wallet stays, and so does a seed that was handed out: the next plan would be another one. What was revoked stays so.
         let stays = makes_wallet || self.stage.host.path("/root/out").exists();
-        if !good || (stays && self.verb.name == "install") {
+        if !good || (stays && self.verb.name == "install") || self.is_done() {
             self.renew();
         }
+    }
+
+    /// True where nothing is left for the verb to do.
+    fn is_done(&self) -> bool {
+        let mut dry: Vec<&str> =
+            self.arguments.iter().map(String::as_str).filter(|argument| *argument != "--yes").collect();
+        dry.extend(["--dry-run", "--json"]);
+        serde_json::from_str::<Value>(&self.stage.host.lsm(dry).stdout).is_ok_and(|plan| plan == json!({"steps": []}))
     }
 
     /// Cuts the power at every step; what reached the disk is gone on from, and gone back from.
@@ -221,6 +230,8 @@ impl<'a> Range<'a> {
                     let mut held = Held::default();
                     held.look(&self.stage, &when);
                     self.stage.host.lsm(["rollback", "--yes"]).ok();
+                    // The boot goes on meanwhile, and starts what nothing is to be done about.
+                    self.stage.host.sh("timeout 120 sh -c 'until [ -z \"$(systemctl list-jobs --no-legend)\" ]; do sleep 0.2; done'").ok();
                     let may_stay = |name: &str| (self.verb.may_stay)(name, held.has_wallet());
                     assert_back(&self.stage, &self.prepared, may_stay, &when);
                 });
