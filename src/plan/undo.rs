@@ -109,6 +109,8 @@ impl Undo {
             _ => None,
         });
         let passwords = pairs.collect();
+        // A user's signer has no unit, and that user may not have systemd read any.
+        let reads_units = cut_off && touched.iter().any(|touched| is_systemds(&touched.first));
         let plan = Plan { steps: Vec::new() };
         let homes = wallets.iter().map(|wallet| wallet.data.clone()).collect();
         let (foreign, shared, lost) = (Vec::new(), Vec::new(), Vec::new());
@@ -120,7 +122,7 @@ impl Undo {
             }
         }
         undo.shared.reverse();
-        undo.plan = order(folders_last(back), stays, cut_off);
+        undo.plan = order(folders_last(back), stays, (cut_off, reads_units));
         Ok(undo)
     }
 
@@ -221,8 +223,8 @@ fn folders_last(back: Vec<Prior>) -> Vec<Prior> {
 }
 
 /// Units stop before anything under them changes, and start after everything has. After a plan that was `cut_off` systemd
-/// reads its units and starts them in any case: their files may be back already.
-fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
+/// reads its units, where it had some, and starts them in any case: their files may be back already.
+fn order(back: Vec<Prior>, stays: &Stays, (cut_off, reads_units): (bool, bool)) -> Plan {
     // What a container is made of can go only after it.
     let is_part =
         |prior: &Prior| matches!(prior, Prior::Object { held, exists: false, .. } if held.object != Kind::Container);
@@ -244,7 +246,7 @@ fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
     let changes = replaced || cut_off || !makers.is_empty() || !rest.is_empty() || !loads.is_empty();
     let mut steps: Vec<Step> =
         stops.into_iter().chain(databases).chain(makers).chain(rest).map(|to| Step::Restore { to }).collect();
-    if cut_off || !changed.is_empty() {
+    if reads_units || !changed.is_empty() {
         steps.push(Step::ReloadUnits { after: changed, of: vec![] });
     }
     steps.extend(loads.into_iter().map(|to| Step::Restore { to }));
@@ -268,6 +270,11 @@ fn makes_at_boot(prior: &Prior) -> bool {
 
 fn path_of(prior: &Prior) -> Option<&Path> {
     if let Prior::Path(AtPath { path, .. }) = prior { Some(path) } else { None }
+}
+
+/// True of a unit, its files, and what one loads.
+fn is_systemds(prior: &Prior) -> bool {
+    matches!(prior, Prior::Unit { .. } | Prior::Filter { .. }) || path_of(prior).is_some_and(is_units)
 }
 
 fn is_units(path: &Path) -> bool {
