@@ -83,8 +83,12 @@ fn nothing_is_half_done_whatever_befalls_the_going_of_a_container() {
     });
 }
 
-/// Runs a verb once for each fault and step, and writes the verb's row of the fault matrix. Whatever befell it, there is one
-/// wallet or none; run again it comes to its end, by `done`, or `back` brings the host back to where it begins, and holds that.
+/// What of a signer's an engine has a part in; of every other step a unit's signer has the same, and the same row.
+const ENGINES: [&str; 6] = ["image", "network", "volume", "wallet", "container", "restore"];
+
+/// Kills a verb at each step, and runs it once for each fault and step of the engine's, and writes the verb's row of the fault
+/// matrix. Whatever befell it, there is one wallet or none; run again it comes to its end, by `done`, or `back` brings the host
+/// back to where it begins, and holds that.
 #[track_caller]
 fn go_through(
     stage: &Stage,
@@ -106,7 +110,11 @@ fn go_through(
             back(stage, &when);
         });
     }
-    for (nth, (name, changes)) in steps.iter().enumerate() {
+    let is_engines = |name: &str| {
+        let (kind, about) = name.split_once(' ').unwrap_or((name, ""));
+        ENGINES.contains(&kind) && !(kind == "restore" && about.starts_with('/'))
+    };
+    for (nth, (name, changes)) in steps.iter().enumerate().filter(|(_, (name, _))| is_engines(name)) {
         let middle = Place::During(changes.div_ceil(2).max(1));
         let kills = [Place::Before, middle, Place::After].map(|place| (COLUMNS[1], Fault::Kill(place)));
         let errors =

@@ -2,7 +2,7 @@
 
 use super::cut::{self, Moment};
 use super::fault::{Fault, Place};
-use super::held::Held;
+use super::held::{Held, assert_signs};
 use super::verb::Verb;
 use super::{assert_back, chain};
 use crate::lab::disk::Disk;
@@ -10,7 +10,7 @@ use crate::lab::lnd::Release;
 use crate::lab::net::Net;
 use crate::lab::snapshot::Snapshot;
 use crate::lab::trace::Fate;
-use crate::stage::{Stage, port};
+use crate::stage::{PASSWORD, Stage, port};
 use nix::errno::Errno;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -182,7 +182,7 @@ impl<'a> Range<'a> {
                 makes_wallet = held.has_wallet();
                 // What failed was undone at once, unless a program that this needs was not to be had.
                 self.stage.host.lsm(["rollback", "--yes"]).ok();
-                assert_back(&self.stage, &self.prepared, |name| (self.verb.may_stay)(name, makes_wallet), &when);
+                assert_back(&self.stage, &self.prepared, |name| self.may_stay(step, name, makes_wallet), &when);
                 held.look(&self.stage, &when);
             });
         });
@@ -191,6 +191,15 @@ impl<'a> Range<'a> {
         if !good || (stays && self.verb.name == "install") || self.is_done() {
             self.renew();
         }
+    }
+
+    /// What may differ after a rollback from `step`. With the old password the way back to it ends; then the new one is in force.
+    fn may_stay(&self, step: usize, name: &str, wallet: bool) -> bool {
+        let is_forgotten = self.steps[step].0.starts_with("discard") && name == format!("file {PASSWORD}");
+        if is_forgotten {
+            assert_signs(&self.stage, "with the password that is there");
+        }
+        is_forgotten || (self.verb.may_stay)(name, wallet)
     }
 
     /// True where nothing is left for the verb to do.
@@ -232,7 +241,7 @@ impl<'a> Range<'a> {
                     self.stage.host.lsm(["rollback", "--yes"]).ok();
                     // The boot goes on meanwhile, and starts what nothing is to be done about.
                     self.stage.host.sh("timeout 120 sh -c 'until [ -z \"$(systemctl list-jobs --no-legend)\" ]; do sleep 0.2; done'").ok();
-                    let may_stay = |name: &str| (self.verb.may_stay)(name, held.has_wallet());
+                    let may_stay = |name: &str| self.may_stay(step, name, held.has_wallet());
                     assert_back(&self.stage, &self.prepared, may_stay, &when);
                 });
             });
