@@ -174,7 +174,19 @@ fn nothing_is_half_done_whatever_befalls_a_revocation() {
 #[test]
 #[ignore = "every fault at every step"]
 fn nothing_is_half_done_whatever_befalls_a_certificate() {
-    of_credentials().filter(|verb| verb.name.starts_with("cert ")).for_each(|verb| go_through(verb.name));
+    go_through("cert renew");
+}
+
+#[test]
+#[ignore = "every fault at every step"]
+fn nothing_is_half_done_whatever_befalls_a_switch_of_certificates() {
+    go_through("cert renew --finish");
+}
+
+#[test]
+#[ignore = "every fault at every step"]
+fn nothing_is_half_done_whatever_befalls_a_certificate_that_leaked() {
+    go_through("cert renew --now");
 }
 
 #[test]
