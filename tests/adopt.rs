@@ -17,7 +17,7 @@ const ADDRESS: &str = "127.0.0.1:10012";
 const VOLUME: &str = "/var/lib/docker/volumes/lnd_signer-data/_data";
 
 /// What the scripts make of their template, below `folder`.
-fn settings(folder: &str) -> String {
+pub fn settings(folder: &str) -> String {
     format!(
         "[Application Options]\nalias=lnget-signer\nlisten=\nrpclisten=0.0.0.0:10012\nrestlisten=127.0.0.1:10013\n\
         wallet-unlock-password-file={folder}/wallet-password.txt\nwallet-unlock-allow-create=true\ntlsextradomain=signer\n\
@@ -26,7 +26,7 @@ fn settings(folder: &str) -> String {
 }
 
 /// Every file below a folder with its hash; sockets, logs and locks do not count.
-fn hashes(host: &Host, folder: &str) -> String {
+pub fn hashes(host: &Host, folder: &str) -> String {
     host.sh(&format!("cd {folder} && find . -type f -not -path './logs/*' -exec sha256sum {{}} + | LC_ALL=C sort")).ok()
 }
 

@@ -6,10 +6,12 @@ use crate::faults::cut;
 use crate::faults::cut::Moment;
 use crate::faults::fault::{Fault, Place};
 use crate::faults::held::{Held, assert_complete};
+use crate::faults::matrix::{COLUMNS, Counts};
 use crate::lab::process::Done;
 use crate::lab::trace::Fate;
 use crate::stage::{PORT, Stage, assert_unchanged};
 use nix::errno::Errno;
+use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -56,16 +58,13 @@ fn what_is_killed_at_every_step_goes_on_and_back() {
 fn nothing_is_half_done_whatever_befalls_the_making_of_a_container() {
     let Some(stage) = Stage::in_docker("docker-making") else { return };
     let before = stage.state_in_docker();
-    let purge = |stage: &Stage, when: &str| {
+    go_through(&stage, "install, docker", &install(&stage), assert_complete, |stage, when| {
+        // Of what never began there is no journal, and of what was purged none either.
+        stage.host.lsm(words("rollback --yes")).ok();
         stage.host.lsm(words("uninstall --purge --confirm=signer --yes")).ok();
         stage.host.sh("rm -rf /root/out/*").ok();
-        // Of what never began there is no journal, and of what was purged none either.
         println!("{when}: as it was");
         assert_unchanged(&before, &stage.state_in_docker());
-    };
-    go_through(&stage, "install", &install(&stage), |stage, when| {
-        stage.host.lsm(words("rollback --yes")).ok();
-        purge(stage, when);
     });
 }
 
@@ -74,17 +73,70 @@ fn nothing_is_half_done_whatever_befalls_the_making_of_a_container() {
 fn nothing_is_half_done_whatever_befalls_the_going_of_a_container() {
     let Some(stage) = Stage::in_docker("docker-going") else { return };
     stage.host.lsm(install(&stage)).ok();
-    go_through(&stage, "uninstall", &words("uninstall --yes"), |stage, when| {
+    let is_gone = |stage: &Stage, when: &str| {
+        assert_eq!(stage.host.lsm(["uninstall", "--dry-run", "--json"]).json(), json!({"steps": []}), "{when}");
+    };
+    go_through(&stage, "uninstall, docker", &words("uninstall --yes"), is_gone, |stage, when| {
         stage.host.lsm(words("rollback --yes")).ok();
         println!("{when}: as it was");
         assert_complete(stage, when);
     });
 }
 
-/// Runs a verb once for each fault and step. Whatever befell it, there is one wallet or none, and `back` brings the host back
-/// to where the verb begins, and holds that it is.
+/// What of a signer's an engine has a part in; of every other step a unit's signer has the same, and the same row.
+const ENGINES: [&str; 6] = ["image", "network", "volume", "wallet", "container", "restore"];
+
+/// Kills a verb at each step, and runs it once for each fault and step of the engine's, and writes the verb's row of the fault
+/// matrix. Whatever befell it, there is one wallet or none; run again it comes to its end, by `done`, or `back` brings the host
+/// back to where it begins, and holds that.
 #[track_caller]
-fn go_through(stage: &Stage, verb: &str, arguments: &[String], back: impl Fn(&Stage, &str)) {
+fn go_through(
+    stage: &Stage,
+    verb: &'static str,
+    arguments: &[String],
+    done: impl Fn(&Stage, &str),
+    back: impl Fn(&Stage, &str),
+) {
+    let steps = count_steps(stage, arguments);
+    done(stage, verb);
+    back(stage, verb);
+    let mut counts = Counts::new(verb, steps.len());
+    for place in [Place::Before, Place::During(2), Place::After] {
+        let (when, tried) = (format!("killed {place:?} each step"), u32::try_from(steps.len()).expect("few"));
+        counts.count(COLUMNS[0], &when, tried, || {
+            let killed = chain::run(stage, arguments, &[place], &mut Held::default());
+            assert!(killed.len() + 2 >= steps.len(), "only {killed:?}");
+            done(stage, &when);
+            back(stage, &when);
+        });
+    }
+    let is_engines = |name: &str| {
+        let (kind, about) = name.split_once(' ').unwrap_or((name, ""));
+        ENGINES.contains(&kind) && !(kind == "restore" && about.starts_with('/'))
+    };
+    for (nth, (name, changes)) in steps.iter().enumerate().filter(|(_, (name, _))| is_engines(name)) {
+        let middle = Place::During(changes.div_ceil(2).max(1));
+        let kills = [Place::Before, middle, Place::After].map(|place| (COLUMNS[1], Fault::Kill(place)));
+        let errors =
+            [(COLUMNS[4], Errno::ENOSPC), (COLUMNS[5], Errno::EACCES)].map(|(column, e)| (column, Fault::Error(e)));
+        for (column, fault) in kills.into_iter().chain(errors).filter(|(_, fault)| fault.befalls(name, *changes)) {
+            let when = format!("step {nth} ({name}), {fault:?}");
+            counts.count(column, &when, 1, || {
+                let befallen = fault.run(&stage.host, arguments, nth, || {});
+                assert_ne!(befallen.code, 0, "{befallen:?}");
+                Held::default().look(stage, &when);
+                back(stage, &when);
+            });
+        }
+    }
+    println!("MEASURED faults during {verb} that left nothing half done: {}", counts.total());
+    counts.keep();
+    assert!(counts.failures.is_empty(), "{:#?}", counts.failures);
+}
+
+/// Runs a verb to its end; what each of its steps is called, and how many of its calls change something.
+#[track_caller]
+fn count_steps(stage: &Stage, arguments: &[String]) -> Vec<(String, u32)> {
     let mut steps: Vec<(String, u32)> = Vec::new();
     let done = cut::run(&stage.host, arguments, |step, moment| {
         match moment {
@@ -94,29 +146,8 @@ fn go_through(stage: &Stage, verb: &str, arguments: &[String], back: impl Fn(&St
         }
         Fate::Go
     });
-    assert_eq!(done.code, 0, "{verb}: {done:?}");
-    back(stage, verb);
-    let mut tried = 0;
-    for (nth, (name, changes)) in steps.iter().enumerate() {
-        let middle = Place::During(changes.div_ceil(2).max(1));
-        let kills = [Place::Before, middle, Place::After].map(Fault::Kill);
-        for fault in kills.into_iter().chain([Errno::ENOSPC, Errno::EACCES].map(Fault::Error)) {
-            if !fault.befalls(name, *changes) {
-                continue;
-            }
-            let when = format!("{verb}, step {nth} ({name}), {fault:?}");
-            let done = fault.run(&stage.host, arguments, nth, || {});
-            assert_ne!(done.code, 0, "{when}: {done:?}");
-            let mut held = Held::default();
-            held.look(stage, &when);
-            back(stage, &when);
-            tried += 1;
-        }
-    }
-    println!(
-        "MEASURED faults during a container's {verb} that left nothing half done: {tried} in {} steps",
-        steps.len()
-    );
+    assert_eq!(done.code, 0, "{done:?}");
+    steps
 }
 
 /// Runs an install at whose step `kind` this befalls the host.

@@ -5,6 +5,7 @@ use crate::lab::LSM;
 use crate::lab::host::Debian;
 use crate::lab::net::Met;
 use crate::lab::process::Done;
+use crate::lab::wait_for;
 use crate::stage::{BUNDLE, PORT, SEED, Stage, assert_unchanged};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -12,6 +13,8 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,11 +23,15 @@ const REGISTRY: &str = "127.0.0.1:5000";
 
 /// A registry (opencontainers/distribution-spec: pulling manifests and blobs) with what the test puts into it.
 #[derive(Default)]
-struct Registry {
+pub struct Registry {
     /// Each by its digest: its media type, and its bytes.
     parts: Mutex<HashMap<String, (String, Vec<u8>)>>,
     /// How many of the coming answers break off in the middle, of those that are large.
     cuts: Mutex<u32>,
+    /// The answer of a layer waits in its middle as long as this is so.
+    stalls: AtomicBool,
+    /// How many wait.
+    waiting: AtomicUsize,
     /// What is answered in the place of a layer, where anything is.
     false_layer: Mutex<Option<Vec<u8>>>,
 }
@@ -35,7 +42,7 @@ fn digest(bytes: &[u8]) -> String {
 
 impl Registry {
     /// Puts an image with these files in, and gives its reference.
-    fn put(&self, files: &[(&str, &[u8])]) -> String {
+    pub fn put(&self, files: &[(&str, &[u8])]) -> String {
         let mut layer = tar::Builder::new(Vec::new());
         for (path, body) in files {
             let mut head = tar::Header::new_gnu();
@@ -101,12 +108,24 @@ impl Registry {
         let end = if is_layer && *cuts > 0 { body.len() / 2 } else { body.len() };
         *cuts -= u32::from(end < body.len());
         drop(cuts);
-        if method == "GET" { stream.write_all(&body[..end]) } else { Ok(()) }
+        if method != "GET" {
+            return Ok(());
+        }
+        stream.write_all(&body[..end / 2])?;
+        if is_layer && self.stalls.load(SeqCst) {
+            self.waiting.fetch_add(1, SeqCst);
+            while self.stalls.load(SeqCst) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            self.waiting.fetch_sub(1, SeqCst);
+        }
+        stream.write_all(&body[end / 2..end])
     }
 }
 
 impl Stage {
-    fn serve(&self, registry: &Arc<Registry>) {
+    /// Has a registry answer on this host.
+    pub fn serve(&self, registry: &Arc<Registry>) {
         let listener = self.host.inside(|| TcpListener::bind(REGISTRY).expect("the port is free"));
         let registry = Arc::clone(registry);
         std::thread::spawn(move || {
@@ -135,6 +154,53 @@ impl Stage {
         line.extend(more);
         self.host.run(std::iter::once("/root/image-lsm").chain(line))
     }
+}
+
+/// What the engine holds of images, containers and volumes, and lsm's cache of files.
+const KEPT: &str = "docker ps -a --format '{{.Names}}'; docker images -a -q; docker volume ls -q; find /var/cache/lsm -type f 2>/dev/null; true";
+
+#[test]
+fn a_pull_that_is_interrupted_or_killed_leaves_nothing_for_good() {
+    let Some(stage) = Stage::boot_of(Debian::Docker, "docker-image-cut") else { return };
+    let lsm = std::env::var_os("LSM_TEST_STATIC").map(PathBuf::from).filter(|path| path.is_file());
+    stage.host.copy_in(&lsm.unwrap_or_else(|| LSM.into()), "/root/image-lsm", 0o755);
+    let (host, registry) = (&stage.host, Arc::new(Registry::default()));
+    stage.serve(&registry);
+    let [lnd, lncli] =
+        ["lnd", "lncli"].map(|name| std::fs::read(stage.release.lnd().with_file_name(name)).expect("a program"));
+    let good = registry.put(&[("bin/lnd", &lnd), ("bin/lncli", &lncli)]);
+    // Ends lsm by this signal as soon as `is_time`.
+    let cut = |signal: &str, is_time: &(dyn Fn() -> bool + Sync)| {
+        std::thread::scope(|threads| {
+            let install = threads.spawn(|| stage.install_image(&good, &["--backend=docker"]));
+            wait_for("the moment", Duration::from_secs(120), || is_time().then_some(()));
+            host.sh(&format!("kill -{signal} $(pidof image-lsm)")).ok();
+            install.join().expect("it ends").code
+        })
+    };
+    let is_pulling = || registry.waiting.load(SeqCst) > 0;
+    registry.stalls.store(true, SeqCst);
+    assert_eq!(cut("INT", &is_pulling), 130);
+    assert_eq!(host.sh(KEPT).ok(), "", "interrupted");
+    registry.stalls.store(false, SeqCst);
+    wait_for("a quiet registry", Duration::from_secs(10), || (!is_pulling()).then_some(()));
+
+    // Of one that is killed the next run takes away what it left, whatever comes of that run: the image is here for lsm alone.
+    assert_eq!(cut("KILL", &|| host.sh("docker ps -a").stdout.contains("litd-signer-image")), 128 + 9);
+    let kept = host.sh(KEPT).ok();
+    assert!(kept.contains("litd-signer-image") && kept.contains("image.pulled"), "killed: {kept}");
+    let half = registry.put(&[("bin/lnd", &lnd)]);
+    let refuse = || {
+        let refused = stage.install_image(&half, &["--backend=docker"]);
+        assert!(refused.code == 4 && refused.stderr.contains("E-ENGINE-041"), "{refused:?}");
+    };
+    refuse();
+    assert_eq!(host.sh(KEPT).ok(), "", "killed, and run again");
+    // One that was here before stays.
+    host.sh(&format!("docker pull {half}")).ok();
+    let before = host.sh(KEPT).ok();
+    refuse();
+    assert_eq!(host.sh(KEPT).ok(), before);
 }
 
 #[test]

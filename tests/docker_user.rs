@@ -1,14 +1,23 @@
 //! A signer in a container that a user installs without root, on a real host with a real dockerd.
 
+use crate::adopt::{hashes, settings};
+use crate::faults::fault::Place;
+use crate::faults::{chain, cut};
 use crate::lab::host::Debian;
+use crate::lab::lnd::Release;
 use crate::lab::net::Met;
 use crate::lab::process::Done;
+use crate::lab::trace::Fate;
 use crate::lab::wait_for;
+use crate::stage::older::{identity, make_wallet};
 use crate::stage::{PORT, Stage, assert_unchanged};
 use lsm::bundle::Bundle;
+use lsm::secret::Secret;
 use lsm::signer::Node;
 use lsm::watch_only::prove_at_signer;
 use serde_json::{Value, json};
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_millis(700);
@@ -20,6 +29,9 @@ const BUNDLE: &str = "/home/op/.lnget/signer/credentials-bundle";
 const HANDED: &str = "/home/op/out/bundle";
 /// The user's home.
 const HOME: &str = "/home/op";
+
+/// What runs a program as that user.
+const WHO: [&str; 6] = ["setpriv", "--reuid=1500", "--regid=1600", "--init-groups", "--reset-env", "--"];
 
 /// What an install says besides.
 const INSTALL: [&str; 6] = [
@@ -51,8 +63,28 @@ impl Stage {
     /// Runs a line as the user op.
     #[track_caller]
     fn as_user(&self, line: &[&str]) -> Done {
-        let who = ["setpriv", "--reuid=1500", "--regid=1600", "--init-groups", "--reset-env", "--"];
-        self.host.run(who.iter().chain(line))
+        self.host.run(WHO.iter().chain(line))
+    }
+
+    /// lsm as the user op, to be started.
+    fn user_command(&self, args: &[&str]) -> Command {
+        let mut command = self.host.command(WHO[0]);
+        command.args(&WHO[1..]).arg("/usr/bin/lsm").args(args);
+        command
+    }
+
+    /// Holds what has to hold at every moment: one wallet or none, and no secret that others could read. A second name of a
+    /// program is none.
+    #[track_caller]
+    fn look_at_user(&self, when: &str) {
+        let wallets = self.host.sh(&format!("find {HOME} -name wallet.db")).ok();
+        assert!(wallets.lines().count() <= 1, "{when}: {wallets}");
+        let open = format!(
+            "cd {HOME} && find out .lnget/signer/lnd .lnget/signer/run .lnget/signer/wallet-password.txt .lnget/signer/tls-key \
+            .lnget/signer/credentials-bundle .lnget/.lsm/var/journal -type f -perm /077 \
+            -not \\( -path '*/signer.kept/*' -perm -111 \\) 2>/dev/null"
+        );
+        assert_eq!(self.host.sh(&open).stdout, "", "{when}: others may read it");
     }
 
     /// Runs lsm as the user op.
@@ -181,4 +213,101 @@ fn a_user_of_the_engine_installs_without_root_and_leaves_no_trace() {
     stage.lsm_as_user(&["uninstall", "--purge", "--confirm=signer", "--yes"]).ok();
     host.sh("rm -r /home/op/out/*").ok();
     assert_unchanged(&before, &stage.state_in_docker());
+}
+
+#[test]
+fn a_users_install_that_is_killed_goes_on_or_back_and_gives_a_folder_its_mode_again() {
+    let Some(stage) = Stage::with_user("docker-user-killed") else { return };
+    let host = &stage.host;
+    // As the scripts leave it: the folder is for all to see, and something of the user's is in it.
+    host.sh("install -d -m 755 -o op -g ops /home/op/.lnget && touch /home/op/.lnget/theirs").ok();
+    let mode = || host.sh("stat -c %a /home/op/.lnget").ok().trim().to_owned();
+    let before = stage.state_in_docker();
+    let first =
+        cut::run_command(
+            &stage.user_command(&INSTALL),
+            |_, moment| {
+                if Place::Before.is(moment) { Fate::Kill } else { Fate::Go }
+            },
+        );
+    assert_eq!((first.code, mode().as_str()), (128 + 9, "755"), "no step has begun: {first:?}");
+    stage.lsm_as_user(&["rollback", "--yes"]).ok();
+    assert_unchanged(&before, &stage.state_in_docker());
+
+    let places = [Place::During(2), Place::After, Place::Before, Place::Told];
+    let killed = chain::run_command(&stage.user_command(&INSTALL), &places, |when| stage.look_at_user(when));
+    for kind in ["folder", "image", "network", "wallet", "container", "bundle"] {
+        assert!(killed.iter().any(|step| step.starts_with(kind)), "{kind} in {killed:?}");
+    }
+    stage.hold_signature(BUNDLE);
+    let again = stage.lsm_as_user(&["install", "--network=regtest", "--dry-run", "--json"]).json();
+    assert_eq!((again, mode().as_str()), (json!({"steps": []}), "700"));
+
+    let uninstall = stage.user_command(&["uninstall", "--yes"]);
+    let back = chain::run_command(&uninstall, &places, |when| stage.look_at_user(when));
+    println!("MEASURED steps of a user's at which lsm was killed, and went on: {}", killed.len() + back.len());
+    // The same wallet again; then all of it goes.
+    stage.lsm_as_user(&INSTALL).ok();
+    stage.hold_signature(BUNDLE);
+    stage.lsm_as_user(&["uninstall", "--purge", "--confirm=signer", "--yes"]).ok();
+    host.sh("rm -r /home/op/out/*").ok();
+    assert_unchanged(&before, &stage.state_in_docker());
+}
+
+#[test]
+fn a_user_takes_an_older_lnd_over_and_to_the_next_version() {
+    let (Some(old), Some(stage)) = (Release::find("v0.20.0-beta"), Stage::with_user("docker-user-adopts")) else {
+        return;
+    };
+    let (Some(archive), password) = (old.archive(), Secret::generate_password()) else { return };
+    let (host, home, address) = (&stage.host, "/home/op/.lnd-signer", "127.0.0.1:10012");
+    let name = archive.file_name().expect("a name").to_string_lossy().into_owned();
+    host.copy_in(&archive, &format!("{HOME}/old/{name}"), 0o644);
+    host.copy_in(&old.lnd(), "/usr/local/bin/old-lnd", 0o755);
+    host.sh(&format!("install -d -m 700 -o op -g ops {home}")).ok();
+    fs::write(host.path(&format!("{home}/lnd.conf")), settings(home)).expect("written");
+    fs::write(host.path(&format!("{home}/wallet-password.txt")), password.expose()).expect("written");
+    host.sh(&format!("chown -R op:ops {home} && chmod 600 {home}/wallet-password.txt")).ok();
+    let start = format!(
+        "systemd-run --quiet --unit=old --uid=op --gid=ops -E HOME={HOME} /usr/local/bin/old-lnd --lnddir={home} --rpclisten={address}"
+    );
+    host.sh(&start).ok();
+    drop(make_wallet(host, address, home, &password));
+    let keys = identity(host, address, home, "testnet");
+    let (from, adopt) = (format!("--from={HOME}/old"), format!("--adopt={home}"));
+    let install = [
+        "install",
+        "--network=testnet",
+        "--backend=docker",
+        "--release=v0.20.0-beta",
+        "--accept-risk=v0.20.0-beta",
+        &from,
+        &adopt,
+        "--yes",
+    ];
+    let runs = stage.lsm_as_user(&install);
+    assert!(runs.code == 1 && runs.stderr.contains("E-ADOPT-003"), "{runs:?}");
+    host.sh("systemctl stop old").ok();
+    let before = hashes(host, home);
+    stage.lsm_as_user(&install).ok();
+    stage.hold_signature(BUNDLE);
+    let has_keys = || Bundle::read(&host.path(BUNDLE).to_string_lossy()).expect("a bundle").identity_pubkey() == keys;
+    assert!(has_keys(), "other keys than {keys}");
+    let (version, from) = (stage.release.version.clone(), "--from=/home/op/archives");
+    // Cut off where the new lnd may have had the database, it goes back; then all the way.
+    let upgrade = ["upgrade", &version, from, "--yes"];
+    let killed = cut::run_command(&stage.user_command(&upgrade), |step, moment| {
+        if step.starts_with("container") && Place::After.is(moment) { Fate::Kill } else { Fate::Go }
+    });
+    assert_eq!(killed.code, 128 + 9, "{killed:?}");
+    stage.lsm_as_user(&["rollback", "--yes"]).ok();
+    stage.hold_signature(BUNDLE);
+    assert_eq!(stage.lsm_as_user(&["status", "--json"]).json()["release"], "v0.20.0-beta");
+    stage.lsm_as_user(&upgrade).ok();
+    stage.hold_signature(BUNDLE);
+    assert_eq!(stage.lsm_as_user(&["status", "--json"]).json()["release"], *version);
+    assert!(has_keys() && hashes(host, home) == before, "nothing of its own was changed");
+    stage.lsm_as_user(&["uninstall", "--purge", "--confirm=signer", "--yes"]).ok();
+    host.sh(&start).ok();
+    assert_eq!(identity(host, address, home, "testnet"), keys);
 }

@@ -2,8 +2,11 @@
 
 use crate::lab;
 use crate::lab::lnd::{RELEASES, Release};
-use crate::lab::process::{self, Done};
+use crate::lab::process::{self, Daemon, Done};
+use crate::lab::wait_for;
+use crate::node::{free_port, make_certificate};
 use nix::fcntl::AT_FDCWD;
+use nix::sys::signal::Signal;
 use nix::unistd::{UnlinkatFlags, geteuid};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -14,6 +17,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// How the filters refuse.
@@ -428,4 +432,39 @@ fn a_static_lsm_launches_where_nothing_else_is() {
     assert!(done.ok().starts_with("lnd version "));
     let inside: Vec<_> = fs::read_dir(root.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(inside.len(), 3, "{inside:?}");
+}
+
+/// What lnd's REST interface says of its wallet, with and without the launcher. lnd is a client of its own there.
+#[test]
+fn an_lnd_under_the_launcher_has_no_rest() {
+    for release in RELEASES.into_iter().filter_map(Release::find) {
+        for confined in [true, false] {
+            let (scene, pair) = (Scene::make(), make_certificate(&["127.0.0.1"], (-1, 30)));
+            let folder = scene.sub_folder("lnd");
+            fs::write(folder.join("tls.cert"), &pair.certificate).expect("written");
+            fs::write(folder.join("tls.key"), &pair.key).expect("written");
+            let [rpc, rest] = [free_port(), free_port()];
+            let policy = format!(
+                "read = [\"/etc\", \"/proc\", \"/sys\"]\nwrite = [{}]\nlisten = [{rpc}, {rest}]\n",
+                quoted(&[&folder])
+            );
+            let lnd = release.lnd();
+            let mut command = if confined { scene.launch(&policy, &lnd) } else { Command::new(&lnd) };
+            command.arg(format!("--lnddir={}", folder.display())).env("HOME", &folder);
+            command.arg(format!("--rpclisten=127.0.0.1:{rpc}")).arg(format!("--restlisten=127.0.0.1:{rest}"));
+            command.args(["--bitcoin.regtest", "--bitcoin.node=nochainbackend", "--nolisten", "--nobootstrap"]);
+            let mut running = Daemon::start(command, &scene.path("log"));
+            let said = wait_for("lnd's REST", Duration::from_secs(60), || {
+                let mut curl = Command::new("curl");
+                curl.args(["--silent", "--insecure", "--max-time", "5"])
+                    .arg(format!("https://127.0.0.1:{rest}/v1/state"));
+                Some(process::run(curl).stdout).filter(|said| !said.is_empty() && !said.contains("WAITING_TO_START"))
+            });
+            println!("{} {confined}: {said}", release.version);
+            let answers = said.contains("NON_EXISTING");
+            let refused = said.contains("operation not permitted") || said.contains("permission denied");
+            assert_eq!((answers, refused), (!confined, confined), "{said}");
+            assert!(running.end(Signal::SIGTERM, Duration::from_secs(30)), "it ends");
+        }
+    }
 }

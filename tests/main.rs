@@ -11,6 +11,8 @@ mod credentials;
 mod docker;
 mod docker_faults;
 mod docker_image;
+mod docker_litd;
+mod docker_others;
 mod docker_trial;
 mod docker_user;
 mod download;

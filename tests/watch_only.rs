@@ -125,7 +125,8 @@ fn a_bundle_becomes_a_watch_only_node_whose_signer_signs() {
 
         // It comes up again by itself: lnd unlocks with the kept password.
         stop(&ready, &lnd);
-        assert!(check(&lnddir).unwrap().through_node.is_none());
+        // A node that is down is no node that signs, although its signer does.
+        assert_eq!(code(check(&lnddir)), "E-WATCH-031");
         let ready = init(&signer, &lnddir, Some(&lnd)).unwrap();
         assert!(!ready.created);
         stop(&ready, &lnd);
@@ -135,7 +136,7 @@ fn a_bundle_becomes_a_watch_only_node_whose_signer_signs() {
         let other = start_signer(&version, &lnd, &folder.path().join("other"), &pair());
         assert_eq!(code(init(&other, &lnddir, Some(&lnd))), "E-WATCH-020");
         assert_eq!(std::fs::read_to_string(lnddir.join("lnd.conf")).unwrap(), settings);
-        assert!(check(&lnddir).is_ok(), "the folder's own credentials are still there");
+        assert_eq!(code(check(&lnddir)), "E-WATCH-031", "the folder's own credentials are still there, and good");
     }
 }
 

@@ -5,7 +5,7 @@ mod settle;
 pub mod trial;
 
 pub use control::{pid, read_log, runs, show_log, start, stop};
-pub use settle::{check, check_volume, settle};
+pub use settle::{check, check_volume, hold_own, settle};
 
 use crate::backend::Layout;
 use crate::backend::native::{self, Wishes, drop_in, folder, text, unit_path};
@@ -18,13 +18,14 @@ use crate::host::user::Owner;
 use crate::plan::step::{Access, LNCLI_MODE, Runner, Step};
 use crate::release::pins::{Arch, Release};
 use crate::release::{self, Archive, Verified};
-use crate::render::compose::render_compose;
+use crate::render::compose::{Litd, render_compose};
 use crate::render::container::{self, Files, Frame, Home, Place};
 use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::unit::{NFTABLES_DROP_IN, UNITS};
 use crate::spec::docker::{CREATE, Docker, IMAGE, PORT, Reference};
 use crate::spec::{Places, Spec};
+use crate::watch_only::CREDENTIALS;
 use settle::hold_loopback;
 use std::path::{Path, PathBuf};
 
@@ -54,8 +55,21 @@ pub fn lnd_of(
 ) -> Result<Verified<Archive>> {
     let engine = Engine::open(&docker.engine)?;
     release::from_image(&image.to_string(), release, arch, cache, |names, to| {
-        engine.take(image, names, &format!("{}{IMAGE}", docker.container), to)
+        engine.take(image, names, &aside(docker), to)
     })
+}
+
+/// Takes away what a run of [`lnd_of`] left that was cut off: of the engine's and in `cache`.
+///
+/// # Errors
+/// Where the engine does not.
+pub fn take_back(docker: &Docker, cache: &Path) -> Result<()> {
+    release::take_back(cache, |to| Engine::open(&docker.engine)?.take_back(&aside(docker), to))
+}
+
+/// The container out of which lnd is taken.
+fn aside(docker: &Docker) -> String {
+    format!("{}{IMAGE}", docker.container)
 }
 
 /// The volume that holds the signer's wallet, where one does.
@@ -113,7 +127,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     Ok(steps)
 }
 
-/// The signer's container as a compose file.
+/// The signer's container as a compose file, with a litd beside it.
 ///
 /// # Errors
 /// Where it is in none, or a text cannot be rendered.
@@ -123,7 +137,8 @@ pub fn compose(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, fact
         Step::Container { body, .. } => Some(body),
         _ => None,
     });
-    render_compose(&docker.container, &service.unwrap_or_default(), &seccomp(docker))
+    let litd = Litd::of(spec, &wishes.bundle, CREDENTIALS);
+    render_compose(&docker.container, &service.unwrap_or_default(), &seccomp(docker), litd.as_ref())
 }
 
 /// The profile of system calls as a file.

@@ -194,7 +194,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     }
     let cache = release::default_cache()?;
     let made = !file::is_there(&cache)?;
-    machine::stop_lnd_when_interrupted(&look.plan)?;
+    machine::stop_lnd_when_interrupted(&look.plan, options.lnd.when_interrupted(&look.spec))?;
     let seed = if look.needs_seed() { options.seed.given(&look.wishes.seed)? } else { GivenSeed::default() };
     let archive = options.lnd.obtain(&look.spec, look.release, &look.plan)?;
     consent(&options.machine, &look.plan)?;

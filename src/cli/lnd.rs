@@ -57,6 +57,9 @@ impl LndArgs {
         // Also where it was installed before it was refused.
         release.admit(None, Some(&release.version))?;
         let (arch, cache) = (Arch::of_this_machine()?, release::default_cache()?);
+        if let Some(docker) = &spec.docker {
+            docker::take_back(docker, &cache)?;
+        }
         let archive = match &self.from {
             Some(path) => release::verify_as(path, release, arch, self.quorum)?,
             None if let (Some(image), Some(docker)) = (&self.image, &spec.docker) => {
@@ -66,6 +69,17 @@ impl LndArgs {
             None => release::obtain(release, arch, &cache, self.quorum)?,
         };
         Ok(Some(archive))
+    }
+
+    /// What is to be done where lsm is interrupted in [`LndArgs::obtain`]: an image that was pulled for it goes again.
+    pub(super) fn when_interrupted(&self, spec: &Spec) -> impl FnOnce() + Send + use<> {
+        let docker = spec.docker.clone().filter(|_| self.image.is_some());
+        move || {
+            if let (Some(docker), Ok(cache)) = (docker, release::default_cache()) {
+                // The next run takes it away too.
+                let _ = docker::take_back(&docker, &cache);
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the verbs that change the machine have in common: consent, the plan as text, the journal, what was cut off.
 
 use crate::backend::preflight;
-use crate::backend::{Layout, native};
+use crate::backend::{Layout, docker, native};
 use crate::cli::{Common, control};
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
@@ -62,11 +62,12 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
     terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))
 }
 
-/// An lnd whose wallet is being made, or locked for a while, must not go on running when the person at the terminal ends lsm.
+/// An lnd whose wallet is being made, or locked for a while, must not go on running when the person at the terminal ends lsm;
+/// `also` is done then too.
 ///
 /// # Errors
 /// Where the signals cannot be waited for.
-pub(super) fn stop_lnd_when_interrupted(plan: &Plan) -> Result<()> {
+pub(super) fn stop_lnd_when_interrupted(plan: &Plan, also: impl FnOnce() + Send + 'static) -> Result<()> {
     let runner = plan.steps.iter().find_map(|step| match step {
         Step::Wallet { runner, .. }
         | Step::ChangePassword { runner, .. }
@@ -80,6 +81,7 @@ pub(super) fn stop_lnd_when_interrupted(plan: &Plan) -> Result<()> {
             // The next run stops it too.
             let _ = plan::stop(runner);
         }
+        also();
     })
 }
 
@@ -95,7 +97,11 @@ pub(super) fn change<T>(
     look: impl Fn(&Spec, &History) -> Result<(Plan, T)>,
 ) -> Result<Option<(T, bool)>> {
     let layout = Layout::new(&common.instance);
-    let find = |history: &History| look(&control::installed(&common.instance)?, history);
+    let find = |history: &History| {
+        let spec = control::installed(&common.instance)?;
+        docker::hold_own(&spec)?;
+        look(&spec, history)
+    };
     let history = History::read(&layout.journal())?;
     let (plan, found) = find(&history)?;
     if args.dry_run {
@@ -111,7 +117,7 @@ pub(super) fn change<T>(
     // Until the lock was taken another lsm may have been at work.
     let (plan, found) = find(journal.history())?;
     admit(journal.history(), verb)?;
-    stop_lnd_when_interrupted(&plan)?;
+    stop_lnd_when_interrupted(&plan, || ())?;
     let stays = native::stays(&layout, Some(&control::installed(&common.instance)?))?;
     // Also where nothing is left to do: that ends one that was cut off.
     plan::carry_out_all(&plan, verb, &mut journal, &Machine::default(), &stays)?;
@@ -124,7 +130,10 @@ pub(super) fn open_journal(layout: &Layout) -> Result<Journal> {
     // Root's, whoever it was made for: who can write here can tell lsm what it did.
     let access = |mode| if places.are_users() { Access::mode(mode) } else { Access::owned(mode, Owner::ROOT) };
     for root in places.roots() {
-        file::make_folder(&root, access(places.root_mode()))?;
+        // One that is not lsm's own and is there keeps its mode until a step of the journal changes that.
+        if places.is_own(&root) || !file::is_there(&root)? {
+            file::make_folder(&root, access(places.root_mode()))?;
+        }
     }
     file::make_folder(path.parent().unwrap_or(Path::new("/")), access(0o700))?;
     Journal::open(&path)

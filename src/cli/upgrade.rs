@@ -2,7 +2,7 @@
 
 use crate::backend::native::Wishes;
 use crate::backend::preflight;
-use crate::backend::{self, Layout, native};
+use crate::backend::{self, Layout, docker, native};
 use crate::cli::Common;
 use crate::cli::lnd::LndArgs;
 use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
@@ -65,6 +65,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     }
     let cache = release::default_cache()?;
     let made = !file::is_there(&cache)?;
+    machine::stop_lnd_when_interrupted(&look.plan, options.lnd.when_interrupted(&look.there))?;
     let archive = options.lnd.obtain(&look.there, look.release, &look.plan)?;
     consent(&options.machine, &look.plan)?;
     let mut journal = open_journal(&look.layout)?;
@@ -145,6 +146,7 @@ impl Look {
 
     fn check(&self, options: &Options) -> Result<()> {
         preflight::check_machine(&self.there, &self.facts, self.goes_on)?;
+        docker::hold_own(&self.there)?;
         Interface::of_kernel().require(self.there.require_landlock.unwrap_or(0))?;
         options.lnd.check(&self.there, self.release, &self.plan)?;
         for step in &self.plan.steps {

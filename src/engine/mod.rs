@@ -162,6 +162,14 @@ impl Engine {
         Ok(mounts.into_iter().filter_map(|mount| mount.source).map(PathBuf::from).collect())
     }
 
+    /// True where a container has this name that does not have `folder`, which the wallet is in: somebody else's.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    pub fn has_other(&self, container: &str, folder: &Path) -> Result<bool> {
+        Ok(self.find(Kind::Container, container)?.is_some() && !self.mounts(container)?.iter().any(|at| at == folder))
+    }
+
     /// Makes a container, and says what the engine warns of: a limit that this kernel does not know is left out.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 
 const BAD_BODY: Code = Code::refused("E-ENGINE-030");
 const NO_NET: Code = Code::refused("E-ENGINE-031");
+const OTHER_NETWORK: Code = Code::refused("E-ENGINE-032");
 
 /// The label under which a container has the hash of what it was made from.
 const MADE_FROM: &str = "lsm.made-from";
@@ -122,20 +123,28 @@ impl Engine {
     /// # Errors
     /// Where the engine refuses.
     pub fn make_network(&self, name: &str, bounds: &Bounds) -> Result<()> {
-        let option = |name: &str, value: &str| (format!("com.docker.network.bridge.{name}"), value.to_owned());
-        let mut options = HashMap::from([option("enable_ip_masquerade", "false")]);
-        let mut wanted =
-            NetworkCreateRequest { name: name.to_owned(), driver: Some("bridge".to_owned()), ..Default::default() };
-        match bounds {
-            Bounds::Bridge(bridge) => options.extend([option("name", bridge), option("enable_icc", "false")]),
-            Bounds::Inside(net) => {
-                let net = IpamConfig { subnet: Some(net.to_string()), ..Default::default() };
-                wanted.ipam = Some(Ipam { config: Some(vec![net]), ..Default::default() });
-                wanted.internal = Some(true);
-            }
+        self.make("make the network", self.docker.create_network(describe_network(name, bounds))).map(drop)
+    }
+
+    /// True where there is such a network.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked, or has one of that name that leads elsewhere.
+    pub fn holds_network(&self, name: &str, bounds: &Bounds) -> Result<bool> {
+        let Some(found) = self.network(name)? else { return Ok(false) };
+        let wanted = describe_network(name, bounds);
+        let nets = |ipam: Option<Ipam>| ipam.and_then(|ipam| ipam.config).into_iter().flatten();
+        let nets = |ipam| nets(ipam).filter_map(|net| net.subnet).collect::<Vec<_>>();
+        let asked = nets(wanted.ipam);
+        // Where none was asked for the engine chose.
+        let is_same = (found.driver, found.internal.unwrap_or(false), found.options.unwrap_or_default())
+            == (wanted.driver, wanted.internal.unwrap_or(false), wanted.options.unwrap_or_default())
+            && (asked.is_empty() || asked == nets(found.ipam));
+        if is_same {
+            return Ok(true);
         }
-        wanted.options = Some(options);
-        self.make("make the network", self.docker.create_network(wanted)).map(drop)
+        Err(Error::new(OTHER_NETWORK, format!("there is a network {name} already, and it is not as lsm makes it"))
+            .hint(format!("it is left as it is; where nothing needs it: docker network rm {name}")))
     }
 
     /// Addresses that are free on this host: those that the engine itself gives to a network of this name, which is gone
@@ -242,6 +251,24 @@ impl Engine {
             serde_json::to_vec(&body).unwrap_or_default()
         }))
     }
+}
+
+/// A network as the engine's API is told of it.
+fn describe_network(name: &str, bounds: &Bounds) -> NetworkCreateRequest {
+    let option = |name: &str, value: &str| (format!("com.docker.network.bridge.{name}"), value.to_owned());
+    let mut options = HashMap::from([option("enable_ip_masquerade", "false")]);
+    let mut wanted =
+        NetworkCreateRequest { name: name.to_owned(), driver: Some("bridge".to_owned()), ..Default::default() };
+    match bounds {
+        Bounds::Bridge(bridge) => options.extend([option("name", bridge), option("enable_icc", "false")]),
+        Bounds::Inside(net) => {
+            let net = IpamConfig { subnet: Some(net.to_string()), ..Default::default() };
+            wanted.ipam = Some(Ipam { config: Some(vec![net]), ..Default::default() });
+            wanted.internal = Some(true);
+        }
+    }
+    wanted.options = Some(options);
+    wanted
 }
 
 fn mark_of(found: &ContainerInspectResponse) -> Option<String> {

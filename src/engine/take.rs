@@ -3,7 +3,7 @@
 use super::{Engine, Kind};
 use crate::error::{Code, Error, Result};
 use crate::host::draft::{Draft, Durable};
-use crate::host::file::Access;
+use crate::host::file::{self, Access};
 use crate::host::process;
 use crate::spec::docker::Reference;
 use crate::ui::progress::Progress;
@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tar::EntryType;
 
 const NOT_PULLED: Code = Code::lacking("E-ENGINE-040");
@@ -25,24 +26,40 @@ const CANNOT_TAKE: Code = Code::lacking("E-ENGINE-043");
 const FOLDERS: [&str; 4] = ["/bin", "/usr/bin", "/usr/local/bin", ""];
 /// The largest program, in bytes: lnd has some 100 MiB.
 const LARGEST: u64 = 512 << 20;
+/// How soon a pull ends that nobody waits for any more.
+const ATTENTION: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// Takes the programs of these `names` out of the image `reference` into the folder `to`, which is there. A container of the
-    /// name `aside` is made of it for that, and not started. What was not here before is not here afterwards.
+    /// name `aside` is made of it for that, and not started. What was not here before is not here afterwards; where this lsm
+    /// is killed, after the next call of this or of [`Engine::take_back`].
     ///
     /// # Errors
     /// Where the image cannot be pulled, or has no such programs.
     pub fn take(&self, reference: &Reference, names: &[&str], aside: &str, to: &Path) -> Result<()> {
+        self.take_back(aside, to)?;
         let image = reference.to_string();
-        let was_there = self.find(Kind::Image, &image)?.is_some();
-        if !was_there {
-            self.pull(reference)?;
+        if self.find(Kind::Image, &image)?.is_none() {
+            file::replace(&note(to), image.as_bytes(), Access::mode(0o600))?;
+            process::hold_interrupt(|| self.pull(reference))?;
         }
         let taken = self.take_out(&image, names, aside, to);
         // Also where it failed.
-        let gone = self.remove_aside(aside);
-        let forgotten = if was_there { Ok(()) } else { self.remove(Kind::Image, &image) };
-        taken.and(gone).and(forgotten)
+        taken.and(self.take_back(aside, to))
+    }
+
+    /// Has the engine forget what a taking brought, wherever that was cut off.
+    ///
+    /// # Errors
+    /// Where the engine cannot.
+    pub fn take_back(&self, aside: &str, to: &Path) -> Result<()> {
+        self.remove_aside(aside)?;
+        let note = note(to);
+        if file::is_there(&note)? {
+            self.remove(Kind::Image, &file::read_text(&note)?)?;
+            file::remove(&note)?;
+        }
+        Ok(())
     }
 
     /// Also the volumes that the engine made because the image wants some: they have no name.
@@ -59,8 +76,13 @@ impl Engine {
         let pulled = self.runtime.block_on(async {
             let mut said = std::pin::pin!(self.docker.create_image(Some(options), None, None));
             let mut layers = BTreeMap::new();
-            while let Some(line) = said.next().await {
-                shown.say(&describe(&line?, &mut layers));
+            // An engine ends a pull when who asked for it goes away.
+            while !process::is_interrupted() {
+                match tokio::time::timeout(ATTENTION, said.next()).await {
+                    Ok(Some(line)) => shown.say(&describe(&line?, &mut layers)),
+                    Ok(None) => break,
+                    Err(_) => {}
+                }
             }
             Ok::<(), Fault>(())
         });
@@ -82,7 +104,6 @@ impl Engine {
             ..Default::default()
         };
         let body = serde_json::to_string(&body).unwrap_or_default();
-        self.remove_aside(aside)?;
         self.replace(aside, &body, None)?;
         names.iter().try_for_each(|name| {
             let places = FOLDERS.map(|folder| format!("{folder}/{name}"));
@@ -146,4 +167,9 @@ fn describe(line: &CreateImageInfo, layers: &mut BTreeMap<String, i64>) -> Strin
 
 fn beside(path: &Path) -> PathBuf {
     path.with_extension("tar")
+}
+
+/// The file that names the image which is here for the programs in `to` alone: written before it is pulled.
+fn note(to: &Path) -> PathBuf {
+    to.with_extension("pulled")
 }

@@ -112,9 +112,14 @@ pub fn hold_interrupt<T>(change: impl FnOnce() -> T) -> T {
     change()
 }
 
+/// True once the end was asked for: what is done within [`hold_interrupt`] for long is broken off then.
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
 /// Where the end was asked for, leaves it to [`on_interrupt`]: what its cleaning up makes fail is not how it ended.
 pub fn yield_to_interrupt() {
-    while INTERRUPTED.load(Ordering::SeqCst) {
+    while is_interrupted() {
         std::thread::park();
     }
 }

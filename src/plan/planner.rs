@@ -48,6 +48,11 @@ pub fn observe(facts: Facts, steps: &[Step]) -> Facts {
 
 /// True where the engine holds what the step makes; not where it cannot be asked, which the step itself will say.
 fn is_held(step: &Step) -> bool {
+    if let Step::Network { object, bounds } = step {
+        return Engine::open(&object.engine)
+            .and_then(|engine| engine.holds_network(&object.name, bounds))
+            .unwrap_or(false);
+    }
     let look = |object: Object| Engine::open(&object.engine).ok()?.find(object.object, &object.name).ok()?;
     let Some(found) = step.object().and_then(look) else { return false };
     let is_of = |image: &Image, number: &String| image.numbers().is_ok_and(|numbers| numbers.contains(number));

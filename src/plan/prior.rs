@@ -146,10 +146,12 @@ impl Database {
         is.as_ref() == Some(&self.swapped)
     }
 
-    /// What tells the file of one password from that of the other: its number in their file system, which it keeps when they
-    /// change places. Not its hash: a password that somebody chose could be guessed from that.
+    /// What tells the file of one password from that of the other: when it was written, which it keeps when they change places.
+    /// Not its hash: a password that somebody chose could be guessed from that. Nor its number: there are file systems that give
+    /// it another one after the next boot.
     pub fn mark(path: &Path) -> Option<String> {
-        std::fs::symlink_metadata(path).ok().map(|meta| format!("inode {}", meta.ino()))
+        let meta = std::fs::symlink_metadata(path).ok()?;
+        Some(format!("written {}.{:09}", meta.mtime(), meta.mtime_nsec()))
     }
 
     /// The place of the password and that of the other one: they change places with each other.
@@ -577,6 +579,40 @@ pub(super) fn is_loaded() -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_known_again_by_its_file_whatever_number_that_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (place, aside) = (at("password"), at("password.aside"));
+        std::fs::write(&place, "old").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(&aside, "new").unwrap();
+        let database = Database {
+            data: at("data"),
+            copy: at("copy"),
+            unit: String::new(),
+            container: None,
+            swap: aside.clone(),
+            swapped: Database::mark(&place).unwrap(),
+            password: Some(place.clone()),
+        };
+        assert!(!database.is_given_over());
+        file::exchange(&place, &aside).unwrap();
+        assert!(database.is_given_over());
+        // As on a file system that gives out other numbers: the same files under other ones.
+        for path in [&place, &aside] {
+            let (other, was) = (path.with_extension("other"), path.symlink_metadata().unwrap());
+            std::fs::copy(path, &other).unwrap();
+            let times = std::fs::FileTimes::new().set_modified(was.modified().unwrap());
+            std::fs::File::options().write(true).open(&other).unwrap().set_times(times).unwrap();
+            std::fs::rename(&other, path).unwrap();
+            assert_ne!(path.symlink_metadata().unwrap().ino(), was.ino());
+        }
+        assert!(database.is_given_over());
+        file::exchange(&place, &aside).unwrap();
+        assert!(!database.is_given_over());
+    }
 
     #[test]
     fn an_account_that_was_being_removed_is_not_the_one_that_was_there() {

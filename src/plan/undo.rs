@@ -1,6 +1,6 @@
 //! The journal read backwards, as a plan: what the last plan changed, or all that lsm ever did.
 
-use crate::engine::Kind;
+use crate::engine::{Engine, Kind};
 use crate::error::Result;
 use crate::facts::units;
 use crate::host::file;
@@ -8,6 +8,7 @@ use crate::plan::history::{History, Touched};
 use crate::plan::planner::Plan;
 use crate::plan::prior::{AtPath, Prior, Role, Thing, Wallet, Was};
 use crate::plan::step::Step;
+use crate::spec::docker::CREATE;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ pub struct Undo {
     pub lost: Vec<String>,
     /// Everything goes that does not stay with the wallet.
     all: bool,
+    /// The folders of the wallets.
+    homes: Vec<PathBuf>,
     /// Where the passwords are of databases whose password was being changed, and the other one of each.
     passwords: Vec<[PathBuf; 2]>,
 }
@@ -106,8 +109,12 @@ impl Undo {
             _ => None,
         });
         let passwords = pairs.collect();
+        // A user's signer has no unit, and that user may not have systemd read any.
+        let reads_units = cut_off && touched.iter().any(|touched| is_systemds(&touched.first));
         let plan = Plan { steps: Vec::new() };
-        let mut undo = Self { plan, foreign: Vec::new(), shared: Vec::new(), wallet, lost: Vec::new(), all, passwords };
+        let homes = wallets.iter().map(|wallet| wallet.data.clone()).collect();
+        let (foreign, shared, lost) = (Vec::new(), Vec::new(), Vec::new());
+        let mut undo = Self { plan, foreign, shared, wallet, lost, all, homes, passwords };
         let mut back = Vec::new();
         for touched in touched.into_iter().rev() {
             if let Some(to) = undo.judge(touched, stays, cut_off)? {
@@ -115,7 +122,7 @@ impl Undo {
             }
         }
         undo.shared.reverse();
-        undo.plan = order(folders_last(back), stays, cut_off);
+        undo.plan = order(folders_last(back), stays, (cut_off, reads_units));
         Ok(undo)
     }
 
@@ -166,11 +173,26 @@ impl Undo {
             return Ok(None);
         }
         // A folder that is there is ours even where somebody else put something into it: it goes when it is empty.
-        if !is_as_left(&first, left.as_ref(), &now) {
+        if !is_as_left(&first, left.as_ref(), &now) || self.is_others(&first, left.as_ref(), &now)? {
             self.foreign.push(first);
             return Ok(None);
         }
         Ok(Some(first))
+    }
+
+    /// True where `now` is a container that has the name of one of lsm's, and neither the mark of one nor a wallet of lsm's.
+    fn is_others(&self, first: &Prior, left: Option<&Prior>, now: &Prior) -> Result<bool> {
+        let Prior::Object { held, exists: true, mark, .. } = now else { return Ok(false) };
+        // Nobody else's has such a name.
+        if held.object != Kind::Container || held.name.ends_with(CREATE) {
+            return Ok(false);
+        }
+        let was = |prior: &Prior| matches!(prior, Prior::Object { exists: true, mark: was, .. } if was == mark);
+        if was(first) || left.map_or(!mark.is_empty(), was) {
+            return Ok(false);
+        }
+        let mounts = Engine::open(&held.engine)?.mounts(&held.name)?;
+        Ok(!self.homes.iter().any(|home| mounts.contains(home)))
     }
 }
 
@@ -201,8 +223,8 @@ fn folders_last(back: Vec<Prior>) -> Vec<Prior> {
 }
 
 /// Units stop before anything under them changes, and start after everything has. After a plan that was `cut_off` systemd
-/// reads its units and starts them in any case: their files may be back already.
-fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
+/// reads its units, where it had some, and starts them in any case: their files may be back already.
+fn order(back: Vec<Prior>, stays: &Stays, (cut_off, reads_units): (bool, bool)) -> Plan {
     // What a container is made of can go only after it.
     let is_part =
         |prior: &Prior| matches!(prior, Prior::Object { held, exists: false, .. } if held.object != Kind::Container);
@@ -224,7 +246,7 @@ fn order(back: Vec<Prior>, stays: &Stays, cut_off: bool) -> Plan {
     let changes = replaced || cut_off || !makers.is_empty() || !rest.is_empty() || !loads.is_empty();
     let mut steps: Vec<Step> =
         stops.into_iter().chain(databases).chain(makers).chain(rest).map(|to| Step::Restore { to }).collect();
-    if cut_off || !changed.is_empty() {
+    if reads_units || !changed.is_empty() {
         steps.push(Step::ReloadUnits { after: changed, of: vec![] });
     }
     steps.extend(loads.into_iter().map(|to| Step::Restore { to }));
@@ -248,6 +270,11 @@ fn makes_at_boot(prior: &Prior) -> bool {
 
 fn path_of(prior: &Prior) -> Option<&Path> {
     if let Prior::Path(AtPath { path, .. }) = prior { Some(path) } else { None }
+}
+
+/// True of a unit, its files, and what one loads.
+fn is_systemds(prior: &Prior) -> bool {
+    matches!(prior, Prior::Unit { .. } | Prior::Filter { .. }) || path_of(prior).is_some_and(is_units)
 }
 
 fn is_units(path: &Path) -> bool {

@@ -13,7 +13,7 @@ mod verified;
 pub mod witness;
 
 pub use installed::Installed;
-pub use pack::from_image;
+pub use pack::{from_image, take_back};
 pub use policy::chain::{keep as keep_update, place_of as place_of_update};
 pub use policy::merge::Change;
 pub use source::build;

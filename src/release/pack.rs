@@ -10,7 +10,7 @@ use crate::release::unpack::PROGRAMS;
 use crate::release::verified::{Archive, Provenance, Verified};
 use crate::ui;
 use crate::ui::progress::Progress;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const UNREADABLE: Code = Code::lacking("E-RELEASE-066");
 const OTHER_PROGRAMS: Code = Code::unverified("E-RELEASE-067");
@@ -55,7 +55,7 @@ pub fn from_image(
     take: impl FnOnce(&[&str], &Path) -> Result<()>,
 ) -> Result<Verified<Archive>> {
     let pin = release.live_pin(arch)?;
-    let (apart, out) = (cache.join("image"), cache.join("archive").join(release.archive_name(arch)));
+    let (apart, out) = (apart(cache), cache.join("archive").join(release.archive_name(arch)));
     file::make_folders(cache)?;
     file::remove_tree(&apart)?;
     file::make_folder(&apart, Access::mode(0o700))?;
@@ -78,4 +78,21 @@ pub fn from_image(
     });
     file::remove_tree(&apart)?;
     packed
+}
+
+/// Has `back` take back what [`from_image`] began and was cut off in, where it was: it is given the folder of the programs.
+///
+/// # Errors
+/// Those of `back`, and where the folder cannot be removed.
+pub fn take_back(cache: &Path, back: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let apart = apart(cache);
+    if !file::is_there(&apart)? {
+        return Ok(());
+    }
+    back(&apart)?;
+    file::remove_tree(&apart).map(drop)
+}
+
+fn apart(cache: &Path) -> PathBuf {
+    cache.join("image")
 }

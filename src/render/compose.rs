@@ -1,4 +1,4 @@
-//! A container as a compose file: the same as the engine's API is told, in compose's words.
+//! A container as a compose file: the same as the engine's API is told, in compose's words. Beside it a litd.
 
 use crate::error::{Code, Error, Result};
 use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, Mount, PortBinding, ResourcesUlimits};
@@ -6,17 +6,22 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write;
 use std::path::Path;
 
+pub use litd::Litd;
+
+mod litd;
+
 const UNREADABLE: Code = Code::refused("E-RENDER-003");
 
 /// A second, in the API's nanoseconds.
 const SECOND: i64 = 1_000_000_000;
 
 /// The compose file (compose-spec.io) of the container `name`, which is made of `body`, the API's JSON. Its profile of
-/// system calls is in the file `seccomp`; network and volume are those that lsm made.
+/// system calls is in the file `seccomp`; network and volume are those that lsm made. `litd` is one more service, where it could
+/// reach the signer.
 ///
 /// # Errors
 /// Where `body` is not the API's.
-pub fn render_compose(name: &str, body: &str, seccomp: &Path) -> Result<String> {
+pub fn render_compose(name: &str, body: &str, seccomp: &Path, litd: Option<&Litd>) -> Result<String> {
     let body: ContainerCreateBody = serde_json::from_str(body)
         .map_err(|e| Error::new(UNREADABLE, "a container's description cannot be read").because(e))?;
     let host = body.host_config.clone().unwrap_or_default();
@@ -26,13 +31,18 @@ pub fn render_compose(name: &str, body: &str, seccomp: &Path) -> Result<String> 
     service.insert("networks".to_owned(), json!([network]));
     let volumes = host.mounts.iter().flatten().filter(|mount| kind(mount) == "volume").filter_map(|m| m.source.clone());
     let external = |name: String| (name, json!({"external": true}));
-    let whole = json!({
-        "services": {"signer": service},
+    let mut whole = json!({
+        "services": {"signer": literal(Value::Object(service))},
         "networks": Map::from_iter([external(network)]),
         "volumes": volumes.map(external).collect::<Map<_, _>>(),
     });
     let mut text =
         "# The signer's container, as lsm has its engine run it; written by lsm install --format compose.\n".to_owned();
+    text.push_str(&litd.map_or_else(litd::absent, Litd::explain));
+    if let Some(litd) = litd {
+        whole["services"]["litd"] = litd.service();
+        whole["networks"]["litd"] = litd.network();
+    }
     write_yaml(&mut text, &whole, 0);
     Ok(text)
 }
@@ -137,7 +147,7 @@ fn write_yaml(text: &mut String, value: &Value, depth: usize) {
             let _ = writeln!(text, "{pad}{head}");
             write_yaml(text, value, depth + 1);
         } else {
-            let _ = writeln!(text, "{pad}{head} {}", scalar(value));
+            let _ = writeln!(text, "{pad}{head} {value}");
         }
     };
     match value {
@@ -147,9 +157,14 @@ fn write_yaml(text: &mut String, value: &Value, depth: usize) {
     }
 }
 
-/// compose takes a dollar sign for a variable unless there are two.
-fn scalar(value: &Value) -> String {
-    value.to_string().replace('$', "$$")
+/// The same in a compose file, which takes a dollar sign for a variable unless there are two.
+fn literal(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace('$', "$$")),
+        Value::Array(list) => list.into_iter().map(literal).collect(),
+        Value::Object(map) => map.into_iter().map(|(name, value)| (name, literal(value))).collect(),
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -170,7 +185,7 @@ mod tests {
                 "RestartPolicy": {"Name": "unless-stopped"},
             },
         });
-        let text = render_compose("litd-signer", &body.to_string(), Path::new("/root/seccomp.json")).unwrap();
+        let text = render_compose("litd-signer", &body.to_string(), Path::new("/root/seccomp.json"), None).unwrap();
         for line in [
             "    container_name: \"litd-signer\"",
             "      - \"a: $$b\"",
@@ -185,6 +200,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|said| said == line), "{line:?} in {text}");
         }
+        assert!(text.contains("# No litd") && !text.contains("  litd:"), "{text}");
         assert!(!text.contains("null") && !text.contains("{\\\"a"), "{text}");
     }
 }

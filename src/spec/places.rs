@@ -43,6 +43,11 @@ impl Places {
         }
     }
 
+    /// True of a root that nobody but lsm makes: not of the folder in a user's home, where the original system has its files.
+    pub fn is_own(&self, root: &Path) -> bool {
+        self.user.as_ref().is_none_or(|own| root.starts_with(own))
+    }
+
     /// The permission bits of those.
     pub fn root_mode(&self) -> u32 {
         if self.are_users() { 0o700 } else { 0o711 }

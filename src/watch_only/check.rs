@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const NOTHING_TO_CHECK: Code = Code::usage("E-WATCH-030");
+/// The signer signs, and the lnd in front of it does not answer.
+const NO_LND: Code = Code::refused("E-WATCH-031");
 
 /// What to check. At least one of the bundle and the folder.
 #[derive(Debug)]
@@ -38,17 +40,18 @@ pub struct Checked {
     pub signer: Endpoint,
     /// The signature that the signer made.
     pub at_signer: Proof,
-    /// The signature that came through the watch-only node, where one runs.
+    /// The signature that came through the watch-only node, where its folder was named.
     pub through_node: Option<Proof>,
     /// What is no fault but worth knowing.
     pub warning: Option<String>,
 }
 
-/// Goes from layer to layer, and proves a signature at the signer and, where it runs, through the watch-only node.
+/// Goes from layer to layer, and proves a signature at the signer and, where its folder is named, through the watch-only node.
 ///
 /// # Errors
 /// The first layer at fault, each with its own code: no route, refused, silent, no TLS, another certificate, its dates,
-/// its names, no HTTP/2, no wallet, locked wallet, macaroon refused, not permitted, another version, no valid signature.
+/// its names, no HTTP/2, no wallet, locked wallet, macaroon refused, not permitted, another version, no valid signature; no
+/// watch-only node.
 pub fn check(request: CheckRequest) -> Result<Checked> {
     let mut bundle = match (request.bundle, &request.lnddir) {
         (Some(bundle), _) => bundle,
@@ -86,12 +89,13 @@ pub fn check_signer(bundle: &Bundle, signer: &Endpoint) -> Result<Proof> {
     prove_at_signer(&node, bundle.identity_pubkey())
 }
 
-/// Proves a signature through the local node, where one runs.
+/// Proves a signature through the local node.
 fn check_node(bundle: &Bundle, local: &Local, checked: &mut Checked) -> Result<()> {
-    let Ok(state) = local.node().and_then(|node| node.state()) else {
-        checked.warning = Some(format!("no lnd answers at {}: only the signer was checked", local.endpoint));
-        return Ok(());
-    };
+    let state = local.node().and_then(|node| node.state()).map_err(|e| {
+        Error::new(NO_LND, format!("the signer {} signs, and no lnd answers at {}", checked.signer, local.endpoint))
+            .hint("start lnd, or look into its log; to check the signer alone name --bundle and no --lnddir")
+            .because(e)
+    })?;
     if state != State::Active {
         return Err(Error::new(
             signer::NOT_READY,

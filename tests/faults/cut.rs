@@ -4,6 +4,7 @@ use crate::lab::host::{Host, LSM_INSIDE};
 use crate::lab::process::Done;
 use crate::lab::trace::{self, Call, Fate};
 use serde_json::Value;
+use std::process::Command;
 
 /// A moment of a run that changes the machine.
 #[derive(Debug)]
@@ -38,11 +39,17 @@ impl Line {
 /// Runs lsm with these arguments in `host`. `decide` is asked at every moment; of each it is told the step that lsm is in,
 /// by [`name`], from its intent to the line that says that it is done.
 #[track_caller]
-pub fn run(host: &Host, arguments: &[String], mut decide: impl FnMut(&str, &Moment) -> Fate + Send) -> Done {
+pub fn run(host: &Host, arguments: &[String], decide: impl FnMut(&str, &Moment) -> Fate + Send) -> Done {
     let mut command = host.command(LSM_INSIDE);
     command.args(arguments);
+    run_command(&command, decide)
+}
+
+/// The same of a command that starts lsm otherwise.
+#[track_caller]
+pub fn run_command(command: &Command, mut decide: impl FnMut(&str, &Moment) -> Fate + Send) -> Done {
     let mut reader = Reader::default();
-    trace::run(&command, |call| match reader.read(call) {
+    trace::run(command, |call| match reader.read(call) {
         Some(moment) => {
             let fate = decide(&reader.step, &moment);
             reader.leave(&moment);

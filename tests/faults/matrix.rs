@@ -2,7 +2,7 @@
 
 use super::cut::{self, Moment};
 use super::fault::{Fault, Place};
-use super::held::Held;
+use super::held::{Held, assert_signs};
 use super::verb::Verb;
 use super::{assert_back, chain};
 use crate::lab::disk::Disk;
@@ -10,8 +10,9 @@ use crate::lab::lnd::Release;
 use crate::lab::net::Net;
 use crate::lab::snapshot::Snapshot;
 use crate::lab::trace::Fate;
-use crate::stage::{Stage, port};
+use crate::stage::{PASSWORD, Stage, port};
 use nix::errno::Errno;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -39,7 +40,7 @@ pub struct Counts {
 }
 
 /// The columns, in their order: what befell each step, and what had to come of it.
-const COLUMNS: [&str; 8] = [
+pub const COLUMNS: [&str; 8] = [
     "killed before, during and after: gone on",
     "killed before, during and after: rolled back",
     "power cut: gone on",
@@ -51,12 +52,13 @@ const COLUMNS: [&str; 8] = [
 ];
 
 impl Counts {
-    fn new(verb: &'static str, steps: usize) -> Self {
+    /// Nothing yet, of a verb with so many steps.
+    pub fn new(verb: &'static str, steps: usize) -> Self {
         Self { verb, steps, counts: BTreeMap::new(), failures: Vec::new() }
     }
 
-    /// Counts `tried` of a column, all good unless `work` panics.
-    fn count(&mut self, column: &'static str, what: &str, tried: u32, work: impl FnOnce()) -> bool {
+    /// Counts `tried` of a column, all good unless `work` panics; true where they are.
+    pub fn count(&mut self, column: &'static str, what: &str, tried: u32, work: impl FnOnce()) -> bool {
         let good = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
@@ -180,15 +182,32 @@ impl<'a> Range<'a> {
                 makes_wallet = held.has_wallet();
                 // What failed was undone at once, unless a program that this needs was not to be had.
                 self.stage.host.lsm(["rollback", "--yes"]).ok();
-                assert_back(&self.stage, &self.prepared, |name| (self.verb.may_stay)(name, makes_wallet), &when);
+                assert_back(&self.stage, &self.prepared, |name| self.may_stay(step, name, makes_wallet), &when);
                 held.look(&self.stage, &when);
             });
         });
-        // A wallet stays, and so does a seed that was handed out: the next plan would be another one.
+        // A wallet stays, and so does a seed that was handed out: the next plan would be another one. What was revoked stays so.
         let stays = makes_wallet || self.stage.host.path("/root/out").exists();
-        if !good || (stays && self.verb.name == "install") {
+        if !good || (stays && self.verb.name == "install") || self.is_done() {
             self.renew();
         }
+    }
+
+    /// What may differ after a rollback from `step`. With the old password the way back to it ends; then the new one is in force.
+    fn may_stay(&self, step: usize, name: &str, wallet: bool) -> bool {
+        let is_forgotten = self.steps[step].0.starts_with("discard") && name == format!("file {PASSWORD}");
+        if is_forgotten {
+            assert_signs(&self.stage, "with the password that is there");
+        }
+        is_forgotten || (self.verb.may_stay)(name, wallet)
+    }
+
+    /// True where nothing is left for the verb to do.
+    fn is_done(&self) -> bool {
+        let mut dry: Vec<&str> =
+            self.arguments.iter().map(String::as_str).filter(|argument| *argument != "--yes").collect();
+        dry.extend(["--dry-run", "--json"]);
+        serde_json::from_str::<Value>(&self.stage.host.lsm(dry).stdout).is_ok_and(|plan| plan == json!({"steps": []}))
     }
 
     /// Cuts the power at every step; what reached the disk is gone on from, and gone back from.
@@ -220,7 +239,9 @@ impl<'a> Range<'a> {
                     let mut held = Held::default();
                     held.look(&self.stage, &when);
                     self.stage.host.lsm(["rollback", "--yes"]).ok();
-                    let may_stay = |name: &str| (self.verb.may_stay)(name, held.has_wallet());
+                    // The boot goes on meanwhile, and starts what nothing is to be done about.
+                    self.stage.host.sh("timeout 120 sh -c 'until [ -z \"$(systemctl list-jobs --no-legend)\" ]; do sleep 0.2; done'").ok();
+                    let may_stay = |name: &str| self.may_stay(step, name, held.has_wallet());
                     assert_back(&self.stage, &self.prepared, may_stay, &when);
                 });
             });

@@ -197,7 +197,16 @@ pub fn endpoint() -> Endpoint {
 
 /// The certificate that the host has now, if it has one.
 pub fn certificate(host: &Host) -> Option<Certificate> {
-    Certificate::parse_pem(&std::fs::read(host.path("/etc/lsm/signer/tls.cert")).ok()?).ok()
+    read_certificate(host, "/etc/lsm/signer/tls.cert")
+}
+
+/// The one that is to take its place, where there is one.
+pub fn next_certificate(host: &Host) -> Option<Certificate> {
+    read_certificate(host, "/etc/lsm/signer/next.cert")
+}
+
+fn read_certificate(host: &Host, path: &str) -> Option<Certificate> {
+    Certificate::parse_pem(&std::fs::read(host.path(path)).ok()?).ok()
 }
 
 /// Holds two listings to be the same.

@@ -1,8 +1,9 @@
 //! A caller that never stops: asks the signer's port for the wallet's state from the allowed peer, and keeps every answer.
 
-use super::{LISTEN, certificate, endpoint};
+use super::{LISTEN, certificate, endpoint, next_certificate};
 use crate::lab::host::Host;
 use lsm::error::Code;
+use lsm::signer::certificate::Certificate;
 use lsm::signer::channel::{HUNG_UP, NO_ROUTE, REFUSED, SILENT};
 use lsm::signer::wallet::State;
 use lsm::signer::{BROKEN, Node};
@@ -19,6 +20,8 @@ const UNANSWERED: [Code; 5] = [REFUSED, SILENT, NO_ROUTE, HUNG_UP, BROKEN];
 #[derive(Default)]
 struct Heard {
     answers: Mutex<BTreeMap<String, u32>>,
+    /// Every certificate that a bundle could have been exported with meanwhile: who has it accepts each of them.
+    pins: Mutex<Vec<Certificate>>,
     over: OnceLock<Instant>,
     /// How long after the end the first answer may come.
     patience: Duration,
@@ -33,10 +36,33 @@ impl Heard {
 
     fn call_until_over(&self, host: &Host) {
         while !self.is_over() {
-            if let Some(answer) = ask(host) {
+            if let Some(answer) = self.ask(host) {
                 *self.answers.lock().expect("nobody panicked").entry(answer).or_default() += 1;
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// One call: `None` where nobody shook hands.
+    fn ask(&self, host: &Host) -> Option<String> {
+        let address: SocketAddr = LISTEN.parse().expect("an address");
+        let mut pins = self.pins.lock().expect("nobody panicked");
+        for is in [certificate(host), next_certificate(host)].into_iter().flatten() {
+            if !pins.contains(&is) {
+                pins.push(is);
+            }
+        }
+        // A closed port is most of what there is to see: don't wait long for a dropped packet.
+        let is_open = || TcpStream::connect_timeout(&address, Duration::from_millis(150)).ok();
+        is_open()?;
+        if certificate(host).is_none() {
+            // An uninstall may have closed the port and taken the certificate since.
+            return is_open().map(|_| "open while there is no certificate".to_owned());
+        }
+        match Node::new(endpoint(), &*pins).state() {
+            Ok(state) => Some(format!("{state:?}")),
+            Err(fault) if UNANSWERED.contains(&fault.code()) => None,
+            Err(fault) => Some(fault.to_string()),
         }
     }
 }
@@ -76,21 +102,4 @@ fn listen_while<T>(host: &Host, patience: Duration, work: impl FnOnce() -> T) ->
     let good = format!("{:?}", State::Active);
     assert!(answers.keys().all(|answer| *answer == good), "{LISTEN} said: {answers:?}");
     (done, answers)
-}
-
-/// One call: `None` where nobody shook hands.
-fn ask(host: &Host) -> Option<String> {
-    let address: SocketAddr = LISTEN.parse().expect("an address");
-    // A closed port is most of what there is to see: don't wait long for a dropped packet.
-    let is_open = || TcpStream::connect_timeout(&address, Duration::from_millis(150)).ok();
-    is_open()?;
-    let Some(pin) = certificate(host) else {
-        // An uninstall may have closed the port and taken the certificate since.
-        return is_open().map(|_| "open while there is no certificate".to_owned());
-    };
-    match Node::new(endpoint(), &pin).state() {
-        Ok(state) => Some(format!("{state:?}")),
-        Err(fault) if UNANSWERED.contains(&fault.code()) => None,
-        Err(fault) => Some(fault.to_string()),
-    }
 }

@@ -1,6 +1,7 @@
 //! A signer's container is started and stopped, and its log shown, by its engine.
 
 use super::container;
+use super::settle::not_ours;
 use crate::backend::Layout;
 use crate::backend::control::Entry;
 use crate::engine::Engine;
@@ -11,23 +12,29 @@ use crate::spec::docker::Docker;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+/// The engine, where no other container than the signer's has its name.
+fn open(docker: &Docker) -> Result<Engine> {
+    let engine = Engine::open(&docker.engine)?;
+    if engine.has_other(&docker.container, &docker.data)? { Err(not_ours(docker)) } else { Ok(engine) }
+}
+
 /// True where the container runs; not where its engine cannot be asked.
 pub fn runs(docker: &Docker) -> bool {
-    Engine::open(&docker.engine).is_ok_and(|engine| engine.runs(&docker.container))
+    open(docker).is_ok_and(|engine| engine.runs(&docker.container))
 }
 
 /// The number of the container's first process, lnd, where it runs.
 pub fn pid(docker: &Docker) -> Option<u32> {
-    let found = Engine::open(&docker.engine).ok()?.inspect(&docker.container).ok()??;
+    let found = open(docker).ok()?.inspect(&docker.container).ok()??;
     found.state?.pid?.try_into().ok().filter(|pid| *pid != 0)
 }
 
 /// Starts the container and waits until its lnd can sign.
 ///
 /// # Errors
-/// Where it does not get there: the hint names the log.
+/// Where it does not get there: the hint names the log. Here and below: where the container of its name is not the signer's.
 pub fn start(spec: &Spec, docker: &Docker) -> Result<()> {
-    Engine::open(&docker.engine)?.start(&docker.container)?;
+    open(docker)?.start(&docker.container)?;
     let runner = Runner::Container { object: container(docker), body: String::new() };
     plan::wait_until_active(&Layout::of(spec).door(), &runner)
 }
@@ -37,7 +44,7 @@ pub fn start(spec: &Spec, docker: &Docker) -> Result<()> {
 /// # Errors
 /// Where it does not stop.
 pub fn stop(docker: &Docker) -> Result<()> {
-    Engine::open(&docker.engine)?.stop(&docker.container)
+    open(docker)?.stop(&docker.container)
 }
 
 /// Shows the container's log, and with `follow` what comes.
@@ -45,7 +52,7 @@ pub fn stop(docker: &Docker) -> Result<()> {
 /// # Errors
 /// Where the engine cannot show it.
 pub fn show_log(docker: &Docker, lines: u32, follow: bool) -> Result<()> {
-    Engine::open(&docker.engine)?.show_log(&docker.container, lines, follow)
+    open(docker)?.show_log(&docker.container, lines, follow)
 }
 
 /// The last `lines` of the container's log.
@@ -54,7 +61,7 @@ pub fn show_log(docker: &Docker, lines: u32, follow: bool) -> Result<()> {
 /// As [`show_log`].
 pub fn read_log(docker: &Docker, lines: u32) -> Result<Vec<Entry>> {
     let mut said = Vec::new();
-    Engine::open(&docker.engine)?.read_log(&docker.container, lines, false, true, &mut |piece| {
+    open(docker)?.read_log(&docker.container, lines, false, true, &mut |piece| {
         said.extend_from_slice(piece);
         Ok(())
     })?;

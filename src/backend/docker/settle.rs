@@ -2,7 +2,7 @@
 
 use super::{container, volume};
 use crate::backend::Layout;
-use crate::engine::{About, Engine, Kind, Object, find_socket};
+use crate::engine::{About, Bounds, Engine, Kind, Object, find_socket};
 use crate::error::{Code, Error, Result};
 use crate::facts;
 use crate::host::file::Access;
@@ -19,6 +19,7 @@ const NAME_TAKEN: Code = Code::refused("E-DOCKER-005");
 const VOLUME_TAKEN: Code = Code::refused("E-DOCKER-006");
 const NO_FILTER: Code = Code::lacking("E-DOCKER-007");
 const ENGINES_GROUP: Code = Code::lacking("E-DOCKER-008");
+const NOT_OURS: Code = Code::refused("E-DOCKER-009");
 
 /// What an image and what is loaded of it take for a while, in bytes.
 const SPACE: u64 = 400 << 20;
@@ -81,8 +82,8 @@ pub(super) fn find_uid(others: &[Spec], data: &Path) -> Result<u32> {
     Err(Error::new(NO_NUMBER, cause).hint("the container needs one that nobody on this host has"))
 }
 
-/// Holds that the engine will do, has room, and has nothing of somebody else's under the container's name but what is
-/// `adopted`.
+/// Holds that the engine will do, has room, and has nothing of somebody else's under the names of the signer's network and
+/// container but what is `adopted`.
 ///
 /// # Errors
 /// What it lacks, or has too much.
@@ -94,6 +95,8 @@ pub fn check(spec: &Spec, docker: &Docker, adopted: Option<&Object>) -> Result<(
         let cause = format!("{} has {} MiB free; the image takes {} MiB", root.display(), free >> 20, SPACE >> 20);
         return Err(Error::new(NO_SPACE, cause).hint("free some space (docker system df) and run it again"));
     }
+    let network = docker.network(&spec.instance);
+    engine.holds_network(&network, &Bounds::Bridge(network.clone()))?;
     let name = &docker.container;
     let taken = |whose: &str| Error::new(NAME_TAKEN, format!("there is a container {name} already, and {whose}"));
     match engine.find(Kind::Container, name)? {
@@ -107,6 +110,28 @@ pub fn check(spec: &Spec, docker: &Docker, adopted: Option<&Object>) -> Result<(
         }
         _ => Ok(()),
     }
+}
+
+/// Holds that the container of the signer's name is its own, where there is one: it has its wallet. An engine that cannot be
+/// asked is for whoever needs it to tell.
+///
+/// # Errors
+/// Where it is somebody else's: the signer's own was removed, and the name was free.
+pub fn hold_own(spec: &Spec) -> Result<()> {
+    let Some(docker) = &spec.docker else { return Ok(()) };
+    let has_other = |engine: Engine| engine.has_other(&docker.container, &docker.data);
+    if Engine::open(&docker.engine).and_then(has_other).is_ok_and(|other| other) {
+        Err(not_ours(docker))
+    } else {
+        Ok(())
+    }
+}
+
+/// What says that the container of the signer's name is another one.
+pub(super) fn not_ours(docker: &Docker) -> Error {
+    let name = &docker.container;
+    Error::new(NOT_OURS, format!("the container {name} is not the signer's: it does not have its wallet"))
+        .hint(format!("it is left as it is; give it another name (docker rename {name} OTHER), then: lsm install"))
 }
 
 /// Holds that nothing is asked for that only the packet filter could hold: who is not root has none.

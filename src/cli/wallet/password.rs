@@ -3,7 +3,7 @@
 use super::require_wallet;
 use crate::backend::native::{self, Wishes};
 use crate::backend::password::aside;
-use crate::backend::{Layout, password_steps, preflight};
+use crate::backend::{Layout, docker, password_steps, preflight};
 use crate::cli::machine::{self, MachineArgs, absolute};
 use crate::cli::{Common, control};
 use crate::error::{Code, Error, Result};
@@ -46,6 +46,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
     }
     control::require_rights(&look.layout)?;
     preflight::check_machine(&look.spec, &look.facts, true)?;
+    docker::hold_own(&look.spec)?;
     if look.check()? {
         tell(&look.spec, None);
         return Ok(());
@@ -62,7 +63,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
         tell(&look.spec, None);
         return Ok(());
     }
-    machine::stop_lnd_when_interrupted(&look.plan)?;
+    machine::stop_lnd_when_interrupted(&look.plan, || ())?;
     let stays = native::stays(&look.layout, Some(&look.spec))?;
     let machine = Machine::default();
     // Also where nothing is left to do: that ends one that was cut off at its end.

@@ -107,7 +107,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Image { engine, image } => Engine::open(engine)?.load(image),
         Step::Network { object, bounds } => {
             let engine = Engine::open(&object.engine)?;
-            if engine.find(object.object, &object.name)?.is_some() {
+            if engine.holds_network(&object.name, bounds)? {
                 return Ok(());
             }
             engine.make_network(&object.name, bounds)

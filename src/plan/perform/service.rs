@@ -1,6 +1,6 @@
 //! Units and processes: enabled, started, stopped.
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::program::{self, Program};
@@ -68,9 +68,16 @@ pub(super) fn halt(unit: &str) -> Result<()> {
 /// Stops whatever fills the database: unit or container.
 pub(super) fn halt_lnd(database: &Database) -> Result<()> {
     match &database.container {
-        Some(object) => Engine::open(&object.engine)?.stop(&object.name),
+        Some(object) => stop_container(object, database),
         None => halt(&database.unit),
     }
+}
+
+/// Stops the container that fills the database; not another one that has its name meanwhile.
+pub(super) fn stop_container(object: &Object, database: &Database) -> Result<()> {
+    let engine = Engine::open(&object.engine)?;
+    let home = database.data.parent().unwrap_or(Path::new("/"));
+    if engine.has_other(&object.name, home)? { Ok(()) } else { engine.stop(&object.name) }
 }
 
 /// Ends the connections to `address` whose peer is none of `peers`; both sides learn of it at once (ss(8), `--kill`).

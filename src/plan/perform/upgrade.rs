@@ -2,7 +2,6 @@
 
 use super::{open_as_admin, outside, service};
 use crate::bundle::Bundle;
-use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::snapshot;
@@ -64,7 +63,7 @@ pub(super) fn snapshot(database: &Database, door: &Door, bundle: &Path, machine:
     check_snapshot(database)?;
     machine.told.borrow_mut().stopped = Some(Instant::now());
     match &database.container {
-        Some(object) => Engine::open(&object.engine)?.stop(&object.name)?,
+        Some(object) => service::stop_container(object, database)?,
         None => service::systemctl("stop", &database.unit)?,
     }
     snapshot::take(database.home(), &database.data, &database.copy)
