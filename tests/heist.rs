@@ -3,7 +3,7 @@
 
 mod attempts;
 mod coins;
-mod middleware;
+pub mod middleware;
 
 use crate::caller::{Client, Kind, Port};
 use crate::stage::{LISTEN, Stage};
@@ -15,7 +15,7 @@ use std::fs;
 use std::sync::Arc;
 
 /// Not the bundle's macaroon, which permits three calls, but one that permits every call.
-const ADMIN: &str = "/run/lsm/signer-admin/admin.macaroon";
+pub const ADMIN: &str = "/run/lsm/signer-admin/admin.macaroon";
 
 #[test]
 fn every_attempt_succeeds_without_a_guard_and_fails_with_one() {

@@ -74,9 +74,15 @@ impl Limits {
         if !file::is_there(path)? {
             return Ok(Self::default());
         }
-        let text = file::read_text(path)?;
-        let policy: Policy = toml::from_str(&text)
-            .map_err(|e| Error::new(BAD, format!("{} is no policy: {}", path.display(), e.message())).because(e))?;
+        Self::parse(&file::read_text(path)?).map_err(|why| Error::new(BAD, format!("{} {why}", path.display())))
+    }
+
+    /// Reads it as text.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let policy: Policy = toml::from_str(text).map_err(|e| format!("is no policy: {}", e.message()))?;
         Ok(policy.coins)
     }
 }

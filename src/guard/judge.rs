@@ -134,7 +134,7 @@ pub struct Terms {
 /// The refusal.
 pub fn judge(asked: &Request, terms: &mut Terms) -> Result<Option<Spend>, Refusal> {
     match asked {
-        Request::Harmless => Ok(()),
+        Request::Harmless | Request::Noted => Ok(()),
         Request::Message(message) => judge_message(message, terms),
         Request::SharedKey(shared) => judge_shared_key(shared, terms),
         Request::Session(session) => judge_session(session, terms),

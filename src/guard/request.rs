@@ -17,7 +17,7 @@ const HARMLESS: [&str; 7] = [
     "/walletrpc.WalletKit/ListAccounts",
 ];
 
-/// As harmless, but for the guard's own root key: without it the guard could not register again. That whoever may bake a macaroon
+/// As harmless, though written down, but for the guard's own root key: without it the guard could not register again. That whoever may bake a macaroon
 /// bakes one for any call is no way around the guard: it judges calls, not macaroons.
 const BAKE: &str = "/lnrpc.Lightning/BakeMacaroon";
 const DELETE: &str = "/lnrpc.Lightning/DeleteMacaroonID";
@@ -31,6 +31,8 @@ const LARGEST: usize = 4 << 20;
 pub enum Request {
     /// Nothing is signed.
     Harmless,
+    /// Nothing is signed either, but who may ask for what changes with it: it is written down.
+    Noted,
     /// signrpc.Signer/SignMessage.
     Message(signrpc::SignMessageReq),
     /// signrpc.Signer/DeriveSharedKey.
@@ -64,7 +66,7 @@ impl Request {
         };
         match keys {
             Ok(Some(GUARD)) => return Err(Refusal::new(Rule::GuardsKey, "that root key is the guard's")),
-            Ok(Some(_)) => return Ok(Self::Harmless),
+            Ok(Some(_)) => return Ok(Self::Noted),
             Ok(None) => {}
             Err(_) => return Err(unreadable(uri)),
         }
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn nobody_bakes_on_the_guards_root_key_or_deletes_it() {
-        for (key, verdict) in [(GUARD, Err(Rule::GuardsKey)), (GUARD + 1, Ok(Request::Harmless))] {
+        for (key, verdict) in [(GUARD, Err(Rule::GuardsKey)), (GUARD + 1, Ok(Request::Noted))] {
             let bake = lnrpc::BakeMacaroonRequest { root_key_id: key, ..Default::default() }.encode_to_vec();
             let delete = lnrpc::DeleteMacaroonIdRequest { root_key_id: key }.encode_to_vec();
             assert_eq!(Request::read(BAKE, &bake).map_err(|refusal| refusal.rule), verdict);
