@@ -1,11 +1,20 @@
 //! What the fuzz targets do with their bytes, and what `tests/fuzz_corpus.rs` does with the kept corpus. Nothing may panic.
 
+use bitcoin::bip32::{ChildNumber, Xpriv, Xpub};
+use bitcoin::psbt::Psbt;
+use bitcoin::secp256k1::Secp256k1;
 use lsm::archive;
+use lsm::guard;
+use lsm::guard::judge::{Terms, judge};
+use lsm::guard::request::Request;
+use lsm::guard::wallet::Wallet;
 use lsm::release::pins::{self, Policy};
 use lsm::release::policy::minisign::Key;
 use lsm::release::policy::update::{self, Signed};
 use lsm::release::quorum::{self, manifest::Manifest, openpgp};
 use lsm::release::trust::Trust;
+use lsm::signer::accounts::Accounts;
+use std::cell::RefCell;
 use std::sync::LazyLock;
 use time::OffsetDateTime;
 
@@ -44,6 +53,60 @@ pub fn archive(data: &[u8]) {
     });
     assert!(had <= 1 << 20);
     drop(unpacked);
+}
+
+/// The calls that the guard reads; the first byte chooses one.
+const CALLS: [&str; 5] = [
+    "/walletrpc.WalletKit/SignPsbt",
+    "/signrpc.Signer/SignMessage",
+    "/signrpc.Signer/DeriveSharedKey",
+    "/signrpc.Signer/MuSig2CreateSession",
+    "/lnrpc.Lightning/BakeMacaroon",
+];
+
+/// The wallet that the corpus' PSBTs are of, as lnd lists its accounts.
+fn wallet() -> Wallet {
+    let secp = Secp256k1::new();
+    let root = Xpriv::new_master(bitcoin::NetworkKind::Main, &[7; 32]).expect("a seed");
+    let families = (0..10).map(|family| [1017, 1, family]);
+    let accounts = [[49, 0, 0], [84, 0, 0], [86, 0, 0]].into_iter().chain(families).map(|path| {
+        let steps = path.map(|step| ChildNumber::from_hardened_idx(step).expect("a step"));
+        let account = Xpub::from_priv(&secp, &root.derive_priv(&secp, &steps).expect("it derives"));
+        let [purpose, coin, account_] = path;
+        format!(
+            "{{\"name\": \"default\", \"address_type\": \"WITNESS_PUBKEY_HASH\", \"extended_public_key\": \"{account}\", \
+             \"derivation_path\": \"m/{purpose}'/{coin}'/{account_}'\"}}"
+        )
+    });
+    let accounts = format!("{{\"accounts\": [{}]}}", accounts.collect::<Vec<_>>().join(","));
+    Wallet::new(Accounts::parse(accounts.as_bytes()).expect("accounts")).expect("a wallet")
+}
+
+/// What lnd asks the guard of: whatever it passes of a transaction is written as it would be written again, and it says the same of
+/// it once more.
+pub fn guard(data: &[u8]) {
+    thread_local! {
+        static TERMS: RefCell<Terms> = RefCell::new(Terms { taproot_channels: true, wallet: Some(wallet()) });
+    }
+    let Some((first, message)) = data.split_first() else { return };
+    let asked = match CALLS.get(usize::from(*first) % (CALLS.len() + 1)) {
+        Some(call) => Request::read(call, message),
+        // Without its envelope, whose length hardly any change would leave right.
+        None => Ok(Request::Psbt(message.to_vec())),
+    };
+    let Ok(asked) = asked else { return };
+    TERMS.with_borrow_mut(|terms| {
+        let passes = judge(&asked, terms).is_ok();
+        assert_eq!(judge(&asked, terms).is_ok(), passes);
+        if let (Request::Psbt(bytes), true) = (&asked, passes) {
+            assert_eq!(Psbt::deserialize(bytes).expect("it was read").serialize(), *bytes);
+        }
+    });
+}
+
+/// An operator's policy for the guard.
+pub fn policy(data: &[u8]) {
+    drop(guard::policy::Policy::parse(&String::from_utf8_lossy(data)));
 }
 
 /// A releases.toml.

@@ -9,6 +9,7 @@ use crate::lab::disk::Disk;
 use crate::lab::lnd::{Node, RELEASES, Release};
 use crate::lab::net::Net;
 use crate::stage::Stage;
+use serde_json::Value;
 
 /// What kind of signer it is.
 #[derive(Clone, Copy)]
@@ -28,24 +29,29 @@ fn live(version: &str, taproot: bool, kind: Kind) {
         life::live(&made.watch_only, bob, chain, taproot);
         assert!(made.watch_only.alive(), "the watch-only node ended: {}", made.watch_only.log_end());
         if matches!(kind, Kind::Guarded) {
-            nothing_was_refused(&made.signer, taproot);
+            life_was_passed_and_counted(&made.signer, taproot);
         }
     });
 }
 
 /// All that the node asked for in its life was passed, and what it sent was counted.
-fn nothing_was_refused(signer: &Stage, taproot: bool) {
-    let found = signer.host.lsm(["guard", "log", "--json", "-n", "100000"]).json();
-    let entries = found["entries"].as_array().expect("entries");
-    let refused: Vec<_> = entries.iter().filter(|entry| entry["verdict"] != "passed").collect();
-    assert!(refused.is_empty() && entries.len() > 100, "{} of {}: {refused:?}", refused.len(), entries.len());
-    let coins = signer.host.lsm(["guard", "status", "--json"]).json()["coins"].clone();
+fn life_was_passed_and_counted(signer: &Stage, taproot: bool) {
+    let coins = passed_coins(signer);
     let is_within =
         |name: &str, least: u64, most: u64| coins[name].as_u64().is_some_and(|sum| (least..most).contains(&sum));
     // Two sends of a million, two of three hundred thousand, and fees; two channels of two millions.
     let (left, into_channels) = if taproot { (6_600_000, 0) } else { (2_600_000, 4_000_000) };
     assert!(is_within("last_day", left, left + 100_000), "{coins}");
     assert!(is_within("into_channels", into_channels, into_channels + 1), "{coins}");
+}
+
+/// What left the wallet's coins as the guard counts it, which has refused nothing.
+pub fn passed_coins(signer: &Stage) -> Value {
+    let found = signer.host.lsm(["guard", "log", "--json", "-n", "100000"]).json();
+    let entries = found["entries"].as_array().expect("entries");
+    let refused: Vec<_> = entries.iter().filter(|entry| entry["verdict"] != "passed").collect();
+    assert!(refused.is_empty() && entries.len() > 100, "{} of {}: {refused:?}", refused.len(), entries.len());
+    signer.host.lsm(["guard", "status", "--json"]).json()["coins"].clone()
 }
 
 /// Makes a chain, Bob who has the money, and a watch-only node whose keys an installed signer has; then does the work.

@@ -47,3 +47,13 @@ fn policies() {
 fn updates() {
     replay("update", cases::update);
 }
+
+#[test]
+fn what_the_guard_is_asked() {
+    replay("guard", cases::guard);
+}
+
+#[test]
+fn the_guards_policies() {
+    replay("policy", cases::policy);
+}

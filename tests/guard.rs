@@ -1,8 +1,13 @@
 //! `lsm install --guard enforce` on a real host: without its guard lnd answers nobody, and with it again all is as before.
 
+mod flood;
+mod payments;
+
+use crate::caller::{Client, Port};
 use crate::lab::wait_for;
-use crate::stage::{Stage, endpoint};
+use crate::stage::{LISTEN, Stage, endpoint};
 use lsm::signer::Node;
+use lsm::signer::wire::walletrpc::SignPsbtRequest;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -24,6 +29,7 @@ fn without_its_guard_a_signer_signs_nothing() {
     its_unit_is_as_tight_as_lnds(&stage);
     its_policy_is_told_tried_and_in_force_at_once(&stage);
     who_ends_the_guard_ends_no_lnd_and_gets_no_signature(&stage);
+    a_request_of_nearly_lnds_limit_ends_no_guard(&stage);
     the_operator_freezes_it_over_a_reboot(&mut stage);
     what_it_cannot_write_down_it_refuses(&stage);
     credentials_are_replaced_under_it(&stage);
@@ -138,20 +144,27 @@ fn its_policy_is_told_tried_and_in_force_at_once(stage: &Stage) {
     assert_ne!(stage.lsm_as_nobody(&["guard".into(), "approve".into(), "1".into(), "--yes".into()]).code, 0);
 }
 
+/// What `lsm status` says of why nothing can be signed, which it has to say.
+#[track_caller]
+fn cannot_sign(stage: &Stage) -> String {
+    let said = stage.host.lsm(["status", "--json"]);
+    let found: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+    assert_eq!((said.code, &found["signs"]), (1, &json!(false)), "{found}");
+    found["why"].as_str().expect("a reason").to_owned()
+}
+
 /// Stopped, killed and hung: nothing is signed, lnd runs on, and the guard is back by itself.
 fn who_ends_the_guard_ends_no_lnd_and_gets_no_signature(stage: &Stage) {
     let lnd = stage.lnd();
     stage.host.run(["systemctl", "stop", GUARD]).ok();
-    for _ in 0..5 {
-        let said = sign(stage).unwrap_err();
-        assert!(said.contains("mandatory middleware"), "{said}");
-    }
     let found = status(stage);
     assert!(found["running"] == false && found["why"].as_str().is_some_and(|why| why.contains("mandatory")), "{found}");
     assert_eq!(stage.host.lsm(["guard", "status"]).code, 1);
-    assert_ne!(stage.host.lsm(["status"]).code, 0, "it cannot sign");
-    stage.host.run(["systemctl", "start", GUARD]).ok();
+    assert!(cannot_sign(stage).contains("its guard does not run"));
+    assert!(!stage.is_active("lsm-proxy@signer.service"), "no connection outlives it");
+    // The next connection waits for the next guard.
     sign(stage).unwrap();
+    assert!(stage.is_active(GUARD));
 
     let before = main_pid(stage);
     stage.host.run(["systemctl", "kill", "--signal=KILL", GUARD]).ok();
@@ -162,6 +175,7 @@ fn who_ends_the_guard_ends_no_lnd_and_gets_no_signature(stage: &Stage) {
     let began = Instant::now();
     let said = sign(stage).unwrap_err();
     assert!(said.contains("timeout"), "{said}");
+    assert!(cannot_sign(stage).contains("timeout"));
     wait_signed(stage);
     println!("a guard that hung was replaced within {:?}", began.elapsed());
     assert_eq!(stage.lnd(), lnd, "lnd ran on");
@@ -175,45 +189,80 @@ fn who_ends_the_guard_ends_no_lnd_and_gets_no_signature(stage: &Stage) {
     wait_signed(stage);
 }
 
+/// lnd takes 200 MiB, and hands on to its guard what it takes. lnd may have lost patience before the guard had all of it.
+fn a_request_of_nearly_lnds_limit_ends_no_guard(stage: &Stage) {
+    let (guard, bundle) = (main_pid(stage), stage.bundle());
+    let asked = SignPsbtRequest { funded_psbt: vec![7; 150 << 20] };
+    let said = stage.host.allowed().inside(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let port = Port::new(LISTEN.parse().expect("an address"), &bundle.certificate);
+            let client = Client::new(&port, None, &bundle.macaroon, bundle.identity_pubkey());
+            client.call::<_, ()>("/walletrpc.WalletKit/SignPsbt", asked).await
+        })
+    });
+    let said = said.unwrap_err();
+    assert!(said.contains("(too-large)") || said.contains("timeout"), "{said}");
+    wait_signed(stage);
+    assert_eq!(main_pid(stage), guard);
+}
+
 fn the_operator_freezes_it_over_a_reboot(stage: &mut Stage) {
     let freeze = |stage: &Stage, verb: &str| stage.host.lsm(["guard", verb, "--json"]).json();
     assert_eq!(freeze(stage, "freeze")["changed"], true);
     assert_eq!(freeze(stage, "freeze")["changed"], false);
     assert!(sign(stage).unwrap_err().contains("(frozen)"));
+    assert!(cannot_sign(stage).contains("frozen"));
     stage.host.reboot();
     let said = wait_for("the guard's answer", PATIENCE, || sign(stage).err().filter(|said| said.contains("lsm guard")));
     assert!(said.contains("(frozen)"), "{said}");
     assert_eq!(status(stage)["frozen"], true);
     assert_eq!(freeze(stage, "thaw")["changed"], true);
     sign(stage).unwrap();
+    // Whatever is done to the signer at that time: freezing it does not wait.
+    let held = "flock /var/lib/lsm/journal/lock sleep 30 & sleep 1; /root/lsm guard freeze --json; kill $!";
+    assert!(stage.host.sh(held).stdout.contains("\"changed\":true"), "it waited");
+    assert!(sign(stage).unwrap_err().contains("(frozen)"));
+    assert_eq!(freeze(stage, "thaw")["changed"], true);
+    sign(stage).unwrap();
 }
 
-/// A log that was changed, and one that has no room: nothing is signed, and all goes on once that is mended.
+/// A log that was changed, and one that has no room: nothing is signed, the operator is told why, and all goes on by itself once
+/// that is mended.
 fn what_it_cannot_write_down_it_refuses(stage: &Stage) {
-    let verify = || stage.host.lsm(["guard", "log", "verify", "--json"]);
+    let (verify, lnd) = (|| stage.host.lsm(["guard", "log", "verify", "--json"]), stage.lnd());
+    let guard = main_pid(stage);
     assert!(verify().json()["entries"].as_u64().is_some_and(|entries| entries > 3));
-    let restart = || stage.host.run(["systemctl", "restart", GUARD]).ok();
+    let exported = stage.host.lsm(["guard", "log", "export"]).ok();
+    assert_eq!(exported, std::fs::read_to_string(stage.host.path(LOG)).unwrap(), "line by line as it is");
     stage.host.sh(&format!("cp -p {LOG} /root/log && sed -i '2s/passed/refused/' {LOG}")).ok();
     assert_eq!(verify().code, 4);
-    restart();
     assert!(sign(stage).unwrap_err().contains("(no-log)"));
+    assert!(cannot_sign(stage).contains("does not follow from it"));
+    assert_eq!(stage.host.lsm(["guard", "status"]).code, 1);
     stage.host.sh(&format!("cp /root/log {LOG}")).ok();
+    // Nobody has to ask before it finds out.
+    wait_for("a mended log", PATIENCE, || (stage.host.lsm(["status"]).code == 0).then_some(()));
     sign(stage).unwrap();
-    assert_eq!(verify().code, 0);
+    assert_eq!((verify().code, main_pid(stage)), (0, guard));
 
     let folder = "/var/lib/lsm/guard/signer/log";
-    stage
-        .host
-        .sh(&format!(
-            "systemctl stop {GUARD} && mount -t tmpfs -o size=64k,mode=700,uid=lsm-guard-signer tmpfs {folder}"
-        ))
-        .ok();
-    stage.host.run(["systemctl", "start", GUARD]).ok();
+    let small = format!("mount -t tmpfs -o size=4m,mode=700,uid=lsm-guard-signer tmpfs {folder}");
+    stage.host.sh(&format!("{small} && systemctl restart {GUARD}")).ok();
+    wait_signed(stage);
+    stage.host.sh(&format!("cat /dev/zero >{folder}/filling || true")).ok();
+    wait_for("a full disk", PATIENCE, || {
+        (stage.host.lsm(["status"]).code == 1).then(|| assert!(cannot_sign(stage).contains("no room")))
+    });
     let said = wait_for("a full disk", PATIENCE, || sign(stage).err());
     assert!(said.contains("(no-log)"), "{said}");
-    stage.host.sh(&format!("umount -l {folder}")).ok();
-    restart();
+    assert!(status(stage)["trouble"].is_string());
+    stage.host.run(["rm", &format!("{folder}/filling")]).ok();
     sign(stage).unwrap();
+    assert_eq!((stage.host.lsm(["status"]).code, stage.host.lsm(["guard", "status"]).code), (0, 0));
+    stage.host.sh(&format!("umount -l {folder} && systemctl restart {GUARD}")).ok();
+    wait_signed(stage);
+    assert_eq!(stage.lnd(), lnd, "lnd ran on");
 }
 
 /// The guard's own macaroon is nobody's to revoke, and outlives those that are.

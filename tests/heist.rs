@@ -5,7 +5,7 @@ mod approval;
 mod attempts;
 mod coins;
 mod limits;
-mod middleware;
+pub mod middleware;
 
 use crate::caller::{Client, Kind, Port};
 use crate::stage::{LISTEN, Stage};
@@ -17,7 +17,7 @@ use std::fs;
 use std::sync::Arc;
 
 /// Not the bundle's macaroon, which permits three calls, but one that permits every call.
-const ADMIN: &str = "/run/lsm/signer-admin/admin.macaroon";
+pub const ADMIN: &str = "/run/lsm/signer-admin/admin.macaroon";
 
 /// The guard's log.
 const LOG: &str = "/var/lib/lsm/guard/signer/log/entries.jsonl";

@@ -211,6 +211,11 @@ impl Layout {
         self.guard_own().join("entries.jsonl")
     }
 
+    /// How far the guard's table of the wallet's addresses reaches.
+    pub fn guard_reach(&self) -> PathBuf {
+        self.guard_own().join("reach.json")
+    }
+
     /// The operator's policy for the guard.
     pub fn guard_policy(&self) -> PathBuf {
         format!("/etc/lsm/{}-guard.toml", self.instance).into()

@@ -336,7 +336,12 @@ impl Build<'_> {
         if !is_host {
             steps.push(Step::Service {
                 link: wants(&service, &socket),
-                after: vec![drop_in(&socket), unit_path("lsm-proxy@.socket"), unit_path("lsm-proxy@.service")],
+                after: vec![
+                    drop_in(&socket),
+                    drop_in(&self.layout.proxy_service()),
+                    unit_path("lsm-proxy@.socket"),
+                    unit_path("lsm-proxy@.service"),
+                ],
                 unit: socket,
                 anew: true,
                 with: vec![self.layout.proxy_service()],

@@ -13,7 +13,7 @@ use crate::guard::daemon::Guard;
 use crate::guard::judge::Terms;
 use crate::guard::log::{self, Entry, Verdict};
 use crate::guard::policy::Policy;
-use crate::guard::{canary, frozen, now};
+use crate::guard::{self, canary, frozen, now};
 use crate::host::beneath;
 use crate::host::file::{self, Access};
 use crate::host::user::Owner;
@@ -32,6 +32,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 const NO_GUARD: Code = Code::refused("E-GUARD-020");
+const NO_LINE: Code = Code::refused("E-GUARD-022");
 const NO_CREDENTIAL: Code = Code::lacking("E-GUARD-021");
 
 /// What to do with the guard.
@@ -63,8 +64,8 @@ pub enum GuardVerb {
     )]
     Approve(approve::Options),
     /// Show what it was asked and what it said
-    #[command(after_help = "Examples:\n  sudo lsm guard log\n  sudo lsm guard log --json >log.json\n  \
-        sudo lsm guard log verify")]
+    #[command(after_help = "Examples:\n  sudo lsm guard log\n  sudo lsm guard log -n 1000 --json\n  \
+        sudo lsm guard log verify\n  sudo lsm guard log export >entries.jsonl")]
     Log(LogArgs),
 }
 
@@ -102,6 +103,8 @@ pub struct LogArgs {
 pub enum LogVerb {
     /// Hold every entry to the one before it: finds one that was changed, taken out, put in or moved
     Verify,
+    /// Write all of it to standard output as JSON lines, once every entry was held to the one before it
+    Export,
 }
 
 /// Runs it.
@@ -110,7 +113,7 @@ pub enum LogVerb {
 /// Where there is no such signer or guard, it is not root who asks, or what is asked fails.
 pub(super) fn run(verb: GuardVerb, common: &Common) -> Result<ExitCode> {
     match verb {
-        GuardVerb::Run(args) => match serve(&args, common)? {},
+        GuardVerb::Run(args) => return Err(serve(&args, common)?),
         GuardVerb::Status => return status(common),
         GuardVerb::Freeze => freeze(common)?,
         GuardVerb::Thaw => thaw(common)?,
@@ -122,7 +125,8 @@ pub(super) fn run(verb: GuardVerb, common: &Common) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve(args: &RunArgs, common: &Common) -> Result<std::convert::Infallible> {
+/// Runs it, and says why it ended.
+fn serve(args: &RunArgs, common: &Common) -> Result<Error> {
     let layout = Layout::new(&common.instance);
     let no_credential = |why: &str| {
         Error::new(NO_CREDENTIAL, format!("the guard has no macaroon: {why}"))
@@ -137,11 +141,12 @@ fn serve(args: &RunArgs, common: &Common) -> Result<std::convert::Infallible> {
         enforces: args.mode == Mode::Enforce,
         terms: Terms { taproot_channels: args.taproot_channels, wallet: None },
         log: layout.guard_log(),
+        reach: layout.guard_reach(),
         frozen: layout.frozen(),
         policy: layout.guard_policy(),
         approvals: layout.guard_approvals(),
     };
-    guard.run(&node)
+    Ok(guard.run(node))
 }
 
 /// The signer, which has a guard.
@@ -163,20 +168,24 @@ fn status(common: &Common) -> Result<ExitCode> {
     let canary = plan::open_as_admin(&layout.door()).and_then(|admin| canary(&admin));
     let refuses = canary.as_ref().is_ok_and(|refused| *refused);
     let why = canary.err().map(|e| e.to_string());
+    // After the canary, which has the guard find out.
+    let said = facts::units::status(&layout.guard_service()).unwrap_or_default();
+    let trouble = guard::trouble(&said).filter(|_| runs);
     // A guard that observes is as wanted where it runs.
-    let well = runs && (refuses || spec.guard == spec::Guard::Observe);
+    let well = runs && (refuses || spec.guard == spec::Guard::Observe) && trouble.is_none();
     if ui::voice().json {
         say!(
             "{}",
             json!({
                 "instance": spec.instance, "guard": spec.guard, "running": runs, "frozen": frozen,
-                "canary_refused": why.is_none().then_some(refuses), "why": why, "coins": Coins::look(&layout).to_json(),
+                "canary_refused": why.is_none().then_some(refuses), "why": why, "trouble": trouble,
+                "says": said, "coins": Coins::look(&layout).to_json(),
             })
         );
     } else {
         let yes = |is: bool| if is { "yes" } else { "NO" };
         say!("guard      {}", spec.guard.name());
-        say!("runs       {}", yes(runs));
+        say!("runs       {}{}", yes(runs), if said.is_empty() { String::new() } else { format!(": {said}") });
         let canary = match (&why, refuses) {
             (Some(why), _) => format!("cannot tell: {why}"),
             (None, true) => "yes: lnd was asked for what the guard has to refuse, and refused it".to_owned(),
@@ -238,7 +247,7 @@ fn freeze(common: &Common) -> Result<()> {
     require_root()?;
     let layout = Layout::of(&spec);
     let flag = layout.frozen();
-    let _lock = machine::open_journal(&layout)?;
+    // Whatever else is done to the signer now: nothing waits here.
     let changed = !file::is_there(&flag)?;
     if changed {
         file::replace(&flag, b"", Access::owned(0o644, Owner::ROOT))?;
@@ -274,9 +283,20 @@ fn show_log(args: &LogArgs, common: &Common) -> Result<()> {
     let spec = installed(&common.instance)?;
     require_root()?;
     let entries = read_log(&Layout::of(&spec))?;
-    if args.verb.is_some() {
-        tell_verified(&entries);
-        return Ok(());
+    match args.verb {
+        Some(LogVerb::Verify) => {
+            tell_verified(&entries);
+            return Ok(());
+        }
+        Some(LogVerb::Export) => {
+            // Written as they were: each holds the hash of the line before it.
+            return entries.iter().try_for_each(|entry| {
+                let line = serde_json::to_string(entry).map_err(|e| Error::new(NO_LINE, format!("{e}")).because(e))?;
+                say!("{line}");
+                Ok(())
+            });
+        }
+        None => {}
     }
     let shown = &entries[entries.len().saturating_sub(args.lines)..];
     if ui::voice().json {

@@ -110,6 +110,11 @@ pub fn main_pid(unit: &str) -> Option<u32> {
     show(unit, "MainPID")?.parse().ok().filter(|pid| *pid != 0)
 }
 
+/// What `unit` says of itself (sd_notify(3), `STATUS=`).
+pub fn status(unit: &str) -> Option<String> {
+    show(unit, "StatusText")
+}
+
 fn show(unit: &str, property: &str) -> Option<String> {
     let asked = Program::new("systemctl").args(["show", "--value", &format!("--property={property}"), unit]).run();
     Some(String::from_utf8_lossy(&asked.ok()?).trim().to_owned())

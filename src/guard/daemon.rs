@@ -1,27 +1,40 @@
 //! The guard at work: lnd asks, the judge says, the log keeps it, and only then lnd hears it.
 
+mod pulse;
+
 use super::approval;
 use super::budget::{Limits, Weighed};
 use super::judge::{self, Refusal, Rule, Terms};
-use super::log::{Heard, Log, POLICY, Verdict};
+use super::log::{Heard, Kept, Log, POLICY, Verdict};
 use super::policy::Current;
 use super::request::Request;
 use super::spend::Spend;
-use super::wallet::Wallet;
-use super::{SAYS, frozen, now};
-use crate::error::Result;
-use crate::host::notify::{notify, watchdog};
+use super::wallet::{Reach, Wallet};
+use super::{ASKED, REFUSES_ALL, SAYS, frozen, now};
+use crate::error::{Error, Result};
+use crate::facts;
+use crate::host::file::{self, Access};
+use crate::host::notify;
 use crate::signer::Node;
-use crate::signer::middleware::{Event, NAME};
+use crate::signer::accounts::Accounts;
+use crate::signer::middleware::{Call, Leave, Middleware, NAME};
 use crate::ui;
+use pulse::Pulse;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// How long it waits before it dials lnd again.
-const AGAIN: Duration = Duration::from_millis(200);
-/// How often systemd hears of it where nothing says how often it has to.
-const TICK: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(50);
+/// Under which name systemd keeps the connection to lnd.
+const HELD: &str = "lnd";
+/// How many calls may be under way whose entries are not on the disk.
+const UNDER_WAY: usize = 100_000;
+/// Below how many free bytes its disk counts as full.
+const ROOM: u64 = 256 << 10;
+/// How many addresses the table of own ones may grow until that is written down.
+const GROWTH: u32 = 100;
 
 /// One guard.
 pub struct Guard {
@@ -31,6 +44,8 @@ pub struct Guard {
     pub terms: Terms,
     /// Where it writes down what it says.
     pub log: PathBuf,
+    /// Where it writes down how far the table of the wallet's addresses reaches.
+    pub reach: PathBuf,
     /// The file that is there while the operator has frozen the signer.
     pub frozen: PathBuf,
     /// The operator's policy.
@@ -40,138 +55,193 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Judges what is asked of `node`, and dials it again whenever the stream has ended. Never returns.
-    pub fn run(mut self, node: &Node) -> ! {
-        let mut work = Work { path: self.log.clone(), log: None, policy: Current::default(), pulse: Pulse::default() };
+    /// Judges what is asked of `node`. Ends when lnd asks no more: the port that is bound to this service shuts with it, and the next
+    /// one begins anew. While lnd does not ask yet it dials it again and again.
+    ///
+    /// Where it enforces, systemd keeps the connection to lnd, so that lnd does not learn of this process's end: it goes on asking
+    /// somebody who does not answer, and refuses, until the next guard hangs up, and that begins once the port is shut.
+    pub fn run(self, node: Node) -> Error {
+        notify::hang_up(HELD);
+        let node = if self.enforces { node.on_open(|socket| notify::keep(HELD, socket)) } else { node };
+        let mut work = Work::new(self);
         let mut told = String::new();
         loop {
-            let ended = node.judge_calls(NAME, work.pulse.tick(), |event| self.hear(event, &mut work));
+            let ended = node.judge_calls(NAME, work.pulse.tick(), &mut work);
             let Err(why) = ended;
+            if work.is_asked {
+                return why;
+            }
             // Not every try anew: lnd may be down for hours.
             if told != why.to_string() {
                 told = why.to_string();
                 ui::note(&format!("no stream from lnd: {why}"));
             }
-            notify(&format!("STATUS=waiting for lnd: {}", why.cause()));
-            // No longer what it was: lnd may come back with another wallet.
-            self.terms.wallet = None;
+            notify::notify(&format!("STATUS=waiting for lnd: {}", why.cause()));
             work.pulse.beat();
             std::thread::sleep(AGAIN);
         }
-    }
-
-    fn hear(&mut self, event: Event<'_>, work: &mut Work) -> Option<String> {
-        let refused = match event {
-            Event::Idle => None,
-            Event::Ready(accounts) => {
-                match Wallet::new(*accounts) {
-                    Ok(wallet) => {
-                        wallet.look_far();
-                        self.terms.wallet = Some(wallet);
-                    }
-                    Err(e) => ui::note(&e.to_string()),
-                }
-                let does = if self.enforces { "enforces" } else { "observes" };
-                ui::note(&format!("the guard is asked by lnd and {does}"));
-                notify(&format!("READY=1\nSTATUS=asked by lnd, {does}"));
-                None
-            }
-            Event::Asked { uri, message, replaceable } => self.answer(uri, message, replaceable, work),
-        };
-        work.pulse.beat();
-        refused
-    }
-
-    /// What the caller is told, where it is refused.
-    fn answer(&mut self, uri: &str, message: &[u8], replaceable: bool, work: &mut Work) -> Option<String> {
-        let at = now();
-        let mut asked = None;
-        let verdict = if replaceable {
-            Err(Refusal::new(Rule::Replaceable, "another middleware may replace what is asked"))
-        } else {
-            self.judge(uri, message, at, work, &mut asked)
-        };
-        let (weighed, refusal) = match verdict {
-            Ok(Passed::Harmless) => return None,
-            Ok(Passed::Signed(weighed)) => (weighed, None),
-            Err(refusal) => (Weighed::default(), Some(refusal)),
-        };
-        let said = match (&refusal, self.enforces) {
-            (None, _) => Verdict::Passed,
-            (Some(_), true) => Verdict::Refused,
-            (Some(_), false) => Verdict::WouldRefuse,
-        };
-        let heard = Heard { at, call: uri, message, verdict: said, refusal: refusal.as_ref(), asked, weighed };
-        let written = work.write(&heard);
-        if let Err(e) = &written {
-            ui::note(&format!("the guard cannot write down what it says: {e}"));
-        }
-        if !self.enforces {
-            return None;
-        }
-        match (refusal, written) {
-            (Some(refusal), Ok(id)) => Some(format!("{SAYS}{refusal}; entry {id} of its log")),
-            (Some(refusal), Err(_)) => Some(format!("{SAYS}{refusal}")),
-            (None, Err(e)) => Some(format!("{SAYS}{}", Refusal::new(Rule::NoLog, e.cause()))),
-            (None, Ok(_)) => None,
-        }
-    }
-
-    /// Judges one call, and says what it asks for where it takes from the wallet; whatever goes wrong on the way is a refusal.
-    fn judge(
-        &mut self,
-        uri: &str,
-        message: &[u8],
-        at: u64,
-        work: &mut Work,
-        asked: &mut Option<Spend>,
-    ) -> Result<Passed, Refusal> {
-        let judged = catch_unwind(AssertUnwindSafe(|| {
-            let request = Request::read(uri, message)?;
-            if request.is_harmless() {
-                return judge::judge(&request, &mut self.terms).map(|_| Passed::Harmless);
-            }
-            if frozen(&self.frozen) {
-                return Err(Refusal::new(Rule::Frozen, "the operator has frozen this signer"));
-            }
-            let judged = judge::judge(&request, &mut self.terms)?;
-            asked.clone_from(&judged.spend);
-            work.look(&self.policy, at).map_err(|e| Refusal::new(Rule::NoLog, e.cause()))?;
-            // One that does not read is none: the refusal stands, and names what was asked for.
-            let approvals = || approval::read(&self.approvals).unwrap_or_default();
-            let limits = Limits { policy: work.policy.policy(), rates: work.policy.rates(), approvals: &approvals };
-            let log = work.log.as_ref().ok_or_else(|| Refusal::new(Rule::NoLog, "the log is not open"))?;
-            log.ledger().weigh(&judged, at, &limits).map(Passed::Signed)
-        }));
-        judged.unwrap_or_else(|_| Err(Refusal::new(Rule::GuardFault, "the guard failed while it judged")))
     }
 }
 
 /// What is passed on to lnd.
 enum Passed {
-    /// It signs nothing.
+    /// It signs nothing, and is not written down.
     Harmless,
-    /// It signs; and what it is counted as.
-    Signed(Weighed),
+    /// It is written down; and what it is counted as.
+    Noted(Weighed),
 }
 
+/// A guard, and what it knows.
 struct Work {
-    path: PathBuf,
+    guard: Guard,
     log: Option<Log>,
+    /// The calls that were passed and not answered yet, each with its entry.
+    passed: BTreeMap<u64, u64>,
+    /// How far the table of own addresses reached when that was written down last.
+    reach: Reach,
     policy: Current,
+    is_asked: bool,
+    /// What systemd was told last.
+    status: String,
     pulse: Pulse,
 }
 
+impl Middleware for Work {
+    fn begin(&mut self, accounts: Accounts) {
+        match Wallet::new(accounts) {
+            Ok(mut wallet) => {
+                wallet.stretch(&self.reach);
+                wallet.look_far();
+                self.guard.terms.wallet = Some(wallet);
+            }
+            Err(e) => ui::note(&e.to_string()),
+        }
+        self.is_asked = true;
+        self.look_after_log();
+        ui::note(&format!("the guard is asked by lnd and {}", self.does()));
+        notify::notify("READY=1");
+        self.pulse.beat();
+    }
+
+    fn ask(&mut self, call: &Call<'_>) -> Option<String> {
+        let refused = self.answer(call);
+        self.pulse.beat();
+        refused
+    }
+
+    fn leave(&mut self, id: u64) -> Leave {
+        let Some(entry) = self.passed.remove(&id) else { return Leave::Now };
+        // Since it was passed.
+        if frozen(&self.guard.frozen) {
+            return Leave::Never(says(&Refusal::new(Rule::Frozen, "the operator has frozen this signer")));
+        }
+        let no_log = |why: &str| Leave::Never(says(&Refusal::new(Rule::NoLog, why)));
+        match self.log.as_ref().map(|log| log.has(entry)) {
+            Some(Kept::Yes) => Leave::Now,
+            Some(Kept::Later(told)) => Leave::Told(told),
+            Some(Kept::Never(why)) => {
+                self.log = None;
+                no_log(&why)
+            }
+            None => no_log("its log could not be written"),
+        }
+    }
+
+    fn idle(&mut self) {
+        self.look_after_log();
+        self.keep_reach(1);
+        self.pulse.beat();
+    }
+}
+
 impl Work {
-    /// The log. After a failure it is opened anew each time: it goes on once what is wrong was mended.
-    fn log(&mut self) -> Result<&mut Log> {
-        let log = self.log.take().map_or_else(|| Log::open(&self.path), Ok)?;
-        Ok(self.log.insert(log))
+    fn new(guard: Guard) -> Self {
+        let reach = file::is_there(&guard.reach).and_then(|there| {
+            if !there {
+                return Ok(Reach::default());
+            }
+            let unread = |e: serde_json::Error| Error::new(super::NO_REACH, format!("{e}")).because(e);
+            serde_json::from_str(&file::read_text(&guard.reach)?).map_err(unread)
+        });
+        // What is beyond the first addresses then counts as leaving, until it was seen again.
+        let reach = reach.unwrap_or_else(|e| {
+            ui::note(&format!("how far the wallet's addresses reach is not known any more: {e}"));
+            Reach::default()
+        });
+        let (passed, policy) = (BTreeMap::new(), Current::default());
+        Self { guard, log: None, passed, reach, policy, is_asked: false, status: String::new(), pulse: Pulse::default() }
+    }
+
+    fn does(&self) -> &'static str {
+        if self.guard.enforces { "enforces" } else { "observes" }
+    }
+
+    /// What the caller is told, where it is refused.
+    fn answer(&mut self, call: &Call<'_>) -> Option<String> {
+        let at = now();
+        let mut asked = None;
+        let verdict = if call.replaceable {
+            Err(Refusal::new(Rule::Replaceable, "another middleware may replace what is asked"))
+        } else {
+            self.judge(call, at, &mut asked)
+        };
+        let (weighed, refusal) = match verdict {
+            Ok(Passed::Harmless) => return None,
+            Ok(Passed::Noted(weighed)) => (weighed, None),
+            Err(refusal) => (Weighed::default(), Some(refusal)),
+        };
+        let said = match (&refusal, self.guard.enforces) {
+            (None, _) => Verdict::Passed,
+            (Some(_), true) => Verdict::Refused,
+            (Some(_), false) => Verdict::WouldRefuse,
+        };
+        let (uri, message) = (call.uri, call.message);
+        let refused = refusal.as_ref();
+        let written = self.write(&Heard { at, call: uri, message, verdict: said, refusal: refused, asked, weighed });
+        self.keep_reach(GROWTH);
+        self.tell(written.as_ref().err());
+        if !self.guard.enforces {
+            return None;
+        }
+        match (refusal, written) {
+            (Some(refusal), Ok(id)) => Some(format!("{}; entry {id} of its log", says(&refusal))),
+            (Some(refusal), Err(_)) => Some(says(&refusal)),
+            (None, Err(e)) => Some(says(&Refusal::new(Rule::NoLog, e.cause()))),
+            (None, Ok(entry)) => {
+                self.passed.insert(call.id, entry);
+                None
+            }
+        }
+    }
+
+    /// Judges one call, and says what it asks for where it takes from the wallet; whatever goes wrong on the way is a refusal.
+    fn judge(&mut self, call: &Call<'_>, at: u64, asked: &mut Option<Spend>) -> Result<Passed, Refusal> {
+        let judged = catch_unwind(AssertUnwindSafe(|| {
+            let request = Request::read(call.uri, call.message)?;
+            if request == Request::Harmless {
+                return Ok(Passed::Harmless);
+            }
+            if request.signs() && frozen(&self.guard.frozen) {
+                return Err(Refusal::new(Rule::Frozen, "the operator has frozen this signer"));
+            }
+            let judged = judge::judge(&request, &mut self.guard.terms)?;
+            if !request.signs() {
+                return Ok(Passed::Noted(Weighed::default()));
+            }
+            asked.clone_from(&judged.spend);
+            self.look_at_policy(at).map_err(|e| Refusal::new(Rule::NoLog, e.cause()))?;
+            // One that does not read is none: the refusal stands, and names what was asked for.
+            let approvals = || approval::read(&self.guard.approvals).unwrap_or_default();
+            let limits = Limits { policy: self.policy.policy(), rates: self.policy.rates(), approvals: &approvals };
+            let log = self.log.as_ref().ok_or_else(|| Refusal::new(Rule::NoLog, "the log is not open"))?;
+            log.ledger().weigh(&judged, at, &limits).map(Passed::Noted)
+        }));
+        judged.unwrap_or_else(|_| Err(Refusal::new(Rule::GuardFault, "the guard failed while it judged")))
     }
 
     /// Looks at the operator's policy of now, and tells the log where it is another one.
-    fn look(&mut self, path: &Path, at: u64) -> Result<()> {
-        self.policy.look(path);
+    fn look_at_policy(&mut self, at: u64) -> Result<()> {
+        self.policy.look(&self.guard.policy);
         let told = self.log()?.ledger().policy().map(str::to_owned);
         if self.policy.is_told(told.as_deref()) {
             return Ok(());
@@ -190,36 +260,66 @@ impl Work {
         .map(drop)
     }
 
+    /// The log, read again where somebody else touched it. After a failure it is opened anew each time: it goes on once what is
+    /// wrong was mended.
+    fn log(&mut self) -> Result<&mut Log> {
+        let as_left = self.log.take().filter(Log::is_as_left);
+        let log = as_left.map_or_else(|| Log::open(&self.guard.log), Ok)?;
+        Ok(self.log.insert(log))
+    }
+
     fn write(&mut self, heard: &Heard<'_>) -> Result<u64> {
+        if self.passed.len() >= UNDER_WAY {
+            let synced = self.log()?.synced();
+            self.passed.retain(|_, entry| *entry > synced);
+        }
         let written = self.log()?.write(heard);
         if written.is_err() {
             self.log = None;
         }
         written
     }
-}
 
-/// What systemd hears of it: that it is not hung.
-struct Pulse {
-    every: Duration,
-    last: Option<Instant>,
-}
-
-impl Default for Pulse {
-    fn default() -> Self {
-        Self { every: watchdog().map_or(TICK, |limit| limit / 3), last: None }
-    }
-}
-
-impl Pulse {
-    fn tick(&self) -> Duration {
-        self.every
+    /// Says what is wrong with the log before anybody asks for a signature, and that it is mended.
+    fn look_after_log(&mut self) {
+        let opened = self.log().map(drop);
+        let free = facts::free_space(&self.guard.log);
+        let full = || Error::new(super::NO_ROOM, format!("{} has no room: {free} bytes", self.guard.log.display()));
+        let fault = opened.err().or_else(|| (free < ROOM).then(full));
+        self.tell(fault.as_ref());
     }
 
-    fn beat(&mut self) {
-        if self.last.is_none_or(|last| last.elapsed() >= self.every) {
-            notify("WATCHDOG=1");
-            self.last = Some(Instant::now());
+    /// Tells systemd, and so the operator, how it is.
+    fn tell(&mut self, fault: Option<&Error>) {
+        let status = match fault {
+            Some(fault) if self.guard.enforces => format!("{REFUSES_ALL}{}", fault.cause()),
+            Some(fault) => format!("writes nothing down: {}", fault.cause()),
+            None => format!("{ASKED}{}", self.does()),
+        };
+        if status != self.status {
+            if let Some(fault) = fault {
+                ui::note(&format!("the guard cannot write down what it says: {fault}"));
+            }
+            notify::notify(&format!("STATUS={status}"));
+            self.status = status;
         }
     }
+
+    /// Writes down how far the table of own addresses reaches, where it has grown by `growth` since.
+    fn keep_reach(&mut self, growth: u32) {
+        let Some(wallet) = &self.guard.terms.wallet else { return };
+        let reach = wallet.reach();
+        if reach.beyond(&self.reach) < growth {
+            return;
+        }
+        let text = serde_json::to_vec(&reach).unwrap_or_default();
+        match file::replace(&self.guard.reach, &text, Access::mode(0o600)) {
+            Ok(()) => self.reach = reach,
+            Err(e) => ui::note(&format!("how far the wallet's addresses reach is not written down: {e}")),
+        }
+    }
+}
+
+fn says(refusal: &Refusal) -> String {
+    format!("{SAYS}{refusal}")
 }

@@ -1,5 +1,9 @@
-//! What was asked and what the guard said: one JSON object a line, each holding the hash of the line before it, each on the
-//! disk before its verdict is given.
+//! What was asked and what the guard said: one JSON object a line, each holding the hash of the line before it. It is written
+//! before its verdict is given, and on the disk before what was passed leaves lnd.
+
+mod disk;
+
+pub use disk::Kept;
 
 use super::budget::{Ledger, Signed, Weighed};
 use super::judge::Refusal;
@@ -7,10 +11,12 @@ use super::rates::Class;
 use super::spend::Spend;
 use crate::error::{Code, Error, Result};
 use crate::host::file;
+use disk::Disk;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The log is not what the guard wrote.
@@ -108,6 +114,9 @@ pub struct Log {
     chain: Chain,
     length: u64,
     ledger: Ledger,
+    disk: Disk,
+    /// The file as it was left.
+    stamp: Stamp,
 }
 
 impl Log {
@@ -131,7 +140,25 @@ impl Log {
             ledger.read(&chain.follow(&file::read_plain(&full, LIMIT)?)?);
         }
         ledger.read(&chain.follow(&text[..whole])?);
-        Ok(Self { path: path.to_owned(), file, chain, length: whole as u64, ledger })
+        // What is read may be another guard's, which ended before it was on the disk.
+        let disk = file.sync_data().and_then(|()| Disk::new(file.try_clone()?, chain.last)).map_err(cannot)?;
+        let stamp = Stamp::of(&file).map_err(cannot)?;
+        Ok(Self { path: path.to_owned(), file, chain, length: whole as u64, ledger, disk, stamp })
+    }
+
+    /// True where the file is as this log left it. One that somebody else touched has to be opened again, to be read.
+    pub fn is_as_left(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|now| Stamp::new(&now) == self.stamp)
+    }
+
+    /// Whether the entry `id` is on the disk.
+    pub fn has(&self, id: u64) -> Kept {
+        self.disk.has(id)
+    }
+
+    /// The last entry that is on the disk.
+    pub fn synced(&self) -> u64 {
+        self.disk.synced()
     }
 
     /// What left the wallet, as far as it was written down.
@@ -139,7 +166,7 @@ impl Log {
         &self.ledger
     }
 
-    /// Writes one entry down, and returns its number once it is on the disk.
+    /// Writes one entry down, and returns its number. It is on the disk when [`Log::has`] says so, after a crash of this process too.
     ///
     /// # Errors
     /// Where it cannot be written: then nothing may be signed, and the log has to be opened again.
@@ -169,7 +196,9 @@ impl Log {
         let mut line = serde_json::to_vec(&entry).map_err(|e| cannot(e.to_string()))?;
         let prior = hash(&line);
         line.push(b'\n');
-        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|e| cannot(e.to_string()))?;
+        self.file.write_all(&line).map_err(|e| cannot(e.to_string()))?;
+        self.stamp = Stamp::of(&self.file).map_err(|e| cannot(e.to_string()))?;
+        self.disk.written(entry.id);
         self.chain = Chain { last: entry.id, prior };
         self.length += line.len() as u64;
         self.ledger.take(&entry);
@@ -178,6 +207,8 @@ impl Log {
 
     /// Puts the full file aside and begins another; of the full ones the oldest goes.
     fn turn(&mut self) -> Result<()> {
+        let cannot = |e: std::io::Error| Error::new(CANNOT_WRITE, format!("cannot have the log on the disk: {e}"));
+        self.file.sync_data().map_err(cannot)?;
         for number in (0..KEPT).rev() {
             let from = full(&self.path, number);
             if file::is_there(&from)? {
@@ -185,7 +216,27 @@ impl Log {
             }
         }
         (self.file, self.length) = (file::append(&self.path, 0o600)?, 0);
+        // Whoever waits for the full one is told by its own.
+        self.disk = Disk::new(self.file.try_clone().map_err(cannot)?, self.chain.last).map_err(cannot)?;
         file::sync_folder_of(&self.path)
+    }
+}
+
+/// A file as somebody left it: whatever is done to its content, or to what it is called, changes that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &File) -> std::io::Result<Self> {
+        Ok(Self::new(&file.metadata()?))
+    }
+
+    fn new(seen: &std::fs::Metadata) -> Self {
+        Self { file: (seen.dev(), seen.ino()), length: seen.len(), changed: (seen.ctime(), seen.ctime_nsec()) }
     }
 }
 
@@ -322,6 +373,23 @@ mod tests {
         let mut log = Log::open(&path).unwrap();
         assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), 4);
         assert_eq!(read(&path).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_touched_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let text = four(&path);
+        let mut log = Log::open(&path).unwrap();
+        assert!(log.is_as_left());
+        log.write(&heard(Verdict::Passed, None)).unwrap();
+        assert!(log.is_as_left());
+        std::fs::write(&path, &text).unwrap();
+        assert!(!log.is_as_left(), "cut off");
+        let mut log = Log::open(&path).unwrap();
+        assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), 5);
+        std::fs::rename(&path, full(&path, 9)).unwrap();
+        assert!(!log.is_as_left(), "moved away");
     }
 
     #[test]

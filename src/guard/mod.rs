@@ -16,11 +16,23 @@ pub mod request;
 pub mod spend;
 pub mod wallet;
 
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::host::file;
 use crate::signer::{Node, proof};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+const NO_REACH: Code = Code::lacking("E-GUARD-003");
+const NO_ROOM: Code = Code::lacking("E-GUARD-004");
+
+/// What the status that it tells systemd begins with: that it is asked, and that it refuses whatever it is asked, and why.
+const ASKED: &str = "asked by lnd, ";
+const REFUSES_ALL: &str = "refuses every signature: ";
+
+/// Why the guard that told systemd `status` refuses every signature, where it does.
+pub fn trouble(status: &str) -> Option<&str> {
+    status.strip_prefix(REFUSES_ALL)
+}
 
 /// True where the operator has frozen the signer: the file is there, or it cannot be told that it is not.
 pub fn frozen(flag: &Path) -> bool {

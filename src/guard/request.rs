@@ -16,8 +16,8 @@ const HARMLESS: [&str; 7] = [
     "/walletrpc.WalletKit/ListAccounts",
 ];
 
-/// As harmless, but for the guard's own root key. That whoever may bake a macaroon bakes one for any call is no way around the guard:
-/// it judges calls, not macaroons.
+/// As harmless, though written down, but for the guard's own root key: without it the guard could not register again. That whoever
+/// may bake a macaroon bakes one for any call is no way around the guard: it judges calls, not macaroons.
 const BAKE: &str = "/lnrpc.Lightning/BakeMacaroon";
 const DELETE: &str = "/lnrpc.Lightning/DeleteMacaroonID";
 
@@ -30,7 +30,7 @@ const LARGEST: usize = 4 << 20;
 pub enum Request {
     /// Nothing is signed.
     Harmless,
-    /// Nothing is signed either: what hangs on this root key is made or ended.
+    /// Nothing is signed either, but who may ask for what changes with it: what hangs on this root key is made or ended.
     RootKey(u64),
     /// signrpc.Signer/SignMessage.
     Message(signrpc::SignMessageReq),
@@ -73,9 +73,9 @@ impl Request {
         read.map_err(|_| unreadable(uri))
     }
 
-    /// True where nothing is signed and no key given away.
-    pub fn is_harmless(&self) -> bool {
-        matches!(self, Self::Harmless | Self::RootKey(_))
+    /// True where something is signed or a key given away.
+    pub fn signs(&self) -> bool {
+        !matches!(self, Self::Harmless | Self::RootKey(_))
     }
 }
 

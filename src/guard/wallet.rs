@@ -6,7 +6,8 @@ use bitcoin::bip32::{ChainCode, ChildNumber, Fingerprint, Xpub};
 use bitcoin::key::{CompressedPublicKey, Secp256k1, XOnlyPublicKey};
 use bitcoin::secp256k1::{PublicKey, VerifyOnly};
 use bitcoin::{NetworkKind, Script, ScriptBuf};
-use std::collections::HashSet;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -36,6 +37,18 @@ pub struct Wallet {
     far: Arc<OnceLock<HashSet<ScriptBuf>>>,
     /// How many addresses may still be derived for this request.
     room: u32,
+}
+
+/// How far the table of own addresses reaches, by the account, `PURPOSE/ACCOUNT`: what a guard remembers over its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach(BTreeMap<String, u32>);
+
+impl Reach {
+    /// How many addresses it has beyond `other`.
+    pub fn beyond(&self, other: &Self) -> u32 {
+        let of = |(account, end): (&String, &u32)| end.saturating_sub(other.0.get(account).copied().unwrap_or(AHEAD));
+        self.0.iter().map(of).fold(0, u32::saturating_add)
+    }
 }
 
 /// One of an account's two rows of addresses.
@@ -79,6 +92,25 @@ impl Wallet {
             wallet.extend(row, AHEAD);
         }
         Ok(wallet)
+    }
+
+    /// How far the table reaches.
+    pub fn reach(&self) -> Reach {
+        let mut reach = Reach::default();
+        for row in &self.branches {
+            let end = reach.0.entry(row.name()).or_default();
+            *end = row.next.max(*end);
+        }
+        reach
+    }
+
+    /// Has the table reach as far as `reach`, which an earlier guard remembered.
+    pub fn stretch(&mut self, reach: &Reach) {
+        for row in 0..self.branches.len() {
+            if let Some(end) = reach.0.get(&self.branches[row].name()) {
+                self.extend(row, (*end).min(END));
+            }
+        }
     }
 
     /// Another request begins.
@@ -150,6 +182,10 @@ impl Wallet {
 }
 
 impl Branch {
+    fn name(&self) -> String {
+        format!("{}/{}", self.purpose, self.account)
+    }
+
     /// Those of the addresses from one index to before another.
     fn scripts(&self, secp: &Secp256k1<VerifyOnly>, from: u32, end: u32) -> Vec<ScriptBuf> {
         let key = |index| derive(secp, &self.key, index);

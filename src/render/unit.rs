@@ -21,6 +21,9 @@ pub const UNITS: [(&str, &str); 4] = [
 /// The guard's unit, installed where a signer has one, with its file name.
 pub const GUARD_UNIT: (&str, &str) = ("lsm-guard@.service", include_str!("../../units/lsm-guard@.service"));
 
+/// The drop-in that ends the proxy with a guard that enforces.
+pub const GUARDED_DROP_IN: &str = include_str!("../../units/lsm-proxy-guarded.conf");
+
 /// The units of a watch, with their file names.
 pub const WATCH_UNITS: [(&str, &str); 2] = [
     ("lsm-watch@.service", include_str!("../../units/lsm-watch@.service")),

@@ -12,9 +12,10 @@ use std::fmt;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -124,6 +125,7 @@ impl Channel {
             tls: TlsConnector::from(Arc::new(tls_settings(&endpoint, pins))),
             pins: pins.to_vec(),
             fault: Mutex::new(None),
+            opened: OnceLock::new(),
         });
         let connector = {
             let dialler = Arc::clone(&dialled);
@@ -143,6 +145,11 @@ impl Channel {
     /// Where it leads.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Has `heed` see every unix socket that is connected from now on, before a byte is sent over it. Only the first `heed` counts.
+    pub fn on_open(&self, heed: impl Fn(BorrowedFd<'_>) -> std::io::Result<()> + Send + Sync + 'static) {
+        let _ = self.dialled.opened.set(Box::new(heed));
     }
 
     /// Connects once, with the whole TLS handshake, and hangs up.
@@ -187,6 +194,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 type Dialled = tokio_rustls::client::TlsStream<Box<dyn Stream>>;
 
+/// What sees a socket that was connected; where it fails the socket is not used.
+type Heed = Box<dyn Fn(BorrowedFd<'_>) -> std::io::Result<()> + Send + Sync>;
+
 struct Dialler {
     endpoint: Endpoint,
     /// Where to dial, where that is not for the endpoint's name to say.
@@ -195,6 +205,7 @@ struct Dialler {
     pins: Vec<Certificate>,
     /// Why the last dial failed: gRPC's own error would say only that it could not connect.
     fault: Mutex<Option<Error>>,
+    opened: OnceLock<Heed>,
 }
 
 impl Dialler {
@@ -254,7 +265,9 @@ impl Dialler {
             Endpoint::Unix(path) => {
                 // Its folder is lnd's, and lnd may have put a link to somebody else's socket there.
                 let socket = Socket::find(path)?.ok_or_else(|| cannot(ErrorKind::NotFound.into()))?;
-                Box::new(tokio::net::UnixStream::connect(socket.name()).await.map_err(cannot)?)
+                let stream = tokio::net::UnixStream::connect(socket.name()).await.map_err(cannot)?;
+                self.opened.get().map_or(Ok(()), |heed| heed(stream.as_fd())).map_err(cannot)?;
+                Box::new(stream)
             }
         })
     }

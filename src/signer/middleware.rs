@@ -10,10 +10,14 @@ use super::wire::walletrpc::wallet_kit_client::WalletKitClient;
 use super::wire::walletrpc::{ListAccountsRequest, ListAccountsResponse};
 use super::{BROKEN, LARGEST_ANSWER, Node, explain};
 use crate::error::{Error, Result};
+use futures_util::Stream as _;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// The name under which the guard registers, and that lnd holds as mandatory.
 pub const NAME: &str = "lsm-guard";
@@ -28,30 +32,43 @@ pub const URIS: [&str; 2] = ["/lnrpc.Lightning/RegisterRPCMiddleware", "/walletr
 /// call's name and metadata around each.
 const LARGEST_MESSAGE: usize = 256 << 20;
 
-/// How many answers may wait to be sent: more than lnd ever has open, since each is given before the next message is read.
-const WAITING: usize = 64;
+/// A call, of which lnd asks whether it may be answered. Of a stream it asks for each message, and first for none.
+pub struct Call<'a> {
+    /// Its number, the same when lnd asks whether its answer may leave.
+    pub id: u64,
+    /// The call, `/package.Service/Call`.
+    pub uri: &'a str,
+    /// Its message.
+    pub message: &'a [u8],
+    /// Another middleware may put another message in its place once this one was passed: the caller's macaroon asks for it.
+    pub replaceable: bool,
+}
 
-/// What a middleware hears.
-pub enum Event<'a> {
+/// Whether what lnd has answered leaves it.
+pub enum Leave {
+    /// At once.
+    Now,
+    /// Not, and why.
+    Never(String),
+    /// As will be told, nothing or why not; never where nothing will.
+    Told(oneshot::Receiver<Option<String>>),
+}
+
+/// Who is asked.
+pub trait Middleware {
     /// lnd asks from now on, and the wallet has these keys.
-    Ready(Box<Accounts>),
-    /// Whether this call may be answered. Of a call that is a stream it is asked for each message, and first for none.
-    Asked {
-        /// The call, `/package.Service/Call`.
-        uri: &'a str,
-        /// Its message.
-        message: &'a [u8],
-        /// Another middleware may put another message in its place once this one was passed: the caller's macaroon asks for it.
-        replaceable: bool,
-    },
+    fn begin(&mut self, accounts: Accounts);
+    /// Why this call is refused, where it is.
+    fn ask(&mut self, call: &Call<'_>) -> Option<String>;
+    /// Whether what lnd has answered to the call with this number leaves it.
+    fn leave(&mut self, id: u64) -> Leave;
     /// Nothing was asked for a while.
-    Idle,
+    fn idle(&mut self);
 }
 
 impl Node {
-    /// Registers as the middleware `name` and has `hear` say to each call why it is refused, or nothing; at least every `tick` it
-    /// hears something. Goes on until the stream ends. Needs the macaroon's permission for `RegisterRPCMiddleware` and
-    /// `ListAccounts`.
+    /// Registers as the middleware `name` and has `who` asked, who hears something at least every `tick`. Goes on until the stream
+    /// ends. Needs the macaroon's permission for `RegisterRPCMiddleware` and `ListAccounts`.
     ///
     /// # Errors
     /// Why it ended, or did not begin.
@@ -59,10 +76,10 @@ impl Node {
         &self,
         name: &str,
         tick: Duration,
-        hear: impl FnMut(Event<'_>) -> Option<String>,
+        who: &mut impl Middleware,
     ) -> Result<std::convert::Infallible> {
         let stream = Stream { node: self, name, tick };
-        match self.channel.call(Duration::MAX, |channel| stream.run(channel, hear)) {
+        match self.channel.call(Duration::MAX, |channel| stream.run(channel, who)) {
             Outcome::Answer(()) => Err(Error::new(BROKEN, format!("{} ended the stream", self.endpoint()))),
             Outcome::Unreached(fault) => Err(fault),
             Outcome::Refusal(status) => Err(explain(self.endpoint(), &status)),
@@ -76,41 +93,42 @@ struct Stream<'a> {
     tick: Duration,
 }
 
+/// What comes next. The last of all is no message.
+enum Next {
+    Message(Option<Result<RpcMiddlewareRequest, Status>>),
+    Accounts(Result<ListAccountsResponse, Status>),
+}
+
+/// The wallet's keys, as far as lnd was asked for them.
+type Asked = Option<oneshot::Receiver<Result<ListAccountsResponse, Status>>>;
+
+/// Answers on their way to lnd. There are no more of them than lnd has calls under way, and lnd, which does one thing at a time,
+/// would read none of them while it waited for this side to read.
+type Answers = mpsc::UnboundedSender<RpcMiddlewareResponse>;
+
 impl Stream<'_> {
-    async fn run(
-        &self,
-        channel: Channel,
-        mut hear: impl FnMut(Event<'_>) -> Option<String>,
-    ) -> Result<Response<()>, Status> {
-        let (answers, answered) = mpsc::channel(WAITING);
+    async fn run(&self, channel: Channel, who: &mut impl Middleware) -> Result<Response<()>, Status> {
+        let (answers, answered) = mpsc::unbounded_channel();
         let register = MiddlewareRegistration { middleware_name: self.name.to_owned(), read_only_mode: true };
-        send(&answers, 0, MiddlewareMessage::Register(register)).await?;
+        send(&answers, 0, MiddlewareMessage::Register(register))?;
         let outgoing =
             futures_util::stream::unfold(answered, |mut answers| async { answers.recv().await.map(|a| (a, answers)) });
         let client = LightningClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
         let mut incoming = { client }.register_rpc_middleware(self.request(outgoing)).await?.into_inner();
         let mut accounts = None;
         loop {
-            let message = match tokio::time::timeout(self.tick, incoming.message()).await {
-                Ok(Ok(Some(message))) => Some(message),
-                Ok(Ok(None)) => return Ok(Response::new(())),
-                Ok(Err(status)) => return Err(status),
-                Err(_) => None,
-            };
-            match message {
-                Some(RpcMiddlewareRequest { intercept_type: Some(InterceptType::RegComplete(_)), .. }) => {
-                    accounts = Some(self.ask_accounts(channel.clone()));
+            match tokio::time::timeout(self.tick, next(&mut incoming, &mut accounts)).await {
+                Err(_) => who.idle(),
+                Ok(Next::Accounts(known)) => {
+                    who.begin(Accounts::from_wire(known?).map_err(|e| Status::internal(e.to_string()))?);
                 }
-                Some(message) => {
-                    let error = answer(&message, &mut hear);
-                    send(&answers, message.msg_id, MiddlewareMessage::Feedback(InterceptFeedback { error })).await?;
-                }
-                None => drop(hear(Event::Idle)),
-            }
-            if let Some(known) = accounts.as_mut().and_then(|asked| asked.try_recv().ok()) {
-                let known = Accounts::from_wire(known?).map_err(|e| Status::internal(e.to_string()))?;
-                hear(Event::Ready(Box::new(known)));
-                accounts = None;
+                Ok(Next::Message(None)) => return Ok(Response::new(())),
+                Ok(Next::Message(Some(message))) => match message? {
+                    RpcMiddlewareRequest { intercept_type: Some(InterceptType::RegComplete(_)), .. } => {
+                        accounts = Some(self.ask_accounts(channel.clone()));
+                    }
+                    message => hear(&message, who, &answers)?,
+                },
             }
         }
     }
@@ -137,30 +155,62 @@ impl Stream<'_> {
     }
 }
 
+/// The next message, or the accounts where they are there before it.
+async fn next(incoming: &mut Streaming<RpcMiddlewareRequest>, accounts: &mut Asked) -> Next {
+    std::future::poll_fn(|context| {
+        let known = accounts.as_mut().map(|asked| Pin::new(asked).poll(context));
+        if let Some(Poll::Ready(known)) = known {
+            *accounts = None;
+            let none = |_| Err(Status::unavailable("lnd was not asked for its accounts"));
+            return Poll::Ready(Next::Accounts(known.unwrap_or_else(none)));
+        }
+        Pin::new(&mut *incoming).poll_next(context).map(Next::Message)
+    })
+    .await
+}
+
+/// Has `who` hear one message, and lnd the answer to it.
+fn hear(message: &RpcMiddlewareRequest, who: &mut impl Middleware, answers: &Answers) -> Result<(), Status> {
+    let feedback =
+        |error: Option<String>| MiddlewareMessage::Feedback(InterceptFeedback { error: error.unwrap_or_default() });
+    let id = message.msg_id;
+    if !matches!(&message.intercept_type, Some(InterceptType::Response(_))) {
+        return send(answers, id, feedback(ask(message, who)));
+    }
+    match who.leave(message.request_id) {
+        Leave::Now => send(answers, id, feedback(None)),
+        Leave::Never(why) => send(answers, id, feedback(Some(why))),
+        Leave::Told(told) => {
+            let answers = answers.clone();
+            tokio::spawn(async move {
+                let said = told.await.unwrap_or_else(|_| Some("nobody said that this may leave".to_owned()));
+                // Nobody waits for it where the stream has ended.
+                let _ = send(&answers, id, feedback(said));
+            });
+            Ok(())
+        }
+    }
+}
+
 /// What a macaroon's caveat begins with that hands the call to another middleware, which may then replace what is asked (lnd's
 /// macaroons/constraints.go, CondLndCustom). In a macaroon's binary forms a caveat stands as it is.
 const CUSTOM: &[u8] = b"lnd-custom";
 
-/// Why what is asked is refused; empty where it is not. What lnd answers is no longer anybody's to refuse.
-fn answer(asked: &RpcMiddlewareRequest, hear: &mut impl FnMut(Event<'_>) -> Option<String>) -> String {
+/// Why what is asked is refused, where it is.
+fn ask(asked: &RpcMiddlewareRequest, who: &mut impl Middleware) -> Option<String> {
     let (uri, message) = match &asked.intercept_type {
         Some(InterceptType::Request(call)) => (call.method_full_uri.as_str(), call.serialized.as_slice()),
         Some(InterceptType::StreamAuth(stream)) => (stream.method_full_uri.as_str(), &[][..]),
-        Some(InterceptType::Response(_)) => return String::new(),
         // A later lnd asks what is not known here.
-        Some(InterceptType::RegComplete(_)) | None => ("", &[][..]),
+        Some(InterceptType::Response(_) | InterceptType::RegComplete(_)) | None => ("", &[][..]),
     };
     let replaceable = asked.raw_macaroon.windows(CUSTOM.len()).any(|bytes| bytes == CUSTOM);
-    hear(Event::Asked { uri, message, replaceable }).unwrap_or_default()
+    who.ask(&Call { id: asked.request_id, uri, message, replaceable })
 }
 
-async fn send(
-    answers: &mpsc::Sender<RpcMiddlewareResponse>,
-    ref_msg_id: u64,
-    message: MiddlewareMessage,
-) -> Result<(), Status> {
+fn send(answers: &Answers, ref_msg_id: u64, message: MiddlewareMessage) -> Result<(), Status> {
     let answer = RpcMiddlewareResponse { ref_msg_id, middleware_message: Some(message) };
-    answers.send(answer).await.map_err(|_| Status::unavailable("the stream has ended"))
+    answers.send(answer).map_err(|_| Status::unavailable("the stream has ended"))
 }
 
 #[cfg(test)]
@@ -179,11 +229,21 @@ mod tests {
                 intercept_type: Some(InterceptType::Request(call)),
                 ..Default::default()
             };
-            let said = answer(&asked, &mut |event| match event {
-                Event::Asked { replaceable, .. } => Some(replaceable.to_string()),
-                _ => None,
-            });
-            assert_eq!(said, told.to_string());
+            assert_eq!(ask(&asked, &mut Parrot), Some(told.to_string()));
         }
+    }
+
+    /// Says of each call whether it is replaceable.
+    struct Parrot;
+
+    impl Middleware for Parrot {
+        fn begin(&mut self, _: Accounts) {}
+        fn ask(&mut self, call: &Call<'_>) -> Option<String> {
+            Some(call.replaceable.to_string())
+        }
+        fn leave(&mut self, _: u64) -> Leave {
+            Leave::Now
+        }
+        fn idle(&mut self) {}
     }
 }

@@ -17,6 +17,7 @@ use macaroon::{Macaroon, Permission};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use tonic::metadata::AsciiMetadataValue;
 use wire::lnrpc::lightning_client::LightningClient;
@@ -85,6 +86,14 @@ impl Node {
         let mut value = AsciiMetadataValue::try_from(macaroon.to_hex().as_str()).expect("hex is ASCII");
         value.set_sensitive(true);
         self.macaroon = Some(value);
+        self
+    }
+
+    /// Has `heed` see every unix socket that is connected from now on, before a byte is sent over it; where it fails the socket is
+    /// not used.
+    #[must_use]
+    pub fn on_open(self, heed: impl Fn(BorrowedFd<'_>) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+        self.channel.on_open(heed);
         self
     }
 

@@ -17,7 +17,8 @@ pub fn attempt() -> Attempt {
     let make = Box::new(|thief: Thief| -> Outcome {
         Box::pin(async move {
             let replaced = Arc::new(AtomicBool::new(false));
-            let mut stream = register(&thief.client).await?;
+            let own = Register { name: NAME.to_owned(), caveat: NAME.to_owned(), read_only: false };
+            let mut stream = register(&thief.client, own).await?;
             let told = Arc::clone(&replaced);
             tokio::spawn(async move { stream.replace_all(&told).await });
             let caveat = thief.admin.narrowed(&format!("lnd-custom {NAME} x")).map_err(|e| e.to_string())?;
@@ -38,9 +39,16 @@ struct Stream {
     asked: tonic::Streaming<Asked>,
 }
 
-async fn register(client: &Client) -> Result<Stream, String> {
+/// Registers as a middleware that only reads, under this name.
+///
+/// # Errors
+/// What lnd said.
+pub async fn register_as(client: &Client, name: &str) -> Result<(), String> {
+    register(client, Register { name: name.to_owned(), caveat: String::new(), read_only: true }).await.map(drop)
+}
+
+async fn register(client: &Client, register: Register) -> Result<Stream, String> {
     let (answers, answered) = mpsc::channel(8);
-    let register = Register { name: NAME.to_owned(), caveat: NAME.to_owned(), read_only: false };
     let first = Answer { register: Some(register), ..Answer::default() };
     answers.send(first).await.map_err(|e| e.to_string())?;
     let outgoing =

@@ -3,8 +3,9 @@
 use super::{Build, LSM, drop_in, folder, parent, text, unit_path, wants};
 use crate::error::Result;
 use crate::plan::step::Step;
-use crate::render::unit::{GUARD_UNIT, render_guard_drop_in};
+use crate::render::unit::{GUARD_UNIT, GUARDED_DROP_IN, render_guard_drop_in};
 use crate::signer::middleware::CREDENTIAL;
+use crate::spec::Guard;
 use std::path::PathBuf;
 
 impl Build<'_> {
@@ -13,7 +14,7 @@ impl Build<'_> {
         if self.spec.guard.is_on() { vec![self.layout.guard(), self.layout.guard_own()] } else { vec![] }
     }
 
-    /// Its unit and drop-in. Where there is no guard any more they lie idle, and mean nothing.
+    /// Its unit and drop-in, and what ends the proxy with one that enforces. Where there is no guard any more they lie idle, and mean nothing.
     pub(super) fn guard_units(&self) -> Result<Vec<Step>> {
         if !self.spec.guard.is_on() {
             return Ok(vec![]);
@@ -21,7 +22,13 @@ impl Build<'_> {
         let (name, body) = GUARD_UNIT;
         let place = drop_in(&self.layout.guard_service());
         let said = render_guard_drop_in(self.spec, LSM, &self.platform, &self.credentials(&[CREDENTIAL]))?;
-        Ok(vec![text(&unit_path(name), body.to_owned()), folder(parent(&place), 0o755), text(&place, said)])
+        let mut steps =
+            vec![text(&unit_path(name), body.to_owned()), folder(parent(&place), 0o755), text(&place, said)];
+        if self.spec.guard == Guard::Enforce {
+            let place = drop_in(&self.layout.proxy_service());
+            steps.extend([folder(parent(&place), 0o755), text(&place, GUARDED_DROP_IN.to_owned())]);
+        }
+        Ok(steps)
     }
 
     /// Its macaroon, which only an lnd bakes that does not hold it for mandatory.

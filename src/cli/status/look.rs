@@ -9,6 +9,7 @@ use crate::facts::{
     self,
     running::{self, Fence},
 };
+use crate::guard;
 use crate::host::file;
 use crate::plan::{self, History, Register};
 use crate::release::Installed;
@@ -46,6 +47,8 @@ pub(super) struct Status {
     pub(super) why: Option<String>,
     /// The guard runs, where there is one.
     pub(super) guard_runs: Option<bool>,
+    /// Why it lets nothing be signed, where it is asked.
+    guard_trouble: Option<String>,
     pub(super) port_open: bool,
     pub(super) filtered: bool,
     pub(super) unit_filters: Option<bool>,
@@ -73,11 +76,9 @@ impl Status {
         let layout = Layout::of(&spec);
         let asked = plan::open(&layout.door()).and_then(|node| node.state());
         let guard_runs = spec.guard.is_on().then(|| facts::is_active(&layout.guard_service()));
+        let guard_trouble = guard_trouble(&spec, &layout, guard_runs);
         let why = match &asked {
-            Ok(State::Active) if spec.guard == Guard::Enforce && guard_runs != Some(true) => {
-                Some("its guard does not run".to_owned())
-            }
-            Ok(State::Active) => None,
+            Ok(State::Active) => guard_trouble.clone(),
             Ok(state) => Some(format!("lnd is {}", state.words())),
             Err(e) => Some(e.to_string()),
         };
@@ -98,6 +99,7 @@ impl Status {
             state: asked.ok(),
             why,
             guard_runs,
+            guard_trouble,
             port_open,
             filtered: !layout.places().are_users()
                 && facts::is_active("lsm-firewall.service")
@@ -122,8 +124,7 @@ impl Status {
 
     /// It can sign now.
     pub(super) fn signs(&self) -> bool {
-        // Without the guard that enforces lnd answers nobody.
-        self.state == Some(State::Active) && (self.spec.guard != Guard::Enforce || self.guard_runs == Some(true))
+        self.state == Some(State::Active) && self.guard_trouble.is_none()
     }
 
     /// The certificate ends soon.
@@ -169,6 +170,21 @@ impl Status {
             _ => None,
         }
     }
+}
+
+/// Why a guard that enforces, and `runs` or not, lets nothing be signed. Without it lnd answers nobody.
+fn guard_trouble(spec: &Spec, layout: &Layout, runs: Option<bool>) -> Option<String> {
+    if spec.guard != Guard::Enforce {
+        return None;
+    }
+    if runs != Some(true) {
+        return Some("its guard does not run".to_owned());
+    }
+    if guard::frozen(&layout.frozen()) {
+        return Some("the operator has frozen it; to thaw it: lsm guard thaw".to_owned());
+    }
+    let status = facts::units::status(&layout.guard_service())?;
+    guard::trouble(&status).map(|why| format!("its guard refuses every signature: {why}"))
 }
 
 /// In a container the door is its own, behind the engine's published port.

@@ -4,7 +4,7 @@ mod property;
 
 use super::{Input, PAYMENTS};
 use crate::guard::judge::{Request, Rule, Terms, judge};
-use crate::guard::wallet::Wallet;
+use crate::guard::wallet::{Reach, Wallet};
 use bitcoin::absolute::LockTime;
 use bitcoin::bip32::{DerivationPath, Fingerprint};
 use bitcoin::hashes::Hash;
@@ -156,6 +156,21 @@ fn change_beyond_what_was_seen_is_nobodys_until_what_is_before_it_is_spent() {
     let spend = |index| psbt(&Coin { purpose: 84, change: 0, index, amount: 100_000 }, &[(far.clone(), 99_000)]);
     assert_eq!(ask(&spend(7), &mut terms), Ok(100_000));
     assert_eq!(ask(&spend(600), &mut terms), Ok(1_000));
+}
+
+#[test]
+fn how_far_the_wallet_was_seen_outlives_the_guard() {
+    let far = script(84, 1, key(84, 0, 1, 1500));
+    let spend = |index| psbt(&Coin { purpose: 84, change: 0, index, amount: 100_000 }, &[(far.clone(), 99_000)]);
+    let mut first = terms();
+    ask(&spend(600), &mut first).unwrap();
+    let reach = first.wallet.as_ref().unwrap().reach();
+    assert_eq!(reach.beyond(&Reach::default()), 600);
+    assert_eq!(serde_json::to_string(&reach).unwrap(), r#"{"49/0":1000,"84/0":1600,"86/0":1000}"#);
+    let mut next = terms();
+    assert_eq!(ask(&spend(7), &mut next), Ok(100_000));
+    next.wallet.as_mut().unwrap().stretch(&reach);
+    assert_eq!(ask(&spend(7), &mut next), Ok(1_000));
 }
 
 #[test]

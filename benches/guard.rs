@@ -1,0 +1,172 @@
+//! What a guard costs: a signer with one that enforces, against the same signer without, measured in turns.
+//!
+//! `cargo bench --bench guard [-- ROUNDS]`, as root, with the lab that `tests/run` builds. One host has two isolated signers with
+//! the same settings, one of them with a guard. A peer in a network of its own calls each over one connection, one call at a time
+//! and eight at a time. A round measures each signer with each kind of call; every other round begins with the other signer.
+//!
+//! The guard writes each call down, and what lnd signed leaves it once that is on the disk: the table names the disk, and how long
+//! one sync of one entry takes there.
+//!
+//! The table goes to standard output and into docs/performance.md. It asserts nothing.
+
+#[path = "../tests/caller/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
+mod caller;
+#[path = "../tests/lab/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
+mod lab;
+mod report;
+#[path = "../tests/stage/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
+mod stage;
+
+use caller::{Client, Kind, Port};
+use lsm::bundle::Bundle;
+use report::{median, quantile};
+use stage::Stage;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Calls under way at a time.
+const AT_ONCE: [usize; 2] = [1, 8];
+/// Rounds, unless others are asked for.
+const ROUNDS: usize = 12;
+/// How long one kind of call is measured at one signer in one round.
+const SLICE: Duration = Duration::from_millis(1500);
+/// Where the one without a guard listens.
+const UNGUARDED: u16 = 10_013;
+/// The one that the other is held against first.
+const NAMES: [&str; 2] = ["without", "enforces"];
+const KINDS: [Kind; 2] = [Kind::Message, Kind::Psbt];
+/// How long a line of the guard's log is, in bytes.
+const LINE: usize = 270;
+
+/// What one slice gave: calls a second, and the latencies that half and 99 of 100 stay below, in seconds.
+#[derive(Clone, Copy)]
+struct Slice {
+    rate: f64,
+    p50: f64,
+    p99: f64,
+}
+
+/// All slices of one kind, so many at a time: those of each signer.
+type Pair = [Vec<Slice>; 2];
+
+fn main() {
+    let asked = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
+    let Some(stage) = Stage::boot("guarded") else { return };
+    stage.install(&["--guard=enforce"]).ok();
+    let (guarded, unguarded) = (stage.bundle(), install_without(&stage));
+    let rounds = asked.unwrap_or(ROUNDS);
+    let pairs = stage.host.allowed().inside(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let of = |bundle: &Bundle, port: u16| {
+                let at = SocketAddr::new(stage.host.v4.parse().expect("an address"), port);
+                Client::new(&Port::new(at, &bundle.certificate), None, &bundle.macaroon, bundle.identity_pubkey())
+            };
+            let clients = [of(&unguarded, UNGUARDED), of(&guarded, stage::PORT)];
+            for client in &clients {
+                // The first call dials, and the first of a kind opens parts of the wallet.
+                for kind in KINDS {
+                    client.sign(kind).await.expect("a signature");
+                }
+            }
+            measure(&clients, rounds).await
+        })
+    });
+    let disk = describe_disk(&stage.host.path("/var/lib/lsm/guard/signer/log"));
+    report::write("Signing with a guard", &table(&pairs, rounds, &stage.release.version, &disk));
+}
+
+/// Installs a second signer beside the first, without a guard, and gives its bundle.
+fn install_without(stage: &Stage) -> Bundle {
+    let mut arguments = vec!["install".to_owned(), "--network=regtest".into(), "--instance=open".into()];
+    arguments.extend(stage.source());
+    arguments.extend([format!("--listen={}:{UNGUARDED}", stage.host.v4), "--allow=10.77.0.3".into()]);
+    stage.install_with(&arguments, &["--seed-out=/root/out/open-seed", "--bundle-out=/root/out/open"]).ok();
+    Bundle::read(&stage.host.path("/root/out/open").to_string_lossy()).expect("the bundle can be read")
+}
+
+/// Of each kind, one at a time and eight.
+async fn measure(clients: &[Client; 2], rounds: usize) -> Vec<(Kind, usize, Pair)> {
+    let each = KINDS.into_iter().flat_map(|kind| AT_ONCE.map(|at_once| (kind, at_once, Pair::default())));
+    let mut pairs: Vec<_> = each.collect();
+    for round in 0..rounds {
+        for (kind, at_once, pair) in &mut pairs {
+            for turn in 0..clients.len() {
+                let which = (round + turn) % clients.len();
+                pair[which].push(slice(&clients[which], *kind, *at_once).await);
+            }
+        }
+        eprintln!("round {} of {rounds}", round + 1);
+    }
+    pairs
+}
+
+async fn slice(client: &Client, kind: Kind, at_once: usize) -> Slice {
+    let start = Instant::now();
+    let one = |client: Client| async move {
+        let mut taken = Vec::new();
+        while start.elapsed() < SLICE {
+            let asked = Instant::now();
+            client.ask(kind).await.expect("a signature");
+            taken.push(asked.elapsed().as_secs_f64());
+        }
+        taken
+    };
+    let all: Vec<_> = (0..at_once).map(|_| tokio::spawn(one(client.clone()))).collect();
+    let mut taken = Vec::new();
+    for one in all {
+        taken.extend(one.await.expect("no panic"));
+    }
+    let rate = taken.len() as f64 / start.elapsed().as_secs_f64();
+    Slice { rate, p50: quantile(taken.iter().copied(), 0.5), p99: quantile(taken.iter().copied(), 0.99) }
+}
+
+/// What the guard's log is on, and how long one sync of one entry takes there.
+fn describe_disk(folder: &Path) -> String {
+    let said = Command::new("findmnt").args(["-nro", "SOURCE,FSTYPE", "-T"]).arg(folder).output();
+    let mounted = said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned()).unwrap_or_default();
+    let path = folder.join("trial");
+    let mut file = File::create(&path).expect("a file");
+    let mut taken = Vec::new();
+    for _ in 0..200 {
+        file.write_all(&[b'x'; LINE]).expect("it is written");
+        let began = Instant::now();
+        file.sync_data().expect("it is synced");
+        taken.push(began.elapsed().as_secs_f64() * 1000.0);
+    }
+    std::fs::remove_file(path).expect("it goes");
+    let of = |share| quantile(taken.iter().copied(), share);
+    format!("{mounted}; a sync of one entry takes {:.2} ms there, one in a hundred {:.2} ms", of(0.5), of(0.99))
+}
+
+fn table(pairs: &[(Kind, usize, Pair)], rounds: usize, version: &str, disk: &str) -> String {
+    let mut table = format!(
+        "lnd {version}, two isolated signers on one host, called from another network over one connection; medians of {rounds} \
+         rounds of {:.1} s each. A ratio is the median of the ratios within each round. The guard's log is on {disk}.\n\n",
+        SLICE.as_secs_f64()
+    );
+    table += "| call | at a time | guard | per second | ratio | p50 | ratio | p99 | ratio |\n";
+    table += "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+    for (kind, at_once, pair) in pairs {
+        for (of_one, name) in pair.iter().zip(NAMES) {
+            let of = |of: fn(&Slice) -> f64| {
+                (median(of_one.iter().map(of)), median(of_one.iter().zip(&pair[0]).map(|(a, b)| of(a) / of(b))))
+            };
+            let ((rate, rates), (p50, p50s), (p99, p99s)) = (of(|s| s.rate), of(|s| s.p50), of(|s| s.p99));
+            let (kind, p50, p99) = (kind.name(), p50 * 1000.0, p99 * 1000.0);
+            let _ = writeln!(
+                table,
+                "| {kind} | {at_once} | {name} | {rate:.0} | {rates:.3} | {p50:.2} ms | {p50s:.3} | {p99:.2} ms | {p99s:.3} |"
+            );
+        }
+    }
+    table
+}
