@@ -48,7 +48,8 @@ fn every_attempt_succeeds_without_a_guard_and_fails_with_one() {
     let mut rules: Vec<&str> = written.iter().filter_map(|entry| entry["rule"].as_str()).collect();
     let mut wanted: Vec<&str> = all.iter().map(|attempt| attempt.rule).collect();
     // What is asked too often is asked more than once too often.
-    (rules.dedup(), wanted.dedup());
+    rules.dedup();
+    wanted.dedup();
     assert_eq!(rules, wanted);
     assert!(written.iter().filter(|entry| entry["rule"].is_string()).all(|entry| entry["verdict"] == "would-refuse"));
 
