@@ -8,6 +8,7 @@ mod limits;
 pub mod middleware;
 
 use crate::caller::{Client, Kind, Port};
+use crate::lab::wait_for;
 use crate::stage::{LISTEN, Stage};
 use attempts::{Attempt, Thief, attempts};
 use lsm::signer::macaroon::Macaroon;
@@ -15,6 +16,7 @@ use lsm::signer::proof;
 use serde_json::Value;
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Not the bundle's macaroon, which permits three calls, but one that permits every call.
 pub const ADMIN: &str = "/run/lsm/signer-admin/admin.macaroon";
@@ -46,7 +48,8 @@ fn every_attempt_succeeds_without_a_guard_and_fails_with_one() {
     let mut rules: Vec<&str> = written.iter().filter_map(|entry| entry["rule"].as_str()).collect();
     let mut wanted: Vec<&str> = all.iter().map(|attempt| attempt.rule).collect();
     // What is asked too often is asked more than once too often.
-    (rules.dedup(), wanted.dedup());
+    rules.dedup();
+    wanted.dedup();
     assert_eq!(rules, wanted);
     assert!(written.iter().filter(|entry| entry["rule"].is_string()).all(|entry| entry["verdict"] == "would-refuse"));
 
@@ -76,6 +79,12 @@ fn every_attempt_succeeds_without_a_guard_and_fails_with_one() {
 fn rule_by(stage: &Stage, policy: &str) {
     let (path, aside) = ("/etc/lsm/signer-guard.toml", "/etc/lsm/.signer-guard.toml");
     stage.host.sh(&format!("cat >{aside} <<'END'\n{policy}END\nmv {aside} {path}")).ok();
+    if policy.contains("xpub") {
+        // The first call after that waits until its addresses are derived, and lnd no longer than two seconds.
+        wait_for("the policy's addresses", Duration::from_secs(60), || {
+            with_thief(stage, async |thief| thief.client.sign(Kind::Message).await).ok()
+        });
+    }
 }
 
 /// Makes one attempt, from the allowed peer.

@@ -14,9 +14,9 @@ const BAD: Code = Code::usage("E-GUARD-041");
 
 /// How many addresses of each row of a key are known where nothing says how many, and at most.
 const AHEAD: u32 = 1000;
-const FARTHEST: u32 = 20_000;
-/// How many derived addresses there are at most: they are derived while a call waits.
-const MOST: usize = 100_000;
+const FARTHEST: u32 = 10_000;
+/// How many derived scripts there are at most. They are derived while a call waits, and lnd waits two seconds for a verdict.
+const MOST: usize = 20_000;
 
 /// One `[[free]]` of the policy, as it is written: one of the three.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

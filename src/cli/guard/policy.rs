@@ -54,7 +54,7 @@ pub(super) fn check(args: &CheckArgs, common: &Common) -> Result<()> {
         if ui::voice().json {
             say!("{}", json!({"policy": EXAMPLE}));
         } else {
-            say!("{}", EXAMPLE.trim_end());
+            EXAMPLE.lines().for_each(|line| say!("{line}"));
         }
         return Ok(());
     }

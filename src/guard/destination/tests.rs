@@ -59,7 +59,7 @@ fn what_does_not_read_is_named_by_its_number_and_not_repeated() {
         Named { xpub: Some(XPUB.into()), ..named("address", FIRST) },
         Named { look_ahead: Some(5), ..named("address", FIRST) },
         Named { look_ahead: Some(0), ..named("xpub", XPUB) },
-        Named { look_ahead: Some(20_001), ..named("xpub", XPUB) },
+        Named { look_ahead: Some(10_001), ..named("xpub", XPUB) },
         named("address", "bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyv"),
         named("xpub", private),
         named("xpub", &format!("{XPUB}/0")),
