@@ -24,7 +24,7 @@ use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
     Credential, Lnd, NFTABLES_DROP_IN, Platform, SERVICE, UNITS, render_create_drop_in, render_folders,
-    render_service_drop_in, render_socket_drop_in, render_users,
+    render_service_drop_in, render_socket_drop_in, render_users, render_wallet_drop_in,
 };
 use crate::signer::middleware::CREDENTIAL;
 use crate::spec::{Instance, Mode, Places, Spec};
@@ -270,7 +270,17 @@ impl Build<'_> {
         Ok(steps)
     }
 
-    /// What runs lnd while its wallet is made, and whenever else it is to have no port.
+    /// What runs lnd while its wallet is made: its own unit, where that gives it neither a port nor a guard by itself.
+    fn maker(&self) -> Result<Runner> {
+        if self.spec.mode == Mode::Host || self.spec.guard.is_on() {
+            return self.runner();
+        }
+        let unit = self.layout.service();
+        let place = Path::new(RUNTIME_UNIT_FOLDER).join(format!("{unit}.d/wallet.conf"));
+        Ok(Runner::Unit { unit, files: vec![(place, render_wallet_drop_in(&self.lnd())?)], stays: true })
+    }
+
+    /// What runs lnd whenever else it is to have no port.
     fn runner(&self) -> Result<Runner> {
         // The same sandbox under another name: it exists in /run while the wallet is made, and never has a port.
         let unit = format!("lsm-create@{}.service", self.spec.instance);
@@ -280,12 +290,12 @@ impl Build<'_> {
             (Path::new(RUNTIME_UNIT_FOLDER).join(&unit), sandbox.to_owned()),
             (Path::new(RUNTIME_UNIT_FOLDER).join(format!("{unit}.d/lsm.conf")), drop_in_text),
         ];
-        Ok(Runner::Unit { unit, files })
+        Ok(Runner::Unit { unit, files, stays: false })
     }
 
     fn wallet(&self) -> Result<Vec<Step>> {
         Ok(vec![Step::Wallet {
-            runner: self.runner()?,
+            runner: self.maker()?,
             door: self.layout.door(),
             password: self.layout.keep("wallet-password", self.spec.sealed),
             seed: self.wishes.seed.clone(),

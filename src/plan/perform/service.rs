@@ -43,6 +43,11 @@ pub(super) fn run(unit: &str, anew: bool) -> Result<()> {
     if anew { systemctl("restart", unit) } else { Ok(()) }
 }
 
+/// Has a unit started anew, and does not wait for that.
+pub(super) fn begin(unit: &str) -> Result<()> {
+    say("restart", &["--no-block"], unit)
+}
+
 /// Has a unit read its settings again; one that does not run reads them when it starts.
 pub(super) fn reload(unit: &str, check: &[String]) -> Result<()> {
     if let Some((name, args)) = check.split_first() {
@@ -101,7 +106,11 @@ fn strangers(address: SocketAddr, peers: &[IpNet]) -> String {
 /// # Errors
 /// Where it fails.
 pub fn systemctl(verb: &str, unit: &str) -> Result<()> {
-    Program::new("systemctl").args([verb, unit]).run().map(drop).map_err(|e| {
+    say(verb, &[], unit)
+}
+
+fn say(verb: &str, options: &[&str], unit: &str) -> Result<()> {
+    Program::new("systemctl").arg(verb).args(options).arg(unit).run().map(drop).map_err(|e| {
         Error::new(NOT_STARTED, format!("systemctl {verb} {unit} failed"))
             .hint(format!("see why with: journalctl -u {unit} -n 50"))
             .because(e)
@@ -123,7 +132,12 @@ pub(super) fn start(process: &Process) -> Result<()> {
 pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool) -> Result<State> {
     let (runs, log): (Box<dyn Fn() -> bool>, String) = match runner {
         Runner::Process(p) => (Box::new(|| process::is_alive(&p.pid_file, &p.program)), p.log.display().to_string()),
-        Runner::Unit { unit, .. } => (Box::new(|| facts::is_active(unit)), format!("journalctl -u {unit} -n 50")),
+        Runner::Unit { unit, .. } => {
+            // One that waits for its wallet is being started all the while.
+            let runs =
+                || facts::state(unit).is_ok_and(|state| [facts::State::Between, facts::State::Active].contains(&state));
+            (Box::new(runs), format!("journalctl -u {unit} -n 50"))
+        }
         Runner::Container { object, .. } => {
             let runs = || Engine::open(&object.engine).is_ok_and(|engine| engine.runs(&object.name));
             (Box::new(runs), format!("docker logs --tail 50 {}", object.name))
