@@ -93,9 +93,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     if spec.certificate_names().is_empty() {
         return Err(no_names(spec));
     }
-    let platform = Platform { systemd: facts.systemd, libraries: facts.libraries.clone() };
-    let unit_files = &facts.unit_files;
-    let build = Build { spec, wishes, layout: Layout::of(spec), release, arch, platform, unit_files };
+    let build = Build::of(spec, release, arch, wishes, facts);
     let mut steps = build.ground()?;
     steps.extend(build.program()?);
     steps.extend(build.units()?);
@@ -108,6 +106,14 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     }
     build.clear_units(&mut steps);
     Ok(steps)
+}
+
+/// What runs lnd while it is to have no port.
+///
+/// # Errors
+/// Where a text cannot be rendered.
+pub fn runner(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Runner> {
+    Build::of(spec, release, arch, wishes, facts).runner()
 }
 
 /// The steps that export the bundle of an installed signer to `out`; where one was `handed` over before, only if it has to
@@ -161,6 +167,13 @@ struct Build<'a> {
     arch: Arch,
     platform: Platform,
     unit_files: &'a [UnitFile],
+}
+
+impl<'a> Build<'a> {
+    fn of(spec: &'a Spec, release: &'a Release, arch: Arch, wishes: &'a Wishes, facts: &'a Facts) -> Self {
+        let platform = Platform { systemd: facts.systemd, libraries: facts.libraries.clone() };
+        Self { spec, wishes, layout: Layout::of(spec), release, arch, platform, unit_files: &facts.unit_files }
+    }
 }
 
 impl Build<'_> {

@@ -33,14 +33,21 @@ pub(super) fn reload_units() -> Result<()> {
 pub(super) fn load(unit: &str, path: &Path, text: &str) -> Result<()> {
     Program::new("nft").args(["-c", "-f", "-"]).input(Secret::new(text.as_bytes().to_vec())).run()?;
     file::replace(path, text.as_bytes(), Access::mode(0o644))?;
-    Program::new("systemctl").args(["enable", "--quiet", unit]).run()?;
+    enable(unit, true)?;
     systemctl("reload-or-restart", unit)
 }
 
-/// Enables a unit; where it is asked for, starts it, or starts it `anew`.
-pub(super) fn run(unit: &str, anew: bool) -> Result<()> {
-    Program::new("systemctl").args(["enable", "--quiet", unit]).run()?;
+/// Enables a unit by its link; where it is asked for, starts it `anew`.
+pub(super) fn run(unit: &str, link: &Path, anew: bool) -> Result<()> {
+    let wanted_by = link.parent().and_then(Path::file_stem).unwrap_or_default();
+    enable(unit, Path::new(wanted_by).extension().is_some_and(|kind| kind == "target"))?;
     if anew { systemctl("restart", unit) } else { Ok(()) }
+}
+
+/// Enables a unit. What a target wants counts at the next boot, and systemd need not read its units again for that.
+fn enable(unit: &str, at_boot: bool) -> Result<()> {
+    let reload: &[&str] = if at_boot { &["--no-reload"] } else { &[] };
+    Program::new("systemctl").args(["enable", "--quiet"]).args(reload).arg(unit).run().map(drop)
 }
 
 /// Has a unit started anew, and does not wait for that.
