@@ -59,7 +59,7 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
     assert_eq!(code, 1, "{shown}");
     assert!(shown.contains("no wallet was made"), "{shown}");
     assert!(!wallet.exists());
-    nothing_is_left_of_making_it(&stage);
+    assert!(!stage.host.path("/run/systemd/system/lsm@signer.service.d").exists());
     assert_eq!(stage.host.run(["systemctl", "is-active", "lsm@signer"]).stdout, "inactive\n");
 
     let mut right = install(&stage);
@@ -73,6 +73,7 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
     assert_eq!(code, 0, "{shown}");
     assert!(wallet.exists() && !stage.host.path(SEED).exists());
     assert!(stage.is_active("lsm@signer"));
+    nothing_is_left_of_making_it(&stage);
     let journal = stage.host.journal(&["--all"]);
     for phrase in words.windows(3) {
         assert!(!journal.contains(&phrase.join(" ")) && !journal.contains(&phrase.join("\n")));
