@@ -3,7 +3,7 @@
 //! `cargo bench --bench setup [-- ROUNDS]`, as root, with the lab that `tests/run` builds. Each round has a host of its own,
 //! and begins with the other of the two. The floor is lnd alone, unpacked before: started, its wallet made, macaroon and
 //! accounts asked for, each as soon as it answers. lsm verifies and unpacks the archive besides, makes user, units and
-//! filter, seals the password, proves the bundle, and starts lnd a second time, fenced in.
+//! filter, seals the password, writes the seed, fences lnd in, and proves the bundle.
 //!
 //! The table goes to standard output and into docs/performance.md. It asserts nothing.
 
@@ -104,7 +104,7 @@ fn install(stage: &Stage) -> (f64, f64) {
     let start = Instant::now();
     stage.install(&[]).ok();
     let taken = start.elapsed().as_secs_f64();
-    let said = stage.host.journal(&["-u", "lsm-create@signer", "-o", "json"]);
+    let said = stage.host.journal(&["-u", "lsm@signer", "-o", "json"]);
     let first: Value = serde_json::from_str(said.lines().next().expect("lnd said something")).expect("JSON");
     let first = first["__REALTIME_TIMESTAMP"].as_str().and_then(|micros| micros.parse().ok()).expect("a time");
     let bundle = stage.host.path(BUNDLE);

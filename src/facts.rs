@@ -152,13 +152,10 @@ impl Facts {
                 self.groups.insert(name.to_owned(), gid);
             }
         }
-        for unit in units.into_iter().filter(|_| self.systemd.is_some()) {
-            if is_active(unit) {
-                self.active.insert(unit.to_owned());
-            }
-            if units::is_unread(unit) {
-                self.unread.insert(unit.to_owned());
-            }
+        let units: BTreeSet<&str> = units.into_iter().filter(|_| self.systemd.is_some()).collect();
+        for (unit, state, is_unread) in units::states(&units) {
+            self.active.extend(state.is_active().then(|| unit.to_owned()));
+            self.unread.extend(is_unread.then(|| unit.to_owned()));
         }
         self
     }
@@ -284,6 +281,21 @@ impl State {
     pub fn is_active(self) -> bool {
         self == Self::Active
     }
+
+    /// Reads what `systemctl show` says of one unit.
+    fn parse(said: &str) -> Self {
+        let is = |property: &str, value: &str| said.lines().any(|line| line.split_once('=') == Some((property, value)));
+        let of = |values: &[&str]| values.iter().any(|value| is("ActiveState", value));
+        if of(&["active", "reloading", "refreshing"]) {
+            Self::Active
+        } else if !of(&["inactive", "failed"]) {
+            Self::Between
+        } else if !is("LoadState", "loaded") {
+            Self::Unknown
+        } else {
+            Self::Inactive
+        }
+    }
 }
 
 /// What systemd has of `unit` (systemctl(1), `ActiveState`).
@@ -292,18 +304,7 @@ impl State {
 /// Where it cannot be asked: what is not known is not to be taken for stopped.
 pub fn state(unit: &str) -> Result<State> {
     let asked = program::Program::new("systemctl").args(["show", "--property=LoadState,ActiveState", unit]).run()?;
-    let said = String::from_utf8_lossy(&asked);
-    let is = |property: &str, value: &str| said.lines().any(|line| line.split_once('=') == Some((property, value)));
-    let of = |values: &[&str]| values.iter().any(|value| is("ActiveState", value));
-    Ok(if of(&["active", "reloading", "refreshing"]) {
-        State::Active
-    } else if !of(&["inactive", "failed"]) {
-        State::Between
-    } else if !is("LoadState", "loaded") {
-        State::Unknown
-    } else {
-        State::Inactive
-    })
+    Ok(State::parse(&String::from_utf8_lossy(&asked)))
 }
 
 /// True where systemd filters by address what `unit`, which is active, receives. It counts with the same eBPF programs: a

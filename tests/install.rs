@@ -132,6 +132,10 @@ fn the_signer_runs_on_one_port(stage: &Stage) {
         assert!(stage.is_active(unit), "{unit}");
     }
     assert_ne!(stage.host.run(["systemctl", "is-failed", "lsm@signer", "lsm-proxy@signer"]).code, 0);
+    // The lnd in which the wallet was made is the signer: no other was started, and nothing is left of making it.
+    let starts = stage.host.journal(&["-t", "lnd", "-o", "cat"]).matches("LTND: Version").count();
+    assert_eq!(starts, 1);
+    assert!(!stage.host.path("/run/systemd/system/lsm@signer.service.d").exists());
     let listeners = stage.host.run(["ss", "-Hltn"]).ok();
     let addresses: Vec<&str> = listeners.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
     assert_eq!(addresses, [stage::LISTEN]);

@@ -2,6 +2,8 @@
 
 use crate::stage::terminal::Terminal;
 use crate::stage::{SEED, Stage, screenshot};
+use std::fs;
+use std::time::Duration;
 
 /// Starts the usual install on a terminal of its own, the seed to be shown there.
 fn install(stage: &Stage) -> Terminal {
@@ -48,6 +50,7 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
 
     let mut wrong = install(&stage);
     let lost = read_words(&mut wrong);
+    nobody_reaches_an_lnd_that_waits_for_its_wallet(&stage);
     for _ in 0..3 {
         asked_place(&mut wrong);
         wrong.type_line("zzz");
@@ -56,7 +59,8 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
     assert_eq!(code, 1, "{shown}");
     assert!(shown.contains("no wallet was made"), "{shown}");
     assert!(!wallet.exists());
-    assert!(!stage.is_active("lsm@signer") && !stage.is_active("lsm-create@signer"));
+    assert!(!stage.host.path("/run/systemd/system/lsm@signer.service.d").exists());
+    assert_eq!(stage.host.run(["systemctl", "is-active", "lsm@signer"]).stdout, "inactive\n");
 
     let mut right = install(&stage);
     let words = read_words(&mut right);
@@ -69,6 +73,7 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
     assert_eq!(code, 0, "{shown}");
     assert!(wallet.exists() && !stage.host.path(SEED).exists());
     assert!(stage.is_active("lsm@signer"));
+    nothing_is_left_of_making_it(&stage);
     let journal = stage.host.journal(&["--all"]);
     for phrase in words.windows(3) {
         assert!(!journal.contains(&phrase.join(" ")) && !journal.contains(&phrase.join("\n")));
@@ -85,4 +90,31 @@ fn hold_picture(stage: &Stage, shown: &str) {
     let words = "[24 words, shown once; three of them are asked back; the screen is cleared]\r\n\r\n";
     let all = format!("# lsm {}\r\n{plan}[y/N] y\r\n\r\n{words}{}", typed.join(" "), end.trim_start_matches("\x1b[H"));
     screenshot::hold("docs/install.svg", "lsm install on a terminal", &screenshot::lines(&all));
+}
+
+/// Its unit is not active, and so its port does not open, whoever asks systemd for it.
+#[track_caller]
+fn nobody_reaches_an_lnd_that_waits_for_its_wallet(stage: &Stage) {
+    let state = |unit: &str| stage.host.run(["systemctl", "is-active", unit]).stdout;
+    assert_eq!(state("lsm@signer.service"), "activating\n");
+    let line = fs::read(stage.proc(stage.lnd(), "cmdline")).unwrap();
+    assert!(
+        !String::from_utf8_lossy(&line).contains("wallet-unlock"),
+        "it is told of no password, and of no leave to make one"
+    );
+    stage.host.run(["systemctl", "start", "--no-block", "lsm-proxy@signer.socket"]).ok();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(state("lsm-proxy@signer.socket"), "inactive\n");
+    assert_eq!(stage.host.run(["ss", "-Hltn"]).ok(), "", "no port");
+    assert_ne!(stage.host.lsm(["status"]).code, 0, "a signer without a wallet cannot sign");
+    stage.host.run(["systemctl", "stop", "lsm-proxy@signer.socket"]).ok();
+}
+
+/// No file of it, and no lnd that was told to wait for a wallet.
+#[track_caller]
+fn nothing_is_left_of_making_it(stage: &Stage) {
+    assert!(!stage.host.path("/run/systemd/system/lsm@signer.service.d").exists());
+    let unit = stage.host.run(["systemctl", "show", "--property=ExecStart,Restart,DropInPaths", "lsm@signer"]).ok();
+    assert!(unit.contains("wallet-unlock-password-file") && unit.contains("Restart=always"), "{unit}");
+    assert!(!unit.contains("wallet.conf"), "{unit}");
 }

@@ -311,7 +311,7 @@ fn assert_forgotten(stage: &Stage, sealed: &[u8]) {
 
 fn interrupted_it_stops_lnd(stage: &Stage) {
     let before = stage.password();
-    plain::interrupt(stage, "wallet change-password");
+    plain::interrupt(stage, "wallet change-password", "systemctl is-active lsm-create@signer | grep -x active");
     assert!(!stage.host.path("/run/systemd/system/lsm-create@signer.service").exists());
     stage.host.lsm(["wallet", "change-password", "--yes"]).ok();
     assert_ne!(stage.password(), before);

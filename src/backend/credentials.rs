@@ -1,8 +1,8 @@
 //! What gives a signer other credentials: macaroons and the keys that they hang on, and the certificate.
 
 use super::native::{Wishes, bundle_steps, public_port, text};
-use super::{Layout, docker, steps};
-use crate::error::{Code, Error, Result};
+use super::{Layout, docker, runner, steps};
+use crate::error::Result;
 use crate::facts::Facts;
 use crate::plan::register::{Entry, Register};
 use crate::plan::step::{Guarded, Step};
@@ -10,8 +10,6 @@ use crate::release::pins::{self, Arch};
 use crate::signer::middleware::CREDENTIAL;
 use crate::spec::Spec;
 use std::path::Path;
-
-const NO_RUNNER: Code = Code::refused("E-NATIVE-020");
 
 /// The step that bakes a macaroon for the operator into the new file `out`.
 pub fn bake_steps(spec: &Spec, entry: Entry, out: &Path) -> Vec<Step> {
@@ -61,17 +59,12 @@ pub fn revoke_steps(spec: &Spec, root_keys: &[u64]) -> Vec<Step> {
 pub fn renew_root_keys_steps(spec: &Spec, register: &Register, wishes: &Wishes, facts: &Facts) -> Result<Vec<Step>> {
     let (layout, port, container) = (Layout::of(spec), public_port(spec)?, spec.docker.as_ref().map(docker::container));
     let mut wanted = standing(spec, wishes, facts)?;
-    let made = wanted.iter().find_map(|step| match step {
-        Step::Wallet { runner, password, .. } => Some((runner.clone(), password.clone())),
-        _ => None,
-    });
-    let (runner, password) = made.ok_or_else(|| Error::new(NO_RUNNER, "nothing runs a locked lnd here"))?;
     wanted.retain(is_of_image);
     wanted.push(text(&layout.register(), register.render()?));
     wanted.push(Step::RenewRootKeys {
-        runner,
+        runner: runner(spec, pins::find(&spec.release)?, Arch::of_this_machine()?, wishes, facts)?,
         door: layout.door(),
-        password,
+        password: layout.keep("wallet-password", spec.sealed),
         unit: container.as_ref().map_or_else(|| layout.service(), |object| object.name.clone()),
         container,
         port,

@@ -101,6 +101,14 @@ pub(super) fn images(docker: &Docker, versions: &[String]) -> Vec<Object> {
     names.map(|name| Object { engine: docker.engine.clone(), object: Kind::Image, name }).collect()
 }
 
+/// What runs lnd while it is to have no port.
+///
+/// # Errors
+/// Where the spec is of no container.
+pub fn runner(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Runner> {
+    Build::of(spec, release, arch, wishes, facts)?.runner()
+}
+
 /// The steps from a bare host with an engine to a running signer, in order; the published port is the last.
 ///
 /// # Errors
@@ -108,7 +116,7 @@ pub(super) fn images(docker: &Docker, versions: &[String]) -> Vec<Object> {
 pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Vec<Step>> {
     native::public_port(spec)?;
     hold_loopback(spec, of(spec)?)?;
-    let build = Build { spec, docker: of(spec)?, wishes, layout: Layout::of(spec), release, arch, facts };
+    let build = Build::of(spec, release, arch, wishes, facts)?;
     let mut steps = build.ground();
     steps.extend(build.program()?);
     // Before anything that an upgrade stops the signer for.
@@ -231,6 +239,12 @@ struct Build<'a> {
     facts: &'a Facts,
 }
 
+impl<'a> Build<'a> {
+    fn of(spec: &'a Spec, release: &'a Release, arch: Arch, wishes: &'a Wishes, facts: &'a Facts) -> Result<Self> {
+        Ok(Self { spec, docker: of(spec)?, wishes, layout: Layout::of(spec), release, arch, facts })
+    }
+}
+
 impl Build<'_> {
     fn ground(&self) -> Vec<Step> {
         let home = &self.docker.folder;
@@ -303,12 +317,17 @@ impl Build<'_> {
         made.into_iter().chain(volume(self.docker).map(|object| Step::Volume { object })).collect()
     }
 
-    fn wallet(&self) -> Result<Step> {
+    /// What runs lnd while its wallet is made, and whenever else it is to have no port.
+    fn runner(&self) -> Result<Runner> {
         let image = self.image();
         let name = format!("{}{CREATE}", self.docker.container);
         let body = container::render_create(&self.frame(image.name), &self.files(), self.spec.require_landlock)?;
+        Ok(Runner::Container { object: self.object(Kind::Container, &name), body })
+    }
+
+    fn wallet(&self) -> Result<Step> {
         Ok(Step::Wallet {
-            runner: Runner::Container { object: self.object(Kind::Container, &name), body },
+            runner: self.runner()?,
             door: self.layout.door(),
             password: self.layout.keep("wallet-password", false),
             seed: self.wishes.seed.clone(),

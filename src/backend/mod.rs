@@ -18,7 +18,7 @@ pub use upgrade::upgrade_steps;
 
 use crate::error::Result;
 use crate::facts::Facts;
-use crate::plan::step::Step;
+use crate::plan::step::{Runner, Step};
 use crate::release::pins::{Arch, Release};
 use crate::spec::Spec;
 use native::Wishes;
@@ -30,6 +30,15 @@ use native::Wishes;
 pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Vec<Step>> {
     let steps = if spec.docker.is_some() { docker::steps } else { native::steps };
     steps(spec, release, arch, wishes, facts)
+}
+
+/// What runs the lnd of a signer that has its wallet while it is to have no port.
+///
+/// # Errors
+/// As [`steps`].
+pub fn runner(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Runner> {
+    let runner = if spec.docker.is_some() { docker::runner } else { native::runner };
+    runner(spec, release, arch, wishes, facts)
 }
 
 /// The steps that give an installed signer the allowlist of `spec`. `others` are the other signers of this host.

@@ -24,7 +24,7 @@ use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
     Credential, Lnd, NFTABLES_DROP_IN, Platform, SERVICE, UNITS, render_create_drop_in, render_folders,
-    render_service_drop_in, render_socket_drop_in, render_users,
+    render_service_drop_in, render_socket_drop_in, render_users, render_wallet_drop_in,
 };
 use crate::signer::middleware::CREDENTIAL;
 use crate::spec::{Instance, Mode, Places, Spec};
@@ -93,9 +93,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     if spec.certificate_names().is_empty() {
         return Err(no_names(spec));
     }
-    let platform = Platform { systemd: facts.systemd, libraries: facts.libraries.clone() };
-    let unit_files = &facts.unit_files;
-    let build = Build { spec, wishes, layout: Layout::of(spec), release, arch, platform, unit_files };
+    let build = Build::of(spec, release, arch, wishes, facts);
     let mut steps = build.ground()?;
     steps.extend(build.program()?);
     steps.extend(build.units()?);
@@ -108,6 +106,14 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts:
     }
     build.clear_units(&mut steps);
     Ok(steps)
+}
+
+/// What runs lnd while it is to have no port.
+///
+/// # Errors
+/// Where a text cannot be rendered.
+pub fn runner(spec: &Spec, release: &Release, arch: Arch, wishes: &Wishes, facts: &Facts) -> Result<Runner> {
+    Build::of(spec, release, arch, wishes, facts).runner()
 }
 
 /// The steps that export the bundle of an installed signer to `out`; where one was `handed` over before, only if it has to
@@ -161,6 +167,13 @@ struct Build<'a> {
     arch: Arch,
     platform: Platform,
     unit_files: &'a [UnitFile],
+}
+
+impl<'a> Build<'a> {
+    fn of(spec: &'a Spec, release: &'a Release, arch: Arch, wishes: &'a Wishes, facts: &'a Facts) -> Self {
+        let platform = Platform { systemd: facts.systemd, libraries: facts.libraries.clone() };
+        Self { spec, wishes, layout: Layout::of(spec), release, arch, platform, unit_files: &facts.unit_files }
+    }
 }
 
 impl Build<'_> {
@@ -270,7 +283,17 @@ impl Build<'_> {
         Ok(steps)
     }
 
-    /// What runs lnd while its wallet is made, and whenever else it is to have no port.
+    /// What runs lnd while its wallet is made: its own unit, where that gives it neither a port nor a guard by itself.
+    fn maker(&self) -> Result<Runner> {
+        if self.spec.mode == Mode::Host || self.spec.guard.is_on() {
+            return self.runner();
+        }
+        let unit = self.layout.service();
+        let place = Path::new(RUNTIME_UNIT_FOLDER).join(format!("{unit}.d/wallet.conf"));
+        Ok(Runner::Unit { unit, files: vec![(place, render_wallet_drop_in(&self.lnd())?)], stays: true })
+    }
+
+    /// What runs lnd whenever else it is to have no port.
     fn runner(&self) -> Result<Runner> {
         // The same sandbox under another name: it exists in /run while the wallet is made, and never has a port.
         let unit = format!("lsm-create@{}.service", self.spec.instance);
@@ -280,12 +303,12 @@ impl Build<'_> {
             (Path::new(RUNTIME_UNIT_FOLDER).join(&unit), sandbox.to_owned()),
             (Path::new(RUNTIME_UNIT_FOLDER).join(format!("{unit}.d/lsm.conf")), drop_in_text),
         ];
-        Ok(Runner::Unit { unit, files })
+        Ok(Runner::Unit { unit, files, stays: false })
     }
 
     fn wallet(&self) -> Result<Vec<Step>> {
         Ok(vec![Step::Wallet {
-            runner: self.runner()?,
+            runner: self.maker()?,
             door: self.layout.door(),
             password: self.layout.keep("wallet-password", self.spec.sealed),
             seed: self.wishes.seed.clone(),

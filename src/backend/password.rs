@@ -1,7 +1,7 @@
 //! Another password for an installed signer's wallet: made aside, taken over by lnd, and the old one forgotten at the end.
 
 use super::native::{Wishes, folder, public_port};
-use super::{Layout, docker, steps, upgrade};
+use super::{Layout, docker, runner, steps, upgrade};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::host::credential::Keep;
@@ -52,10 +52,9 @@ pub fn password_steps(
         password: Some(place.path().to_owned()),
     };
     let older: Vec<PathBuf> = upgrade::copies(&layout).filter(|other| *other != copy).collect();
-    let (mut runner, mut service, mut image) = (None, None, None);
+    let (mut service, mut image) = (None, None);
     for mut step in steps(spec, release, arch, wishes, facts)? {
         match &mut step {
-            Step::Wallet { runner: made, .. } => runner = Some(made.clone()),
             Step::Image { .. } => image = Some(step),
             // A container's has it among what it is started anew after.
             Step::Container { .. } => service = Some(step),
@@ -67,7 +66,7 @@ pub fn password_steps(
         }
     }
     let none = || Error::new(NO_WALLET_STEP, "nothing runs lnd while its password changes");
-    let (runner, service) = runner.zip(service).ok_or_else(none)?;
+    let service = service.ok_or_else(none)?;
     let (door, receipt, port) = (layout.door(), layout.receipt(), public_port(spec)?);
     let around = [
         folder(layout.places().snapshots(), 0o700),
@@ -82,7 +81,7 @@ pub fn password_steps(
             stops: if container.is_some() { vec![] } else { vec![layout.socket()] },
         },
         Step::ChangePassword {
-            runner,
+            runner: runner(spec, release, arch, wishes, facts)?,
             door: door.clone(),
             place: place.clone(),
             aside: aside.clone(),

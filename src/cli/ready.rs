@@ -14,9 +14,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
-/// As long as the unit's TimeoutStartSec, less a little, so that the reason is lsm's and not a kill.
-const DEADLINE: Duration = Duration::from_secs(170);
-
 /// How often it looks whether lnd still runs.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -29,6 +26,10 @@ pub struct Options {
     /// lnd's certificate
     #[arg(long, requires = "socket")]
     certificate: Option<PathBuf>,
+    /// How long it may take, in seconds; as long as the unit's TimeoutStartSec, less a little, so that the reason is lsm's
+    /// and not a kill
+    #[arg(long, value_name = "SECONDS", default_value_t = 170)]
+    within: u64,
 }
 
 /// Runs it. Started by root, it talks to lnd as the proxy's user: what it reads comes from the program it waits for.
@@ -45,7 +46,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
         user::become_user(&layout.proxy_user())?;
     }
     let node = plan::open(&layout.door())?;
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + Duration::from_secs(options.within);
     loop {
         let began = Instant::now();
         match node.wait_for(|state| state == State::Active, LOOK) {

@@ -169,7 +169,16 @@ impl Work {
             Reach::default()
         });
         let (passed, policy) = (BTreeMap::new(), Current::default());
-        Self { guard, log: None, passed, reach, policy, is_asked: false, status: String::new(), pulse: Pulse::default() }
+        Self {
+            guard,
+            log: None,
+            passed,
+            reach,
+            policy,
+            is_asked: false,
+            status: String::new(),
+            pulse: Pulse::default(),
+        }
     }
 
     fn does(&self) -> &'static str {

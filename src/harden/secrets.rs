@@ -157,8 +157,8 @@ fn password(host: &Host, signer: &Signer) -> Judged {
         return Ok(Verdict::Fail("noseedbackup: the wallet has the password that every such lnd has".to_owned()));
     }
     let kept = kept(host, signer)?;
-    let named = settings.value("wallet-unlock-password-file");
-    let Some(path) = named.filter(|path| !path.is_empty()) else {
+    let named = settings.value("wallet-unlock-password-file").filter(|path| !path.is_empty());
+    let Some(path) = named.or_else(|| handed(kept, signer)) else {
         let is_running = signer.process.get()?.is_some();
         let why = if is_running { "nothing on this host unlocks the wallet" } else { "lnd does not run" };
         return Ok(if is_running { Verdict::Pass(why.to_owned()) } else { Verdict::NotApplicable(why.to_owned()) });
@@ -178,6 +178,13 @@ fn password(host: &Host, signer: &Signer) -> Judged {
     let place = from.place.get()?.map_or("a file that is not there", |place| place.path.as_str());
     let words = if from.sealed { "encrypted" } else { "clear text" };
     Ok(Verdict::hold(from.sealed, format!("{place}, {words}")))
+}
+
+/// The lnd in which lsm made the wallet was told of no password; at its next start its unit hands it this one.
+fn handed(kept: &Kept, signer: &Signer) -> Option<&'static str> {
+    let (Answer::Is(_), Answer::Is(all)) = (&signer.process, &kept.credentials) else { return None };
+    let is_handed = all.iter().any(|credential| credential.name == "wallet-password");
+    is_handed.then_some("$CREDENTIALS_DIRECTORY/wallet-password")
 }
 
 fn admin_macaroons(host: &Host) -> Judged {

@@ -75,7 +75,9 @@ pub fn make_plan(wanted: Vec<Step>, facts: &Facts, unfinished: bool) -> Plan {
     for mut step in wanted {
         let changed: Vec<PathBuf> = steps.iter().flat_map(|step| judge.changes(step)).collect();
         if !judge.is_done(&step, &changed) {
-            let runs = matches!(&step, Step::Service { after, .. } if judge.runs(&step, after, &changed));
+            let is_left = |unit: &str| steps.iter().any(|before| before.leaves_running(unit));
+            let runs = matches!(&step, Step::Service { unit, after, .. }
+                if judge.runs(&step, after, &changed) || is_left(unit));
             if let Step::Service { anew, .. } = &mut step {
                 *anew = !runs;
             }

@@ -112,17 +112,20 @@ impl SeedSink {
     }
 }
 
-/// What runs lnd while its wallet is made: the unix socket alone, nothing to unlock.
+/// What runs lnd while its wallet is made, or is locked: the unix socket alone, nothing to unlock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Runner {
-    /// A unit that exists in /run for that long.
+    /// A unit that exists in /run for that long, or the signer's own with a drop-in there.
     Unit {
         /// Its name.
         unit: String,
         /// Its files, gone afterwards.
         #[serde(skip)]
         files: Vec<(PathBuf, String)>,
+        /// The signer's own: its lnd stays, and goes on as the signer.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        stays: bool,
     },
     /// A process of this user.
     Process(Process),

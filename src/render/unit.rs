@@ -7,7 +7,7 @@ use askama::Template;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// lnd's unit; also the sandbox in which the wallet is made.
+/// lnd's unit; also the sandbox of an lnd without a port.
 pub const SERVICE: &str = include_str!("../../units/lsm@.service");
 
 /// The units that are installed byte for byte, with their file names.
@@ -98,6 +98,13 @@ struct Middleware {
 }
 
 #[derive(Template)]
+#[template(path = "lsm-wallet-drop-in.conf", escape = "none")]
+struct WalletDropIn<'a> {
+    lnd: &'a Lnd,
+    patience: u64,
+}
+
+#[derive(Template)]
 #[template(path = "lsm-guard-drop-in.conf", escape = "none")]
 struct GuardDropIn<'a> {
     launcher: &'a str,
@@ -155,7 +162,19 @@ pub fn render_service_drop_in(
     super::render(&ServiceDropIn { lnd, platform, credentials, create: false, guard, listen })
 }
 
-/// The drop-in of the unit that lives while the wallet is made: the same sandbox, no TCP, no unlocking.
+/// How long lnd waits for its wallet, in seconds: for somebody who writes down 24 words, and not for ever, where the install
+/// that began it was killed.
+pub const WALLET_PATIENCE: u64 = 15 * 60;
+
+/// The second drop-in of `lsm@INSTANCE.service`, there while the wallet is made: lnd waits for it instead of unlocking it.
+///
+/// # Errors
+/// Where the template cannot be rendered.
+pub fn render_wallet_drop_in(lnd: &Lnd) -> Result<String> {
+    super::render(&WalletDropIn { lnd, patience: WALLET_PATIENCE })
+}
+
+/// The drop-in of the unit that lives while lnd is to have no port: the same sandbox, no TCP, no unlocking.
 ///
 /// # Errors
 /// Where the template cannot be rendered.

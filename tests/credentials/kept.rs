@@ -41,7 +41,7 @@ pub fn a_macaroons_change_that_was_cut_off_has_lnd_started_for_it(stage: &Stage)
 /// An lnd that replaces its root keys is locked and without a port: it does not outlive the lsm that started it.
 #[track_caller]
 pub fn interrupted_while_root_keys_change_it_stops_lnd(stage: &Stage) {
-    let locked = "pgrep -a lnd | grep -v wallet-unlock-password-file";
+    let locked = "systemctl is-active lsm-create@signer | grep -x active";
     let interrupted = stage.host.sh(&format!(
         "/root/lsm macaroon revoke --admin --yes >/root/out/said 2>&1 & lsm=$!
         until [ -n \"$({locked})\" ]; do kill -0 $lsm || break; sleep 0.05; done

@@ -36,13 +36,17 @@ pub fn hold(document: &str, title: &str, lines: &[String]) {
         fs::write(&path, &drawn).expect("the picture is written");
     }
     let kept = fs::read_to_string(&path).expect("the picture");
-    assert!(without_keys(&kept) == without_keys(&drawn), "{document} shows others (LSM_WRITE_DOCS=1 draws it): {drawn}");
+    assert!(
+        without_keys(&kept) == without_keys(&drawn),
+        "{document} shows others (LSM_WRITE_DOCS=1 draws it): {drawn}"
+    );
 }
 
 /// Without what is of one wallet alone.
 fn without_keys(text: &str) -> String {
     let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
-    let is_key = |word: &str| word.len() > 60 && word.trim_end_matches(['<', ' ']).bytes().all(|b| b.is_ascii_hexdigit());
+    let is_key =
+        |word: &str| word.len() > 60 && word.trim_end_matches(['<', ' ']).bytes().all(|b| b.is_ascii_hexdigit());
     words.filter(|word| !is_key(word)).collect()
 }
 

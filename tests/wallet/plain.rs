@@ -113,7 +113,7 @@ impl<'a> Plain<'a> {
     #[track_caller]
     fn interrupted_it_stops_lnd(&self) {
         let before = self.password();
-        interrupt(self.stage, "wallet change-password");
+        interrupt(self.stage, "wallet change-password", LOCKED);
         self.stage.host.lsm(["wallet", "change-password", "--yes"]).ok();
         assert_ne!(self.password(), before);
         self.assert_complete("interrupted and gone on");
@@ -130,15 +130,15 @@ impl<'a> Plain<'a> {
     }
 }
 
-/// Prints the lnd that nothing unlocks by itself, where one runs.
+/// Prints the lnd that nothing unlocks by itself, where one runs and none stayed in which the wallet was made.
 const LOCKED: &str = "pgrep -a lnd | grep -v wallet-unlock-password-file";
 
-/// Interrupts lsm with this verb as soon as a locked lnd runs, and holds that none does afterwards.
+/// Interrupts lsm with this verb as soon as a locked lnd runs, which `locked` then says, and holds that none does afterwards.
 #[track_caller]
-pub fn interrupt(stage: &Stage, verb: &str) {
+pub fn interrupt(stage: &Stage, verb: &str, locked: &str) {
     let interrupted = stage.host.sh(&format!(
         "/root/lsm {verb} --yes >/root/out/said 2>&1 & lsm=$!
-        until [ -n \"$({LOCKED})\" ]; do kill -0 $lsm || break; sleep 0.05; done
+        until [ -n \"$({locked})\" ]; do kill -0 $lsm || break; sleep 0.05; done
         kill -INT $lsm; wait $lsm; echo ended with $?; pgrep -a lnd; true"
     ));
     let said = fs::read_to_string(stage.host.path("/root/out/said")).unwrap_or_default();

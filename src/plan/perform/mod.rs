@@ -97,7 +97,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::ReloadUnits { .. } => service::reload_units(),
         Step::Firewall { unit, file, text, .. } => service::load(unit, file, text),
         Step::Cut { address, peers, .. } => service::cut(*address, peers),
-        Step::Service { unit, anew, .. } => service::run(unit, *anew),
+        Step::Service { unit, link, anew, .. } => service::run(unit, link, *anew),
         Step::Retire { unit, .. } => service::retire(unit),
         Step::Restore { to } => restore::restore(to, journal.kept()),
         Step::Start { process, door } => {

@@ -33,14 +33,26 @@ pub(super) fn reload_units() -> Result<()> {
 pub(super) fn load(unit: &str, path: &Path, text: &str) -> Result<()> {
     Program::new("nft").args(["-c", "-f", "-"]).input(Secret::new(text.as_bytes().to_vec())).run()?;
     file::replace(path, text.as_bytes(), Access::mode(0o644))?;
-    Program::new("systemctl").args(["enable", "--quiet", unit]).run()?;
+    enable(unit, true)?;
     systemctl("reload-or-restart", unit)
 }
 
-/// Enables a unit; where it is asked for, starts it, or starts it `anew`.
-pub(super) fn run(unit: &str, anew: bool) -> Result<()> {
-    Program::new("systemctl").args(["enable", "--quiet", unit]).run()?;
+/// Enables a unit by its link; where it is asked for, starts it `anew`.
+pub(super) fn run(unit: &str, link: &Path, anew: bool) -> Result<()> {
+    let wanted_by = link.parent().and_then(Path::file_stem).unwrap_or_default();
+    enable(unit, Path::new(wanted_by).extension().is_some_and(|kind| kind == "target"))?;
     if anew { systemctl("restart", unit) } else { Ok(()) }
+}
+
+/// Enables a unit. What a target wants counts at the next boot, and systemd need not read its units again for that.
+fn enable(unit: &str, at_boot: bool) -> Result<()> {
+    let reload: &[&str] = if at_boot { &["--no-reload"] } else { &[] };
+    Program::new("systemctl").args(["enable", "--quiet"]).args(reload).arg(unit).run().map(drop)
+}
+
+/// Has a unit started anew, and does not wait for that.
+pub(super) fn begin(unit: &str) -> Result<()> {
+    say("restart", &["--no-block"], unit)
 }
 
 /// Has a unit read its settings again; one that does not run reads them when it starts.
@@ -108,7 +120,11 @@ fn strangers(address: SocketAddr, peers: &[IpNet]) -> String {
 /// # Errors
 /// Where it fails.
 pub fn systemctl(verb: &str, unit: &str) -> Result<()> {
-    Program::new("systemctl").args([verb, unit]).run().map(drop).map_err(|e| {
+    say(verb, &[], unit)
+}
+
+fn say(verb: &str, options: &[&str], unit: &str) -> Result<()> {
+    Program::new("systemctl").arg(verb).args(options).arg(unit).run().map(drop).map_err(|e| {
         Error::new(NOT_STARTED, format!("systemctl {verb} {unit} failed"))
             .hint(format!("see why with: journalctl -u {unit} -n 50"))
             .because(e)
@@ -130,7 +146,12 @@ pub(super) fn start(process: &Process) -> Result<()> {
 pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool) -> Result<State> {
     let (runs, log): (Box<dyn Fn() -> bool>, String) = match runner {
         Runner::Process(p) => (Box::new(|| process::is_alive(&p.pid_file, &p.program)), p.log.display().to_string()),
-        Runner::Unit { unit, .. } => (Box::new(|| facts::is_active(unit)), format!("journalctl -u {unit} -n 50")),
+        Runner::Unit { unit, .. } => {
+            // One that waits for its wallet is being started all the while.
+            let runs =
+                || facts::state(unit).is_ok_and(|state| [facts::State::Between, facts::State::Active].contains(&state));
+            (Box::new(runs), format!("journalctl -u {unit} -n 50"))
+        }
         Runner::Container { object, .. } => {
             let runs = || Engine::open(&object.engine).is_ok_and(|engine| engine.runs(&object.name));
             (Box::new(runs), format!("docker logs --tail 50 {}", object.name))

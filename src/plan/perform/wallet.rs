@@ -109,8 +109,9 @@ pub(super) fn create(work: &Work<'_>, journal: &mut Journal, machine: &Machine<'
         SeedSink::Restored { recovery_window, .. } => *recovery_window,
         _ => None,
     };
-    write_receipt(work.receipt, &Receipt { network: work.network, birthday, identity_pubkey, recovery_window })?;
-    running.end()
+    // The receipt last: with it all of this is done, and nothing of it is left.
+    running.end()?;
+    write_receipt(work.receipt, &Receipt { network: work.network, birthday, identity_pubkey, recovery_window })
 }
 
 fn init(
@@ -131,8 +132,9 @@ fn init(
     };
     let file = keep(seed, work.seed, journal, shown)?;
     journal.write(Event::SeedKept { file })?;
-    // Stateless: no macaroon touches the disk; the one in the answer is for the few calls that follow.
-    let macaroon = node.init_wallet(password, seed, true)?;
+    // Stateless: lnd writes no macaroon; the one in the answer is for the few calls that follow. One that stays writes them,
+    // as it does at every later start.
+    let macaroon = node.init_wallet(password, seed, !work.runner.stays())?;
     Ok((node.with_macaroon(&macaroon), work.birthday().unwrap_or_else(now)))
 }
 
@@ -202,7 +204,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// lnd while its wallet is made or locked. Whatever happens, it does not stay.
+/// lnd while its wallet is made or locked. It does not stay, unless its runner says so and all went well.
 pub(super) struct Running<'a>(Option<&'a Runner>);
 
 impl<'a> Running<'a> {
@@ -216,14 +218,14 @@ impl<'a> Running<'a> {
                 engine.replace(&object.name, body, None)?;
                 engine.start(&object.name)?;
             }
-            Runner::Unit { unit, files } => {
+            Runner::Unit { unit, files, stays } => {
                 for (path, text) in files {
                     file::make_folders(path.parent().unwrap_or(Path::new("/")))?;
                     file::replace(path, text.as_bytes(), Access::mode(0o644))?;
                 }
                 service::reload_units()?;
                 // Anew: an install that was killed may have left it running, with the wallet open.
-                service::systemctl("restart", unit)?;
+                if *stays { service::begin(unit)? } else { service::systemctl("restart", unit)? }
             }
         }
         Ok(running)
@@ -237,9 +239,19 @@ impl<'a> Running<'a> {
         Ok((running, node))
     }
 
-    /// Stops it, and takes its files away.
+    /// Takes its files away, and stops it where it does not stay.
     pub(super) fn end(mut self) -> Result<()> {
-        self.0.take().map_or(Ok(()), stop)
+        match self.0 {
+            Some(Runner::Unit { unit, files, stays: true }) => {
+                // It is being started: this waits until systemd, too, knows that it can sign. Then its command has ended that
+                // the files name.
+                service::systemctl("start", unit)?;
+                remove(files)?;
+                self.0 = None;
+                Ok(())
+            }
+            _ => self.0.take().map_or(Ok(()), stop),
+        }
     }
 }
 
@@ -260,15 +272,20 @@ pub fn stop(runner: &Runner) -> Result<()> {
     match runner {
         Runner::Process(process) => service::stop(process),
         Runner::Container { object, .. } => Engine::open(&object.engine)?.remove(object.object, &object.name),
-        Runner::Unit { unit, files } => {
+        Runner::Unit { unit, files, .. } => {
             service::systemctl("stop", unit)?;
-            for (path, _) in files {
-                file::remove(path)?;
-                if let Some(folder) = path.parent().filter(|f| f.extension().is_some_and(|e| e == "d")) {
-                    file::remove_tree(folder)?;
-                }
-            }
-            service::reload_units()
+            remove(files)
         }
     }
+}
+
+/// Has systemd forget these files of a unit.
+fn remove(files: &[(PathBuf, String)]) -> Result<()> {
+    for (path, _) in files {
+        file::remove(path)?;
+        if let Some(folder) = path.parent().filter(|f| f.extension().is_some_and(|e| e == "d")) {
+            file::remove_folder(folder)?;
+        }
+    }
+    service::reload_units()
 }

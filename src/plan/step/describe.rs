@@ -1,6 +1,6 @@
 //! What each step does, in the words of the dry run and of the progress line.
 
-use crate::plan::step::{Access, SeedSink, Step};
+use crate::plan::step::{Access, Runner, SeedSink, Step};
 use std::path::PathBuf;
 
 impl Step {
@@ -50,9 +50,17 @@ impl Step {
                 let stop = container.as_ref().map(|object| format!("stop {object} and ")).unwrap_or_default();
                 format!("{stop}copy lnd's database from {}, which stays as it is", from.display())
             }
-            Self::Wallet { seed: SeedSink::Adopted, .. } => "open the wallet with its password".to_owned(),
-            Self::Wallet { seed: SeedSink::Restored { .. }, .. } => "restore the wallet from its 24 words".to_owned(),
-            Self::Wallet { seed, .. } => format!("create the wallet; its seed {}", shown_sink(seed)),
+            Self::Wallet { runner, seed, .. } => {
+                let starts = match runner {
+                    Runner::Unit { unit, stays: true, .. } => format!("start {unit} and "),
+                    _ => String::new(),
+                };
+                match seed {
+                    SeedSink::Adopted => format!("{starts}open the wallet with its password"),
+                    SeedSink::Restored { .. } => format!("{starts}restore the wallet from its 24 words"),
+                    seed => format!("{starts}create the wallet; its seed {}", shown_sink(seed)),
+                }
+            }
             Self::GuardMacaroon { keep, unit, .. } => {
                 format!(
                     "stop {unit} where it runs, and have lnd bake the guard's macaroon to {}",

@@ -192,11 +192,23 @@ impl Step {
     }
 }
 
+impl Step {
+    /// True of a step that leaves `unit` running, with what its files say.
+    pub fn leaves_running(&self, of: &str) -> bool {
+        matches!(self, Self::Wallet { runner: Runner::Unit { unit, stays: true, .. }, .. } if unit == of)
+    }
+}
+
 impl Runner {
+    /// True where lnd goes on as the signer.
+    pub fn stays(&self) -> bool {
+        matches!(self, Self::Unit { stays: true, .. })
+    }
+
     /// What is there as long as it runs, and goes with it.
     fn touches(&self) -> Vec<Thing> {
         match self {
-            Self::Unit { unit, files } => {
+            Self::Unit { unit, files, .. } => {
                 let files = files.iter().flat_map(|(path, _)| with_folder(path));
                 files.chain([Thing::Unit(unit.clone())]).collect()
             }
