@@ -85,10 +85,10 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
 #[track_caller]
 fn hold_picture(stage: &Stage, shown: &str) {
     let (plan, rest) = shown.split_once("[y/N] y\r\n").expect("the consent");
-    let (_, end) = rest.rsplit_once("\x1b[2J\x1b[3J").expect("the words were cleared away");
+    let (_, end) = rest.rsplit_once("(not shown): \r\n").expect("the words were asked back");
     let typed: Vec<String> = stage.arguments().into_iter().filter(|arg| !arg.starts_with("--seed-out")).collect();
     let words = "[24 words, shown once; three of them are asked back; the screen is cleared]\r\n\r\n";
-    let all = format!("# lsm {}\r\n{plan}[y/N] y\r\n\r\n{words}{}", typed.join(" "), end.trim_start_matches("\x1b[H"));
+    let all = format!("# lsm {}\r\n{plan}[y/N] y\r\n\r\n{words}{end}", typed.join(" "));
     screenshot::hold("docs/install.svg", "lsm install on a terminal", &screenshot::lines(&all));
 }
 
