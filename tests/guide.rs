@@ -56,7 +56,8 @@ fn blocks() -> Vec<Block> {
 
 /// Why lsm does not understand a command of the guide; nothing where only something is left out (`...`).
 fn misunderstood(command: &str) -> Option<String> {
-    let words = command.split_whitespace().take_while(|word| !["...", "#", "|"].contains(word));
+    let words =
+        command.split_whitespace().take_while(|word| !["...", "#", "|"].contains(word) && !word.starts_with('>'));
     match Cli::try_parse_from(words) {
         Err(e) if e.kind() != ErrorKind::MissingRequiredArgument => Some(format!("{command}: {e}")),
         _ => None,

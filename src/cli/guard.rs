@@ -172,7 +172,8 @@ fn status(common: &Common) -> Result<ExitCode> {
     let said = facts::units::status(&layout.guard_service()).unwrap_or_default();
     let trouble = guard::trouble(&said).filter(|_| runs);
     // A guard that observes is as wanted where it runs.
-    let well = runs && (refuses || spec.guard == spec::Guard::Observe) && trouble.is_none();
+    let well =
+        runs && (refuses || spec.guard == spec::Guard::Observe) && trouble.is_none() && guard::no_coin(&said).is_none();
     if ui::voice().json {
         say!(
             "{}",

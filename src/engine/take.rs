@@ -39,11 +39,13 @@ impl Engine {
     pub fn take(&self, reference: &Reference, names: &[&str], aside: &str, to: &Path) -> Result<()> {
         self.take_back(aside, to)?;
         let image = reference.to_string();
-        if self.find(Kind::Image, &image)?.is_none() {
+        let pulled = if self.find(Kind::Image, &image)?.is_none() {
             file::replace(&note(to), image.as_bytes(), Access::mode(0o600))?;
-            process::hold_interrupt(|| self.pull(reference))?;
-        }
-        let taken = self.take_out(&image, names, aside, to);
+            process::hold_interrupt(|| self.pull(reference))
+        } else {
+            Ok(())
+        };
+        let taken = pulled.and_then(|()| self.take_out(&image, names, aside, to));
         // Also where it failed.
         taken.and(self.take_back(aside, to))
     }

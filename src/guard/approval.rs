@@ -130,6 +130,7 @@ mod tests {
         });
         Spend {
             txid: "a".into(),
+            inputs: 1,
             signed: [(0, leaves + 70)].into(),
             swept: BTreeMap::new(),
             back: 70,

@@ -4,7 +4,7 @@
 
 use super::approval::{Approval, Approved};
 use super::judge::{Judged, Refusal, Rule};
-use super::log::{Entry, POLICY, Verdict};
+use super::log::{Entry, POLICY, Verdict, nothing};
 use super::policy::Policy;
 use super::rates::{Class, Counts, Rates};
 use super::spend::{Paid, Spend, is_zero, sum};
@@ -23,6 +23,10 @@ const PROVED: usize = 1000;
 /// How long what left counts, in milliseconds: an hour, and a day.
 const HOUR: u64 = 60 * 60 * 1000;
 const DAY: u64 = 24 * HOUR;
+
+/// How long a transaction is remembered of which not all inputs were signed for, in milliseconds: what comes back by it is set
+/// against its inputs together, so that they must not be asked for one by one after each was forgotten.
+const OPEN: u64 = 90 * DAY;
 
 /// The first bytes of an output's script that opens for another script's hash: version 0, 32 bytes.
 const SCRIPT_HASH: &str = "0020";
@@ -57,7 +61,10 @@ pub struct Signed {
     /// The outputs that are channels' only as far as somebody says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unproved: Vec<u32>,
-    /// All of it is swept to the wallet itself.
+    /// It has inputs that were not signed for.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub open: bool,
+    /// All of it is swept to the wallet itself, and no coin of the wallet's is in it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub comes_back: bool,
     /// By which approval it was signed, where the limits would not have let it.
@@ -95,6 +102,8 @@ pub struct Ledger {
     proved: VecDeque<(String, u32)>,
     /// The hash of the policy that was last told of.
     policy: Option<String>,
+    /// There was a policy.
+    limited: bool,
     /// The latest time that was seen: a clock that is set back makes no day longer ago.
     now: u64,
 }
@@ -115,7 +124,12 @@ impl Ledger {
             let whole = self.with_before(spend);
             // What is swept to the wallet passes whatever the limits are: they are not to lose what they are there to keep.
             if whole.comes_back() {
-                weighed.signed = Some(Signed { comes_back: true, ..Signed::count(&whole, now) });
+                let signed = Signed { comes_back: whole.signed.is_empty(), ..Signed::count(&whole, now) };
+                // Of what else there is no room is made by forgetting.
+                if !signed.comes_back {
+                    self.hold_room(&signed, now)?;
+                }
+                weighed.signed = Some(signed);
             } else {
                 weighed.signed = Some(self.weigh_spend(&whole, now, limits)?);
                 weighed.class = Some(Class::Coins);
@@ -157,10 +171,9 @@ impl Ledger {
         let is_free = |paid: &&Paid| ScriptBuf::from_hex(&paid.script).is_ok_and(|script| policy.free.holds(&script));
         let (free, paid): (Vec<&Paid>, Vec<&Paid>) = whole.paid.iter().partition(is_free);
         let leaves = whole.leaves().saturating_sub(sum(free.into_iter().map(|paid| &paid.amount)));
-        let fundings: Vec<&Paid> = paid
-            .into_iter()
-            .filter(|paid| policy.channels.is_some() && !self.is_doubted(&whole.txid) && may_be_funding(paid))
-            .collect();
+        let is_apart =
+            policy.channels.is_some() && (self.is_channels(&whole.txid) || !self.is_doubted(&whole.txid, now));
+        let fundings: Vec<&Paid> = paid.into_iter().filter(|paid| is_apart && may_be_funding(paid)).collect();
         counted.channels = leaves.min(sum(fundings.iter().map(|paid| &paid.amount)));
         counted.coins = leaves - counted.channels;
         if counted.channels > 0 {
@@ -170,9 +183,15 @@ impl Ledger {
         counted
     }
 
+    /// True where some of it counts as a channel's already.
+    fn is_channels(&self, txid: &str) -> bool {
+        self.transactions.get(txid).is_some_and(|before| before.channels > 0)
+    }
+
     /// True while another transaction's output counts as a channel's and was not proved to be one.
-    fn is_doubted(&self, txid: &str) -> bool {
-        self.transactions.values().any(|other| other.txid != txid && !other.unproved.is_empty())
+    fn is_doubted(&self, txid: &str, now: u64) -> bool {
+        let doubts = |other: &Signed| other.txid != txid && !other.unproved.is_empty() && is_young(other, now, DAY);
+        self.transactions.values().any(doubts)
     }
 
     fn is_proved(&self, txid: &str, output: u32) -> bool {
@@ -193,9 +212,13 @@ impl Ledger {
     }
 
     fn hold_room(&self, counted: &Signed, now: u64) -> Result<(), Refusal> {
-        let others = self.others(counted, now, DAY).filter(|other| !other.comes_back);
+        let others = self.transactions.values().filter(|other| other.txid != counted.txid);
+        let others = others.filter(|other| !other.comes_back && is_kept(other, now));
         if others.map(Signed::inputs).sum::<usize>() + counted.inputs() > INPUTS {
-            return Err(Refusal::new(Rule::OutflowDay, format!("more than {INPUTS} inputs would be signed in a day")));
+            return Err(Refusal::new(
+                Rule::OutflowDay,
+                format!("there would be more than {INPUTS} inputs to remember"),
+            ));
         }
         Ok(())
     }
@@ -218,7 +241,7 @@ impl Ledger {
         if leaves == 0 {
             return Ok(());
         }
-        let doubt = if policy.channels.is_some() && self.is_doubted(&counted.txid) {
+        let doubt = if policy.channels.is_some() && self.is_doubted(&counted.txid, now) {
             "; what else may be a channel's counts too until an earlier funding is proved"
         } else {
             ""
@@ -261,15 +284,21 @@ impl Ledger {
 
     /// Takes over what the log's `entries` say.
     pub fn read(&mut self, entries: &[Entry]) {
-        entries.iter().for_each(|entry| self.take(entry));
+        entries.iter().for_each(|entry| self.note(entry));
+        self.forget();
     }
 
     /// Takes over what one entry says.
     pub fn take(&mut self, entry: &Entry) {
-        entry.carried.iter().chain(&entry.counted).for_each(|signed| self.keep(signed.clone()));
+        self.note(entry);
         self.forget();
+    }
+
+    fn note(&mut self, entry: &Entry) {
+        entry.carried.iter().chain(&entry.counted).for_each(|signed| self.keep(signed.clone()));
         if entry.call == POLICY {
             self.policy = Some(entry.message.clone());
+            self.limited |= entry.verdict == Verdict::Passed && entry.message != nothing();
         }
         if entry.verdict != Verdict::Passed {
             return;
@@ -290,7 +319,7 @@ impl Ledger {
     /// Forgets what no longer counts.
     fn forget(&mut self) {
         let now = self.now;
-        self.transactions.retain(|_, other| is_young(other, now, DAY));
+        self.transactions.retain(|_, other| is_kept(other, now));
         self.forget_sweeps();
     }
 
@@ -303,7 +332,8 @@ impl Ledger {
         let mut oldest: Vec<_> = sweeps().map(|signed| (signed.at, signed.txid.clone(), signed.inputs())).collect();
         oldest.sort_unstable();
         for (_, txid, count) in oldest {
-            if inputs > SWEEPS {
+            // Some more, not to sort at each call.
+            if inputs > SWEEPS / 4 * 3 {
                 self.transactions.remove(&txid);
                 inputs -= count;
             }
@@ -324,12 +354,17 @@ impl Ledger {
 
     /// All that still counts, for the first line of another file of the log.
     pub fn young(&self) -> Vec<Signed> {
-        self.transactions.values().filter(|signed| is_young(signed, self.now, DAY)).cloned().collect()
+        self.transactions.values().filter(|signed| is_kept(signed, self.now)).cloned().collect()
     }
 
     /// The hash of the policy that was last told of.
     pub fn policy(&self) -> Option<&str> {
         self.policy.as_deref()
+    }
+
+    /// True where there was a policy, as far as the log goes back.
+    pub fn is_limited(&self) -> bool {
+        self.limited
     }
 
     /// What has left the wallet, and gone into channels, in the day before `now`, in satoshis.
@@ -344,7 +379,8 @@ impl Signed {
     /// A spend as it is recorded, counted as nothing.
     fn count(whole: &Spend, at: u64) -> Self {
         let (txid, signed, swept) = (whole.txid.clone(), whole.signed.clone(), whole.swept.clone());
-        Self { at, txid, signed, swept, ..Self::default() }
+        let open = signed.len() + swept.len() < whole.inputs;
+        Self { at, txid, signed, swept, open, ..Self::default() }
     }
 
     fn inputs(&self) -> usize {
@@ -355,6 +391,11 @@ impl Signed {
 /// True of an output such as channels' fundings are: its script is known by its hash alone.
 fn may_be_funding(paid: &Paid) -> bool {
     paid.script.len() == SCRIPT_HASH_LENGTH && paid.script.starts_with(SCRIPT_HASH)
+}
+
+/// True as long as it has to be remembered.
+fn is_kept(signed: &Signed, now: u64) -> bool {
+    is_young(signed, now, if signed.open { OPEN } else { DAY })
 }
 
 fn is_young(signed: &Signed, now: u64, time: u64) -> bool {

@@ -10,7 +10,7 @@ use super::policy::Current;
 use super::request::Request;
 use super::spend::Spend;
 use super::wallet::{Reach, Wallet};
-use super::{ASKED, REFUSES_ALL, SAYS, frozen, now};
+use super::{ASKED, NO_COIN, REFUSES_ALL, SAYS, frozen, now};
 use crate::error::{Error, Result};
 use crate::facts;
 use crate::host::file::{self, Access};
@@ -87,19 +87,21 @@ impl Guard {
 enum Passed {
     /// It signs nothing, and is not written down.
     Harmless,
-    /// It is written down; and what it is counted as.
-    Noted(Weighed),
+    /// It is written down; and what it is counted as, where something is signed.
+    Noted(Option<Weighed>),
 }
 
 /// A guard, and what it knows.
 struct Work {
     guard: Guard,
     log: Option<Log>,
-    /// The calls that were passed and not answered yet, each with its entry.
-    passed: BTreeMap<u64, u64>,
+    /// The calls that were passed and not answered yet, each with its entry, and whether something is signed.
+    passed: BTreeMap<u64, (u64, bool)>,
     /// How far the table of own addresses reached when that was written down last.
     reach: Reach,
     policy: Current,
+    /// Its disk has no room for more.
+    is_full: bool,
     is_asked: bool,
     /// What systemd was told last.
     status: String,
@@ -130,9 +132,9 @@ impl Middleware for Work {
     }
 
     fn leave(&mut self, id: u64) -> Leave {
-        let Some(entry) = self.passed.remove(&id) else { return Leave::Now };
+        let Some((entry, signs)) = self.passed.remove(&id) else { return Leave::Now };
         // Since it was passed.
-        if frozen(&self.guard.frozen) {
+        if signs && frozen(&self.guard.frozen) {
             return Leave::Never(says(&Refusal::new(Rule::Frozen, "the operator has frozen this signer")));
         }
         let no_log = |why: &str| Leave::Never(says(&Refusal::new(Rule::NoLog, why)));
@@ -175,6 +177,7 @@ impl Work {
             passed,
             reach,
             policy,
+            is_full: false,
             is_asked: false,
             status: String::new(),
             pulse: Pulse::default(),
@@ -197,8 +200,9 @@ impl Work {
         let (weighed, refusal) = match verdict {
             Ok(Passed::Harmless) => return None,
             Ok(Passed::Noted(weighed)) => (weighed, None),
-            Err(refusal) => (Weighed::default(), Some(refusal)),
+            Err(refusal) => (None, Some(refusal)),
         };
+        let (signs, weighed) = (weighed.is_some(), weighed.unwrap_or_default());
         let said = match (&refusal, self.guard.enforces) {
             (None, _) => Verdict::Passed,
             (Some(_), true) => Verdict::Refused,
@@ -217,7 +221,7 @@ impl Work {
             (Some(refusal), Err(_)) => Some(says(&refusal)),
             (None, Err(e)) => Some(says(&Refusal::new(Rule::NoLog, e.cause()))),
             (None, Ok(entry)) => {
-                self.passed.insert(call.id, entry);
+                self.passed.insert(call.id, (entry, signs));
                 None
             }
         }
@@ -235,7 +239,7 @@ impl Work {
             }
             let judged = judge::judge(&request, &mut self.guard.terms)?;
             if !request.signs() {
-                return Ok(Passed::Noted(Weighed::default()));
+                return Ok(Passed::Noted(None));
             }
             asked.clone_from(&judged.spend);
             self.look_at_policy(at).map_err(|e| Refusal::new(Rule::NoLog, e.cause()))?;
@@ -243,15 +247,16 @@ impl Work {
             let approvals = || approval::read(&self.guard.approvals).unwrap_or_default();
             let limits = Limits { policy: self.policy.policy(), rates: self.policy.rates(), approvals: &approvals };
             let log = self.log.as_ref().ok_or_else(|| Refusal::new(Rule::NoLog, "the log is not open"))?;
-            log.ledger().weigh(&judged, at, &limits).map(Passed::Noted)
+            log.ledger().weigh(&judged, at, &limits).map(|weighed| Passed::Noted(Some(weighed)))
         }));
         judged.unwrap_or_else(|_| Err(Refusal::new(Rule::GuardFault, "the guard failed while it judged")))
     }
 
     /// Looks at the operator's policy of now, and tells the log where it is another one.
     fn look_at_policy(&mut self, at: u64) -> Result<()> {
-        self.policy.look(&self.guard.policy);
-        let told = self.log()?.ledger().policy().map(str::to_owned);
+        let ledger = self.log()?.ledger();
+        let (told, limited) = (ledger.policy().map(str::to_owned), ledger.is_limited());
+        self.policy.look(&self.guard.policy, limited);
         if self.policy.is_told(told.as_deref()) {
             return Ok(());
         }
@@ -280,7 +285,10 @@ impl Work {
     fn write(&mut self, heard: &Heard<'_>) -> Result<u64> {
         if self.passed.len() >= UNDER_WAY {
             let synced = self.log()?.synced();
-            self.passed.retain(|_, entry| *entry > synced);
+            self.passed.retain(|_, (entry, _)| *entry > synced);
+        }
+        if self.is_full {
+            return Err(self.no_room());
         }
         let written = self.log()?.write(heard);
         if written.is_err() {
@@ -293,9 +301,19 @@ impl Work {
     fn look_after_log(&mut self) {
         let opened = self.log().map(drop);
         let free = facts::free_space(&self.guard.log);
-        let full = || Error::new(super::NO_ROOM, format!("{} has no room: {free} bytes", self.guard.log.display()));
-        let fault = opened.err().or_else(|| (free < ROOM).then(full));
+        self.is_full = free < ROOM;
+        let fault = opened.err().or_else(|| self.is_full.then(|| self.no_room()));
+        // Also where nobody asks: what is wrong with it is to be known before.
+        if fault.is_none()
+            && let Err(e) = self.look_at_policy(now())
+        {
+            ui::note(&e.to_string());
+        }
         self.tell(fault.as_ref());
+    }
+
+    fn no_room(&self) -> Error {
+        Error::new(super::NO_ROOM, format!("{} has no room left", self.guard.log.display()))
     }
 
     /// Tells systemd, and so the operator, how it is.
@@ -303,7 +321,10 @@ impl Work {
         let status = match fault {
             Some(fault) if self.guard.enforces => format!("{REFUSES_ALL}{}", fault.cause()),
             Some(fault) => format!("writes nothing down: {}", fault.cause()),
-            None => format!("{ASKED}{}", self.does()),
+            None => match self.policy.policy() {
+                Ok(_) => format!("{ASKED}{}", self.does()),
+                Err(why) => format!("{ASKED}{}; {NO_COIN}{why}", self.does()),
+            },
         };
         if status != self.status {
             if let Some(fault) = fault {

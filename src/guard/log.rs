@@ -34,6 +34,11 @@ const KEPT: u32 = 8;
 /// What an entry has for its call that tells of another policy, whose hash it has for a message.
 pub const POLICY: &str = "policy";
 
+/// The hash of a policy that says nothing, or is not there.
+pub fn nothing() -> String {
+    hex::encode(Sha256::digest(b""))
+}
+
 /// What the first line names as the line before it.
 const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 

@@ -28,10 +28,17 @@ const NO_ROOM: Code = Code::lacking("E-GUARD-004");
 /// What the status that it tells systemd begins with: that it is asked, and that it refuses whatever it is asked, and why.
 const ASKED: &str = "asked by lnd, ";
 const REFUSES_ALL: &str = "refuses every signature: ";
+/// What else it says of a policy that does not read, and why.
+const NO_COIN: &str = "no coin leaves the wallet: ";
 
 /// Why the guard that told systemd `status` refuses every signature, where it does.
 pub fn trouble(status: &str) -> Option<&str> {
     status.strip_prefix(REFUSES_ALL)
+}
+
+/// Why the guard that told systemd `status` lets no coin of the wallet leave, where it does not.
+pub fn no_coin(status: &str) -> Option<&str> {
+    status.split_once(NO_COIN).map(|(_, why)| why)
 }
 
 /// True where the operator has frozen the signer: the file is there, or it cannot be told that it is not.

@@ -32,6 +32,8 @@ pub struct Policy {
     pub free: Destinations,
     /// How often something may be signed.
     pub rates: Rates,
+    /// There are to be no limits, and that is said: what is left out could be a mistake.
+    pub unlimited: bool,
 }
 
 /// What may leave the wallet, in satoshis.
@@ -106,6 +108,7 @@ struct Written {
     channels: Option<Channels>,
     free: Vec<Named>,
     rates: Rates,
+    unlimited: bool,
 }
 
 impl Fees {
@@ -144,9 +147,13 @@ impl Policy {
     /// # Errors
     /// Where it is no policy.
     pub fn parse(text: &str) -> Result<Self> {
-        let Written { coins, fees, channels, free, rates } =
+        let Written { coins, fees, channels, free, rates, unlimited } =
             toml::from_str(text).map_err(|e| Error::new(BAD, e.message()).because(e))?;
-        Ok(Self { coins, fees, channels, free: Destinations::new(&free)?, rates })
+        let policy = Self { coins, fees, channels, free: Destinations::new(&free)?, rates, unlimited };
+        if unlimited && policy != (Self { unlimited, ..Self::default() }) {
+            return Err(Error::new(BAD, "it is unlimited and names limits"));
+        }
+        Ok(policy)
     }
 
     /// True at a time at which nothing may leave but a fee.
@@ -239,7 +246,7 @@ pub struct Current {
     /// That is what the file said at the last look.
     is_read: bool,
     policy: Result<Policy, String>,
-    /// It had rules since the guard began.
+    /// There were rules.
     limited: bool,
     /// The rates of the last one that did read: what is no coin of the wallet's passes while it does not.
     rates: Rates,
@@ -252,11 +259,12 @@ impl Default for Current {
 }
 
 impl Current {
-    /// Looks for what the file says now.
-    pub fn look(&mut self, path: &Path) {
+    /// Looks for what the file says now; `limited` where there was a policy before this guard.
+    pub fn look(&mut self, path: &Path, limited: bool) {
+        self.limited |= limited;
         let read = || if file::is_there(path)? { file::read_text(path).map(Some) } else { Ok(None) };
         let read = read();
-        if self.is_read && read.as_ref().is_ok_and(|text| *text == self.text) {
+        if self.is_read && read.as_ref().is_ok_and(|text| *text == self.text && (text.is_some() || !self.limited)) {
             return;
         }
         self.is_read = read.is_ok();
@@ -273,7 +281,7 @@ impl Current {
     /// Once there were rules they do not vanish: an editor takes a file away for a moment.
     fn hold(&mut self, policy: Policy) -> Result<Policy, String> {
         if policy == Policy::default() && self.limited {
-            return Err("the policy that was in force is gone; to go on without any, restart the guard".to_owned());
+            return Err("the policy that was in force is gone; to go on without any: unlimited = true".to_owned());
         }
         self.limited |= policy != Policy::default();
         self.rates = policy.rates;

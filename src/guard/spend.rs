@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 pub struct Spend {
     /// The transaction.
     pub txid: String,
+    /// How many inputs it has, whoever's.
+    pub inputs: usize,
     /// The wallet's coins that are signed for: the input's number and its amount in satoshis.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub signed: BTreeMap<u32, u64>,
@@ -52,8 +54,8 @@ pub(super) fn sum<'a>(amounts: impl IntoIterator<Item = &'a u64>) -> u64 {
 
 impl Spend {
     /// One of which nothing is known yet but its inputs.
-    pub fn of(txid: Txid, signed: BTreeMap<u32, u64>, swept: BTreeMap<u32, u64>) -> Self {
-        Self { txid: txid.to_string(), signed, swept, back: 0, paid: vec![], rest: 0, vsize: 0 }
+    pub fn of(txid: Txid, inputs: usize, signed: BTreeMap<u32, u64>, swept: BTreeMap<u32, u64>) -> Self {
+        Self { txid: txid.to_string(), inputs, signed, swept, back: 0, paid: vec![], rest: 0, vsize: 0 }
     }
 
     /// What leaves the wallet, in satoshis.

@@ -17,7 +17,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const NO_POLICY: Code = Code::usage("E-GUARD-022");
+const NO_POLICY: Code = Code::usage("E-GUARD-026");
 const OTHER_NETWORK: Code = Code::usage("E-GUARD-023");
 
 /// An hour, in milliseconds.

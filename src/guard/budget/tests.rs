@@ -19,8 +19,17 @@ fn with_free(text: &str) -> Policy {
 }
 
 fn spend(txid: &str, signed: &[(u32, u64)], back: u64) -> Spend {
-    let signed = signed.iter().copied().collect();
-    Spend { txid: txid.to_owned(), signed, swept: BTreeMap::new(), back, paid: vec![], rest: 0, vsize: 100 }
+    let signed: BTreeMap<u32, u64> = signed.iter().copied().collect();
+    Spend {
+        txid: txid.to_owned(),
+        inputs: signed.len(),
+        signed,
+        swept: BTreeMap::new(),
+        back,
+        paid: vec![],
+        rest: 0,
+        vsize: 100,
+    }
 }
 
 fn paying(txid: &str, amount: u64, back: u64, paid: &[(&str, u64)]) -> Spend {
@@ -31,7 +40,12 @@ fn paying(txid: &str, amount: u64, back: u64, paid: &[(&str, u64)]) -> Spend {
 
 /// A sweep of these channels' outputs.
 fn sweep(txid: &str, swept: &[(u32, u64)], back: u64) -> Spend {
-    Spend { swept: swept.iter().copied().collect(), signed: BTreeMap::new(), ..spend(txid, &[], back) }
+    Spend {
+        inputs: swept.len(),
+        swept: swept.iter().copied().collect(),
+        signed: BTreeMap::new(),
+        ..spend(txid, &[], back)
+    }
 }
 
 /// What is said of it, and kept where it is passed.
@@ -94,6 +108,28 @@ fn many_small_ones_are_an_hours_and_a_days_and_what_takes_nothing_always_passes(
     // A clock that goes back makes nothing older, and gives nothing back.
     assert_eq!(ask(&mut ledger, &spend("e", &[(0, 1_000)], 0), 0, &policy), "pass");
     assert_eq!(ask(&mut ledger, &spend("f", &[(0, 1_000)], 0), 0, &policy), "outflow-hour");
+}
+
+/// What comes back by a transaction is set against all of its inputs: they add up, however long apart they are asked for.
+#[test]
+fn inputs_that_are_asked_for_on_other_days_add_up() {
+    let (mut ledger, policy) = (Ledger::default(), policy(TIGHT));
+    let piece = |input| Spend { inputs: 2, signed: [(input, 500_000)].into(), ..spend("a", &[], 500_000) };
+    assert_eq!(ask(&mut ledger, &piece(0), 1, &policy), "pass", "all of it comes back");
+    for day in 1..80 {
+        assert_eq!(ask(&mut ledger, &spend(&format!("{day}"), &[(0, 70)], 70), day * DAY, &policy), "pass");
+    }
+    assert_eq!(ask(&mut ledger, &piece(1), 80 * DAY, &policy), "outflow-transaction");
+    // Neither is one forgotten that has a coin of the wallet's, for sweeps that nobody asked for.
+    let mixed = |coin| Spend { inputs: 3, signed: [(coin, 500)].into(), ..sweep("b", &[(0, 4)], 502) };
+    assert_eq!(ask(&mut ledger, &mixed(1), 80 * DAY, &policy), "pass");
+    let inputs: Vec<(u32, u64)> = (0..1_000).map(|input| (input, 1_000)).collect();
+    for number in 0..8 {
+        let flood = sweep(&format!("flood {number}"), &inputs, 900_000);
+        assert_eq!(ask(&mut ledger, &flood, 80 * DAY, &policy), "pass");
+    }
+    let refused = ask(&mut ledger, &Spend { signed: [(2, 5_000)].into(), ..mixed(1) }, 80 * DAY, &policy);
+    assert_eq!(refused, "outflow-transaction");
 }
 
 #[test]
@@ -210,7 +246,7 @@ fn a_funding_has_a_budget_apart_and_one_that_is_not_proved_keeps_the_next_from_i
     // What was proved stays so in the next file of the log.
     let mut next = Ledger::default();
     next.take(&Entry { carried: ledger.young(), ..entry(4, Weighed::default()) });
-    assert!(next.is_doubted("d") && next.is_proved("a", 0) && !next.is_proved("c", 0));
+    assert!(next.is_doubted("d", 4) && next.is_proved("a", 0) && !next.is_proved("c", 0));
     // Without a budget of its own it is no other than what leaves.
     assert_eq!(ask(&mut Ledger::default(), &open("a", 50_000), 1, &super::tests::policy(TIGHT)), "outflow-transaction");
 }

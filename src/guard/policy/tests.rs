@@ -79,7 +79,7 @@ fn what_is_in_force_changes_with_the_file_and_never_to_nothing() {
             Some(text) => std::fs::write(&path, text).unwrap(),
             None => drop(std::fs::remove_file(&path)),
         }
-        current.look(&path);
+        current.look(&path, false);
         let limit = current.policy().map(|policy| policy.coins.per_day).map_err(str::to_owned);
         (limit, current.rates().of(Class::Message).per_hour)
     };
@@ -90,6 +90,8 @@ fn what_is_in_force_changes_with_the_file_and_never_to_nothing() {
         let (limit, rate) = look(gone);
         assert!(limit.is_err() && rate == Some(4), "{gone:?}: the rates of before hold on");
     }
+    assert_eq!(look(Some("unlimited = true\n")), (Ok(None), None), "that has to be said");
+    assert!(look(None).0.is_err() && look(Some("unlimited = true\n[coins]\nper-day = 7\n")).0.is_err());
     for _ in 0..2 {
         assert_eq!(look(Some("[coins]\nper-day = 7\n")), (Ok(Some(7)), None));
         assert!(look(Some("/")).0.is_err());
@@ -101,13 +103,13 @@ fn the_log_is_told_once_of_each() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("signer-guard.toml");
     let mut current = Current::default();
-    current.look(&path);
+    current.look(&path, false);
     assert!(current.is_told(None), "nothing is no news");
     std::fs::write(&path, "[coins]\n").unwrap();
-    current.look(&path);
+    current.look(&path, false);
     let hash = hex::encode(Sha256::digest("[coins]\n"));
     assert!(!current.is_told(None) && current.is_told(Some(&hash)) && !current.is_told(Some("ff")));
     std::fs::remove_file(&path).unwrap();
-    current.look(&path);
+    current.look(&path, false);
     assert!(!current.is_told(Some(&hash)) && current.is_told(Some(&hex::encode(Sha256::digest("")))));
 }
