@@ -98,4 +98,11 @@ fn another_network_of_the_signers_name_is_refused_before_anything_is_changed() {
     stage.install(&["--backend=docker"]).ok();
     let plan = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();
     assert_eq!(plan, json!({"steps": []}), "its own is known again");
+
+    // An uninstall takes all else, and leaves it.
+    let swap = "docker rm -f litd-signer && docker network rm lsm-signer && docker network create lsm-signer";
+    stage.host.sh(swap).ok();
+    let gone = stage.host.lsm(["uninstall", "--yes"]);
+    assert!(gone.code == 0 && format!("{}{}", gone.stdout, gone.stderr).contains("network lsm-signer"), "{gone:?}");
+    stage.host.sh("docker network inspect lsm-signer").ok();
 }

@@ -5,8 +5,8 @@ use crate::error::{Code, Error, Result};
 use crate::host::process;
 use crate::ui;
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig,
-    VolumeCreateRequest,
+    ContainerCreateBody, ContainerInspectResponse, Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect,
+    NetworkingConfig, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
     InspectNetworkOptions, ListImagesOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
@@ -132,19 +132,19 @@ impl Engine {
     /// Where the engine cannot be asked, or has one of that name that leads elsewhere.
     pub fn holds_network(&self, name: &str, bounds: &Bounds) -> Result<bool> {
         let Some(found) = self.network(name)? else { return Ok(false) };
-        let wanted = describe_network(name, bounds);
-        let nets = |ipam: Option<Ipam>| ipam.and_then(|ipam| ipam.config).into_iter().flatten();
-        let nets = |ipam| nets(ipam).filter_map(|net| net.subnet).collect::<Vec<_>>();
-        let asked = nets(wanted.ipam);
-        // Where none was asked for the engine chose.
-        let is_same = (found.driver, found.internal.unwrap_or(false), found.options.unwrap_or_default())
-            == (wanted.driver, wanted.internal.unwrap_or(false), wanted.options.unwrap_or_default())
-            && (asked.is_empty() || asked == nets(found.ipam));
-        if is_same {
+        if has_bounds(&found, name, bounds) {
             return Ok(true);
         }
         Err(Error::new(OTHER_NETWORK, format!("there is a network {name} already, and it is not as lsm makes it"))
             .hint(format!("it is left as it is; where nothing needs it: docker network rm {name}")))
+    }
+
+    /// True where a network has this name that is not as lsm makes one, for a signer or a trial: somebody else's.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    pub fn has_other_network(&self, name: &str) -> Result<bool> {
+        Ok(self.network(name)?.is_some_and(|found| !is_lsms(&found, name)))
     }
 
     /// Addresses that are free on this host: those that the engine itself gives to a network of this name, which is gone
@@ -271,6 +271,78 @@ fn describe_network(name: &str, bounds: &Bounds) -> NetworkCreateRequest {
     wanted
 }
 
+/// True where a network leads where these bounds say. The engine may have given it more options than lsm asks for: those of
+/// its settings (`default-network-opts`).
+fn has_bounds(found: &NetworkInspect, name: &str, bounds: &Bounds) -> bool {
+    let wanted = describe_network(name, bounds);
+    let has =
+        |(option, value): (&String, &String)| found.options.as_ref().and_then(|all| all.get(option)) == Some(value);
+    let asked = nets(wanted.ipam.as_ref());
+    found.driver == wanted.driver
+        && found.internal.unwrap_or(false) == wanted.internal.unwrap_or(false)
+        && wanted.options.iter().flatten().all(has)
+        // Where none was asked for the engine chose.
+        && (asked.is_empty() || asked == nets(found.ipam.as_ref()))
+}
+
+/// True of a signer's network, and of a trial's, whose addresses the engine chose.
+fn is_lsms(found: &NetworkInspect, name: &str) -> bool {
+    let inside = nets(found.ipam.as_ref()).into_iter().filter_map(|net| net.parse().ok()).map(Bounds::Inside);
+    [Bounds::Bridge(name.to_owned())].into_iter().chain(inside).any(|bounds| has_bounds(found, name, &bounds))
+}
+
+fn nets(ipam: Option<&Ipam>) -> Vec<&str> {
+    let configs = ipam.and_then(|ipam| ipam.config.as_ref()).into_iter().flatten();
+    configs.filter_map(|net| net.subnet.as_deref()).collect()
+}
+
 fn mark_of(found: &ContainerInspectResponse) -> Option<String> {
     found.config.as_ref()?.labels.as_ref()?.get(MADE_FROM).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A network as an engine shows the one that it was told of.
+    fn shown(name: &str, bounds: &Bounds) -> NetworkInspect {
+        let made = describe_network(name, bounds);
+        NetworkInspect {
+            driver: made.driver,
+            internal: made.internal,
+            options: made.options,
+            ipam: made.ipam,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_network_is_held_to_what_lsm_asks_for_and_may_have_what_the_engine_adds() {
+        let bounds = [Bounds::Bridge("lsm-signer".to_owned()), Bounds::Inside("172.30.0.0/16".parse().expect("a net"))];
+        let is_known = |found: &NetworkInspect, bounds| {
+            let known = has_bounds(found, "lsm-signer", bounds);
+            assert_eq!(is_lsms(found, "lsm-signer"), known);
+            known
+        };
+        for bounds in &bounds {
+            let made = shown("lsm-signer", bounds);
+            assert!(is_known(&made, bounds));
+            let mut more = made.clone();
+            let mtu = ("com.docker.network.driver.mtu".to_owned(), "1450".to_owned());
+            more.options.get_or_insert_default().extend([mtu]);
+            assert!(is_known(&more, bounds), "daemon.json adds to it");
+            for option in made.options.iter().flatten().map(|(option, _)| option) {
+                let (mut less, mut other) = (more.clone(), more.clone());
+                less.options.get_or_insert_default().remove(option);
+                other.options.get_or_insert_default().insert(option.clone(), "true".to_owned());
+                assert!(!is_known(&less, bounds) && !is_known(&other, bounds), "{option}");
+            }
+            let driver = NetworkInspect { driver: Some("macvlan".to_owned()), ..made.clone() };
+            let opened = NetworkInspect { internal: made.internal.is_none().then_some(true), ..made };
+            assert!(!is_known(&driver, bounds) && !is_known(&opened, bounds));
+        }
+        let elsewhere = shown("lsm-signer", &Bounds::Inside("172.31.0.0/16".parse().expect("a net")));
+        assert!(!has_bounds(&elsewhere, "lsm-signer", &bounds[1]), "other addresses than those that were found");
+        assert!(is_lsms(&elsewhere, "lsm-signer"), "a trial's, whatever its addresses");
+    }
 }

@@ -180,12 +180,15 @@ impl Undo {
         Ok(Some(first))
     }
 
-    /// True where `now` is a container that has the name of one of lsm's, and neither the mark of one nor a wallet of lsm's.
+    /// True where `now` has the name of something of lsm's and is not that: a network that leads elsewhere, or a container with
+    /// neither the mark of one of lsm's nor a wallet of lsm's.
     fn is_others(&self, first: &Prior, left: Option<&Prior>, now: &Prior) -> Result<bool> {
         let Prior::Object { held, exists: true, mark, .. } = now else { return Ok(false) };
-        // Nobody else's has such a name.
-        if held.object != Kind::Container || held.name.ends_with(CREATE) {
-            return Ok(false);
+        match held.object {
+            Kind::Network => return Engine::open(&held.engine)?.has_other_network(&held.name),
+            // Nobody else's has such a name.
+            Kind::Container if !held.name.ends_with(CREATE) => {}
+            _ => return Ok(false),
         }
         let was = |prior: &Prior| matches!(prior, Prior::Object { exists: true, mark: was, .. } if was == mark);
         if was(first) || left.map_or(!mark.is_empty(), was) {
