@@ -274,16 +274,35 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_a_systemd_that_knows_a_directive_is_given_it() {
-        let lnd = Lnd {
+    fn lnd() -> Lnd {
+        Lnd {
             launcher: "/lsm".to_owned(),
             policy: "/policy".to_owned(),
             program: "/lnd".to_owned(),
             require_landlock: Some(4),
             conf: "/conf".to_owned(),
             socket: "/socket".to_owned(),
-        };
+        }
+    }
+
+    #[test]
+    fn no_lnd_without_a_port_runs_beside_the_signers_own() {
+        let spec = Spec::new(&Instance::default(), crate::spec::Network::Regtest, "v0");
+        let unit = "[Unit]\n";
+        let create = render_create_drop_in(&lnd(), &Platform::default(), &[]).unwrap();
+        let (head, _) = create.split_once("\n[Service]\n").unwrap();
+        let (_, said) = head.split_once(unit).unwrap();
+        for line in ["Conflicts=lsm@%i.service", "After=lsm@%i.service"] {
+            assert!(said.lines().any(|one| one == line), "{create}");
+        }
+        // A unit that is in conflict with itself never starts.
+        let own = render_service_drop_in(&spec, &lnd(), &Platform::default(), &[]).unwrap();
+        assert!(!own.contains(unit) && own.contains("\n[Service]\n"), "{own}");
+    }
+
+    #[test]
+    fn only_a_systemd_that_knows_a_directive_is_given_it() {
+        let lnd = lnd();
         let text = |systemd| {
             let platform = Platform { systemd, libraries: vec!["/lib/a".into(), "/lib/b".into()] };
             render_create_drop_in(&lnd, &platform, &[]).unwrap()

@@ -50,9 +50,26 @@ fn enable(unit: &str, at_boot: bool) -> Result<()> {
     Program::new("systemctl").args(["enable", "--quiet"]).args(reload).arg(unit).run().map(drop)
 }
 
-/// Has a unit started anew, and does not wait for that.
+/// Has a unit started, and does not wait for that.
 pub(super) fn begin(unit: &str) -> Result<()> {
-    say("restart", &["--no-block"], unit)
+    say("start", &["--no-block"], unit)
+}
+
+/// Waits until a unit is active that is being started; one that has ended meanwhile is not started again.
+pub(super) fn finish(unit: &str) -> Result<()> {
+    if is_up(unit) {
+        return systemctl("start", unit);
+    }
+    Err(Error::new(ENDED, "lnd ended instead of serving").hint(format!("see why: {}", journal_of(unit))))
+}
+
+/// True of a unit that runs or is being started: one that waits for its wallet is that all the while.
+fn is_up(unit: &str) -> bool {
+    facts::state(unit).is_ok_and(|state| [facts::State::Between, facts::State::Active].contains(&state))
+}
+
+fn journal_of(unit: &str) -> String {
+    format!("journalctl -u {unit} -n 50")
 }
 
 /// Has a unit read its settings again; one that does not run reads them when it starts.
@@ -126,7 +143,7 @@ pub fn systemctl(verb: &str, unit: &str) -> Result<()> {
 fn say(verb: &str, options: &[&str], unit: &str) -> Result<()> {
     Program::new("systemctl").arg(verb).args(options).arg(unit).run().map(drop).map_err(|e| {
         Error::new(NOT_STARTED, format!("systemctl {verb} {unit} failed"))
-            .hint(format!("see why with: journalctl -u {unit} -n 50"))
+            .hint(format!("see why with: {}", journal_of(unit)))
             .because(e)
     })
 }
@@ -146,12 +163,7 @@ pub(super) fn start(process: &Process) -> Result<()> {
 pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool) -> Result<State> {
     let (runs, log): (Box<dyn Fn() -> bool>, String) = match runner {
         Runner::Process(p) => (Box::new(|| process::is_alive(&p.pid_file, &p.program)), p.log.display().to_string()),
-        Runner::Unit { unit, .. } => {
-            // One that waits for its wallet is being started all the while.
-            let runs =
-                || facts::state(unit).is_ok_and(|state| [facts::State::Between, facts::State::Active].contains(&state));
-            (Box::new(runs), format!("journalctl -u {unit} -n 50"))
-        }
+        Runner::Unit { unit, .. } => (Box::new(|| is_up(unit)), journal_of(unit)),
         Runner::Container { object, .. } => {
             let runs = || Engine::open(&object.engine).is_ok_and(|engine| engine.runs(&object.name));
             (Box::new(runs), format!("docker logs --tail 50 {}", object.name))

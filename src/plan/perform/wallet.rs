@@ -225,7 +225,13 @@ impl<'a> Running<'a> {
                 }
                 service::reload_units()?;
                 // Anew: an install that was killed may have left it running, with the wallet open.
-                if *stays { service::begin(unit)? } else { service::systemctl("restart", unit)? }
+                if *stays {
+                    // Waited for: whoever asks next must not reach the one that ends.
+                    service::systemctl("stop", unit)?;
+                    service::begin(unit)?;
+                } else {
+                    service::systemctl("restart", unit)?;
+                }
             }
         }
         Ok(running)
@@ -245,7 +251,7 @@ impl<'a> Running<'a> {
             Some(Runner::Unit { unit, files, stays: true }) => {
                 // It is being started: this waits until systemd, too, knows that it can sign. Then its command has ended that
                 // the files name.
-                service::systemctl("start", unit)?;
+                service::finish(unit)?;
                 remove(files)?;
                 self.0 = None;
                 Ok(())
