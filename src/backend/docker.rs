@@ -54,8 +54,9 @@ pub fn lnd_of(
     cache: &Path,
 ) -> Result<Verified<Archive>> {
     let engine = Engine::open(&docker.engine)?;
-    release::from_image(&image.to_string(), release, arch, cache, |names, to| {
-        engine.take(image, names, &aside(docker), to)
+    let aside = aside(docker);
+    release::from_image(&image.to_string(), release, arch, cache, &cache.join(&aside), |names, to| {
+        engine.take(image, names, &aside, to)
     })
 }
 
@@ -64,10 +65,12 @@ pub fn lnd_of(
 /// # Errors
 /// Where the engine does not.
 pub fn take_back(docker: &Docker, cache: &Path) -> Result<()> {
-    release::take_back(cache, |to| Engine::open(&docker.engine)?.take_back(&aside(docker), to))
+    let aside = aside(docker);
+    release::take_back(&cache.join(&aside), |to| Engine::open(&docker.engine)?.take_back(&aside, to))
 }
 
-/// The container out of which lnd is taken.
+/// The container out of which lnd is taken, and the folder in the cache that its programs are in meanwhile: each signer has its
+/// own.
 fn aside(docker: &Docker) -> String {
     format!("{}{IMAGE}", docker.container)
 }

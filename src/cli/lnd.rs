@@ -57,7 +57,7 @@ impl LndArgs {
         // Also where it was installed before it was refused.
         release.admit(None, Some(&release.version))?;
         let (arch, cache) = (Arch::of_this_machine()?, release::default_cache()?);
-        if let Some(docker) = &spec.docker {
+        if let Some(docker) = spec.docker.as_ref().filter(|_| self.image.is_some()) {
             docker::take_back(docker, &cache)?;
         }
         let archive = match &self.from {

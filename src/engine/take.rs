@@ -9,7 +9,9 @@ use crate::spec::docker::Reference;
 use crate::ui::progress::Progress;
 use bollard::errors::Error as Fault;
 use bollard::models::{ContainerCreateBody, CreateImageInfo};
-use bollard::query_parameters::{CreateImageOptions, DownloadFromContainerOptions, RemoveContainerOptions};
+use bollard::query_parameters::{
+    CreateImageOptions, DownloadFromContainerOptions, RemoveContainerOptions, RemoveImageOptions,
+};
 use futures_util::StreamExt;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, Write};
@@ -58,10 +60,21 @@ impl Engine {
         self.remove_aside(aside)?;
         let note = note(to);
         if file::is_there(&note)? {
-            self.remove(Kind::Image, &file::read_text(&note)?)?;
+            self.remove_pulled(&file::read_text(&note)?)?;
             file::remove(&note)?;
         }
         Ok(())
+    }
+
+    /// One out of which the operator made a container meanwhile (409) stays: it is the operator's now.
+    fn remove_pulled(&self, image: &str) -> Result<()> {
+        let call = async {
+            match self.docker.remove_image(image, None::<RemoveImageOptions>, None).await {
+                Err(Fault::DockerResponseServerError { status_code: 409, .. }) => Ok(Vec::new()),
+                removed => removed,
+            }
+        };
+        process::hold_interrupt(|| self.look("remove the image", call)).map(drop)
     }
 
     /// Also the volumes that the engine made because the image wants some: they have no name.
@@ -171,7 +184,20 @@ fn beside(path: &Path) -> PathBuf {
     path.with_extension("tar")
 }
 
-/// The file that names the image which is here for the programs in `to` alone: written before it is pulled.
+/// The file that names the image which is here for the programs in `to` alone: written before it is pulled. A container's name,
+/// which that of `to` begins with, may have a dot.
 fn note(to: &Path) -> PathBuf {
-    to.with_extension("pulled")
+    let mut name = to.as_os_str().to_owned();
+    name.push(".pulled");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_signers_do_not_share_a_note() {
+        assert_ne!(note(Path::new("/cache/signer.a-image")), note(Path::new("/cache/signer.b-image")));
+    }
 }

@@ -10,7 +10,7 @@ use crate::release::unpack::PROGRAMS;
 use crate::release::verified::{Archive, Provenance, Verified};
 use crate::ui;
 use crate::ui::progress::Progress;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const UNREADABLE: Code = Code::lacking("E-RELEASE-066");
 const OTHER_PROGRAMS: Code = Code::unverified("E-RELEASE-067");
@@ -42,7 +42,7 @@ pub(super) fn pack(
 }
 
 /// The official archive of `release` for `arch`, made anew of the programs in the image `reference`, which `take` puts into the
-/// folder that it is given; the archive stays in `cache`. An image is believed nothing: its programs have the pinned bytes, or
+/// folder `apart`; the archive stays in `cache`. An image is believed nothing: its programs have the pinned bytes, or
 /// are thrown away.
 ///
 /// # Errors
@@ -52,14 +52,15 @@ pub fn from_image(
     release: &Release,
     arch: Arch,
     cache: &Path,
+    apart: &Path,
     take: impl FnOnce(&[&str], &Path) -> Result<()>,
 ) -> Result<Verified<Archive>> {
     let pin = release.live_pin(arch)?;
-    let (apart, out) = (apart(cache), cache.join("archive").join(release.archive_name(arch)));
+    let out = cache.join("archive").join(release.archive_name(arch));
     file::make_folders(cache)?;
-    file::remove_tree(&apart)?;
-    file::make_folder(&apart, Access::mode(0o700))?;
-    let packed = take(&PROGRAMS, &apart).and_then(|()| {
+    file::remove_tree(apart)?;
+    file::make_folder(apart, Access::mode(0o700))?;
+    let packed = take(&PROGRAMS, apart).and_then(|()| {
         for (name, pinned) in PROGRAMS.into_iter().zip([&pin.lnd, &pin.lncli]) {
             // Where it is not pinned by itself, the archive's hash says the same a little later.
             let Some(pinned) = pinned else { continue };
@@ -74,25 +75,21 @@ pub fn from_image(
         file::make_folders(&out)?;
         let provenance = Provenance::Image { reference: reference.to_owned() };
         // No witness of its own: it is the pin alone that says so.
-        pack(&apart, release, arch, &out, |archive| archive.because_of(provenance).not_alone())
+        pack(apart, release, arch, &out, |archive| archive.because_of(provenance).not_alone())
     });
-    file::remove_tree(&apart)?;
+    file::remove_tree(apart)?;
     packed
 }
 
-/// Has `back` take back what [`from_image`] began and was cut off in, where it was: it is given the folder of the programs.
+/// Has `back` take back what [`from_image`] began with the folder `apart` and was cut off in, where it was: it is given that
+/// folder.
 ///
 /// # Errors
 /// Those of `back`, and where the folder cannot be removed.
-pub fn take_back(cache: &Path, back: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let apart = apart(cache);
-    if !file::is_there(&apart)? {
+pub fn take_back(apart: &Path, back: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if !file::is_there(apart)? {
         return Ok(());
     }
-    back(&apart)?;
-    file::remove_tree(&apart).map(drop)
-}
-
-fn apart(cache: &Path) -> PathBuf {
-    cache.join("image")
+    back(apart)?;
+    file::remove_tree(apart).map(drop)
 }
