@@ -337,7 +337,7 @@ fn a_locked_one_is_opened(stage: &Stage) {
     // An lnd that is not told its password.
     let script = "cd /etc/systemd/system/lsm@signer.service.d && cp lsm.conf /root/lsm.conf &&
         sed -i 's, --wallet-unlock-password-file=[^ ]*,,' lsm.conf && systemctl daemon-reload &&
-        systemctl restart --no-block lsm@signer";
+        systemctl stop lsm@signer && systemctl start --no-block lsm@signer";
     stage.host.sh(script).ok();
     stage.write("/root/out/wrong", "another password");
     let wrong = stage.host.lsm(["wallet", "unlock", "--json", "--password-file", "/root/out/wrong"]);

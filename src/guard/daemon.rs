@@ -23,7 +23,7 @@ use pulse::Pulse;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long it waits before it dials lnd again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -100,6 +100,8 @@ struct Work {
     /// How far the table of own addresses reached when that was written down last.
     reach: Reach,
     policy: Current,
+    /// When it last looked around.
+    looked: Instant,
     /// Its disk has no room for more.
     is_full: bool,
     is_asked: bool,
@@ -127,6 +129,10 @@ impl Middleware for Work {
 
     fn ask(&mut self, call: &Call<'_>) -> Option<String> {
         let refused = self.answer(call);
+        // It may never be idle.
+        if self.looked.elapsed() >= self.pulse.tick() {
+            self.look_around();
+        }
         self.pulse.beat();
         refused
     }
@@ -150,8 +156,7 @@ impl Middleware for Work {
     }
 
     fn idle(&mut self) {
-        self.look_after_log();
-        self.keep_reach(1);
+        self.look_around();
         self.pulse.beat();
     }
 }
@@ -177,6 +182,7 @@ impl Work {
             passed,
             reach,
             policy,
+            looked: Instant::now(),
             is_full: false,
             is_asked: false,
             status: String::new(),
@@ -288,6 +294,9 @@ impl Work {
             self.passed.retain(|_, (entry, _)| *entry > synced);
         }
         if self.is_full {
+            self.is_full = self.has_no_room();
+        }
+        if self.is_full {
             return Err(self.no_room());
         }
         let written = self.log()?.write(heard);
@@ -297,11 +306,17 @@ impl Work {
         written
     }
 
+    /// What is done now and then, whether or not anybody asks for a signature.
+    fn look_around(&mut self) {
+        self.looked = Instant::now();
+        self.look_after_log();
+        self.keep_reach(1);
+    }
+
     /// Says what is wrong with the log before anybody asks for a signature, and that it is mended.
     fn look_after_log(&mut self) {
         let opened = self.log().map(drop);
-        let free = facts::free_space(&self.guard.log);
-        self.is_full = free < ROOM;
+        self.is_full = self.has_no_room();
         let fault = opened.err().or_else(|| self.is_full.then(|| self.no_room()));
         // Also where nobody asks: what is wrong with it is to be known before.
         if fault.is_none()
@@ -310,6 +325,10 @@ impl Work {
             ui::note(&e.to_string());
         }
         self.tell(fault.as_ref());
+    }
+
+    fn has_no_room(&self) -> bool {
+        facts::free_space(&self.guard.log) < ROOM
     }
 
     fn no_room(&self) -> Error {
