@@ -15,12 +15,14 @@ mod caller;
 #[path = "../tests/lab/mod.rs"]
 #[allow(dead_code, reason = "a bench uses its own part")]
 mod lab;
+mod load;
 mod report;
 #[path = "../tests/stage/mod.rs"]
 #[allow(dead_code, reason = "a bench uses its own part")]
 mod stage;
 
 use caller::{Client, Kind, Port};
+use load::{SLICE, Slice, install_beside, slice};
 use lsm::bundle::Bundle;
 use report::{median, quantile};
 use stage::Stage;
@@ -30,14 +32,12 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Calls under way at a time.
 const AT_ONCE: [usize; 2] = [1, 8];
 /// Rounds, unless others are asked for.
 const ROUNDS: usize = 12;
-/// How long one kind of call is measured at one signer in one round.
-const SLICE: Duration = Duration::from_millis(1500);
 /// Where the one without a guard listens.
 const UNGUARDED: u16 = 10_013;
 /// The one that the other is held against first.
@@ -46,14 +46,6 @@ const KINDS: [Kind; 2] = [Kind::Message, Kind::Psbt];
 /// How long a line of the guard's log is, in bytes.
 const LINE: usize = 270;
 
-/// What one slice gave: calls a second, and the latencies that half and 99 of 100 stay below, in seconds.
-#[derive(Clone, Copy)]
-struct Slice {
-    rate: f64,
-    p50: f64,
-    p99: f64,
-}
-
 /// All slices of one kind, so many at a time: those of each signer.
 type Pair = [Vec<Slice>; 2];
 
@@ -61,7 +53,7 @@ fn main() {
     let asked = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
     let Some(stage) = Stage::boot("guarded") else { return };
     stage.install(&["--guard=enforce"]).ok();
-    let (guarded, unguarded) = (stage.bundle(), install_without(&stage));
+    let (guarded, unguarded) = (stage.bundle(), install_beside(&stage, UNGUARDED, &[]));
     let rounds = asked.unwrap_or(ROUNDS);
     let pairs = stage.host.allowed().inside(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -84,15 +76,6 @@ fn main() {
     report::write("Signing with a guard", &table(&pairs, rounds, &stage.release.version, &disk));
 }
 
-/// Installs a second signer beside the first, without a guard, and gives its bundle.
-fn install_without(stage: &Stage) -> Bundle {
-    let mut arguments = vec!["install".to_owned(), "--network=regtest".into(), "--instance=open".into()];
-    arguments.extend(stage.source());
-    arguments.extend([format!("--listen={}:{UNGUARDED}", stage.host.v4), "--allow=10.77.0.3".into()]);
-    stage.install_with(&arguments, &["--seed-out=/root/out/open-seed", "--bundle-out=/root/out/open"]).ok();
-    Bundle::read(&stage.host.path("/root/out/open").to_string_lossy()).expect("the bundle can be read")
-}
-
 /// Of each kind, one at a time and eight.
 async fn measure(clients: &[Client; 2], rounds: usize) -> Vec<(Kind, usize, Pair)> {
     let each = KINDS.into_iter().flat_map(|kind| AT_ONCE.map(|at_once| (kind, at_once, Pair::default())));
@@ -107,26 +90,6 @@ async fn measure(clients: &[Client; 2], rounds: usize) -> Vec<(Kind, usize, Pair
         eprintln!("round {} of {rounds}", round + 1);
     }
     pairs
-}
-
-async fn slice(client: &Client, kind: Kind, at_once: usize) -> Slice {
-    let start = Instant::now();
-    let one = |client: Client| async move {
-        let mut taken = Vec::new();
-        while start.elapsed() < SLICE {
-            let asked = Instant::now();
-            client.ask(kind).await.expect("a signature");
-            taken.push(asked.elapsed().as_secs_f64());
-        }
-        taken
-    };
-    let all: Vec<_> = (0..at_once).map(|_| tokio::spawn(one(client.clone()))).collect();
-    let mut taken = Vec::new();
-    for one in all {
-        taken.extend(one.await.expect("no panic"));
-    }
-    let rate = taken.len() as f64 / start.elapsed().as_secs_f64();
-    Slice { rate, p50: quantile(taken.iter().copied(), 0.5), p99: quantile(taken.iter().copied(), 0.99) }
 }
 
 /// What the guard's log is on, and how long one sync of one entry takes there.

@@ -19,6 +19,8 @@ mod caller;
 #[path = "../tests/lab/mod.rs"]
 #[allow(dead_code, reason = "a bench uses its own part")]
 mod lab;
+#[allow(dead_code, reason = "a bench uses its own part")]
+mod load;
 #[path = "../tests/node/mod.rs"]
 #[allow(dead_code, reason = "a bench uses its own part")]
 mod node;
@@ -29,21 +31,19 @@ mod stage;
 
 use bare::Bare;
 use caller::{Client, Kind, Port};
+use load::{SLICE, Slice, install_beside, slice};
 use lsm::bundle::Bundle;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use report::{median, quantile};
+use report::median;
 use stage::Stage;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 /// Calls under way at a time.
 const AT_ONCE: usize = 8;
 /// Rounds, unless others are asked for.
 const ROUNDS: usize = 12;
-/// How long one kind of call is measured at one signer in one round.
-const SLICE: Duration = Duration::from_millis(1500);
 /// Where the others listen.
 const HOST_MODE: u16 = 10_013;
 const LAUNCHED: u16 = 10_014;
@@ -51,21 +51,12 @@ const BARE: u16 = 10_015;
 /// The names of the four, the one that the others are held against first.
 const NAMES: [&str; 4] = ["bare lnd", "`lsm launch` alone", "host mode", "isolated"];
 
-/// What one slice gave.
-#[derive(Clone, Copy)]
-struct Slice {
-    /// Calls, or sessions, a second.
-    rate: f64,
-    /// The latency that 99 of 100 stay below, in seconds.
-    p99: f64,
-}
-
 fn main() {
     let asked = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
     let Some(stage) = Stage::boot("signing") else { return };
     stage.install(&["--taproot-channels"]).ok();
     let isolated = stage.bundle();
-    let host_mode = install_in_host_mode(&stage);
+    let host_mode = install_beside(&stage, HOST_MODE, &["--mode=host", "--taproot-channels"]);
     let lnd = format!("/usr/local/lib/lsm/lnd/{}/lnd", stage.release.version);
     let launched = Bare::start(&stage, &lnd, "launched", LAUNCHED, true);
     let bare = Bare::start(&stage, &lnd, "bare", BARE, false);
@@ -95,16 +86,6 @@ fn main() {
     let version = &stage.release.version;
     report::write("Signing in the sandbox", &table(&shared, rounds, version));
     report::write("Signing in the sandbox, lnd on a processor of its own", &table(&apart, rounds, version));
-}
-
-/// Installs a second signer beside the first, and gives its bundle.
-fn install_in_host_mode(stage: &Stage) -> Bundle {
-    let mut arguments = vec!["install".to_owned(), "--network=regtest".into(), "--instance=open".into()];
-    arguments.extend(stage.source());
-    arguments.extend([format!("--listen={}:{HOST_MODE}", stage.host.v4), "--allow=10.77.0.3".into()]);
-    let more = ["--mode=host", "--taproot-channels", "--seed-out=/root/out/open-seed", "--bundle-out=/root/out/open"];
-    stage.install_with(&arguments, &more).ok();
-    Bundle::read(&stage.host.path("/root/out/open").to_string_lossy()).expect("the bundle can be read")
 }
 
 /// The first call dials, and the first of a kind opens parts of the wallet.
@@ -145,32 +126,12 @@ async fn measure(clients: &[Client; 4], rounds: usize) -> Vec<[Vec<Slice>; 4]> {
         for (of_kind, kind) in slices.iter_mut().zip(Kind::ALL) {
             for turn in 0..clients.len() {
                 let which = (round + turn) % clients.len();
-                of_kind[which].push(slice(&clients[which], kind).await);
+                of_kind[which].push(slice(&clients[which], kind, AT_ONCE).await);
             }
         }
         eprintln!("round {} of {rounds}", round + 1);
     }
     slices
-}
-
-async fn slice(client: &Client, kind: Kind) -> Slice {
-    let start = Instant::now();
-    let one = |client: Client| async move {
-        let mut taken = Vec::new();
-        while start.elapsed() < SLICE {
-            let asked = Instant::now();
-            client.ask(kind).await.expect("a signature");
-            taken.push(asked.elapsed());
-        }
-        taken
-    };
-    let all: Vec<_> = (0..AT_ONCE).map(|_| tokio::spawn(one(client.clone()))).collect();
-    let mut taken = Vec::new();
-    for one in all {
-        taken.extend(one.await.expect("no panic"));
-    }
-    let rate = taken.len() as f64 / start.elapsed().as_secs_f64();
-    Slice { rate, p99: quantile(taken.iter().map(Duration::as_secs_f64), 0.99) }
 }
 
 fn table(slices: &[[Vec<Slice>; 4]], rounds: usize, version: &str) -> String {

@@ -22,7 +22,7 @@ use crate::signer::Node;
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::Macaroon;
 use crate::signer::middleware::CREDENTIAL;
-use crate::spec::{self, Spec};
+use crate::spec::{self, Network, Spec};
 use crate::ui::{self, say};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -324,6 +324,18 @@ fn tell_verified(entries: &[Entry]) {
         say!("{} entries, {first} to {last}, each follows from the one before it", entries.len());
     } else {
         say!("no entries");
+    }
+}
+
+/// A network whose addresses are known here: simnet's are not.
+fn known(network: Network) -> Option<bitcoin::Network> {
+    match network {
+        Network::Mainnet => Some(bitcoin::Network::Bitcoin),
+        Network::Testnet => Some(bitcoin::Network::Testnet),
+        Network::Testnet4 => Some(bitcoin::Network::Testnet4),
+        Network::Signet => Some(bitcoin::Network::Signet),
+        Network::Regtest => Some(bitcoin::Network::Regtest),
+        Network::Simnet => None,
     }
 }
 

@@ -4,25 +4,22 @@
 
 use super::approval::{Approval, Approved};
 use super::judge::{Judged, Refusal, Rule};
-use super::log::{Entry, POLICY, Verdict, nothing};
+use super::log::{Entry, POLICY, Verdict, hash};
 use super::policy::Policy;
 use super::rates::{Class, Counts, Rates};
 use super::spend::{Paid, Spend, is_zero, sum};
+use super::{DAY, HOUR};
 use bitcoin::ScriptBuf;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
-/// How many inputs may be signed for within a day: what counts has to fit into the log.
+/// How many inputs that were signed for are remembered: all of them have to fit into the log.
 const INPUTS: usize = 25_000;
 /// How many inputs of sweeps that come back are remembered besides. Beyond that the oldest is forgotten, since none may be refused:
 /// of one whose inputs are signed so far apart the fee is then held for each part by itself.
 const SWEEPS: usize = 5_000;
 /// How many fundings that were proved before they are paid are remembered.
 const PROVED: usize = 1000;
-
-/// How long what left counts, in milliseconds: an hour, and a day.
-const HOUR: u64 = 60 * 60 * 1000;
-const DAY: u64 = 24 * HOUR;
 
 /// How long a transaction is remembered of which not all inputs were signed for, in milliseconds: what comes back by it is set
 /// against its inputs together, so that they must not be asked for one by one after each was forgotten.
@@ -298,7 +295,7 @@ impl Ledger {
         entry.carried.iter().chain(&entry.counted).for_each(|signed| self.keep(signed.clone()));
         if entry.call == POLICY {
             self.policy = Some(entry.message.clone());
-            self.limited |= entry.verdict == Verdict::Passed && entry.message != nothing();
+            self.limited |= entry.verdict == Verdict::Passed && entry.message != hash(b"");
         }
         if entry.verdict != Verdict::Passed {
             return;

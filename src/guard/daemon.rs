@@ -293,9 +293,7 @@ impl Work {
             let synced = self.log()?.synced();
             self.passed.retain(|_, (entry, _)| *entry > synced);
         }
-        if self.is_full {
-            self.is_full = self.has_no_room();
-        }
+        self.is_full = self.is_full && self.has_no_room();
         if self.is_full {
             return Err(self.no_room());
         }

@@ -34,11 +34,6 @@ const KEPT: u32 = 8;
 /// What an entry has for its call that tells of another policy, whose hash it has for a message.
 pub const POLICY: &str = "policy";
 
-/// The hash of a policy that says nothing, or is not there.
-pub fn nothing() -> String {
-    hex::encode(Sha256::digest(b""))
-}
-
 /// What the first line names as the line before it.
 const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -186,7 +181,7 @@ impl Log {
             id: self.chain.last + 1,
             at: heard.at,
             call: heard.call.to_owned(),
-            message: hex::encode(Sha256::digest(heard.message)),
+            message: hash(heard.message),
             verdict: heard.verdict,
             rule: heard.refusal.map(|refusal| refusal.rule.name().to_owned()),
             why: heard.refusal.map(|refusal| refusal.why.clone()),
@@ -302,8 +297,9 @@ pub fn verify(path: &Path, read: impl Fn(&Path, u64) -> Result<Option<Vec<u8>>>)
     Ok(entries)
 }
 
-fn hash(line: &[u8]) -> String {
-    hex::encode(Sha256::digest(line))
+/// How the log names a message, a policy and the line before.
+pub fn hash(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
 }
 
 #[cfg(test)]

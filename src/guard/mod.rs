@@ -46,6 +46,13 @@ pub fn frozen(flag: &Path) -> bool {
     file::is_there(flag).unwrap_or(true)
 }
 
+/// A minute, in milliseconds.
+pub const MINUTE: u64 = 60 * 1000;
+/// An hour, likewise.
+pub const HOUR: u64 = 60 * MINUTE;
+/// A day, likewise.
+pub const DAY: u64 = 24 * HOUR;
+
 /// The time, in milliseconds since 1970.
 pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());

@@ -2,22 +2,19 @@
 
 use super::destination::{Destinations, Named};
 use super::judge::{Refusal, Rule};
+use super::log;
 use super::rates::{Class, Rate, Rates};
 use super::spend::Spend;
+use super::{DAY, MINUTE};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::path::Path;
 
 const BAD: Code = Code::usage("E-GUARD-040");
 
 /// A policy to begin with: what `lsm guard check --example` prints.
 pub const EXAMPLE: &str = include_str!("../../policies/guard.toml");
-
-/// A day and a minute, in milliseconds.
-const DAY: u64 = 24 * 60 * MINUTE;
-const MINUTE: u64 = 60 * 1000;
 
 /// All of it. What is not named is not limited.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -300,7 +297,7 @@ impl Current {
 
     /// True where the log was told of it, the last time with this hash.
     pub fn is_told(&self, hash: Option<&str>) -> bool {
-        hash.map_or(self.text().is_empty(), |hash| hash == hex::encode(Sha256::digest(self.text())))
+        hash.map_or(self.text().is_empty(), |hash| hash == log::hash(self.text().as_bytes()))
     }
 
     /// Its text; empty without a file.

@@ -1,12 +1,12 @@
 //! `lsm guard approve`: what one of the limits has refused passes once, for a time.
 
-use super::{clock, guarded, read_log};
+use super::{clock, guarded, known, read_log};
 use crate::backend::Layout;
 use crate::cli::control::require_root;
 use crate::cli::{Common, machine};
 use crate::error::{Code, Error, Result};
 use crate::guard::approval::{self, Approval};
-use crate::guard::now;
+use crate::guard::{MINUTE, now};
 use crate::host::file::{self, Access};
 use crate::host::user::{self, Owner};
 use crate::spec::{Guard, Network, Spec};
@@ -18,8 +18,6 @@ use serde_json::json;
 const NO_USER: Code = Code::lacking("E-GUARD-024");
 const TOO_LONG: Code = Code::usage("E-GUARD-025");
 
-/// A minute, in milliseconds.
-const MINUTE: u64 = 60 * 1000;
 /// How long one may hold, in minutes: as long as the guard remembers that it was used.
 const LONGEST: u64 = 24 * 60;
 
@@ -77,11 +75,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
 
 /// Each payment, to an address where it has one.
 fn payments(approval: &Approval, network: Network) -> Vec<(String, u64)> {
-    let network = match network {
-        Network::Mainnet => bitcoin::Network::Bitcoin,
-        Network::Regtest | Network::Simnet => bitcoin::Network::Regtest,
-        _ => bitcoin::Network::Testnet,
-    };
+    let network = known(network).unwrap_or(bitcoin::Network::Regtest);
     let name = |script: &str| {
         let known = ScriptBuf::from_hex(script).ok().and_then(|script| Address::from_script(&script, network).ok());
         known.map_or_else(|| format!("the script {script}"), |address| address.to_string())

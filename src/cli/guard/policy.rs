@@ -1,14 +1,14 @@
 //! `lsm guard check` and `replay`: the operator's policy in words, and tried on what was asked before.
 
-use super::{clock, guarded, read_log};
+use super::{clock, guarded, known, read_log};
 use crate::backend::Layout;
 use crate::cli::Common;
 use crate::cli::control::require_root;
 use crate::error::{Code, Error, Exit, Result};
 use crate::guard::log::Verdict;
-use crate::guard::now;
 use crate::guard::policy::{EXAMPLE, Policy};
 use crate::guard::replay;
+use crate::guard::{HOUR, now};
 use crate::host::file;
 use crate::spec::{Network, Spec};
 use crate::ui::{self, say};
@@ -19,9 +19,6 @@ use std::process::ExitCode;
 
 const NO_POLICY: Code = Code::usage("E-GUARD-026");
 const OTHER_NETWORK: Code = Code::usage("E-GUARD-023");
-
-/// An hour, in milliseconds.
-const HOUR: u64 = 60 * 60 * 1000;
 
 /// `lsm guard check`.
 #[derive(Debug, Args)]
@@ -96,16 +93,7 @@ fn read_own(spec: &Spec) -> Result<(PathBuf, Policy)> {
 }
 
 fn hold_network(policy: &Policy, network: Network) -> Result<()> {
-    let known = match network {
-        Network::Mainnet => bitcoin::Network::Bitcoin,
-        Network::Testnet => bitcoin::Network::Testnet,
-        Network::Testnet4 => bitcoin::Network::Testnet4,
-        Network::Signet => bitcoin::Network::Signet,
-        Network::Regtest => bitcoin::Network::Regtest,
-        // Nothing here knows its addresses.
-        Network::Simnet => return Ok(()),
-    };
-    match policy.free.foreign_to(known) {
+    match known(network).and_then(|network| policy.free.foreign_to(network)) {
         None => Ok(()),
         Some(address) => Err(Error::new(OTHER_NETWORK, format!("{address} is no address of {network}"))
             .hint("the guard compares scripts, which are the same on every network: was another address meant?")),
@@ -120,10 +108,13 @@ pub(super) fn replay(args: &ReplayArgs, common: &Common) -> Result<ExitCode> {
     let spec = guarded(common)?;
     require_root()?;
     let (path, policy) = match &args.file {
-        Some(path) => (path.clone(), read_named(path)?),
+        Some(path) => {
+            let policy = read_named(path)?;
+            hold_network(&policy, spec.network)?;
+            (path.clone(), policy)
+        }
         None => read_own(&spec)?,
     };
-    hold_network(&policy, spec.network)?;
     let entries = read_log(&Layout::of(&spec))?;
     let since = now().saturating_sub(args.hours.saturating_mul(HOUR));
     let tried = replay::replay(&entries, since, &policy);

@@ -1,6 +1,7 @@
 //! The file, at its edges.
 
 use super::*;
+use sha2::{Digest, Sha256};
 
 #[test]
 fn the_example_reads_and_is_explained_rule_by_rule() {

@@ -2,12 +2,11 @@
 //! the transactions and from what the coins really hold, and not from what the guard counted.
 
 use super::*;
+use crate::guard::HOUR;
 use crate::guard::budget::{Limits, Weighed};
 use crate::guard::judge::Judged;
 use crate::guard::log::{Heard, Log, Verdict};
 use crate::guard::policy::Policy;
-
-const HOUR: u64 = 60 * 60 * 1000;
 
 /// All that is named there, and what of it may leave in a transaction, an hour and a day; and in a transaction that opens no channel.
 const POLICY: &str = "[coins]\nper-transaction = 40000\nper-hour = 70000\nper-day = 120000\n\
