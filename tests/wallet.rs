@@ -311,7 +311,13 @@ fn assert_forgotten(stage: &Stage, sealed: &[u8]) {
 
 fn interrupted_it_stops_lnd(stage: &Stage) {
     let before = stage.password();
+    // Each stop is slow to be told of: what goes on meanwhile would begin the next attempt.
+    let slow = "#!/bin/sh\n/usr/bin/systemctl.real \"$@\"; code=$?; [ \"$1\" != stop ] || sleep 3; exit $code\n";
+    stage.write("/root/out/systemctl", slow);
+    let exchange = "mv /usr/bin/systemctl /usr/bin/systemctl.real && install -m 755 /root/out/systemctl /usr/bin/systemctl";
+    stage.host.sh(exchange).ok();
     plain::interrupt(stage, "wallet change-password", "systemctl is-active lsm-create@signer | grep -x active");
+    stage.host.sh("mv /usr/bin/systemctl.real /usr/bin/systemctl && rm /root/out/systemctl").ok();
     assert!(!stage.host.path("/run/systemd/system/lsm-create@signer.service").exists());
     stage.host.lsm(["wallet", "change-password", "--yes"]).ok();
     assert_ne!(stage.password(), before);

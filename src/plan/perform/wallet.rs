@@ -7,6 +7,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::beneath;
 use crate::host::credential::Keep;
 use crate::host::file::{self, Access};
+use crate::host::process;
 use crate::plan::journal::{Event, Journal};
 use crate::plan::step::{Door, Runner, SeedSink};
 use crate::secret::Secret;
@@ -212,27 +213,13 @@ impl<'a> Running<'a> {
     pub(super) fn begin(runner: &'a Runner) -> Result<Self> {
         let running = Self(Some(runner));
         match runner {
-            Runner::Process(process) => service::start(process)?,
+            Runner::Process(lnd) => process::hold_interrupt(|| service::start(lnd))?,
             Runner::Container { object, body } => {
                 let engine = Engine::open(&object.engine)?;
                 engine.replace(&object.name, body, None)?;
                 engine.start(&object.name)?;
             }
-            Runner::Unit { unit, files, stays } => {
-                for (path, text) in files {
-                    file::make_folders(path.parent().unwrap_or(Path::new("/")))?;
-                    file::replace(path, text.as_bytes(), Access::mode(0o644))?;
-                }
-                service::reload_units()?;
-                // Anew: an install that was killed may have left it running, with the wallet open.
-                if *stays {
-                    // Waited for: whoever asks next must not reach the one that ends.
-                    service::systemctl("stop", unit)?;
-                    service::begin(unit)?;
-                } else {
-                    service::systemctl("restart", unit)?;
-                }
-            }
+            Runner::Unit { unit, files, stays } => process::hold_interrupt(|| start(unit, files, *stays))?,
         }
         Ok(running)
     }
@@ -276,13 +263,29 @@ impl Drop for Running<'_> {
 /// Where it cannot be stopped.
 pub fn stop(runner: &Runner) -> Result<()> {
     match runner {
-        Runner::Process(process) => service::stop(process),
+        Runner::Process(lnd) => process::hold_interrupt(|| service::stop(lnd)),
         Runner::Container { object, .. } => Engine::open(&object.engine)?.remove(object.object, &object.name),
-        Runner::Unit { unit, files, .. } => {
+        Runner::Unit { unit, files, .. } => process::hold_interrupt(|| {
             service::systemctl("stop", unit)?;
             remove(files)
-        }
+        }),
     }
+}
+
+/// Has systemd know these files of a unit, and starts it.
+fn start(unit: &str, files: &[(PathBuf, String)], stays: bool) -> Result<()> {
+    for (path, text) in files {
+        file::make_folders(path.parent().unwrap_or(Path::new("/")))?;
+        file::replace(path, text.as_bytes(), Access::mode(0o644))?;
+    }
+    service::reload_units()?;
+    // Anew: an install that was killed may have left it running, with the wallet open.
+    if !stays {
+        return service::systemctl("restart", unit);
+    }
+    // Waited for: whoever asks next must not reach the one that ends.
+    service::systemctl("stop", unit)?;
+    service::begin(unit)
 }
 
 /// Has systemd forget these files of a unit.
