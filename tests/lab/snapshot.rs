@@ -166,7 +166,8 @@ fn units(host: &Host, seen: &mut BTreeMap<String, String>) {
             let name = words.next().unwrap_or_default();
             let state: Vec<&str> = words.take(columns).collect();
             // Once something was in a slice, or was ordered by this target, systemd holds it active until the next boot.
-            if name.ends_with(".slice") || name == "network-pre.target" {
+            // A service's credentials are mounted while it runs.
+            if name.ends_with(".slice") || name == "network-pre.target" || name.starts_with("run-credentials-") {
                 continue;
             }
             seen.insert(format!("{what} {name}"), state.join(" "));
