@@ -47,11 +47,7 @@ impl Heard {
     fn ask(&self, host: &Host) -> Option<String> {
         let address: SocketAddr = LISTEN.parse().expect("an address");
         let mut pins = self.pins.lock().expect("nobody panicked");
-        for is in [certificate(host), next_certificate(host)].into_iter().flatten() {
-            if !pins.contains(&is) {
-                pins.push(is);
-            }
-        }
+        learn(host, &mut pins);
         // A closed port is most of what there is to see: don't wait long for a dropped packet.
         let is_open = || TcpStream::connect_timeout(&address, Duration::from_millis(150)).ok();
         is_open()?;
@@ -62,9 +58,22 @@ impl Heard {
         match Node::new(endpoint(), &*pins).state() {
             Ok(state) => Some(format!("{state:?}")),
             Err(fault) if UNANSWERED.contains(&fault.code()) => None,
+            // The call waited for an lnd that has a certificate made since.
+            Err(_) if learn(host, &mut pins) => None,
             Err(fault) => Some(fault.to_string()),
         }
     }
+}
+
+/// Adds the certificates that are there now; true where one is new.
+fn learn(host: &Host, pins: &mut Vec<Certificate>) -> bool {
+    let known = pins.len();
+    for is in [certificate(host), next_certificate(host)].into_iter().flatten() {
+        if !pins.contains(&is) {
+            pins.push(is);
+        }
+    }
+    pins.len() > known
 }
 
 /// Calls all the while that `work` lasts, and holds every answer to be that the signer can sign.
