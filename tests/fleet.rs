@@ -172,6 +172,7 @@ fn a_fleet_converges_by_ansible_and_tells_no_secret() {
         assert_eq!((count(&again, name, "changed"), count(&again, name, "failed")), (0, 0), "{again:?}");
     }
     the_collected_open_and_sign(&control, &HOSTS);
+    a_bundle_that_is_gone_is_missed(&control);
     the_difference_is_shown_and_then_made(&control);
     nothing_tells_a_secret(&control, &[checked, first, mended, again]);
 }
@@ -207,6 +208,16 @@ fn the_difference_is_shown_and_then_made(control: &Control) {
     assert!(!allowed().contains("10.77.0.4"), "check mode changes nothing");
     control.play(&wider).ok();
     assert!(allowed().contains("10.77.0.4"));
+}
+
+fn a_bundle_that_is_gone_is_missed(control: &Control) {
+    let one = &control.hosts[0];
+    one.sh("rm /root/lsm-signer-bundle/*.age").ok();
+    let checked = control.play(&["--limit", "one", "--check"]);
+    assert_eq!(count(&checked, "one", "changed"), 1, "{checked:?}");
+    assert_eq!(one.sh("ls /root/lsm-signer-bundle/*.age").code, 2, "check mode changes nothing");
+    control.play(&["--limit", "one"]).ok();
+    one.sh("ls /root/lsm-signer-bundle/*.age").ok();
 }
 
 fn nothing_tells_a_secret(control: &Control, said: &[Done]) {

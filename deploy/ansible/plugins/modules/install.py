@@ -97,7 +97,7 @@ seed_file:
   type: str
 encrypted_bundle:
   description: The encrypted bundle on the host.
-  returned: when bundle_recipient is given
+  returned: when bundle_recipient is given; in check mode where it is there already
   type: str
 """
 
@@ -223,16 +223,19 @@ def main():
     result = {"changed": bool(plan), "steps": len(plan)}
     if plan and module._diff:
         result["diff"] = {"before": "", "after": lsm.run(install + ["--dry-run"]), "after_header": "lsm install"}
-    if module.check_mode:
+    if module.check_mode and plan:
         module.exit_json(**result)
-    told = lsm.json(install + ["--yes"])
+    # Without consent it tells of a signer that is complete, and does nothing.
+    told = lsm.json(install + ([] if module.check_mode else ["--yes"]))
     seed = told.pop("seed", None)
     if seed:
         result["seed_file"] = seed
     result["signer"] = told
     if module.params["bundle_recipient"] is not None:
-        result["encrypted_bundle"], made = hand_out(module, lsm, told["bundle"])
+        encrypted, made = hand_out(module, lsm, told["bundle"])
         result["changed"] = result["changed"] or made
+        if os.path.exists(encrypted):
+            result["encrypted_bundle"] = encrypted
     module.exit_json(**result)
 
 
