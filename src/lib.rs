@@ -19,6 +19,8 @@
 //! 5. Steps that speak to lnd (wallet, macaroons, the proof) do so through [`signer`], over one pinned channel.
 //! 6. lnd itself is started by `lsm launch` in the fences of [`sandbox`]; systemd or the container engine adds its own.
 //!
+//! With a [`guard`] lnd asks before it answers: a daemon under a user of its own judges each call by what it would move.
+//!
 //! On the other machine [`watch_only`] takes the [`bundle`]. [`harden`] judges the same facts as the planner and more, and
 //! changes nothing unless told to, and then by a plan like any other.
 //!
