@@ -142,7 +142,7 @@ fn pay(rounds: usize) -> Vec<Row> {
 struct Payers<'a>([&'a Node<'a>; 2]);
 
 impl<'a> Payers<'a> {
-    fn open(made: &'a Made<'a>, bob: &'a Node<'a>, chain: &Chain<'_>) -> Self {
+    fn open(made: &'a Made<'_>, bob: &'a Node<'_>, chain: &Chain<'_>) -> Self {
         life::receive(&made.watch_only, bob, chain);
         let identity = life::connect(&made.watch_only, bob);
         life::open(&made.watch_only, bob, chain, &identity, false);

@@ -70,6 +70,7 @@ const TROUBLES: [(&str, Trouble); 9] = [
 #[ignore = "long: an hour of payments and troubles"]
 fn a_node_with_a_channel_comes_back_from_every_trouble() {
     with_signer(RELEASES[0], false, Kind::OnDisk(Disk::Small(DISK)), |made, bob, chain, plan| {
+        let bob = &*bob;
         made.signer.host.lsm(["allow", "add", &format!("{OTHER}/32"), "--yes"]).ok();
         plan.net.allowed().run(["ip", "address", "add", &format!("{OTHER}/24"), "dev", "eth0"]).ok();
         life::receive(&made.watch_only, bob, chain);

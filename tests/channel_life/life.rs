@@ -4,6 +4,7 @@ use crate::lab::btcd::Chain;
 use crate::lab::lnd::Node;
 use crate::lab::wait_for;
 use serde_json::Value;
+use std::fs;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -147,6 +148,29 @@ pub fn close_by_force(alice: &Node, chain: &Chain, channel: &str) {
     alice.cli(["closechannel", "--force", "--chan_point", channel]).ok();
     mine_until_closed(alice, chain, channel, "LOCAL_FORCE_CLOSE");
     wait_for("a sweep", LIMIT, || (sweeps(alice) > swept).then_some(()));
+}
+
+/// Bob closes by force with a state that he has revoked, while Alice is away: back again, she takes all that was in the channel.
+pub fn punish(alice: &mut Node, bob: &mut Node, chain: &Chain, channel: &str) {
+    let states = bob.folder.join("data/graph/regtest/channel.db");
+    let revoked = bob.folder.join("revoked.db");
+    bob.stop();
+    fs::copy(&states, &revoked).expect("his channels are copied");
+    bob.start_synced();
+    let funding = channel.split(':').next().expect("a transaction");
+    wait_active(alice, bob, funding, false);
+    for _ in 0..PAYMENTS {
+        pay(bob, alice);
+    }
+    alice.stop();
+    bob.stop();
+    fs::copy(&revoked, &states).expect("his channels are what they were");
+    bob.start_synced();
+    bob.cli(["closechannel", "--force", "--chan_point", channel]).ok();
+    wait_for("the revoked state", LIMIT, || (!chain.waiting().is_empty()).then_some(()));
+    chain.mine(1);
+    alice.start_synced();
+    mine_until_closed(alice, chain, channel, "BREACH_CLOSE");
 }
 
 /// Mines, a block at a time, until `channel` counts as closed in this way, its money swept.

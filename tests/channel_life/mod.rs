@@ -59,7 +59,7 @@ pub fn with_signer(
     version: &str,
     taproot: bool,
     kind: Kind,
-    work: impl FnOnce(&mut signer::Made<'_>, &Node<'_>, &Chain<'_>, &Plan<'_>),
+    work: impl FnOnce(&mut signer::Made<'_>, &mut Node<'_>, &Chain<'_>, &Plan<'_>),
 ) {
     let (Some(release), Some(programs)) = (Release::find(version), btcd::programs()) else { return };
     let Some(net) = Net::build() else { return };
@@ -82,7 +82,7 @@ pub fn with_signer(
     let plan = Plan { release: &release, net: &net, folder: path, settings: &settings, taproot, kind };
     let Some(mut made) = signer::install(&plan) else { return };
     made.watch_only.wait_synced();
-    work(&mut made, &bob, &chain, &plan);
+    work(&mut made, &mut bob, &chain, &plan);
 }
 
 /// What the watch-only node and its signer are made for.
@@ -124,6 +124,30 @@ fn a_taproot_channel_of_the_original_version_lives_under_a_guard_that_enforces()
 }
 
 #[test]
+#[ignore = "long: a guard that enforces"]
+fn a_channel_of_the_original_version_lives_under_a_guard_that_enforces() {
+    live(RELEASES[1], false, Kind::Guarded);
+}
+
+#[test]
+#[ignore = "long: a guard that enforces"]
+fn a_taproot_channel_lives_under_a_guard_that_enforces() {
+    live(RELEASES[0], true, Kind::Guarded);
+}
+
+#[test]
+#[ignore = "long: a guard that enforces"]
+fn a_breach_is_punished_under_a_guard_that_enforces() {
+    with_signer(RELEASES[0], false, Kind::Guarded, |made, bob, chain, _| {
+        life::receive(&made.watch_only, bob, chain);
+        let identity = life::connect(&made.watch_only, bob);
+        let channel = life::open(&made.watch_only, bob, chain, &identity, false);
+        life::punish(&mut made.watch_only, bob, chain, &channel);
+        passed_coins(&made.signer);
+    });
+}
+
+#[test]
 #[ignore = "long: the rest of the matrix"]
 fn a_taproot_channel_lives_through_an_installed_signer() {
     live(RELEASES[0], true, Kind::Plain);
@@ -144,23 +168,31 @@ fn a_taproot_channel_lives_through_an_installed_signer_of_the_original_version()
 #[test]
 #[ignore = "long: other credentials under a channel"]
 fn a_channel_lives_through_other_credentials_of_its_signer() {
-    with_signer(RELEASES[0], false, Kind::Plain, credentials::change_all);
+    with_signer(RELEASES[0], false, Kind::Plain, |made, bob, chain, plan| {
+        credentials::change_all(made, bob, chain, plan)
+    });
 }
 
 #[test]
 #[ignore = "long: other credentials under a channel"]
 fn a_channel_lives_through_other_credentials_of_its_signer_in_a_container() {
-    with_signer(RELEASES[0], false, Kind::Docker, credentials::change_all);
+    with_signer(RELEASES[0], false, Kind::Docker, |made, bob, chain, plan| {
+        credentials::change_all(made, bob, chain, plan)
+    });
 }
 
 #[test]
 #[ignore = "long: the signer's role, call by call"]
 fn without_any_one_call_of_its_role_a_part_of_the_channels_life_fails() {
-    with_signer(RELEASES[0], false, Kind::Plain, credentials::leave_out_each);
+    with_signer(RELEASES[0], false, Kind::Plain, |made, bob, chain, plan| {
+        credentials::leave_out_each(made, bob, chain, plan)
+    });
 }
 
 #[test]
 #[ignore = "long: the signer's role, call by call"]
 fn without_any_one_call_of_musig2_a_part_of_what_taproot_needs_fails() {
-    with_signer(RELEASES[0], true, Kind::Plain, credentials::leave_out_each);
+    with_signer(RELEASES[0], true, Kind::Plain, |made, bob, chain, plan| {
+        credentials::leave_out_each(made, bob, chain, plan)
+    });
 }

@@ -16,6 +16,7 @@ const POLICY: &str = "[coins]\nper-transaction = 3000000\nper-day = 60000000\n";
 fn payments_at_load_are_refused_nothing_by_a_guard_that_enforces() {
     let lasting = std::env::var("LSM_TEST_PAYMENTS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(30 * 60);
     with_signer(RELEASES[0], false, Kind::Guarded, |made, bob, chain, _| {
+        let bob = &*bob;
         made.signer.host.sh(&format!("printf '{POLICY}' >/etc/lsm/signer-guard.toml")).ok();
         life::receive(&made.watch_only, bob, chain);
         let identity = life::connect(&made.watch_only, bob);
