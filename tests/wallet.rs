@@ -314,7 +314,8 @@ fn interrupted_it_stops_lnd(stage: &Stage) {
     // Each stop is slow to be told of: what goes on meanwhile would begin the next attempt.
     let slow = "#!/bin/sh\n/usr/bin/systemctl.real \"$@\"; code=$?; [ \"$1\" != stop ] || sleep 3; exit $code\n";
     stage.write("/root/out/systemctl", slow);
-    let exchange = "mv /usr/bin/systemctl /usr/bin/systemctl.real && install -m 755 /root/out/systemctl /usr/bin/systemctl";
+    let exchange =
+        "mv /usr/bin/systemctl /usr/bin/systemctl.real && install -m 755 /root/out/systemctl /usr/bin/systemctl";
     stage.host.sh(exchange).ok();
     plain::interrupt(stage, "wallet change-password", "systemctl is-active lsm-create@signer | grep -x active");
     stage.host.sh("mv /usr/bin/systemctl.real /usr/bin/systemctl && rm /root/out/systemctl").ok();
