@@ -105,6 +105,11 @@ fn mounted(container: &Object) -> Result<Vec<PathBuf>> {
     Ok(found.mounts.unwrap_or_default().into_iter().filter_map(|mount| mount.source).map(PathBuf::from).collect())
 }
 
+/// True where lnd has a wallet of any network in its folder.
+pub(super) fn has_wallet(folder: &Path) -> bool {
+    Network::ALL.into_iter().any(|network| file_of(folder, network).is_some())
+}
+
 fn file_of(folder: &Path, network: Network) -> Option<&'static str> {
     let place = folder.join(CHAINS).join(network.name());
     [BOLT, SQLITE].into_iter().find(|name| place.join(name).is_file())

@@ -7,7 +7,7 @@ use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts, Seen};
 use crate::host::{beneath, program};
 use crate::plan::History;
-use crate::plan::prior::Prior;
+use crate::plan::prior::{Prior, Was};
 use crate::plan::{Plan, Step};
 use crate::spec::Spec;
 use std::net::SocketAddr;
@@ -108,6 +108,10 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
             history.began_with(|first| matches!(first, Prior::Object { held, exists: false, .. } if held == volume))
         };
         docker::check_volume(docker, |volume| layout.receipt().exists() || made(volume))?;
+        let wrote = |path: &Path| {
+            history.began_with(|first| matches!(first, Prior::Path(at) if at.path == path && at.was == Was::Absent))
+        };
+        docker::check_files(spec, |path| layout.receipt().exists() || wrote(path))?;
     }
     // An lnd in a container that is taken over stops before anything listens.
     if wishes.adopt.as_ref().is_none_or(|adoption| adoption.container.is_none()) {

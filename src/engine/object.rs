@@ -9,8 +9,8 @@ use bollard::models::{
     NetworkingConfig, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
-    InspectNetworkOptions, ListImagesOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
-    TagImageOptions,
+    InspectNetworkOptions, ListContainersOptions, ListImagesOptions, RemoveContainerOptions, RemoveImageOptions,
+    RemoveVolumeOptions, TagImageOptions,
 };
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,18 @@ impl Engine {
         let listed = self.ask("list the images", self.docker.list_images(None::<ListImagesOptions>))?;
         let names = listed.into_iter().flat_map(|image| image.repo_tags);
         Ok(names.filter(|name| name.starts_with(beginning)).collect())
+    }
+
+    /// The names of all containers that have this volume, whether they run or not.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    pub fn users_of(&self, volume: &str) -> Result<Vec<String>> {
+        let filters = HashMap::from([("volume".to_owned(), vec![volume.to_owned()])]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let listed = self.ask("list the containers", self.docker.list_containers(Some(options)))?;
+        let names = listed.into_iter().filter_map(|container| container.names?.into_iter().next());
+        Ok(names.map(|name| name.trim_start_matches('/').to_owned()).collect())
     }
 
     /// Makes a network that leads nowhere else: without address translation outwards.
