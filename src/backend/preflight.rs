@@ -2,6 +2,7 @@
 
 use crate::backend::native::{Wishes, read_spec};
 use crate::backend::{Layout, control, docker};
+use crate::bundle;
 use crate::engine::Object;
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts, Seen};
@@ -129,9 +130,12 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
         return Err(Error::new(PASSWORD_LOST, "the sealed password of this signer's wallet is gone")
             .hint("put it back from a backup; a new password would not open the wallet"));
     }
-    // The plan makes the folder of its own place itself.
-    if wishes.bundle != layout.bundle() && plan.steps.iter().any(|step| matches!(step, Step::Bundle { .. })) {
-        check_parent(&wishes.bundle)?;
+    if plan.steps.iter().any(|step| matches!(step, Step::Bundle { .. })) {
+        // The plan makes the folder of its own place itself.
+        if wishes.bundle != layout.bundle() {
+            check_parent(&wishes.bundle)?;
+        }
+        bundle::check_folder(&wishes.bundle, None)?;
     }
     if !makes_wallet {
         return Ok(());

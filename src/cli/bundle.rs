@@ -2,7 +2,7 @@
 
 use crate::age::Recipient;
 use crate::backend::{Layout, native};
-use crate::bundle::Bundle;
+use crate::bundle::{self, Bundle};
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, cert, macaroon, strings};
 use crate::error::{Code, Error, Result};
@@ -140,6 +140,9 @@ impl ExportArgs {
 fn export_from(remote: &Remote, args: &ExportArgs) -> Result<()> {
     let out = machine::absolute(args.out.as_deref().unwrap_or(Path::new(".")))?;
     let recipient = args.recipient()?;
+    if recipient.is_none() {
+        bundle::check_folder(&out, None)?;
+    }
     let bundle = plan::export_remote(remote, &out)?;
     recipient.map_or_else(|| bundle.write(&out), |recipient| bundle.write_encrypted(&out, &recipient))?;
     tell_exported(&out);
