@@ -153,7 +153,9 @@ impl History {
     pub fn handed_bundle(&self) -> Option<PathBuf> {
         let records = self.records();
         let mut intents = records.iter().flat_map(|record| &record.intents).filter(|intent| intent.left.is_some());
-        let last = intents.rfind(|intent| intent.what["kind"] == "bundle")?;
+        // An encrypted one is a copy, for whoever it is encrypted to.
+        let is_one = |what: &Value| what["kind"] == "bundle" && what["encrypt_to"].is_null();
+        let last = intents.rfind(|intent| is_one(intent.what))?;
         (last.what["given"] == true).then(|| last.what["folder"].as_str().map(PathBuf::from)).flatten()
     }
 
