@@ -1,5 +1,6 @@
 //! Talking to a container engine: Docker's API over its unix socket, one blocking call at a time.
 
+mod again;
 mod archive;
 mod look;
 mod object;
