@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const CANNOT_STOP: Code = Code::refused("E-HOST-040");
+const IN_USE: Code = Code::refused("E-ADOPT-003");
 
 /// The end was asked for, and is on its way.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -133,14 +134,26 @@ pub fn yield_to_interrupt() {
     }
 }
 
-/// A process that has a file below `folder` open, of those that this user may look at.
-pub fn holder(folder: &Path) -> Option<u32> {
+/// Holds that nobody fills `folder`, which is to be copied.
+///
+/// # Errors
+/// Where another process has a file in it open, of those that this user may look at.
+pub fn hold_unused(folder: &Path) -> Result<()> {
+    let Some(pid) = holder(folder) else { return Ok(()) };
+    let cause = format!("process {pid} has files of {} open", folder.display());
+    Err(Error::new(IN_USE, cause).hint("stop that lnd first: the database is copied when nobody fills it"))
+}
+
+fn holder(folder: &Path) -> Option<u32> {
     let below = |pid: &u32| {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|file| file.starts_with(folder))
     };
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(below)
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != std::process::id())
+        .find(below)
 }
 
 /// Ends every process of this user whose program is below `folder`, however it came to run: asks, waits, and insists
