@@ -30,6 +30,8 @@ thread_local! {
     static CLEANS_UP: Cell<bool> = const { Cell::new(false) };
 }
 
+/// How long what asks for the end may ask in more than one way, such as timeout(1), which signals a process and its group.
+const ONE_ASKING: Duration = Duration::from_secs(1);
 /// How long a process may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -83,7 +85,8 @@ pub fn is_alive(pid_file: &Path, program: &Path) -> bool {
     !matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
 }
 
-/// Has `clean` run, and this process end, when the user or the system asks for the end (SIGINT, SIGTERM, SIGHUP).
+/// Has `clean` run, and this process end, when the user or the system asks for the end (SIGINT, SIGTERM, SIGHUP). Asked once
+/// more, after a second, it ends at once: what it waits for may hang.
 ///
 /// Call it before any thread or child is started: they get the same signal mask; std gives children an empty one.
 ///
@@ -95,6 +98,7 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
     std::thread::spawn(move || {
         if let Ok(signal) = asked.wait() {
             INTERRUPTED.store(true, Ordering::SeqCst);
+            std::thread::spawn(move || end_when_asked_again(asked));
             // Kept to the end: what was asked for is there by now, to be taken away, and nothing more is asked for.
             let _kept = CHANGING.lock();
             CLEANS_UP.set(true);
@@ -104,6 +108,15 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
         }
     });
     Ok(())
+}
+
+fn end_when_asked_again(asked: SigSet) {
+    let first = Instant::now();
+    while let Ok(signal) = asked.wait() {
+        if first.elapsed() > ONE_ASKING {
+            std::process::exit(128 + signal as i32);
+        }
+    }
 }
 
 /// Has another program make something or take it away, which it would go on with after lsm's end: [`on_interrupt`] cleans up
