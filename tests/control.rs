@@ -82,7 +82,12 @@ fn its_status_is_one_screen_and_one_file(stage: &Stage) {
     let now = OffsetDateTime::now_utc().unix_timestamp();
     assert!(bundle["at"].as_i64().is_some_and(|at| (now - 600..=now).contains(&at)), "{bundle}");
 
+    let signed = &status["last_signature"];
+    assert_eq!(signed["seen_by"], "lsm", "no bundle without one: {status}");
+    assert!(signed["at"].as_i64().is_some_and(|at| (now - 600..=now).contains(&at)), "{signed}");
+
     let metrics = read_metrics(&stage.host.sh(&format!("stat -c %a {file}; cat {file}")).ok());
+    assert_eq!(metrics["lsm_signer_last_signature_seconds"], signed["at"].as_i64().unwrap());
     assert_eq!((metrics["lsm_signer_signs"], metrics["lsm_signer_connections"]), (1, 1));
     assert_eq!(metrics["lsm_signer_certificate_expiry_seconds"], status["certificate"]["not_after"].as_i64().unwrap());
     let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operators-guide.md")).unwrap();
