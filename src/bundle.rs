@@ -16,6 +16,7 @@ use crate::signer::macaroon::Macaroon;
 use crate::spec::Network;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -26,6 +27,7 @@ const NEWER: Code = Code::usage("E-BUNDLE-004");
 const NETWORKS_DIFFER: Code = Code::usage("E-BUNDLE-005");
 const OUT_OF_DATE: Code = Code::usage("E-BUNDLE-006");
 const TOO_NARROW: Code = Code::usage("E-BUNDLE-007");
+const NO_BUNDLES: Code = Code::usage("E-BUNDLE-008");
 
 /// The archive beside the files, in base64.
 pub const ARCHIVE: &str = "credentials-bundle.tar.gz.b64";
@@ -51,6 +53,28 @@ const PRIVATE_FILE: Access = Access::mode(0o600);
 /// Every file of a bundle in `folder`.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     MEMBERS.into_iter().chain([ARCHIVE]).map(|name| folder.join(name)).collect()
+}
+
+/// Holds that a bundle of `owner`'s, or of whoever runs lsm, may go into `folder`, which is closed to all others then: there is no
+/// such folder yet, it has nothing in it that is not a bundle's, or it is closed already.
+///
+/// # Errors
+/// Where others use it.
+pub fn check_folder(folder: &Path, owner: Option<Owner>) -> Result<()> {
+    let uid = owner.map_or_else(user::own_uid, |owner| owner.uid);
+    let is_closed = |had: Access| had.mode == PRIVATE_FOLDER.mode && had.owner.is_some_and(|had| had.uid == uid);
+    // What is no folder is for whoever would make one there to tell.
+    if !folder.is_dir() || file::access_of(folder)?.is_some_and(is_closed) {
+        return Ok(());
+    }
+    let is_bundles = |name: &OsStr| MEMBERS.into_iter().chain([ARCHIVE, ENCRYPTED]).any(|own| name == own);
+    let entries = std::fs::read_dir(folder).map_err(|e| file::cannot_read(folder, &e))?;
+    let Some(other) = entries.flatten().map(|entry| entry.file_name()).find(|name| !is_bundles(name)) else {
+        return Ok(());
+    };
+    let cause = format!("{} is no bundle's folder: it has {} in it", folder.display(), other.display());
+    Err(Error::new(NO_BUNDLES, cause)
+        .hint("name one that is to be made: nobody but its owner can enter a bundle's folder"))
 }
 
 /// What a bundle says of the signer besides its credentials.
@@ -226,7 +250,7 @@ impl Bundle {
     /// place before all are whole and on the disk: a run that fails leaves the bundle of before.
     ///
     /// # Errors
-    /// Where the network is unknown, or a file cannot be written.
+    /// Where the network is unknown, others use the folder (see [`check_folder`]), or a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let (about, archive) = (self.render_about()?, self.to_base64()?);
         let files = self.members(&about).into_iter().chain([(ARCHIVE, archive.expose())]);
@@ -343,6 +367,7 @@ impl Bundle {
 
 /// Puts the files into `folder` together. One that is there already, to the byte, stays as old as it is.
 fn lay<'a>(files: impl Iterator<Item = (&'static str, &'a [u8])>, folder: &Path, owner: Option<Owner>) -> Result<()> {
+    check_folder(folder, owner)?;
     file::make_folder(folder, Access { owner, ..PRIVATE_FOLDER })?;
     let access = Access { owner, ..PRIVATE_FILE };
     let is_there = |path: &Path, bytes: &[u8]| {
@@ -407,4 +432,34 @@ fn guess_about(accounts: &Accounts) -> About {
 fn hash_members(accounts: &[u8], certificate: &[u8], macaroon: &[u8]) -> Hashes {
     let of = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
     Hashes { accounts: of(accounts), certificate: of(certificate), macaroon: of(macaroon) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_folder_that_others_use_is_not_closed_for_a_bundle() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("shared");
+        let set = |mode: u32| fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
+        let lay = || lay([(ACCOUNTS, b"{}".as_slice())].into_iter(), &folder, None);
+        lay().unwrap();
+        fs::write(folder.join(ENCRYPTED), "").unwrap();
+        set(0o755);
+        lay().unwrap();
+        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o7777, 0o700, "nothing but a bundle's is in it");
+        fs::write(folder.join("theirs"), "").unwrap();
+        lay().unwrap();
+        for mode in [0o755, 0o1777, 0o750] {
+            set(mode);
+            assert_eq!(lay().unwrap_err().code(), NO_BUNDLES);
+            assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o7777, mode);
+        }
+        let somebody = user::own_uid() + 1;
+        set(0o700);
+        assert!(check_folder(&folder, Some(Owner { uid: somebody, gid: somebody })).is_err(), "not theirs");
+    }
 }

@@ -105,8 +105,16 @@ impl Error {
 
 /// One line whatever it quotes: control characters, which could steer a terminal, are shown as escapes.
 pub fn plain(text: &str) -> String {
-    let show = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(show).collect()
+}
+
+/// The same of many lines: their ends and tabs stay.
+pub fn plain_lines(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, '\n' | '\t') { c.to_string() } else { show(c) }).collect()
+}
+
+fn show(c: char) -> String {
+    if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
 }
 
 impl fmt::Display for Error {
@@ -131,6 +139,11 @@ mod tests {
     fn what_an_error_quotes_cannot_steer_the_terminal() {
         let error = Error::new(Code::usage("E-TEST-001"), "said \x1b[2J\nroot#").hint("\x07");
         assert_eq!((error.cause(), error.advice()), ("said \\u{1b}[2J\\nroot#", Some("\\u{7}")));
+    }
+
+    #[test]
+    fn what_a_log_says_keeps_its_lines_and_cannot_steer_the_terminal() {
+        assert_eq!(plain_lines("a\tb\n\x1b]0;x\x07\r\u{9b}2J\n"), "a\tb\n\\u{1b}]0;x\\u{7}\\r\\u{9b}2J\n");
     }
 
     fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -82,7 +82,12 @@ fn its_status_is_one_screen_and_one_file(stage: &Stage) {
     let now = OffsetDateTime::now_utc().unix_timestamp();
     assert!(bundle["at"].as_i64().is_some_and(|at| (now - 600..=now).contains(&at)), "{bundle}");
 
+    let signed = &status["last_signature"];
+    assert_eq!(signed["seen_by"], "lsm", "no bundle without one: {status}");
+    assert!(signed["at"].as_i64().is_some_and(|at| (now - 600..=now).contains(&at)), "{signed}");
+
     let metrics = read_metrics(&stage.host.sh(&format!("stat -c %a {file}; cat {file}")).ok());
+    assert_eq!(metrics["lsm_signer_last_signature_seconds"], signed["at"].as_i64().unwrap());
     assert_eq!((metrics["lsm_signer_signs"], metrics["lsm_signer_connections"]), (1, 1));
     assert_eq!(metrics["lsm_signer_certificate_expiry_seconds"], status["certificate"]["not_after"].as_i64().unwrap());
     let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operators-guide.md")).unwrap();
@@ -155,6 +160,13 @@ fn its_credentials_are_explained(stage: &Stage) {
     stage.host.lsm(["bundle", "export", "--yes", "--encrypt-to", recipient, "--out=/root/out/encrypted"]).ok();
     let listed = stage.host.sh("stat -c '%a %U' /root/out/encrypted/*; ls /root/out/encrypted").ok();
     assert_eq!(listed, "600 root\ncredentials-bundle.tar.gz.b64.age\n");
+    assert_eq!(stage.host.lsm(["status", "--json"]).json()["bundle"]["folder"], BUNDLE, "that is a copy");
+    assert_ne!(stage.host.run(["test", "-e", "/var/lib/lsm/bundle/signer"]).code, 0, "nothing in plain text beside it");
+
+    stage.host.sh("install -d -m 1777 /root/shared && touch /root/shared/theirs").ok();
+    let shared = stage.host.lsm(["bundle", "export", "--yes", "--out=/root/shared"]);
+    assert!(shared.code == 2 && shared.stderr.contains("E-BUNDLE-008"), "{shared:?}");
+    assert_eq!(stage.host.sh("stat -c %a /root/shared && ls /root/shared").ok(), "1777\ntheirs\n");
 
     let mut certificate = stage.host.lsm(["cert", "show", "--json"]).json();
     assert_eq!(certificate.as_object_mut().and_then(|object| object.remove("next")), Some(json!(null)));

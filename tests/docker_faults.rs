@@ -1,6 +1,7 @@
 //! A signer in a container, and what may befall its making: lsm killed at every step, an engine that dies, is full, is too
 //! old or no Docker at all; a port, a volume or an image that is not as lsm needs it.
 
+use crate::docker_others::STRANGE;
 use crate::faults::chain;
 use crate::faults::cut;
 use crate::faults::cut::Moment;
@@ -206,7 +207,27 @@ fn a_taken_port_and_volume_are_left_alone_and_a_lost_image_is_made_again() {
     let refused = stage.host.lsm(install(&stage));
     assert!(refused.code == 1 && refused.stderr.contains("E-DOCKER-006"), "{refused:?}");
     assert_eq!(stage.host.run(["cat", &format!("{data}/file")]).ok(), "theirs\n");
-    stage.host.sh("docker volume rm signer-data").ok();
+    // Nothing in it yet, and somebody else's all the same.
+    let other = "docker rm -f other && docker volume rm signer-data";
+    stage
+        .host
+        .sh(&format!(
+            "rm {data}/file && {} && docker create --name other -v signer-data:/theirs strange:1 true",
+            STRANGE
+        ))
+        .ok();
+    let refused = stage.host.lsm(install(&stage));
+    assert!(refused.code == 1 && refused.stderr.contains("container other has"), "{refused:?}");
+    stage.host.sh(&format!("{other} && docker rmi strange:1")).ok();
+    // What the shell scripts before lsm kept under the same names.
+    stage
+        .host
+        .sh("install -d -m 700 /root/.lnget/signer && echo the-only-copy >/root/.lnget/signer/wallet-password.txt")
+        .ok();
+    let refused = stage.host.lsm(install(&stage));
+    assert!(refused.code == 1 && refused.stderr.contains("E-DOCKER-012"), "{refused:?}");
+    assert_eq!(stage.host.run(["cat", "/root/.lnget/signer/wallet-password.txt"]).ok(), "the-only-copy\n");
+    stage.host.sh("rm -r /root/.lnget").ok();
     assert_unchanged(&before, &stage.state_in_docker());
 
     stage.host.lsm(install(&stage)).ok();

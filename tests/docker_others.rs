@@ -5,7 +5,7 @@ use crate::stage::Stage;
 use serde_json::{Value, json};
 
 /// Makes the image `strange:1`, whose program is this host's sleep(1).
-const STRANGE: &str =
+pub const STRANGE: &str =
     "cd / && tar -chf- $(which sleep) $(ldd $(which sleep) | grep -o '/[^ ]*') | docker import - strange:1";
 
 impl Stage {

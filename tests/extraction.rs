@@ -1,9 +1,12 @@
 //! MuSig2 gives private keys away: an installed signer begins no session unless it was installed for taproot channels.
 
+use crate::faults::cut::{self, Moment};
+use crate::lab::trace::Fate;
 use crate::stage::{Stage, endpoint};
 use lsm::bundle::Bundle;
 use lsm::error::Result;
 use lsm::signer::{MACAROON_REFUSED, NOT_PERMITTED, Node, proof};
+use nix::errno::Errno;
 
 /// The generator point of secp256k1: some other party's valid key.
 const GENERATOR: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
@@ -33,6 +36,14 @@ fn the_bundle_takes_no_key_unless_taproot_channels_were_asked_for() {
 
     // Not asked for again is not taken back; taken back, the wide macaroon is worth nothing any more.
     stage.install(&[]).ok();
+    extract(&stage, &wide).unwrap();
+    // Nor is it where no other bundle could be written.
+    let arguments = stage.arguments().into_iter().chain(["--taproot-channels=false", "--yes"].map(str::to_owned));
+    let full = cut::run(&stage.host, &arguments.collect::<Vec<_>>(), |step, moment| {
+        let is_written = step.starts_with("bundle") && matches!(moment, Moment::Change(_));
+        if is_written { Fate::Fail(Errno::ENOSPC) } else { Fate::Go }
+    });
+    assert!(full.code != 0, "{full:?}");
     extract(&stage, &wide).unwrap();
     stage.install(&["--taproot-channels=false"]).ok();
     assert_eq!(extract(&stage, &wide).unwrap_err().code(), MACAROON_REFUSED);

@@ -65,7 +65,8 @@ fn it_is_as_wanted(stage: &Stage) {
     assert_eq!((&found["frozen"], &found["canary_refused"]), (&json!(false), &json!(true)), "{found}");
     let again = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();
     assert_eq!(again["steps"], json!([]));
-    assert_eq!(stage.host.lsm(["status", "--json"]).json()["guard"], "enforce");
+    let found = stage.host.lsm(["status", "--json"]).json();
+    assert_eq!((&found["guard"], &found["last_signature"]["seen_by"]), (&json!("enforce"), &json!("guard")), "{found}");
     for (path, access) in [
         ("/var/lib/lsm/guard/signer", "755 root:root"),
         ("/var/lib/lsm/guard/signer/log", "700 lsm-guard-signer:lsm-guard-signer"),

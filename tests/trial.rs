@@ -13,8 +13,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A number that is no user's, for when root runs the tests.
@@ -54,6 +54,19 @@ impl User {
             command.uid(STRANGER).gid(STRANGER);
         }
         lab::process::run(command)
+    }
+
+    /// Starts a trial, and waits until so many of its nodes run.
+    fn begin_trial(&self, nodes: usize) -> Child {
+        let mut command = Command::new(self.path("lsm"));
+        command.arg("trial").env_clear().env("HOME", self.home.path());
+        if geteuid().is_root() {
+            command.uid(STRANGER).gid(STRANGER);
+        }
+        let trial = command.spawn().unwrap();
+        let run = || (running(self.home.path()).len() >= nodes).then_some(());
+        lab::wait_for("the lnds run", Duration::from_secs(60), run);
+        trial
     }
 
     /// Every file below the home folder, by its path from there.
@@ -147,18 +160,30 @@ fn hold_kept(user: &User) -> Vec<i32> {
 fn an_interrupted_trial_leaves_nothing_running() {
     let Some(archive) = Release::find("v0.21.3-beta").and_then(|release| release.archive()) else { return };
     let user = User::make(&archive);
+    let interrupt = |trial: &Child| kill(Pid::from_raw(i32::try_from(trial.id()).unwrap()), Signal::SIGINT).unwrap();
+    let tell = |signal| running(user.home.path()).into_iter().for_each(|lnd| kill(Pid::from_raw(lnd), signal).unwrap());
+    let end = |mut trial: Child| {
+        assert_eq!(trial.wait().unwrap().code(), Some(128 + Signal::SIGINT as i32));
+    };
+    let nothing_runs = || {
+        lab::wait_for("nothing runs", Duration::from_secs(20), || running(user.home.path()).is_empty().then_some(()))
+    };
     // While the signer's wallet is made, and while the watch-only node is.
     for nodes in [1, 2] {
-        let mut command = Command::new(user.path("lsm"));
-        command.arg("trial").env_clear().env("HOME", user.home.path());
-        if geteuid().is_root() {
-            command.uid(STRANGER).gid(STRANGER);
-        }
-        let mut trial = command.spawn().unwrap();
-        let run = || (running(user.home.path()).len() >= nodes).then_some(());
-        lab::wait_for("the lnds run", Duration::from_secs(60), run);
-        kill(Pid::from_raw(i32::try_from(trial.id()).unwrap()), Signal::SIGINT).unwrap();
-        assert_eq!(trial.wait().unwrap().code(), Some(128 + Signal::SIGINT as i32));
-        lab::wait_for("nothing runs", Duration::from_secs(20), || running(user.home.path()).is_empty().then_some(()));
+        let trial = user.begin_trial(nodes);
+        interrupt(&trial);
+        end(trial);
+        nothing_runs();
     }
+    // What hangs is waited for until somebody asks again.
+    let trial = user.begin_trial(1);
+    tell(Signal::SIGSTOP);
+    interrupt(&trial);
+    std::thread::sleep(Duration::from_millis(1500));
+    let asked = Instant::now();
+    interrupt(&trial);
+    end(trial);
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    tell(Signal::SIGKILL);
+    nothing_runs();
 }

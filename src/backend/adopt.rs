@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 const NO_CONTAINER: Code = Code::usage("E-ADOPT-001");
 const NO_WALLET: Code = Code::usage("E-ADOPT-002");
-const IN_USE: Code = Code::refused("E-ADOPT-003");
 const NO_PASSWORD: Code = Code::usage("E-ADOPT-004");
 const IN_PLACE: Code = Code::refused("E-ADOPT-005");
 const OWN_WALLET: Code = Code::refused("E-ADOPT-006");
@@ -54,13 +53,8 @@ impl Adoption {
             return Err(no_wallet(what, &folders, network));
         };
         let from = from.canonicalize().unwrap_or_else(|_| from.clone());
-        if container.is_none()
-            && let Some(pid) = process::holder(&from)
-        {
-            let cause = format!("process {pid} has files of {} open", from.display());
-            return Err(
-                Error::new(IN_USE, cause).hint("stop that lnd first: the database is copied when nobody fills it")
-            );
+        if container.is_none() {
+            process::hold_unused(&from)?;
         }
         let sqlite = file_of(&from, network) == Some(SQLITE);
         let password = Some(from.join(PASSWORD)).filter(|path| path.is_file());
@@ -103,6 +97,11 @@ fn mounted(container: &Object) -> Result<Vec<PathBuf>> {
             .hint("name one of docker ps -a, or lnd's folder with a / in it")
     })?;
     Ok(found.mounts.unwrap_or_default().into_iter().filter_map(|mount| mount.source).map(PathBuf::from).collect())
+}
+
+/// True where lnd has a wallet of any network in its folder.
+pub(super) fn has_wallet(folder: &Path) -> bool {
+    Network::ALL.into_iter().any(|network| file_of(folder, network).is_some())
 }
 
 fn file_of(folder: &Path, network: Network) -> Option<&'static str> {

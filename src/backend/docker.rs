@@ -5,7 +5,7 @@ mod settle;
 pub mod trial;
 
 pub use control::{pid, read_log, runs, show_log, start, stop};
-pub use settle::{check, check_volume, hold_own, settle};
+pub use settle::{check, check_files, check_volume, hold_own, settle};
 
 use crate::backend::Layout;
 use crate::backend::native::{self, Wishes, drop_in, folder, text, unit_path};

@@ -172,6 +172,7 @@ pub fn steps(spec: &Spec, release: &Release, arch: Arch, layout: &Layout) -> Res
             folder: layout.bundle(),
             given: false,
             handed: false,
+            encrypt_to: None,
             door,
             receipt: layout.receipt(),
             hosts: vec![spec.listen.to_string()],

@@ -127,6 +127,7 @@ pub fn bundle_steps(spec: &Spec, out: &Path, handed: bool) -> Vec<Step> {
         folder: out.to_owned(),
         given: !is_own,
         handed,
+        encrypt_to: None,
         receipt: layout.receipt(),
         hosts: spec.certificate_names().iter().map(|name| dial(name, spec.listen.port())).collect(),
         taproot_channels: spec.taproot_channels,

@@ -2,12 +2,13 @@
 
 use crate::backend::native::{Wishes, read_spec};
 use crate::backend::{Layout, control, docker};
+use crate::bundle;
 use crate::engine::Object;
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts, Seen};
 use crate::host::{beneath, program};
 use crate::plan::History;
-use crate::plan::prior::Prior;
+use crate::plan::prior::{Prior, Was};
 use crate::plan::{Plan, Step};
 use crate::spec::Spec;
 use std::net::SocketAddr;
@@ -108,6 +109,10 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
             history.began_with(|first| matches!(first, Prior::Object { held, exists: false, .. } if held == volume))
         };
         docker::check_volume(docker, |volume| layout.receipt().exists() || made(volume))?;
+        let wrote = |path: &Path| {
+            history.began_with(|first| matches!(first, Prior::Path(at) if at.path == path && at.was == Was::Absent))
+        };
+        docker::check_files(spec, |path| layout.receipt().exists() || wrote(path))?;
     }
     // An lnd in a container that is taken over stops before anything listens.
     if wishes.adopt.as_ref().is_none_or(|adoption| adoption.container.is_none()) {
@@ -125,9 +130,12 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
         return Err(Error::new(PASSWORD_LOST, "the sealed password of this signer's wallet is gone")
             .hint("put it back from a backup; a new password would not open the wallet"));
     }
-    // The plan makes the folder of its own place itself.
-    if wishes.bundle != layout.bundle() && plan.steps.iter().any(|step| matches!(step, Step::Bundle { .. })) {
-        check_parent(&wishes.bundle)?;
+    if plan.steps.iter().any(|step| matches!(step, Step::Bundle { .. })) {
+        // The plan makes the folder of its own place itself.
+        if wishes.bundle != layout.bundle() {
+            check_parent(&wishes.bundle)?;
+        }
+        bundle::check_folder(&wishes.bundle, None)?;
     }
     if !makes_wallet {
         return Ok(());

@@ -2,11 +2,11 @@
 
 use crate::age::Recipient;
 use crate::backend::{Layout, native};
-use crate::bundle::Bundle;
+use crate::bundle::{self, Bundle};
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, cert, macaroon, strings};
 use crate::error::{Code, Error, Result};
-use crate::plan::{self, Machine, Plan, Remote};
+use crate::plan::{self, Machine, Plan, Remote, Step};
 use crate::secret::Secret;
 use crate::signer::channel::Endpoint;
 use crate::spec::Network;
@@ -140,6 +140,9 @@ impl ExportArgs {
 fn export_from(remote: &Remote, args: &ExportArgs) -> Result<()> {
     let out = machine::absolute(args.out.as_deref().unwrap_or(Path::new(".")))?;
     let recipient = args.recipient()?;
+    if recipient.is_none() {
+        bundle::check_folder(&out, None)?;
+    }
     let bundle = plan::export_remote(remote, &out)?;
     recipient.map_or_else(|| bundle.write(&out), |recipient| bundle.write_encrypted(&out, &recipient))?;
     tell_exported(&out);
@@ -161,10 +164,12 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     let spec = native::read_spec(&Layout::new(&common.instance).spec())?;
     let layout = Layout::of(&spec);
     let out = args.out.as_deref().map_or_else(|| Ok(layout.bundle()), machine::absolute)?;
-    let recipient = args.recipient()?;
-    // Encrypted it is a copy of the signer's own, which stays where only root gets to it.
-    let place = if recipient.is_some() { layout.bundle() } else { out.clone() };
-    let plan = Plan { steps: native::bundle_steps(&spec, &place, false) };
+    let mut steps = native::bundle_steps(&spec, &out, false);
+    match args.recipient()? {
+        Some(recipient) => steps = steps.into_iter().map(|step| encrypted(step, &recipient)).collect(),
+        None => bundle::check_folder(&out, None)?,
+    }
+    let plan = Plan { steps };
     if args.machine.dry_run {
         machine::show_plan(&plan);
         return Ok(());
@@ -174,11 +179,16 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     machine::admit(journal.history(), EXPORT)?;
     let stays = native::stays(&layout, Some(&spec))?;
     plan::carry_out(&plan, EXPORT, &mut journal, &Machine::default(), &stays)?;
-    if let Some(recipient) = recipient {
-        Bundle::read(&place.to_string_lossy())?.write_encrypted(&out, &recipient)?;
-    }
     tell_exported(&out);
     Ok(())
+}
+
+/// The same for somebody's eyes alone: nothing is written that is not encrypted, and what is written is theirs.
+fn encrypted(mut step: Step, recipient: &Recipient) -> Step {
+    if let Step::Bundle { encrypt_to, given, .. } = &mut step {
+        (*encrypt_to, *given) = (Some(recipient.to_string()), true);
+    }
+    step
 }
 
 fn show(args: &ShowArgs) -> Result<()> {

@@ -309,11 +309,13 @@ fn show_log(args: &LogArgs, common: &Common) -> Result<()> {
 }
 
 fn read_log(layout: &Layout) -> Result<Vec<Entry>> {
-    log::verify(&layout.guard_log(), |path, limit| {
-        // Its folder is the guard's, and root follows nobody's links.
-        let there = beneath::is_there(path.parent().unwrap_or(path), path)?;
-        there.then(|| beneath::read(path, limit)).transpose()
-    })
+    log::verify(&layout.guard_log(), read_file)
+}
+
+/// One of its files. Their folder is the guard's, and root follows nobody's links.
+pub(super) fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let there = beneath::is_there(path.parent().unwrap_or(path), path)?;
+    there.then(|| beneath::read(path, limit)).transpose()
 }
 
 fn tell_verified(entries: &[Entry]) {
@@ -340,7 +342,7 @@ fn known(network: Network) -> Option<bitcoin::Network> {
 }
 
 /// A time of the log's in words.
-fn clock(at: u64) -> String {
+pub(super) fn clock(at: u64) -> String {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at) * 1_000_000).ok();
     at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
 }

@@ -155,16 +155,24 @@ pub(super) fn contents(macaroon: &Macaroon) -> serde_json::Value {
 fn to_json(macaroon: &Macaroon, now: OffsetDateTime) -> serde_json::Value {
     let (fit, mut object) = (macaroon.fit(), contents(macaroon));
     object["conditions"] = json!(macaroon.conditions(now));
-    object["powers"] = json!(macaroon.powers());
+    object["powers"] = json!(holder_can(macaroon));
     object["watch_only"] = json!({ "missing": fit.missing, "taproot": fit.taproot, "more": strings(&fit.more) });
     object
+}
+
+/// What its holder could do; nothing only where all that it permits is known to read.
+fn holder_can(macaroon: &Macaroon) -> Vec<String> {
+    let unjudged = strings(&macaroon.unjudged());
+    let of_those =
+        (!unjudged.is_empty()).then(|| format!("make these calls, which lsm does not judge: {}", unjudged.join(", ")));
+    strings(&macaroon.powers()).into_iter().chain(of_those).collect()
 }
 
 fn print(macaroon: &Macaroon, now: OffsetDateTime) {
     lines("root key", &[macaroon.root_key_id()], "");
     lines("permits", macaroon.permissions(), "nothing");
     lines("if", &macaroon.conditions(now), "always");
-    lines("holder can", &macaroon.powers(), "change nothing and sign nothing");
+    lines("holder can", &holder_can(macaroon), "change nothing and sign nothing");
     let fit = macaroon.fit();
     let mut words = Vec::new();
     if fit.missing.is_empty() {

@@ -246,7 +246,7 @@ fn is_input(path: Option<&Path>) -> bool {
 
 fn read(path: &Path) -> Result<Secret> {
     if !is_input(Some(path)) {
-        return file::read_named(path, LIMIT).map(Secret::new);
+        return file::read_handed(path, LIMIT).map(Secret::new);
     }
     let mut input =
         file::read_input(LIMIT).map_err(|e| Error::new(UNREADABLE, format!("cannot read standard input: {e}")))?;

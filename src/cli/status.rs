@@ -3,8 +3,10 @@
 mod drift;
 mod look;
 mod prometheus;
+mod signature;
 
 use crate::backend::{Layout, native};
+use crate::cli::guard::clock;
 use crate::cli::release::in_words;
 use crate::cli::{Common, cert, machine, strings};
 use crate::error::{Code, Error, Exit, Result};
@@ -72,6 +74,7 @@ fn to_json(status: &Status) -> Value {
         "next_certificate": status.next_certificate.as_ref().map(|certificate| cert::to_json(certificate, status.now)),
         "retiring_root_keys": status.retiring,
         "bundle": status.exported,
+        "last_signature": status.last_signature,
         "identity_pubkey": status.identity_pubkey,
         "landlock": {
             "abi": landlock.number(), "missing": landlock.missing(), "required": spec.require_landlock,
@@ -99,6 +102,9 @@ fn show(status: &Status) {
         );
     }
     show_door(status);
+    if let Some(last) = &status.last_signature {
+        say!("signed     last {} ({})", clock(last.at * 1000), last.seen_by.words());
+    }
     say!("sandbox    {}", status.fence.as_ref().map_or_else(|| "lnd does not run".to_owned(), describe_fence));
     say!("           {}", status.landlock);
     if let Some(certificate) = &status.certificate {

@@ -1,5 +1,6 @@
 //! Talking to a container engine: Docker's API over its unix socket, one blocking call at a time.
 
+mod again;
 mod archive;
 mod look;
 mod object;
@@ -10,7 +11,7 @@ pub use archive::Image;
 pub use object::{Bounds, Found, Kind, Object};
 pub use socket::find_socket;
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, plain_lines};
 use crate::host::process;
 use bollard::errors::Error as Fault;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthStatusEnum};
@@ -227,7 +228,9 @@ impl Engine {
     pub fn show_log(&self, container: &str, lines: u32, follow: bool) -> Result<()> {
         let mut out = std::io::stdout();
         self.read_log(container, lines, follow, false, &mut |text| {
-            out.write_all(text).map_err(|e| Error::new(CANNOT_SHOW, format!("cannot write the log: {e}")))
+            // Whoever has taken over the container writes it.
+            let text = plain_lines(&String::from_utf8_lossy(text));
+            out.write_all(text.as_bytes()).map_err(|e| Error::new(CANNOT_SHOW, format!("cannot write the log: {e}")))
         })
     }
 

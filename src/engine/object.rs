@@ -6,11 +6,11 @@ use crate::host::process;
 use crate::ui;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect,
-    NetworkingConfig, VolumeCreateRequest,
+    VolumeCreateRequest,
 };
 use bollard::query_parameters::{
-    InspectNetworkOptions, ListImagesOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
-    TagImageOptions,
+    InspectNetworkOptions, ListContainersOptions, ListImagesOptions, RemoveContainerOptions, RemoveImageOptions,
+    RemoveVolumeOptions, TagImageOptions,
 };
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
-const BAD_BODY: Code = Code::refused("E-ENGINE-030");
+pub(super) const BAD_BODY: Code = Code::refused("E-ENGINE-030");
 const NO_NET: Code = Code::refused("E-ENGINE-031");
 const OTHER_NETWORK: Code = Code::refused("E-ENGINE-032");
 
@@ -116,6 +116,18 @@ impl Engine {
         let listed = self.ask("list the images", self.docker.list_images(None::<ListImagesOptions>))?;
         let names = listed.into_iter().flat_map(|image| image.repo_tags);
         Ok(names.filter(|name| name.starts_with(beginning)).collect())
+    }
+
+    /// The names of all containers that have this volume, whether they run or not.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    pub fn users_of(&self, volume: &str) -> Result<Vec<String>> {
+        let filters = HashMap::from([("volume".to_owned(), vec![volume.to_owned()])]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let listed = self.ask("list the containers", self.docker.list_containers(Some(options)))?;
+        let names = listed.into_iter().filter_map(|container| container.names?.into_iter().next());
+        Ok(names.map(|name| name.trim_start_matches('/').to_owned()).collect())
     }
 
     /// Makes a network that leads nowhere else: without address translation outwards.
@@ -232,24 +244,6 @@ impl Engine {
                 self.look("remove the container", self.docker.remove_container(name, Some(options))).map(drop)
             }
         }
-    }
-
-    /// From what a container, whoever made it, can be made again; nothing where there is none.
-    ///
-    /// # Errors
-    /// Where the engine cannot be asked.
-    pub fn body_of(&self, container: &str) -> Result<Option<Vec<u8>>> {
-        Ok(self.inspect(container)?.map(|found| {
-            let endpoints = found.network_settings.and_then(|settings| settings.networks);
-            let config = found.config.and_then(|config| serde_json::to_value(config).ok());
-            let mut body: ContainerCreateBody =
-                config.and_then(|config| serde_json::from_value(config).ok()).unwrap_or_default();
-            body.host_config = found.host_config;
-            body.networking_config = endpoints.map(|networks| NetworkingConfig {
-                endpoints_config: Some(networks.into_keys().map(|name| (name, Default::default())).collect()),
-            });
-            serde_json::to_vec(&body).unwrap_or_default()
-        }))
     }
 }
 

@@ -297,6 +297,25 @@ pub fn verify(path: &Path, read: impl Fn(&Path, u64) -> Result<Option<Vec<u8>>>)
     Ok(entries)
 }
 
+/// The last entry of the log at `path` that `is` wanted, of its two newest files; nothing is held to anything for that.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn find_last(
+    path: &Path,
+    read: impl Fn(&Path, u64) -> Result<Option<Vec<u8>>>,
+    is: impl Fn(&Entry) -> bool,
+) -> Result<Option<Entry>> {
+    for number in [0, 1] {
+        let text = read(&full(path, number), LIMIT)?.unwrap_or_default();
+        let mut entries = text.rsplit(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        if let Some(found) = entries.find(&is) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
 /// How the log names a message, a policy and the line before.
 pub fn hash(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
@@ -342,6 +361,21 @@ mod tests {
         assert_eq!((entries[3].rule.as_deref(), entries[3].verdict), (Some("frozen"), Verdict::Refused));
         assert!(!String::from_utf8(text).unwrap().contains("secret"));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_last_entry_of_a_kind_is_found_in_the_file_before_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        four(&path);
+        let last = |verdict| {
+            let read = |path: &Path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose();
+            find_last(&path, read, |entry| entry.verdict == verdict).unwrap().map(|entry| entry.id)
+        };
+        let found = || [Verdict::Passed, Verdict::Refused, Verdict::WouldRefuse].map(last);
+        assert_eq!(found(), [Some(3), Some(4), None]);
+        std::fs::rename(&path, full(&path, 1)).unwrap();
+        assert_eq!(found(), [Some(3), Some(4), None]);
     }
 
     #[test]

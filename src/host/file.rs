@@ -3,7 +3,7 @@
 use crate::error::{Code, Error, Result};
 use crate::host::user::Owner;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -72,6 +72,25 @@ pub fn read_named(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_from(open(path)?, path, limit)
 }
 
+/// Reads what the user named as [`read_named`]; where that is a descriptor which this process was handed open (`/dev/fd/N`, as a
+/// shell's `<(...)` is), of a pipe too, to its end.
+///
+/// # Errors
+/// As [`read_named`].
+pub fn read_handed(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    if !["/dev/fd", "/proc/self/fd"].into_iter().any(|folder| path.parent() == Some(Path::new(folder))) {
+        return read_named(path, limit);
+    }
+    let cannot = |e: std::io::Error| cannot_read(path, &e);
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(cannot)?;
+    if !file.metadata().map_err(cannot)?.file_type().is_fifo() {
+        return read_from(plain(file, path)?, path, limit);
+    }
+    // Opening it waits for nobody; reading it, for whoever writes.
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::empty())).map_err(|e| cannot(e.into()))?;
+    read_whole(file, path, limit, limit)
+}
+
 /// Standard input, at most `limit` bytes of it; wiped when dropped, for it may be a secret.
 ///
 /// # Errors
@@ -96,7 +115,11 @@ pub fn is_there(path: &Path) -> Result<bool> {
 
 pub(super) fn read_from(file: File, path: &Path, limit: u64) -> Result<Vec<u8>> {
     let size = file.metadata().map_or(0, |m| m.len()).min(limit);
-    // Room for all of it: a buffer that grows leaves copies of a secret behind.
+    read_whole(file, path, limit, size)
+}
+
+/// With room for `size` bytes, which is all of it: a buffer that grows leaves copies of a secret behind.
+fn read_whole(file: File, path: &Path, limit: u64, size: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| cannot_read(path, &e))?;
     if bytes.len() as u64 > limit {
@@ -446,6 +469,7 @@ pub(super) fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
 
     fn mode_of(path: &Path) -> u32 {
         std::fs::metadata(path).unwrap().mode() & 0o7777
@@ -523,5 +547,25 @@ mod tests {
         assert_eq!(open_plain(&missing).unwrap_err().code(), CANNOT_READ);
         assert!(!is_there(&missing).unwrap());
         assert_eq!(is_there(&dir.path().join("file/below")).unwrap_err().code(), CANNOT_READ);
+    }
+
+    #[test]
+    fn a_pipe_that_was_handed_on_is_read_and_one_that_is_named_is_not() {
+        let (from, to) = nix::unistd::pipe().unwrap();
+        let (named, mut to) = (format!("/dev/fd/{}", from.as_raw_fd()), File::from(to));
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            to.write_all(b"abandon ability").unwrap();
+        });
+        assert_eq!(read_handed(Path::new(&named), 64).unwrap(), b"abandon ability");
+        writer.join().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        assert_eq!(read_handed(&fifo, 64).unwrap_err().code(), NOT_PLAIN);
+        let (device, file) = (File::open("/dev/zero").unwrap(), File::open("/proc/self/stat").unwrap());
+        let of = |file: &File| read_handed(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), 1 << 16);
+        assert_eq!(of(&device).unwrap_err().code(), NOT_PLAIN);
+        assert!(!of(&file).unwrap().is_empty());
     }
 }

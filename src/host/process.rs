@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const CANNOT_STOP: Code = Code::refused("E-HOST-040");
+const IN_USE: Code = Code::refused("E-ADOPT-003");
 
 /// The end was asked for, and is on its way.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -29,6 +30,8 @@ thread_local! {
     static CLEANS_UP: Cell<bool> = const { Cell::new(false) };
 }
 
+/// How long what asks for the end may ask in more than one way, such as timeout(1), which signals a process and its group.
+const ONE_ASKING: Duration = Duration::from_secs(1);
 /// How long a process may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -82,7 +85,8 @@ pub fn is_alive(pid_file: &Path, program: &Path) -> bool {
     !matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
 }
 
-/// Has `clean` run, and this process end, when the user or the system asks for the end (SIGINT, SIGTERM, SIGHUP).
+/// Has `clean` run, and this process end, when the user or the system asks for the end (SIGINT, SIGTERM, SIGHUP). Asked once
+/// more, after a second, it ends at once: what it waits for may hang.
 ///
 /// Call it before any thread or child is started: they get the same signal mask; std gives children an empty one.
 ///
@@ -94,6 +98,7 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
     std::thread::spawn(move || {
         if let Ok(signal) = asked.wait() {
             INTERRUPTED.store(true, Ordering::SeqCst);
+            std::thread::spawn(move || end_when_asked_again(asked));
             // Kept to the end: what was asked for is there by now, to be taken away, and nothing more is asked for.
             let _kept = CHANGING.lock();
             CLEANS_UP.set(true);
@@ -103,6 +108,15 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
         }
     });
     Ok(())
+}
+
+fn end_when_asked_again(asked: SigSet) {
+    let first = Instant::now();
+    while let Ok(signal) = asked.wait() {
+        if first.elapsed() > ONE_ASKING {
+            std::process::exit(128 + signal as i32);
+        }
+    }
 }
 
 /// Has another program make something or take it away, which it would go on with after lsm's end: [`on_interrupt`] cleans up
@@ -133,14 +147,26 @@ pub fn yield_to_interrupt() {
     }
 }
 
-/// A process that has a file below `folder` open, of those that this user may look at.
-pub fn holder(folder: &Path) -> Option<u32> {
+/// Holds that nobody fills `folder`, which is to be copied.
+///
+/// # Errors
+/// Where another process has a file in it open, of those that this user may look at.
+pub fn hold_unused(folder: &Path) -> Result<()> {
+    let Some(pid) = holder(folder) else { return Ok(()) };
+    let cause = format!("process {pid} has files of {} open", folder.display());
+    Err(Error::new(IN_USE, cause).hint("stop that lnd first: the database is copied when nobody fills it"))
+}
+
+fn holder(folder: &Path) -> Option<u32> {
     let below = |pid: &u32| {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|file| file.starts_with(folder))
     };
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(below)
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != std::process::id())
+        .find(below)
 }
 
 /// Ends every process of this user whose program is below `folder`, however it came to run: asks, waits, and insists

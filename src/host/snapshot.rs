@@ -3,9 +3,11 @@
 use crate::error::{Code, Error, Result};
 use crate::host::beneath::{self, Entry, Folder};
 use crate::host::file::{self, Access, cannot_read, cannot_write, grant, parent_of, sync_folder};
+use crate::host::process;
 use crate::host::user::Owner;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -14,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 const NO_FOLDER: Code = Code::lacking("E-HOST-110");
 const NO_ROOM: Code = Code::lacking("E-HOST-111");
 const DAMAGED: Code = Code::refused("E-HOST-112");
+const CHANGED: Code = Code::refused("E-HOST-113");
 
 /// The most that a folder may hold: lnd has some dozens.
 const MOST: usize = 10_000;
@@ -111,15 +114,16 @@ pub fn take(above: &Path, folder: &Path, copy: &Path) -> Result<()> {
     file::replace(&copy.join(LIST), &list, Access::mode(0o600))
 }
 
-/// Copies `folder`, which is beneath `above` and which nobody fills meanwhile, to `to`, all of it for `owner` alone. `to` is
-/// there when all of it is on the disk; what is there already stays as it is.
+/// Copies `folder`, which is beneath `above`, to `to`, all of it for `owner` alone. `to` is there when all of it is on the disk,
+/// and by every hash what `folder` then still is; what is there already stays as it is.
 ///
 /// # Errors
-/// As [`take`]; and where there is no room.
+/// As [`take`]; where there is no room, and where somebody fills the folder meanwhile.
 pub fn copy(above: &Path, folder: &Path, to: &Path, owner: Owner) -> Result<()> {
     if file::is_there(to)? {
         return Ok(());
     }
+    process::hold_unused(above)?;
     check(above, folder, to)?;
     let around = parent_of(to);
     let aside = around.join(ASIDE);
@@ -137,6 +141,11 @@ pub fn copy(above: &Path, folder: &Path, to: &Path, owner: Owner) -> Result<()> 
         }
     })?;
     folders.iter().rev().try_for_each(|folder| settle(folder, Access::owned(0o700, owner)))?;
+    process::hold_unused(above)?;
+    if hashes(&find(above, folder)?)? != hashes(&find(around, &aside)?)? {
+        return Err(Error::new(CHANGED, format!("{} is not what was copied of it", folder.display()))
+            .hint("stop whatever fills it, and run it again"));
+    }
     file::rename_with(&aside, to, nix::libc::RENAME_NOREPLACE).map_err(|e| cannot_write(to, &e))?;
     sync_folder(around)
 }
@@ -228,6 +237,27 @@ fn copy_file(mut from: &File, to: &Path, access: Access) -> Result<String> {
     Ok(hex::encode(hash.finalize()))
 }
 
+/// All below a folder, each file with its hash.
+fn hashes(top: &Folder) -> Result<BTreeMap<PathBuf, Option<String>>> {
+    let mut found = BTreeMap::new();
+    walk(top, &mut |path, _, entry| {
+        let sha256 = match entry {
+            Entry::Folder(_) => None,
+            Entry::File(file) => {
+                let cannot = |e: std::io::Error| cannot_read(path, &e);
+                let mut hash = Sha256::new();
+                // No more than it was when it was looked at.
+                let length = file.metadata().map_err(cannot)?.len();
+                std::io::copy(&mut file.take(length), &mut hash).map_err(cannot)?;
+                Some(hex::encode(hash.finalize()))
+            }
+        };
+        found.insert(path.to_owned(), sha256);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Visits all below a folder, each folder before what is in it, by its path from the top.
 fn walk(top: &Folder, visit: &mut dyn FnMut(&Path, Access, &Entry) -> Result<()>) -> Result<()> {
     let mut left = MOST;
@@ -293,8 +323,9 @@ fn damaged(copy: &Path, why: &str) -> Error {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// A signer's folder with a database in it, and where its copy goes.
     fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
@@ -397,5 +428,35 @@ mod tests {
         assert_eq!(check(dir.path(), &data, &copy).unwrap_err().code(), NO_FOLDER);
         symlink("elsewhere", &data).unwrap();
         assert_eq!(check(dir.path(), &data, &copy).unwrap_err().code().id, "E-HOST-060");
+    }
+
+    #[test]
+    fn a_folder_that_somebody_fills_is_not_copied() {
+        let (dir, data, _) = place();
+        let (above, to) = (dir.path().join("signer"), dir.path().join("copy/data"));
+        let owner = Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
+        let wallet = data.join("chain/regtest/wallet.db");
+        let mut holder =
+            std::process::Command::new("sleep").arg("60").stdin(File::open(&wallet).unwrap()).spawn().unwrap();
+        let refused = copy(&above, &data, &to, owner);
+        holder.kill().and_then(|()| holder.wait()).unwrap();
+        assert!(refused.unwrap_err().cause().contains(&holder.id().to_string()) && !to.exists());
+        // By this very process, which counts for no other.
+        let (filled, done) = (File::options().write(true).open(&wallet).unwrap(), AtomicBool::new(false));
+        let refused = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for count in (0u32..).take_while(|_| !done.load(Ordering::SeqCst)) {
+                    filled.write_all_at(&count.to_le_bytes()[..3], 0).unwrap();
+                }
+            });
+            let refused = copy(&above, &data, &to, owner);
+            done.store(true, Ordering::SeqCst);
+            writer.join().unwrap();
+            refused
+        });
+        assert_eq!(refused.unwrap_err().code(), CHANGED);
+        assert!(!to.exists());
+        copy(&above, &data, &to, owner).unwrap();
+        assert_eq!(fs::read(to.join("chain/regtest/wallet.db")).unwrap(), fs::read(&wallet).unwrap());
     }
 }

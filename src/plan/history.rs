@@ -153,8 +153,19 @@ impl History {
     pub fn handed_bundle(&self) -> Option<PathBuf> {
         let records = self.records();
         let mut intents = records.iter().flat_map(|record| &record.intents).filter(|intent| intent.left.is_some());
-        let last = intents.rfind(|intent| intent.what["kind"] == "bundle")?;
+        // An encrypted one is a copy, for whoever it is encrypted to.
+        let is_one = |what: &Value| what["kind"] == "bundle" && what["encrypt_to"].is_null();
+        let last = intents.rfind(|intent| is_one(intent.what))?;
         (last.what["given"] == true).then(|| last.what["folder"].as_str().map(PathBuf::from)).flatten()
+    }
+
+    /// When lsm itself last had a signature of this signer, in unix seconds: no bundle is exported without one, and no change of
+    /// lnd comes to its end.
+    pub fn proved_at(&self) -> Option<u64> {
+        let proves = |what: &Value| ["bundle", "rotate", "prove", "sign"].iter().any(|kind| what["kind"] == *kind);
+        let records = self.records();
+        let mut intents = records.iter().flat_map(|record| &record.intents);
+        intents.rfind(|intent| intent.left.is_some() && proves(intent.what)).map(|intent| intent.at)
     }
 
     /// What the step was about that the last plan was cut off in.
@@ -422,6 +433,17 @@ mod tests {
         assert_eq!(shown(&history(events.clone()).touched()), [seen("/a", "5", true)]);
         events.push(json!({"event": "let-go", "prior": at("/a", "5")}));
         assert_eq!(shown(&history(events).touched()), []);
+    }
+
+    #[test]
+    fn an_encrypted_copy_is_not_where_the_bundle_is() {
+        let export = |what: Value| step(what, "/a", "", Some(""));
+        let mut events = vec![begin("install")];
+        events.extend(export(json!({"kind": "bundle", "folder": "/handed", "given": true})));
+        events.extend([json!({"event": "end"}), begin("bundle export")]);
+        events.extend(export(json!({"kind": "bundle", "folder": "/copy", "given": true, "encrypt_to": "age1"})));
+        let told = history(events);
+        assert_eq!((told.handed_bundle(), told.proved_at()), (Some("/handed".into()), Some(5)));
     }
 
     #[test]

@@ -506,6 +506,9 @@ pub enum Step {
         given: bool,
         /// One was handed to the operator before: it need not be here any more.
         handed: bool,
+        /// The age recipient to whom a copy is encrypted, which is then all that is written.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        encrypt_to: Option<String>,
         /// How the signer is reached.
         door: Door,
         /// The wallet's receipt.

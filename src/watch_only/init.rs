@@ -7,6 +7,7 @@ use crate::bundle::Bundle;
 use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
+use crate::host::process;
 use crate::host::program::{self, Program};
 use crate::host::user::Owner;
 use crate::secret::Secret;
@@ -222,7 +223,8 @@ impl Started {
     pub(super) fn begin(how: &Start, request: &InitRequest, conf: &Path) -> Result<Self> {
         let lnddir = &request.lnddir;
         match how {
-            Start::Program(lnd) => {
+            // Whoever ends lsm meanwhile finds its number.
+            Start::Program(lnd) => process::hold_interrupt(|| {
                 let log = lnddir.join(LOG);
                 let child = Program::new(lnd)
                     .arg(format!("--lnddir={}", lnddir.display()))
@@ -232,7 +234,7 @@ impl Started {
                 let number = format!("{}\n", child.id());
                 file::replace(&lnddir.join(PID_FILE), number.as_bytes(), Access::mode(0o600))?;
                 Ok(Self::Process { child, log })
-            }
+            }),
             Start::Container { object, body } => {
                 let engine = Engine::open(&object.engine)?;
                 engine.replace(&object.name, body, None)?;

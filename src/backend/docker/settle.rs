@@ -1,13 +1,13 @@
 //! What a signer in a container is to be on an engine, and what it must not run into there.
 
 use super::{container, volume};
-use crate::backend::Layout;
+use crate::backend::{Layout, adopt};
 use crate::engine::{About, Bounds, Engine, Kind, Object, find_socket};
 use crate::error::{Code, Error, Result};
 use crate::facts;
 use crate::host::file::Access;
 use crate::host::{file, user};
-use crate::spec::docker::Docker;
+use crate::spec::docker::{CREATE, Docker};
 use crate::spec::places::FOLDER;
 use crate::spec::{Instance, Spec};
 use std::path::Path;
@@ -20,6 +20,7 @@ const VOLUME_TAKEN: Code = Code::refused("E-DOCKER-006");
 const NO_FILTER: Code = Code::lacking("E-DOCKER-007");
 const ENGINES_GROUP: Code = Code::lacking("E-DOCKER-008");
 const NOT_OURS: Code = Code::refused("E-DOCKER-009");
+const FILES_TAKEN: Code = Code::refused("E-DOCKER-012");
 
 /// What an image and what is loaded of it take for a while, in bytes.
 const SPACE: u64 = 400 << 20;
@@ -68,13 +69,16 @@ fn hold_group(engine: &Path) -> Result<()> {
 /// A number that neither a user nor a group of this host has, nor another signer's container; whose wallet is in `data`
 /// already, where one is.
 pub(super) fn find_uid(others: &[Spec], data: &Path) -> Result<u32> {
+    let is_others = |uid: u32| others.iter().filter_map(|other| other.docker.as_ref()).any(|docker| docker.uid == uid);
+    let is_free = |uid: u32| -> Result<bool> { Ok(!is_others(uid) && !user::is_taken(uid)?) };
     let owner = file::access_of(data).ok().flatten().and_then(|access| access.owner).map(|owner| owner.uid);
-    if let Some(uid) = owner.filter(|uid| *uid != 0) {
+    if let Some(uid) = owner.filter(|uid| *uid != 0)
+        && (adopt::has_wallet(data) || is_free(uid)?)
+    {
         return Ok(uid);
     }
-    let taken = |uid: u32| others.iter().filter_map(|other| other.docker.as_ref()).any(|docker| docker.uid == uid);
-    for uid in (FIRST_UID..FIRST_UID + UIDS).filter(|uid| !taken(*uid)) {
-        if !user::is_taken(uid)? {
+    for uid in FIRST_UID..FIRST_UID + UIDS {
+        if is_free(uid)? {
             return Ok(uid);
         }
     }
@@ -144,19 +148,103 @@ pub(super) fn hold_loopback(spec: &Spec, docker: &Docker) -> Result<()> {
     Err(Error::new(NO_FILTER, cause).hint("install it with sudo, or tunnel to loopback: ssh -L 10012:127.0.0.1:10012"))
 }
 
-/// Holds that the signer's volume, where there is one and lsm did not make it, has nothing in it.
+/// Holds that the signer's volume, where there is one and lsm did not make it, has nothing in it, and no other container has it.
 ///
 /// # Errors
-/// Where it holds somebody's files.
+/// Where it holds somebody's files, or is about to.
 pub fn check_volume(docker: &Docker, is_own: impl Fn(&Object) -> bool) -> Result<()> {
     let Some(volume) = volume(docker) else { return Ok(()) };
-    let there = Engine::open(&docker.engine)?.find(volume.object, &volume.name)?.is_some();
-    let is_empty = || std::fs::read_dir(&docker.data).is_ok_and(|mut entries| entries.next().is_none());
-    if !there || is_own(&volume) || is_empty() {
+    let engine = Engine::open(&docker.engine)?;
+    if engine.find(volume.object, &volume.name)?.is_none() || is_own(&volume) {
         return Ok(());
     }
-    let cause = format!("there is a volume {} already, with files in it, and lsm did not make it", volume.name);
-    Err(Error::new(VOLUME_TAKEN, cause).hint(
-        "it is left as it is; give the new signer a name of its own with --instance, where it may --adopt that wallet",
-    ))
+    let taken = |how: &str| {
+        let cause = format!("there is a volume {} already, {how}, and lsm did not make it", volume.name);
+        Error::new(VOLUME_TAKEN, cause).hint(
+            "it is left as it is; give the new signer a name of its own with --instance, where it may --adopt that wallet",
+        )
+    };
+    if !std::fs::read_dir(&docker.data).is_ok_and(|mut entries| entries.next().is_none()) {
+        return Err(taken("with files in it"));
+    }
+    // Those that lsm makes have the name of the signer's.
+    let is_other = |name: &String| *name != docker.container && *name != format!("{}{CREATE}", docker.container);
+    match engine.users_of(&volume.name)?.into_iter().find(is_other) {
+        Some(other) => Err(taken(&format!("which the container {other} has"))),
+        None => Ok(()),
+    }
+}
+
+/// Holds that lsm made what is there under the names of the signer's password, settings and bundle: the shell scripts before lsm
+/// kept theirs under the same, and that password may be the only copy.
+///
+/// # Errors
+/// Where somebody else's is there.
+pub fn check_files(spec: &Spec, is_own: impl Fn(&Path) -> bool) -> Result<()> {
+    let layout = Layout::of(spec);
+    let names = [layout.keep("wallet-password", spec.sealed).path().to_owned(), layout.conf(), layout.bundle()];
+    for path in &names {
+        if file::is_there(path)? && !is_own(path) {
+            let folder = path.parent().unwrap_or(path).display();
+            return Err(Error::new(
+                FILES_TAKEN,
+                format!("there is {} already, and lsm did not make it", path.display()),
+            )
+            .hint(format!(
+                "it may be the only copy: move {folder} away, or give the new signer a name of its own with \
+                    --instance; --adopt takes the older one's wallet over"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Network;
+
+    #[test]
+    fn an_empty_folder_gives_nobodys_number_away() {
+        if !user::is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let give = |uid: u32| std::os::unix::fs::chown(dir.path(), Some(uid), Some(uid)).unwrap();
+        let found = || find_uid(&[], dir.path()).unwrap();
+        // daemon(1) is on every Debian; nobody has the other one.
+        give(1);
+        assert!((FIRST_UID..FIRST_UID + UIDS).contains(&found()));
+        give(FIRST_UID + UIDS);
+        assert_eq!(found(), FIRST_UID + UIDS);
+        let chain = dir.path().join("data/chain/bitcoin/regtest");
+        std::fs::create_dir_all(&chain).unwrap();
+        std::fs::write(chain.join("wallet.db"), "").unwrap();
+        give(1);
+        assert_eq!(found(), 1, "whose wallet is there");
+    }
+
+    #[test]
+    fn files_that_lsm_did_not_make_are_nobody_elses_to_replace() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spec = Spec::new(&Instance::default(), Network::Regtest, "v0");
+        spec.docker = Some(Docker {
+            engine: "/nowhere".into(),
+            container: "litd-signer".to_owned(),
+            volume: Some("signer-data".to_owned()),
+            data: dir.path().join("data"),
+            folder: dir.path().to_owned(),
+            uid: 10_012,
+            maps_users: false,
+        });
+        check_files(&spec, |_| false).unwrap();
+        for name in ["wallet-password.txt", "signer-lnd.conf", "credentials-bundle"] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "theirs").unwrap();
+            let refused = check_files(&spec, |_| false).unwrap_err();
+            assert!(refused.code() == FILES_TAKEN && refused.cause().contains(name), "{refused}");
+            check_files(&spec, |own| own == path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
 }

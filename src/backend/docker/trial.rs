@@ -137,6 +137,7 @@ impl Trial {
                 folder: layout.bundle(),
                 given: false,
                 handed: false,
+                encrypt_to: None,
                 door,
                 receipt,
                 hosts: vec![spec.listen.to_string()],

@@ -1,6 +1,7 @@
 //! What is true of a signer now, gathered for `lsm status`.
 
 use super::drift::{Drift, install_again, of_instance, sudo};
+use super::signature::Signature;
 use crate::backend::{Layout, control};
 use crate::bundle::Bundle;
 use crate::cli::{cert, machine};
@@ -62,6 +63,8 @@ pub(super) struct Status {
     /// The root keys of earlier bundles' macaroons that are still good.
     pub(super) retiring: Vec<u64>,
     pub(super) exported: Option<Exported>,
+    /// The last signature that anybody saw.
+    pub(super) last_signature: Option<Signature>,
     pub(super) identity_pubkey: Option<String>,
     pub(super) judgement: String,
     pub(super) judgement_reason: Option<String>,
@@ -109,6 +112,7 @@ impl Status {
             landlock: Interface::of_kernel(),
             connected: who_is_connected(&spec, pid),
             exported: exported(&layout, history, certificate.as_ref()),
+            last_signature: Signature::look(&spec, &layout, history),
             certificate,
             next_certificate: cert::read_next(&layout).unwrap_or_default(),
             retiring: register.retiring().iter().map(|entry| entry.root_key).collect(),

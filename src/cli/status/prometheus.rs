@@ -46,6 +46,14 @@ fn metrics(status: &Status) -> Vec<Metric<'_>> {
         drift.map(|steps| metric("lsm_signer_drift_steps", "What lsm install would do.", count(steps.len()))),
         Some(metric("lsm_signer_allowed", "Entries of the allowlist.", count(status.spec.allow.len()))),
         connections.map(|n| metric("lsm_signer_connections", "Connections to the signer's port.", n)),
+        status.last_signature.map(|last| Metric {
+            labels: format!(",seen_by=\"{}\"", last.seen_by.name()),
+            ..metric(
+                "lsm_signer_last_signature_seconds",
+                "When something was signed last that was seen, in unix time.",
+                i64::try_from(last.at).unwrap_or(i64::MAX),
+            )
+        }),
         ends.map(|at| metric("lsm_signer_certificate_expiry_seconds", "When the certificate ends, in unix time.", at)),
         status.exported.as_ref().map(|exported| {
             metric(

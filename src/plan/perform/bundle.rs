@@ -19,8 +19,8 @@ pub(super) struct Terms<'a> {
     pub(super) next: Option<Certificate>,
 }
 
-/// Takes the least macaroon of the `earlier` bundle, or bakes one with `admin`, and puts the bundle together. Without taproot
-/// channels earlier macaroons with MuSig2 are revoked. `open` gives the node without a macaroon.
+/// Takes the least macaroon of the `earlier` bundle, or bakes one with `admin`, and puts the bundle together. `open` gives the
+/// node without a macaroon.
 pub(super) fn export(
     admin: &Node,
     open: impl Fn() -> Result<Node>,
@@ -33,12 +33,6 @@ pub(super) fn export(
     let identity_pubkey = &terms.receipt.identity_pubkey;
     let wanted = least::Wanted { permissions: &permissions, root_key, identity_pubkey };
     let macaroon = least::obtain(admin, open, earlier, &wanted)?;
-    if !terms.taproot_channels {
-        let live: BTreeSet<u64> = admin.root_key_ids()?.into_iter().collect();
-        for key in terms.register.taproot_keys().intersection(&live) {
-            admin.delete_root_key(*key)?;
-        }
-    }
     let about = About {
         lnd_version: Some(admin.info()?.version),
         network: Some(terms.receipt.network),
@@ -47,4 +41,11 @@ pub(super) fn export(
         rpchost: terms.hosts.iter().map(|host| host.parse::<Endpoint>()).collect::<Result<_>>()?,
     };
     Bundle::new(admin.accounts()?, certificate, terms.next, macaroon, about)
+}
+
+/// Revokes the macaroons with MuSig2 of earlier bundles: once another bundle is in their place, and not before.
+pub(super) fn revoke_taproot(admin: &Node, register: &Register) -> Result<()> {
+    let live: BTreeSet<u64> = admin.root_key_ids()?.into_iter().collect();
+    let keys = register.taproot_keys();
+    keys.intersection(&live).try_for_each(|key| admin.delete_root_key(*key).map(drop))
 }

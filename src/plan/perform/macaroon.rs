@@ -43,8 +43,9 @@ pub(super) fn bake(door: &Door, register: &Path, entry: &Entry, out: &Path) -> R
 }
 
 /// Exports the bundle that `step` speaks of, over lnd's socket; where a `port` is given its macaroon has to sign through that.
+/// Without taproot channels earlier macaroons with MuSig2 are revoked.
 pub(super) fn export(step: &Step, port: Option<&Port>) -> Result<()> {
-    let Step::Bundle { folder, door, receipt, hosts, taproot_channels, register, next, .. } = step else {
+    let Step::Bundle { folder, encrypt_to, door, receipt, hosts, taproot_channels, register, next, .. } = step else {
         return Ok(());
     };
     let least = || port.map_or_else(|| open(door), |port| dial(door, port));
@@ -52,15 +53,21 @@ pub(super) fn export(step: &Step, port: Option<&Port>) -> Result<()> {
         Some(next) if file::is_there(next)? => Some(read_certificate(next)?),
         _ => None,
     };
+    let register = register.as_deref().map_or_else(|| Ok(Register::default()), Register::read)?;
     let terms = bundle::Terms {
         receipt: &read_receipt(receipt)?,
         hosts,
         taproot_channels: *taproot_channels,
-        register: &register.as_deref().map_or_else(|| Ok(Register::default()), Register::read)?,
+        register: &register,
         next,
     };
-    let earlier = Bundle::read(&folder.to_string_lossy()).ok();
-    bundle::export(&open_as_admin(door)?, least, read_certificate(&door.certificate)?, terms, earlier)?.write(folder)
+    let (admin, earlier) = (open_as_admin(door)?, Bundle::read(&folder.to_string_lossy()).ok());
+    let bundle = bundle::export(&admin, least, read_certificate(&door.certificate)?, terms, earlier)?;
+    match encrypt_to {
+        Some(recipient) => bundle.write_encrypted(folder, &recipient.parse()?)?,
+        None => bundle.write(folder)?,
+    }
+    if *taproot_channels { Ok(()) } else { bundle::revoke_taproot(&admin, &register) }
 }
 
 fn dial(door: &Door, port: &Port) -> Result<Node> {

@@ -20,6 +20,7 @@ use crate::host::beneath;
 use crate::host::credential::Keep;
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
+use crate::host::process;
 use crate::host::program::Program;
 use crate::host::rights::Rights;
 use crate::host::snapshot;
@@ -100,9 +101,9 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Service { unit, link, anew, .. } => service::run(unit, link, *anew),
         Step::Retire { unit, .. } => service::retire(unit),
         Step::Restore { to } => restore::restore(to, journal.kept()),
-        Step::Start { process, door } => {
-            service::start(process)?;
-            wait_until_active(door, &Runner::Process(process.clone()))
+        Step::Start { process: lnd, door } => {
+            process::hold_interrupt(|| service::start(lnd))?;
+            wait_until_active(door, &Runner::Process(lnd.clone()))
         }
         Step::Image { engine, image } => Engine::open(engine)?.load(image),
         Step::Network { object, bounds } => {

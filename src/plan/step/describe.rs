@@ -115,9 +115,10 @@ impl Step {
             Self::Volume { object } => format!("make {object} for the wallet"),
             Self::Container { object, .. } => format!("make and start {object}"),
             Self::Start { process, .. } => format!("start {}", process.program.display()),
-            Self::Bundle { folder, taproot_channels, .. } => {
+            Self::Bundle { folder, taproot_channels, encrypt_to, .. } => {
                 let macaroon = if *taproot_channels { "signs, MuSig2 too" } else { "signs and no more" };
-                format!("export the bundle to {} (its macaroon {macaroon})", folder.display())
+                let to = encrypt_to.as_ref().map(|recipient| format!(", encrypted to {recipient}")).unwrap_or_default();
+                format!("export the bundle to {}{to} (its macaroon {macaroon})", folder.display())
             }
         }
     }

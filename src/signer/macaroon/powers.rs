@@ -1,5 +1,6 @@
 //! What a macaroon lets its holder do, in words, and how that compares with what a watch-only node needs.
 
+use super::role::MONITOR_URIS;
 use super::{Macaroon, Permission, SIGNER_URIS, TAPROOT_URIS};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -10,16 +11,18 @@ struct Power {
     needs: &'static [&'static [&'static str]],
 }
 
+const KEYS: Power = Power {
+    words: "compute private keys of the wallet, the node's identity too (MuSig2 with a nonce that the caller chose)",
+    needs: &[
+        &["signer:generate", "uri:/signrpc.Signer/MuSig2CreateSession"],
+        &["signer:generate", "uri:/signrpc.Signer/MuSig2Sign"],
+    ],
+};
+
 /// The gravest first. Which call asks for which entity is in lnd's rpcserver.go, signrpc/signer_server.go and
 /// walletrpc/walletkit_server.go (`MacPermissions`); that MuSig2 gives keys away was tried (SECURITY.md).
 const POWERS: &[Power] = &[
-    Power {
-        words: "compute private keys of the wallet, the node's identity too (MuSig2 with a nonce that the caller chose)",
-        needs: &[
-            &["signer:generate", "uri:/signrpc.Signer/MuSig2CreateSession"],
-            &["signer:generate", "uri:/signrpc.Signer/MuSig2Sign"],
-        ],
-    },
+    KEYS,
     Power {
         words: "make macaroons with every right there is",
         needs: &[&["macaroon:generate", "uri:/lnrpc.Lightning/BakeMacaroon"]],
@@ -59,6 +62,20 @@ const POWERS: &[Power] = &[
     },
 ];
 
+/// What only reads, of lnd's own permissions: not `address:read`, by which lnd gives out new addresses and keys
+/// (walletrpc/walletkit_server.go, `NextAddr`). Of single calls those of the monitor's role, and lnd's account of itself.
+const READS: [&str; 8] = [
+    "onchain:read",
+    "offchain:read",
+    "message:read",
+    "peers:read",
+    "info:read",
+    "invoices:read",
+    "signer:read",
+    "macaroon:read",
+];
+const READING_URIS: [&str; 1] = ["/lnrpc.Lightning/GetInfo"];
+
 /// The entity's permission under which lnd makes one of these calls without naming it.
 fn cover(uri: &str) -> &'static str {
     match uri {
@@ -82,9 +99,32 @@ pub struct Fit {
 impl Macaroon {
     /// What its holder could do, the gravest first; caveats aside.
     pub fn powers(&self) -> Vec<&'static str> {
+        self.had().map(|power| power.words).collect()
+    }
+
+    /// What it permits that is no part of those powers, and is not known to read alone: of that lsm can say nothing.
+    pub fn unjudged(&self) -> Vec<&Permission> {
+        let is_one_of = |one: &Permission, uris: &[&str]| uris.iter().any(|uri| *one == Permission::uri(uri));
+        let is_read = |one: &Permission| {
+            READS.contains(&one.to_string().as_str()) || is_one_of(one, &MONITOR_URIS) || is_one_of(one, &READING_URIS)
+        };
+        let gives_keys = self.has(&KEYS);
+        let is_judged = |one: &Permission| {
+            let name = one.to_string();
+            let mut needed = self.had().flat_map(|power| power.needs.iter().copied().flatten());
+            // The rest of MuSig2 is nothing beside the keys.
+            needed.any(|needed| *needed == name) || gives_keys && is_one_of(one, &TAPROOT_URIS)
+        };
+        self.permissions.iter().filter(|one| !is_read(one) && !is_judged(one)).collect()
+    }
+
+    fn had(&self) -> impl Iterator<Item = &'static Power> {
+        POWERS.iter().filter(|power| self.has(power))
+    }
+
+    fn has(&self, power: &Power) -> bool {
         let held = self.held();
-        let has = |any: &&[&str]| any.iter().any(|one| held.iter().any(|held| held == one));
-        POWERS.iter().filter(|power| power.needs.iter().all(has)).map(|power| power.words).collect()
+        power.needs.iter().all(|any| any.iter().any(|one| held.iter().any(|held| held == one)))
     }
 
     /// How what it permits compares with the least that a watch-only node needs.
@@ -188,6 +228,28 @@ mod tests {
             assert!(!holding(&[&format!("uri:{uri}")]).powers().is_empty(), "{uri}");
         }
         assert!(holding(&["uri:/lnrpc.State/GetState", "info:read"]).powers().is_empty());
+    }
+
+    #[test]
+    fn only_what_is_known_to_read_is_no_power() {
+        let unjudged = |permissions: &[&str]| holding(permissions).unjudged().len();
+        let reads = ["uri:/lnrpc.State/GetState", "uri:/lnrpc.Lightning/GetInfo", "info:read", "offchain:read"];
+        assert_eq!(unjudged(&reads), 0);
+        for one in [
+            "uri:/walletrpc.WalletKit/SignMessageWithAddr",
+            "uri:/lnrpc.Lightning/OpenChannel",
+            "uri:/walletrpc.WalletKit/BumpFee",
+            "uri:/signrpc.Signer/MuSig2CreateSession",
+            "address:write",
+            "address:read",
+            "whatever:read",
+        ] {
+            assert!(holding(&[one]).powers().is_empty() && unjudged(&[one]) == 1, "{one}");
+            assert_eq!(unjudged(&[one, "info:write"]), 1, "{one} beside a power");
+        }
+        let (least, taproot) = (least(), TAPROOT_URIS.map(|uri| format!("uri:{uri}")));
+        let bundles: Vec<&str> = least.iter().chain(&taproot).map(String::as_str).collect();
+        assert_eq!((unjudged(&bundles[..least.len()]), unjudged(&bundles)), (0, 0), "what lsm hands out it judges");
     }
 
     #[test]

@@ -10,7 +10,7 @@ const UNKNOWN: Code = Code::usage("E-MAC-012");
 
 /// What the monitor's role may call: how far lnd has come, and which version it is. What lnd answers to anybody is in no list
 /// of its permissions.
-const MONITOR_URIS: [&str; 3] =
+pub(super) const MONITOR_URIS: [&str; 3] =
     ["/lnrpc.State/GetState", "/lnrpc.State/SubscribeState", "/verrpc.Versioner/GetVersion"];
 
 /// What a macaroon is for.
