@@ -16,7 +16,7 @@
 #[allow(dead_code, reason = "a bench uses its own part")]
 mod caller;
 #[path = "../tests/channel_life/mod.rs"]
-#[allow(dead_code, reason = "a bench uses its own part")]
+#[allow(dead_code, unused_imports, reason = "a bench uses its own part")]
 mod channel_life;
 #[path = "../tests/lab/mod.rs"]
 #[allow(dead_code, reason = "a bench uses its own part")]

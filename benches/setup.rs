@@ -1,4 +1,5 @@
-//! How long it takes to make a signer, against the same lnd asked for the same by hand, and what the tenth one costs.
+//! How long it takes to make a signer, against the same lnd asked for the same by hand, what the tenth one costs, and what a trial
+//! in containers takes against one without.
 //!
 //! `cargo bench --bench setup [-- ROUNDS]`, as root, with the lab that `tests/run` builds. Each round has a host of its own,
 //! and begins with the other of the two. The floor is lnd alone, unpacked before: started, its wallet made, macaroon and
@@ -23,6 +24,7 @@ mod stage;
 
 use bare::Bare;
 use lab::LSM;
+use lab::host::Debian;
 use report::median;
 use serde_json::Value;
 use stage::{BUNDLE, Stage};
@@ -37,6 +39,8 @@ const BARE: u16 = 10_015;
 /// The port of the second signer; that of the next is one more.
 const SECOND: u16 = 10_020;
 const SIGNERS: u16 = 10;
+/// What runs both sides of a trial.
+const TRIALS: [&str; 2] = ["foreground", "docker"];
 /// How often lsm's own start is measured.
 const STARTS: usize = 200;
 
@@ -81,6 +85,7 @@ fn main() {
     table += &format!(
         "\n| signers on one host | `lsm install` | its lnd's own memory |\n| --- | --- | --- |\n{first}{tenth}"
     );
+    table += &trials(rounds).unwrap_or_default();
     let (own, true_) = (start_of(&[LSM, "--version"]), start_of(&["/bin/true"]));
     table +=
         &format!("\n`lsm --version` takes {own:.2} ms where `/bin/true` takes {true_:.2} ms (medians of {STARTS}).\n");
@@ -136,6 +141,32 @@ fn first_and_tenth() -> Option<(String, String)> {
         eprintln!("signer {number} of {SIGNERS}");
     }
     Some((rows.remove(0), rows.pop().expect("ten")))
+}
+
+/// A row each for a trial of two processes and for one of two containers, with lnd there already.
+fn trials(rounds: usize) -> Option<String> {
+    let stage = Stage::boot_of(Debian::Docker, "trials")?;
+    let archive = stage.archive_inside();
+    let name = archive.rsplit('/').next().expect("a name").trim_end_matches(".tar.gz");
+    let cache = format!("/var/cache/lsm/archive/{name}");
+    stage.host.sh(&format!("mkdir -p {cache} && cp {archive} {cache}/")).ok();
+    let mut taken = [Vec::new(), Vec::new()];
+    for round in 0..rounds {
+        for turn in 0..TRIALS.len() {
+            let which = (round + turn) % TRIALS.len();
+            let start = Instant::now();
+            stage.host.lsm(["trial", "--backend", TRIALS[which]]).ok();
+            taken[which].push(start.elapsed().as_secs_f64());
+        }
+        eprintln!("trial {} of {rounds}", round + 1);
+    }
+    let mut table =
+        "\n| `lsm trial`, lnd built before | time | of the foreground's |\n| --- | --- | --- |\n".to_owned();
+    for (backend, times) in TRIALS.iter().zip(&taken) {
+        let ratio = median(times.iter().zip(&taken[0]).map(|(own, first)| own / first));
+        table += &format!("| {backend} | {:.2} s | {ratio:.2} |\n", median(times.iter().copied()));
+    }
+    Some(table)
 }
 
 /// What `name`'s lnd has for itself alone, in MiB: its program's pages are everybody's.

@@ -6,7 +6,7 @@ use crate::host::file;
 use bollard::query_parameters::ImportImageOptions;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io::{Cursor, Read, Seek};
@@ -15,6 +15,10 @@ use tar::{EntryType, Header};
 
 const UNREADABLE: Code = Code::lacking("E-ENGINE-020");
 const OTHER_IMAGE: Code = Code::unverified("E-ENGINE-021");
+const CHANGED: Code = Code::refused("E-ENGINE-022");
+
+/// The label by which an image says from which files of this machine it was made.
+const MADE_FROM: &str = "lsm.image";
 
 /// A tar is made of blocks of this size.
 const BLOCK: u64 = 512;
@@ -22,7 +26,7 @@ const BLOCK: u64 = 512;
 const CHUNK: usize = 256 << 10;
 
 /// What an image holds, and nothing else: no shell, no libraries but those of the programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// Its name with its tag.
     pub name: String,
@@ -110,7 +114,10 @@ impl Image {
         let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         json!({
             "architecture": arch, "os": "linux", "created": "1970-01-01T00:00:00Z",
-            "config": {"User": format!("{0}:{0}", self.uid), "WorkingDir": self.home},
+            "config": {
+                "User": format!("{0}:{0}", self.uid), "WorkingDir": self.home,
+                "Labels": {MADE_FROM: json!(self).to_string()},
+            },
             "rootfs": {"type": "layers", "diff_ids": [layer]},
             "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "lsm"}],
         })
@@ -176,6 +183,34 @@ impl Engine {
         }
         let cause = format!("the engine has another image than the one that was sent under the name {}", image.name);
         Err(Error::new(OTHER_IMAGE, cause).hint("who else may talk to the engine? see: docker images --digests"))
+    }
+}
+
+impl Engine {
+    /// From what an image can be made again; nothing where there is none, or somebody else made it.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    pub fn recipe_of(&self, image: &str) -> Result<Option<Vec<u8>>> {
+        let found = self.look("look at the image", self.docker.inspect_image(image))?;
+        let labels = found.and_then(|found| found.config?.labels);
+        Ok(labels.and_then(|mut labels| labels.remove(MADE_FROM)).map(String::into_bytes))
+    }
+
+    /// Makes the image with this number again, of what [`Engine::recipe_of`] told of it.
+    ///
+    /// # Errors
+    /// Where its programs are not what they were; as [`Engine::load`].
+    pub fn load_again(&self, recipe: &[u8], number: &str) -> Result<()> {
+        let changed = || {
+            Error::new(CHANGED, format!("the image {number} cannot be made again"))
+                .hint("its programs are not what they were: lsm install makes one of those that are there")
+        };
+        let image: Image = serde_json::from_slice(recipe).map_err(|e| changed().because(e))?;
+        if !image.numbers()?.iter().any(|made| made == number) {
+            return Err(changed());
+        }
+        self.load(&image)
     }
 }
 
@@ -269,6 +304,9 @@ mod tests {
             assert!(digest(&outer[name]).ends_with(name.rsplit('/').next().unwrap()), "{name}");
         }
         assert_eq!(image.numbers().unwrap()[0], digest(&outer[config]));
+        let told: Value = serde_json::from_slice(&outer[config]).unwrap();
+        let recipe = told["config"]["Labels"][MADE_FROM].as_str().unwrap();
+        assert_eq!(serde_json::from_str::<Image>(recipe).unwrap(), image);
         let mut layer = tar::Archive::new(&outer[layer][..]);
         let inside = layer.entries().unwrap().map(|entry| {
             let entry = entry.unwrap();

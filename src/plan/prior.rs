@@ -380,11 +380,14 @@ impl Prior {
     fn of_object(object: &Object, kept: Option<&Kept>) -> Result<Self> {
         let engine = Engine::open(&object.engine)?;
         let found = engine.find(object.object, &object.name)?;
-        let body = match (object.object, kept, &found) {
-            (Kind::Container, Some(kept), Some(_)) => engine.body_of(&object.name)?.map(|body| kept.keep_bytes(&body)),
-            _ => None,
+        let body = match object.object {
+            _ if kept.is_none() || found.is_none() => None,
+            Kind::Container => engine.body_of(&object.name)?,
+            Kind::Image => engine.recipe_of(&object.name)?,
+            // They are made again from their names.
+            Kind::Network | Kind::Volume => None,
         };
-        let (exists, kept) = (found.is_some(), body.transpose()?);
+        let (exists, kept) = (found.is_some(), kept.zip(body).map(|(kept, body)| kept.keep_bytes(&body)).transpose()?);
         let (mark, runs) = found.map(|found| (found.mark, found.runs)).unwrap_or_default();
         Ok(Self::Object { held: object.clone(), exists, mark, runs, kept })
     }

@@ -255,8 +255,10 @@ fn order(back: Vec<Prior>, stays: &Stays, (cut_off, reads_units): (bool, bool)) 
     steps.extend(loads.into_iter().map(|to| Step::Restore { to }));
     if changes {
         steps.extend(stays.filter.clone());
-        // They were read backwards.
-        steps.extend(starts.into_iter().rev().map(|to| Step::Restore { to }));
+        // They were read backwards. What a container is made of has to be there before it.
+        let is_part = |prior: &Prior| matches!(prior, Prior::Object { held, .. } if held.object != Kind::Container);
+        let (parts, starts): (Vec<_>, Vec<_>) = starts.into_iter().rev().partition(is_part);
+        steps.extend(parts.into_iter().chain(starts).map(|to| Step::Restore { to }));
     }
     steps.extend(parts.into_iter().map(|to| Step::Restore { to }));
     Plan { steps }

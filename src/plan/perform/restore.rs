@@ -1,7 +1,7 @@
 //! Putting one thing back as it was.
 
 use super::service;
-use crate::engine::{Engine, Kind};
+use crate::engine::{Bounds, Engine, Kind, Object};
 use crate::error::{Code, Error, Result};
 use crate::host::account::Accounts;
 use crate::host::draft::{Draft, Durable};
@@ -18,8 +18,8 @@ use std::path::Path;
 
 const NOT_KEPT: Code = Code::refused("E-PLAN-041");
 
-/// What a container is made of, in bytes: most of it its profile of system calls.
-const CONTAINER: u64 = 1 << 20;
+/// What a container or an image is made of, in bytes: most of it the profile of system calls.
+const BODY: u64 = 1 << 20;
 /// The lines of an account, in bytes.
 const ACCOUNT: u64 = 1 << 16;
 
@@ -45,26 +45,10 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
             Ok(())
         }
         Prior::Reader { reader } => service::reload(reader, &[]),
-        Prior::Object { held, exists, mark, runs, kept: name } => {
-            let engine = Engine::open(&held.engine)?;
-            match (held.object, name) {
-                _ if !exists => engine.remove(held.object, &held.name),
-                (Kind::Image, _) => engine.name_image(mark, &held.name),
-                (Kind::Container, Some(name)) => {
-                    // Somebody else's that is still there is only started: made anew it would lose what it wrote into itself.
-                    let found = engine.find(held.object, &held.name)?;
-                    if !found.is_some_and(|found| found.mark.is_empty() && mark.is_empty()) {
-                        let body = String::from_utf8_lossy(&kept.read(name, CONTAINER)?).into_owned();
-                        engine.replace(&held.name, &body, None)?;
-                    }
-                    if !runs {
-                        return Ok(());
-                    }
-                    engine.start(&held.name)?;
-                    engine.wait_until_healthy(&held.name)
-                }
-                _ => Err(lost(&held.to_string())),
-            }
+        Prior::Object { held, exists: false, .. } => Engine::open(&held.engine)?.remove(held.object, &held.name),
+        Prior::Object { held, mark, runs, kept: name, .. } => {
+            let body = name.as_deref().map(|name| kept.read(name, BODY)).transpose()?;
+            make_again(held, (mark, *runs), body)
         }
         Prior::Wallet { .. } | Prior::RootKey { exists: true, .. } => Ok(()),
         Prior::RootKey { root_key, .. } => super::open_as_admin(&root_key.door)?.delete_root_key(root_key.id).map(drop),
@@ -75,6 +59,33 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
             // In one go: from here on the database is the old password's, and is not put back again.
             database.passwords().map_or(Ok(()), |[place, aside]| file::exchange(place, aside))
         }
+    }
+}
+
+/// Has the engine hold again what it held, with this mark, and running or not; `body` is what it was made of.
+fn make_again(held: &Object, (mark, runs): (&str, bool), body: Option<Vec<u8>>) -> Result<()> {
+    let engine = Engine::open(&held.engine)?;
+    match (held.object, body) {
+        (Kind::Network, _) => {
+            let bounds = Bounds::Bridge(held.name.clone());
+            if engine.holds_network(&held.name, &bounds)? { Ok(()) } else { engine.make_network(&held.name, &bounds) }
+        }
+        (Kind::Volume, _) => engine.make_volume(&held.name),
+        (Kind::Image, Some(recipe)) if engine.find(Kind::Image, mark)?.is_none() => engine.load_again(&recipe, mark),
+        (Kind::Image, _) => engine.name_image(mark, &held.name),
+        (Kind::Container, Some(body)) => {
+            // Somebody else's that is still there is only started: made anew it would lose what it wrote into itself.
+            let found = engine.find(held.object, &held.name)?;
+            if !found.is_some_and(|found| found.mark.is_empty() && mark.is_empty()) {
+                engine.replace(&held.name, &String::from_utf8_lossy(&body), None)?;
+            }
+            if !runs {
+                return Ok(());
+            }
+            engine.start(&held.name)?;
+            engine.wait_until_healthy(&held.name)
+        }
+        (Kind::Container, None) => Err(lost(&held.to_string())),
     }
 }
 
