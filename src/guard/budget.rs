@@ -4,8 +4,8 @@
 
 use super::approval::{Approval, Approved};
 use super::judge::{Judged, Refusal, Rule};
-use super::log::{Entry, POLICY, Verdict, hash};
-use super::policy::Policy;
+use super::log::{Entry, Verdict};
+use super::policy::{Policy, Told};
 use super::rates::{Class, Counts, Rates};
 use super::spend::{Paid, Spend, is_zero, sum};
 use super::{DAY, HOUR};
@@ -85,7 +85,7 @@ pub struct Limits<'a> {
     /// The policy, or why it does not read.
     pub policy: Result<&'a Policy, &'a str>,
     /// Its rates, which hold also while it does not read.
-    pub rates: &'a Rates,
+    pub rates: Rates,
     /// What the operator has approved.
     pub approvals: &'a dyn Fn() -> Vec<Approval>,
 }
@@ -97,10 +97,8 @@ pub struct Ledger {
     counts: Counts,
     /// Fundings that are proved; the oldest first.
     proved: VecDeque<(String, u32)>,
-    /// The hash of the policy that was last told of.
-    policy: Option<String>,
-    /// There was a policy.
-    limited: bool,
+    /// What was last told of the policy.
+    told: Told,
     /// The latest time that was seen: a clock that is set back makes no day longer ago.
     now: u64,
 }
@@ -293,9 +291,8 @@ impl Ledger {
 
     fn note(&mut self, entry: &Entry) {
         entry.carried.iter().chain(&entry.counted).for_each(|signed| self.keep(signed.clone()));
-        if entry.call == POLICY {
-            self.policy = Some(entry.message.clone());
-            self.limited |= entry.verdict == Verdict::Passed && entry.message != hash(b"");
+        if let Some(told) = &entry.policy {
+            self.told.clone_from(told);
         }
         if entry.verdict != Verdict::Passed {
             return;
@@ -354,14 +351,9 @@ impl Ledger {
         self.transactions.values().filter(|signed| is_kept(signed, self.now)).cloned().collect()
     }
 
-    /// The hash of the policy that was last told of.
-    pub fn policy(&self) -> Option<&str> {
-        self.policy.as_deref()
-    }
-
-    /// True where there was a policy, as far as the log goes back.
-    pub fn is_limited(&self) -> bool {
-        self.limited
+    /// What was last told of the policy.
+    pub fn told(&self) -> &Told {
+        &self.told
     }
 
     /// What has left the wallet, and gone into channels, in the day before `now`, in satoshis.

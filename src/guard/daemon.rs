@@ -216,7 +216,8 @@ impl Work {
         };
         let (uri, message) = (call.uri, call.message);
         let refused = refusal.as_ref();
-        let written = self.write(&Heard { at, call: uri, message, verdict: said, refusal: refused, asked, weighed });
+        let heard = Heard { at, call: uri, message, verdict: said, refusal: refused, asked, weighed, policy: None };
+        let written = self.write(&heard);
         self.keep_reach(GROWTH);
         self.tell(written.as_ref().err());
         if !self.guard.enforces {
@@ -260,14 +261,13 @@ impl Work {
 
     /// Looks at the operator's policy of now, and tells the log where it is another one.
     fn look_at_policy(&mut self, at: u64) -> Result<()> {
-        let ledger = self.log()?.ledger();
-        let (told, limited) = (ledger.policy().map(str::to_owned), ledger.is_limited());
-        self.policy.look(&self.guard.policy, limited);
-        if self.policy.is_told(told.as_deref()) {
+        let told = self.log()?.ledger().told().clone();
+        self.policy.look(&self.guard.policy, &told);
+        if self.policy.is_told(&told) {
             return Ok(());
         }
         let refusal = self.policy.policy().err().map(|why| Refusal::new(Rule::NoPolicy, why));
-        let text = self.policy.text().to_owned();
+        let (text, policy) = (self.policy.text().to_owned(), Some(self.policy.told()));
         self.write(&Heard {
             at,
             call: POLICY,
@@ -276,6 +276,7 @@ impl Work {
             refusal: refusal.as_ref(),
             asked: None,
             weighed: Weighed::default(),
+            policy,
         })
         .map(drop)
     }

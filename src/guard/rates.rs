@@ -41,17 +41,19 @@ impl Class {
 }
 
 /// How often something of a class may be signed. What is not named is not limited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rate {
     /// In any minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub per_minute: Option<u64>,
     /// In any hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub per_hour: Option<u64>,
 }
 
 /// The rates of all classes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Rates {
     message: Rate,

@@ -25,7 +25,7 @@ pub fn replay(entries: &[Entry], since: u64, policy: &Policy) -> Replayed {
     let mut ledger = Ledger::default();
     let mut replayed = Replayed::default();
     let no_approvals = Vec::<Approval>::new;
-    let limits = Limits { policy: Ok(policy), rates: &policy.rates, approvals: &no_approvals };
+    let limits = Limits { policy: Ok(policy), rates: policy.rates, approvals: &no_approvals };
     for entry in entries {
         if entry.at < since {
             ledger.take(entry);

@@ -52,7 +52,7 @@ fn sweep(txid: &str, swept: &[(u32, u64)], back: u64) -> Spend {
 fn ask_with(ledger: &mut Ledger, spend: &Spend, now: u64, policy: &Policy, approvals: &[Approval]) -> &'static str {
     let judged = Judged { spend: Some(spend.clone()), ..Judged::default() };
     let approvals = || approvals.to_vec();
-    match ledger.weigh(&judged, now, &Limits { policy: Ok(policy), rates: &policy.rates, approvals: &approvals }) {
+    match ledger.weigh(&judged, now, &Limits { policy: Ok(policy), rates: policy.rates, approvals: &approvals }) {
         Ok(weighed) => {
             ledger.take(&entry(now, weighed));
             "pass"
@@ -79,6 +79,7 @@ fn entry(at: u64, weighed: Weighed) -> Entry {
         asked: None,
         counted: weighed.signed,
         proves: weighed.proves,
+        policy: None,
         carried: vec![],
         prior: String::new(),
     }
@@ -201,7 +202,7 @@ fn what_comes_back_from_channels_always_passes_and_what_does_not_is_counted() {
     // A wallet's coin that pays for the sweep may not be more than what comes back.
     let with_coin = Spend { signed: [(1, 30_000)].into(), ..sweep("g", &[(0, 70_000)], 65_000) };
     assert_eq!(ask(&mut ledger, &with_coin, 1, &policy), "pass");
-    let no_policy = Limits { policy: Err("it does not read"), rates: &Rates::default(), approvals: &Vec::new };
+    let no_policy = Limits { policy: Err("it does not read"), rates: Rates::default(), approvals: &Vec::new };
     let weigh = |spend| Judged { spend: Some(spend), ..Judged::default() };
     assert!(ledger.weigh(&weigh(sweep("h", &[(0, 70_000)], 69_000)), 1, &no_policy).is_ok());
     let refused = ledger.weigh(&weigh(spend("i", &[(0, 10)], 10)), 1, &no_policy).unwrap_err();
@@ -231,8 +232,7 @@ fn a_funding_has_a_budget_apart_and_one_that_is_not_proved_keeps_the_next_from_i
     assert_eq!(ask(&mut ledger, &open("a", 50_000), 1, &policy), "pass", "the same again");
     let prove = |ledger: &mut Ledger, txid: &str| {
         let judged = Judged { fundings: vec![(txid.to_owned(), 0)], ..Judged::default() };
-        let rates = Rates::default();
-        let limits = Limits { policy: Ok(&policy), rates: &rates, approvals: &Vec::new };
+        let limits = Limits { policy: Ok(&policy), rates: Rates::default(), approvals: &Vec::new };
         let weighed = ledger.weigh(&judged, 2, &limits).unwrap();
         ledger.take(&entry(2, weighed.clone()));
         weighed.proves.is_some()

@@ -25,14 +25,14 @@ fn record(path: &Path, asked: &[(u64, Judged)]) -> Vec<Entry> {
     let mut log = Log::open(path).unwrap();
     let policy = Policy::default();
     for (at, judged) in asked {
-        let limits = Limits { policy: Ok(&policy), rates: &policy.rates, approvals: &Vec::new };
+        let limits = Limits { policy: Ok(&policy), rates: policy.rates, approvals: &Vec::new };
         let weighed = log.ledger().weigh(judged, *at, &limits).unwrap();
         let (verdict, asked) = (Verdict::Passed, judged.spend.clone());
-        log.write(&Heard { at: *at, call: CALL, message: b"", verdict, refusal: None, asked, weighed }).unwrap();
+        log.write(&Heard { at: *at, call: CALL, message: b"", verdict, refusal: None, asked, weighed, policy: None }).unwrap();
     }
     let frozen = Refusal::new(Rule::Frozen, "frozen");
     let (verdict, refusal, weighed) = (Verdict::Refused, Some(&frozen), Weighed::default());
-    log.write(&Heard { at: 9_000, call: CALL, message: b"", verdict, refusal, asked: None, weighed }).unwrap();
+    log.write(&Heard { at: 9_000, call: CALL, message: b"", verdict, refusal, asked: None, weighed, policy: None }).unwrap();
     log::verify(path, |path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose()).unwrap()
 }
 
