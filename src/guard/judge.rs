@@ -78,6 +78,8 @@ pub enum Rule {
     QuietHours,
     /// A class of calls is asked for more often.
     Rate,
+    /// There is no room to remember what would leave.
+    LedgerFull,
     /// The operator's policy does not read.
     NoPolicy,
 }
@@ -115,6 +117,7 @@ impl Rule {
             Self::FeeRate => "fee-rate",
             Self::QuietHours => "quiet-hours",
             Self::Rate => "rate",
+            Self::LedgerFull => "ledger-full",
             Self::NoPolicy => "no-policy",
         }
     }

@@ -153,6 +153,12 @@ impl Policy {
         Ok(policy)
     }
 
+    /// True where it bounds what leaves the wallet's coins, so that this has to be counted.
+    pub fn is_bounded(&self) -> bool {
+        let coins = &self.coins;
+        self.channels.is_some() || [coins.per_transaction, coins.per_hour, coins.per_day].iter().any(Option::is_some)
+    }
+
     /// True at a time at which nothing may leave but a fee.
     pub fn is_quiet(&self, now: u64) -> bool {
         let minute = now % DAY / MINUTE;
