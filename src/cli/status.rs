@@ -9,6 +9,7 @@ use crate::cli::release::in_words;
 use crate::cli::{Common, cert, machine, strings};
 use crate::error::{Code, Error, Exit, Result};
 use crate::facts::running::Fence;
+use crate::guard::now;
 use crate::host::file::{self, Access};
 use crate::plan::History;
 use crate::spec::Places;
@@ -66,6 +67,8 @@ fn to_json(status: &Status) -> Value {
         "wallet": status.state.map(|state| state.name()),
         "listen": spec.listen, "allow": spec.allow, "port_open": status.port_open, "filtered": status.filtered,
         "unit_filters": status.unit_filters, "guard": spec.guard, "guard_runs": status.guard_runs,
+        "guard_warnings": status.guard_warnings, "frozen": status.frozen.is_some(),
+        "frozen_seconds": status.frozen.and_then(|frozen| frozen.seconds(now())),
         "connected": status.connected.as_ref().map(|peers| peers.iter().map(peer).collect::<Vec<_>>()),
         "sandbox": status.fence,
         "certificate": status.certificate.as_ref().map(|certificate| cert::to_json(certificate, status.now)),
@@ -97,6 +100,7 @@ fn show(status: &Status) {
             spec.guard.name(),
             if runs { "runs" } else { "does NOT run" }
         );
+        status.guard_warnings.iter().for_each(|what| say!("warning    {what}"));
     }
     show_door(status);
     say!("sandbox    {}", status.fence.as_ref().map_or_else(|| "lnd does not run".to_owned(), describe_fence));

@@ -6,7 +6,7 @@ mod room;
 
 use super::approval::{Approval, Approved};
 use super::judge::{Judged, Refusal, Rule};
-use super::log::{Entry, Verdict};
+use super::log::{CLOCK, Entry, Verdict};
 use super::policy::{Policy, Told};
 use super::rates::{Class, Counts, Rates};
 use super::spend::{Paid, Spend, is_zero, sum};
@@ -298,6 +298,9 @@ impl Ledger {
 
     fn note(&mut self, entry: &Entry) {
         entry.carried.iter().chain(&entry.counted).for_each(|signed| self.keep(signed.clone()));
+        if entry.call == CLOCK {
+            self.set_clock(entry.at);
+        }
         if let Some(told) = &entry.policy {
             self.told.clone_from(told);
         }
@@ -315,6 +318,18 @@ impl Ledger {
     fn keep(&mut self, signed: Signed) {
         self.now = self.now.max(signed.at);
         self.transactions.insert(signed.txid.clone(), signed);
+    }
+
+    /// What was signed at a later time than this was signed now: the clock is right again, and nothing is forgotten for it.
+    fn set_clock(&mut self, now: u64) {
+        self.transactions.values_mut().for_each(|signed| signed.at = signed.at.min(now));
+        self.counts.set_clock(now);
+        self.now = self.now.min(now);
+    }
+
+    /// Up to when what was signed counts as just signed, where that is more than an hour after `now`: the clock was ahead.
+    pub fn ahead_of(&self, now: u64) -> Option<u64> {
+        Some(self.now.max(self.counts.latest())).filter(|latest| *latest > now.saturating_add(HOUR))
     }
 
     /// Forgets what no longer counts.

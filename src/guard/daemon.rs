@@ -5,12 +5,12 @@ mod pulse;
 use super::approval;
 use super::budget::{Limits, Weighed};
 use super::judge::{self, Refusal, Rule, Terms};
-use super::log::{Heard, Kept, Log, POLICY, Verdict};
+use super::log::{CLOCK, Heard, Kept, Log, POLICY, Verdict};
 use super::policy::Current;
 use super::request::Request;
 use super::spend::Spend;
 use super::wallet::{Reach, Wallet};
-use super::{ASKED, NO_COIN, REFUSES_ALL, SAYS, frozen, now};
+use super::{ASKED, NO_COIN, REFUSES_ALL, SAYS, WARNS, clock, frozen, now};
 use crate::error::{Error, Result};
 use crate::facts;
 use crate::host::file::{self, Access};
@@ -52,6 +52,8 @@ pub struct Guard {
     pub policy: PathBuf,
     /// What the operator has approved.
     pub approvals: PathBuf,
+    /// Where the operator says that the clock is right.
+    pub clock: PathBuf,
 }
 
 impl Guard {
@@ -216,7 +218,7 @@ impl Work {
         };
         let (uri, message) = (call.uri, call.message);
         let refused = refusal.as_ref();
-        let heard = Heard { at, call: uri, message, verdict: said, refusal: refused, asked, weighed, policy: None };
+        let heard = Heard { message, refusal: refused, asked, weighed, ..Heard::new(at, uri, said) };
         let written = self.write(&heard);
         self.keep_reach(GROWTH);
         self.tell(written.as_ref().err());
@@ -268,17 +270,17 @@ impl Work {
         }
         let refusal = self.policy.policy().err().map(|why| Refusal::new(Rule::NoPolicy, why));
         let (text, policy) = (self.policy.text().to_owned(), Some(self.policy.told()));
-        self.write(&Heard {
-            at,
-            call: POLICY,
-            message: text.as_bytes(),
-            verdict: if refusal.is_some() { Verdict::Refused } else { Verdict::Passed },
-            refusal: refusal.as_ref(),
-            asked: None,
-            weighed: Weighed::default(),
-            policy,
-        })
-        .map(drop)
+        let verdict = if refusal.is_some() { Verdict::Refused } else { Verdict::Passed };
+        let heard = Heard { message: text.as_bytes(), policy, ..Heard::new(at, POLICY, verdict) };
+        self.write(&Heard { refusal: refusal.as_ref(), ..heard }).map(drop)
+    }
+
+    /// Tells the log that the clock is right now, where the operator says so and what was signed counts as later.
+    fn look_at_clock(&mut self, at: u64) -> Result<()> {
+        if self.log()?.ledger().ahead_of(at).is_none() || !clock::is_right(&self.guard.clock, at) {
+            return Ok(());
+        }
+        self.write(&Heard::new(at, CLOCK, Verdict::Passed)).map(drop)
     }
 
     /// The log, read again where somebody else touched it. After a failure it is opened anew each time: it goes on once what is
@@ -319,7 +321,7 @@ impl Work {
         let fault = opened.err().or_else(|| self.is_full.then(|| self.no_room()));
         // Also where nobody asks: what is wrong with it is to be known before.
         if fault.is_none()
-            && let Err(e) = self.look_at_policy(now())
+            && let Err(e) = self.look_at_policy(now()).and_then(|()| self.look_at_clock(now()))
         {
             ui::note(&e.to_string());
         }
@@ -339,10 +341,10 @@ impl Work {
         let status = match fault {
             Some(fault) if self.guard.enforces => format!("{REFUSES_ALL}{}", fault.cause()),
             Some(fault) => format!("writes nothing down: {}", fault.cause()),
-            None => match self.policy.policy() {
-                Ok(_) => format!("{ASKED}{}", self.does()),
-                Err(why) => format!("{ASKED}{}; {NO_COIN}{why}", self.does()),
-            },
+            None => {
+                let no_coin = self.policy.policy().err().map(|why| format!("; {NO_COIN}{why}")).unwrap_or_default();
+                format!("{ASKED}{}{}{no_coin}", self.does(), self.warn())
+            }
         };
         if status != self.status {
             if let Some(fault) = fault {
@@ -351,6 +353,16 @@ impl Work {
             notify::notify(&format!("STATUS={status}"));
             self.status = status;
         }
+    }
+
+    /// What the operator has to know.
+    fn warn(&self) -> String {
+        let ahead = self.log.as_ref().and_then(|log| log.ledger().ahead_of(now()));
+        let ahead = ahead.map(|until| {
+            let until = clock::in_words(until);
+            format!("{WARNS}the clock was ahead, and what is signed counts until {until}; if it is right now: lsm guard clock")
+        });
+        ahead.unwrap_or_default()
     }
 
     /// Writes down how far the table of own addresses reaches, where it has grown by `growth` since.

@@ -35,6 +35,9 @@ const KEPT: u32 = 8;
 /// What an entry has for its call that tells of another policy, whose hash it has for a message.
 pub const POLICY: &str = "policy";
 
+/// What an entry has for its call that tells that the clock is right from here on, where what is before it is later.
+pub const CLOCK: &str = "clock";
+
 /// What the first line names as the line before it.
 const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -111,6 +114,14 @@ pub struct Heard<'a> {
     pub weighed: Weighed,
     /// What the policy is, where that is told.
     pub policy: Option<Told>,
+}
+
+impl<'a> Heard<'a> {
+    /// Of which there is nothing else to say.
+    pub fn new(at: u64, call: &'a str, verdict: Verdict) -> Self {
+        let (message, weighed) = (&[][..], Weighed::default());
+        Self { at, call, message, verdict, refusal: None, asked: None, weighed, policy: None }
+    }
 }
 
 /// The log, open to be added to.

@@ -108,13 +108,15 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
 /// Has another program make something or take it away, which it would go on with after lsm's end: [`on_interrupt`] cleans up
 /// after that, not meanwhile, and once the end was asked for nothing more is begun. Not from within another such call.
 pub fn hold_interrupt<T>(change: impl FnOnce() -> T) -> T {
-    let _changing = (!CLEANS_UP.get()).then(|| loop {
-        let changing = CHANGING.lock();
-        if !is_interrupted() {
-            break changing;
+    let _changing = (!CLEANS_UP.get()).then(|| {
+        loop {
+            let changing = CHANGING.lock();
+            if !is_interrupted() {
+                break changing;
+            }
+            drop(changing);
+            yield_to_interrupt();
         }
-        drop(changing);
-        yield_to_interrupt();
     });
     change()
 }

@@ -5,16 +5,11 @@ use crate::guard::judge::Rule;
 use std::os::unix::fs::PermissionsExt;
 
 fn heard(verdict: Verdict, refusal: Option<&Refusal>) -> Heard<'_> {
-    Heard { at: 7, call: "/a.B/C", message: b"secret", verdict, refusal, asked: None, weighed: Weighed::default(), policy: None }
+    Heard { message: b"secret", refusal, ..Heard::new(7, "/a.B/C", verdict) }
 }
 
 fn read(path: &Path) -> Result<Vec<Entry>> {
-    verify(
-        path,
-        |path, limit| {
-            if file::is_there(path)? { file::read_plain(path, limit).map(Some) } else { Ok(None) }
-        },
-    )
+    verify(path, |path, limit| if file::is_there(path)? { file::read_plain(path, limit).map(Some) } else { Ok(None) })
 }
 
 /// A log of four entries, written by two guards one after the other.

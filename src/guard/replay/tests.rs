@@ -1,7 +1,6 @@
 //! A day of a guard, replayed.
 
 use super::*;
-use crate::guard::budget::Weighed;
 use crate::guard::judge::Rule;
 use crate::guard::log::{self, Heard, Log};
 use crate::guard::rates::Class;
@@ -28,11 +27,10 @@ fn record(path: &Path, asked: &[(u64, Judged)]) -> Vec<Entry> {
         let limits = Limits { policy: Ok(&policy), rates: policy.rates, approvals: &Vec::new };
         let weighed = log.ledger().weigh(judged, *at, &limits).unwrap();
         let (verdict, asked) = (Verdict::Passed, judged.spend.clone());
-        log.write(&Heard { at: *at, call: CALL, message: b"", verdict, refusal: None, asked, weighed, policy: None }).unwrap();
+        log.write(&Heard { asked, weighed, ..Heard::new(*at, CALL, verdict) }).unwrap();
     }
     let frozen = Refusal::new(Rule::Frozen, "frozen");
-    let (verdict, refusal, weighed) = (Verdict::Refused, Some(&frozen), Weighed::default());
-    log.write(&Heard { at: 9_000, call: CALL, message: b"", verdict, refusal, asked: None, weighed, policy: None }).unwrap();
+    log.write(&Heard { refusal: Some(&frozen), ..Heard::new(9_000, CALL, Verdict::Refused) }).unwrap();
     log::verify(path, |path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose()).unwrap()
 }
 

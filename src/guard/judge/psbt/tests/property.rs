@@ -169,7 +169,7 @@ fn ask(log: &mut Log, terms: &mut Terms, psbt: &Psbt, at: u64, policy: &Policy) 
     let verdict = if weighed.is_ok() { Verdict::Passed } else { Verdict::Refused };
     let refusal = weighed.as_ref().err();
     let (asked, weighed_) = (judged.spend, weighed.as_ref().map_or_else(|_| Weighed::default(), Clone::clone));
-    let heard = Heard { at, call: "/a.B/C", message: b"", verdict, refusal, asked, weighed: weighed_, policy: None };
+    let heard = Heard { refusal, asked, weighed: weighed_, ..Heard::new(at, "/a.B/C", verdict) };
     log.write(&heard).unwrap();
     weighed.is_ok()
 }
