@@ -163,10 +163,10 @@ fn guarded(common: &Common) -> Result<Spec> {
 fn show_log(args: &LogArgs, common: &Common) -> Result<()> {
     let spec = installed(&common.instance)?;
     require_root()?;
-    let entries = read_log(&Layout::of(&spec))?;
+    let (entries, rest) = read_whole_log(&Layout::of(&spec))?;
     match args.verb {
         Some(LogVerb::Verify) => {
-            tell_verified(&entries);
+            tell_verified(&entries, rest);
             return Ok(());
         }
         Some(LogVerb::Export) => {
@@ -189,6 +189,11 @@ fn show_log(args: &LogArgs, common: &Common) -> Result<()> {
 }
 
 fn read_log(layout: &Layout) -> Result<Vec<Entry>> {
+    read_whole_log(layout).map(|(entries, _)| entries)
+}
+
+/// Its entries, and how many bytes after the last one are none.
+fn read_whole_log(layout: &Layout) -> Result<(Vec<Entry>, usize)> {
     log::verify(&layout.guard_log(), |path, limit| {
         // Its folder is the guard's, and root follows nobody's links.
         let there = beneath::is_there(path.parent().unwrap_or(path), path)?;
@@ -196,14 +201,19 @@ fn read_log(layout: &Layout) -> Result<Vec<Entry>> {
     })
 }
 
-fn tell_verified(entries: &[Entry]) {
+fn tell_verified(entries: &[Entry], rest: usize) {
     let (first, last) = (entries.first().map(|entry| entry.id), entries.last().map(|entry| entry.id));
     if ui::voice().json {
-        say!("{}", json!({"entries": entries.len(), "first": first, "last": last}));
-    } else if let (Some(first), Some(last)) = (first, last) {
+        say!("{}", json!({"entries": entries.len(), "first": first, "last": last, "rest": rest}));
+        return;
+    }
+    if let (Some(first), Some(last)) = (first, last) {
         say!("{} entries, {first} to {last}, each follows from the one before it", entries.len());
     } else {
         say!("no entries");
+    }
+    if rest > 0 {
+        say!("{rest} bytes after that are no whole entry: it was cut off while it was written, or its end was changed");
     }
 }
 

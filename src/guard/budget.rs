@@ -297,7 +297,8 @@ impl Ledger {
     }
 
     fn note(&mut self, entry: &Entry) {
-        entry.carried.iter().chain(&entry.counted).for_each(|signed| self.keep(signed.clone()));
+        self.carry(&entry.carried);
+        entry.counted.iter().for_each(|signed| self.keep(signed.clone()));
         if entry.call == CLOCK {
             self.set_clock(entry.at);
         }
@@ -313,6 +314,11 @@ impl Ledger {
         if let Some(funding) = &entry.proves {
             self.prove(funding.clone());
         }
+    }
+
+    /// Takes over what counted before.
+    pub fn carry(&mut self, carried: &[Signed]) {
+        carried.iter().for_each(|signed| self.keep(signed.clone()));
     }
 
     fn keep(&mut self, signed: Signed) {

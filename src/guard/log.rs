@@ -145,9 +145,9 @@ impl Log {
         let cannot = |e: std::io::Error| Error::new(CANNOT_WRITE, format!("cannot write {}: {e}", path.display()));
         let file = file::append(path, 0o600)?;
         let text = file::read_plain(path, LIMIT)?;
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        if whole < text.len() {
-            file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(cannot)?;
+        let (lines, rest) = cut(&text);
+        if !rest.is_empty() {
+            file.set_len(lines.len() as u64).and_then(|()| file.sync_all()).map_err(cannot)?;
         }
         file::sync_folder_of(path)?;
         let (mut chain, mut ledger) = (Chain::default(), Ledger::default());
@@ -156,11 +156,11 @@ impl Log {
         if file::is_there(&full)? {
             ledger.read(&chain.follow(&file::read_plain(&full, LIMIT)?)?);
         }
-        ledger.read(&chain.follow(&text[..whole])?);
+        ledger.read(&chain.follow(lines)?);
         // What is read may be another guard's, which ended before it was on the disk.
         let disk = file.sync_data().and_then(|()| Disk::new(file.try_clone()?, chain.last)).map_err(cannot)?;
         let stamp = Stamp::of(&file).map_err(cannot)?;
-        Ok(Self { path: path.to_owned(), file, chain, length: whole as u64, ledger, disk, stamp })
+        Ok(Self { path: path.to_owned(), file, chain, length: lines.len() as u64, ledger, disk, stamp })
     }
 
     /// True where the file is as this log left it. One that somebody else touched has to be opened again, to be read.
@@ -277,42 +277,55 @@ impl Default for Chain {
 }
 
 impl Chain {
-    /// Follows it through `text`, and gives its entries. The first of all may be one whose predecessors were put away.
+    /// Follows it through `text`, which is whole lines, and gives its entries. The first of all may be one whose predecessors were put away.
     ///
     /// # Errors
     /// Where a line was changed, taken out, put in or moved.
     fn follow(&mut self, text: &[u8]) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for line in text.strip_suffix(b"\n").into_iter().flat_map(|text| text.split(|byte| *byte == b'\n')) {
-            let after = self.last;
-            let broken =
-                |why: &str| Error::new(BROKEN, format!("what comes after entry {after} of the guard's log {why}"));
-            let entry: Entry = serde_json::from_slice(line).map_err(|e| broken("does not read").because(e))?;
+        let (lines, rest) = cut(text);
+        for line in lines.split_inclusive(|byte| *byte == b'\n').map(|line| &line[..line.len() - 1]) {
+            let entry: Entry = serde_json::from_slice(line).map_err(|e| self.broken("does not read").because(e))?;
             let is_first = self.last == 0 && entry.id > 1;
             if !is_first && (entry.id != self.last + 1 || entry.prior != self.prior) {
-                return Err(broken("does not follow from it").hint("somebody changed the log"));
+                return Err(self.broken("does not follow from it"));
             }
             *self = Self { last: entry.id, prior: hash(line) };
             entries.push(entry);
         }
-        Ok(entries)
+        if rest.is_empty() { Ok(entries) } else { Err(self.broken("has no end")) }
+    }
+
+    fn broken(&self, why: &str) -> Error {
+        Error::new(BROKEN, format!("what comes after entry {} of the guard's log {why}", self.last))
+            .hint("somebody changed the log")
     }
 }
 
-/// Reads the whole log at `path`, the files that were put aside first, with `read`, and holds every line to the one before it.
+/// Whole lines, and what comes after the last of them: of the file that is written that is a line that was cut off, and whose verdict
+/// was never given, or one whose end somebody changed.
+fn cut(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1))
+}
+
+/// Reads the whole log at `path`, the files that were put aside first, with `read`, and holds every line to the one before it. Gives its
+/// entries, and how many bytes come after the last one and are none.
 ///
 /// # Errors
 /// Where a file cannot be read, or a line was changed, taken out, put in or moved. Lines that were cut off its end, or its
 /// beginning, leave no trace in it: the ids of the first and the last entry are to be compared with what was seen before.
-pub fn verify(path: &Path, read: impl Fn(&Path, u64) -> Result<Option<Vec<u8>>>) -> Result<Vec<Entry>> {
+pub fn verify(path: &Path, read: impl Fn(&Path, u64) -> Result<Option<Vec<u8>>>) -> Result<(Vec<Entry>, usize)> {
     let mut chain = Chain::default();
     let mut entries = Vec::new();
-    for number in (0..=KEPT).rev() {
+    for number in (1..=KEPT).rev() {
         if let Some(text) = read(&full(path, number), LIMIT)? {
             entries.extend(chain.follow(&text)?);
         }
     }
-    Ok(entries)
+    let newest = read(path, LIMIT)?.unwrap_or_default();
+    let (lines, rest) = cut(&newest);
+    entries.extend(chain.follow(lines)?);
+    Ok((entries, rest.len()))
 }
 
 /// How the log names a message, a policy and the line before.

@@ -8,8 +8,12 @@ fn heard(verdict: Verdict, refusal: Option<&Refusal>) -> Heard<'_> {
     Heard { message: b"secret", refusal, ..Heard::new(7, "/a.B/C", verdict) }
 }
 
+fn read_all(path: &Path) -> Result<(Vec<Entry>, usize)> {
+    verify(path, |path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose())
+}
+
 fn read(path: &Path) -> Result<Vec<Entry>> {
-    verify(path, |path, limit| if file::is_there(path)? { file::read_plain(path, limit).map(Some) } else { Ok(None) })
+    read_all(path).map(|(entries, _)| entries)
 }
 
 /// A log of four entries, written by two guards one after the other.
@@ -54,6 +58,15 @@ fn any_line_changed_missing_moved_or_put_in_is_found() {
         assert_eq!(read(&path).unwrap_err().code(), BROKEN, "{what}");
         assert_eq!(Log::open(&path).err().map(|e| e.code()), Some(BROKEN), "{what}");
     }
+    // The last byte: of a full file nothing is cut off, and of the one that is written it is told.
+    let no_end = [&text.as_bytes()[..text.len() - 1], b"x"].concat();
+    std::fs::write(&path, &no_end).unwrap();
+    let (entries, rest) = read_all(&path).unwrap();
+    assert_eq!((entries.len(), rest), (3, lines[3].len() + 1));
+    std::fs::write(full(&path, 1), &no_end).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(read(&path).unwrap_err().code(), BROKEN);
+    assert_eq!(Log::open(&path).err().map(|e| e.code()), Some(BROKEN));
 }
 
 #[test]
@@ -62,9 +75,11 @@ fn a_line_that_a_crash_cut_off_is_dropped() {
     let path = folder.path().join("log.jsonl");
     let text = four(&path);
     std::fs::write(&path, &text[..text.len() - 9]).unwrap();
+    assert_ne!(read_all(&path).unwrap().1, 0);
     let mut log = Log::open(&path).unwrap();
     assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), 4);
-    assert_eq!(read(&path).unwrap().len(), 4);
+    let (entries, rest) = read_all(&path).unwrap();
+    assert_eq!((entries.len(), rest), (4, 0));
 }
 
 #[test]
