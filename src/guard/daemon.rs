@@ -4,11 +4,10 @@ mod pulse;
 
 use super::approval;
 use super::budget::{Limits, Weighed};
-use super::judge::{self, Refusal, Rule, Terms};
+use super::judge::{self, Judged, Refusal, Rule, Terms};
 use super::log::{CLOCK, Heard, Kept, Log, POLICY, Verdict};
 use super::policy::Current;
 use super::request::Request;
-use super::spend::Spend;
 use super::wallet::{Reach, Wallet};
 use super::{ASKED, NO_COIN, REFUSES_ALL, SAYS, WARNS, clock, frozen, now};
 use crate::error::{Error, Result};
@@ -199,18 +198,20 @@ impl Work {
     /// What the caller is told, where it is refused.
     fn answer(&mut self, call: &Call<'_>) -> Option<String> {
         let at = now();
-        let mut asked = None;
+        let mut judged = Judged::default();
         let verdict = if call.replaceable {
             Err(Refusal::new(Rule::Replaceable, "another middleware may replace what is asked"))
         } else {
-            self.judge(call, at, &mut asked)
+            self.judge(call, at, &mut judged)
         };
         let (weighed, refusal) = match verdict {
             Ok(Passed::Harmless) => return None,
             Ok(Passed::Noted(weighed)) => (weighed, None),
             Err(refusal) => (None, Some(refusal)),
         };
-        let (signs, weighed) = (weighed.is_some(), weighed.unwrap_or_default());
+        // What is refused counts nowhere, and is of a class all the same, for who tries another policy on it.
+        let unweighed = Weighed { class: judged.class, ..Weighed::default() };
+        let (signs, weighed, asked) = (weighed.is_some(), weighed.unwrap_or(unweighed), judged.spend);
         let said = match (&refusal, self.guard.enforces) {
             (None, _) => Verdict::Passed,
             (Some(_), true) => Verdict::Refused,
@@ -236,8 +237,8 @@ impl Work {
         }
     }
 
-    /// Judges one call, and says what it asks for where it takes from the wallet; whatever goes wrong on the way is a refusal.
-    fn judge(&mut self, call: &Call<'_>, at: u64, asked: &mut Option<Spend>) -> Result<Passed, Refusal> {
+    /// Judges one call, and says what it asks for; whatever goes wrong on the way is a refusal.
+    fn judge(&mut self, call: &Call<'_>, at: u64, asked: &mut Judged) -> Result<Passed, Refusal> {
         let judged = catch_unwind(AssertUnwindSafe(|| {
             let request = Request::read(call.uri, call.message)?;
             if request == Request::Harmless {
@@ -250,7 +251,7 @@ impl Work {
             if !request.signs() {
                 return Ok(Passed::Noted(None));
             }
-            asked.clone_from(&judged.spend);
+            asked.clone_from(&judged);
             self.look_at_policy(at).map_err(|e| Refusal::new(Rule::NoLog, e.cause()))?;
             // One that does not read is none: the refusal stands, and names what was asked for.
             let approvals = || approval::read(&self.guard.approvals).unwrap_or_default();
@@ -383,3 +384,6 @@ impl Work {
 fn says(refusal: &Refusal) -> String {
     format!("{SAYS}{refusal}")
 }
+
+#[cfg(test)]
+mod tests;
