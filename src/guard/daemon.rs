@@ -363,7 +363,13 @@ impl Work {
             let until = clock::in_words(until);
             format!("{WARNS}the clock was ahead, and what is signed counts until {until}; if it is right now: lsm guard clock")
         });
-        ahead.unwrap_or_default()
+        let near = self.guard.terms.wallet.as_ref().and_then(Wallet::near_end).map(|(reach, end)| {
+            format!(
+                "{WARNS}the wallet's addresses are known up to number {reach}, and never beyond {end}: what comes back to later ones \
+                 counts as leaving"
+            )
+        });
+        [ahead, near].into_iter().flatten().collect()
     }
 
     /// Writes down how far the table of own addresses reaches, where it has grown by `growth` since.
