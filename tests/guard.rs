@@ -63,6 +63,7 @@ fn it_is_as_wanted(stage: &Stage) {
     let found = status(stage);
     assert_eq!((&found["guard"], &found["running"]), (&json!("enforce"), &json!(true)), "{found}");
     assert_eq!((&found["frozen"], &found["canary_refused"]), (&json!(false), &json!(true)), "{found}");
+    assert_eq!((&found["frozen_seconds"], &found["warnings"]), (&json!(null), &json!([])), "{found}");
     let again = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();
     assert_eq!(again["steps"], json!([]));
     let found = stage.host.lsm(["status", "--json"]).json();
@@ -208,15 +209,21 @@ fn a_request_of_nearly_lnds_limit_ends_no_guard(stage: &Stage) {
 
 fn the_operator_freezes_it_over_a_reboot(stage: &mut Stage) {
     let freeze = |stage: &Stage, verb: &str| stage.host.lsm(["guard", verb, "--json"]).json();
-    assert_eq!(freeze(stage, "freeze")["changed"], true);
+    let frozen = freeze(stage, "freeze");
+    assert!(frozen["changed"] == true && frozen["at_stake"].as_array().is_some_and(|all| all.len() > 2), "{frozen}");
     assert_eq!(freeze(stage, "freeze")["changed"], false);
+    assert!(stage.host.lsm(["guard", "freeze"]).ok().contains("can take no penalty"));
     assert!(sign(stage).unwrap_err().contains("(frozen)"));
-    assert!(cannot_sign(stage).contains("frozen"));
+    assert!(cannot_sign(stage).contains("frozen it since 2") && cannot_sign(stage).contains("deadlines run on"));
+    assert!(status(stage)["frozen_seconds"].as_u64().is_some_and(|seconds| seconds < 600), "{}", status(stage));
+    assert!(stage.host.lsm(["guard", "status"]).stdout.contains("deadlines run on"));
     stage.host.reboot();
     let said = wait_for("the guard's answer", PATIENCE, || sign(stage).err().filter(|said| said.contains("lsm guard")));
     assert!(said.contains("(frozen)"), "{said}");
     assert_eq!(status(stage)["frozen"], true);
-    assert_eq!(freeze(stage, "thaw")["changed"], true);
+    let thawed = freeze(stage, "thaw");
+    assert!(thawed["changed"] == true && thawed["at_stake"] == json!([]), "{thawed}");
+    assert_eq!(stage.host.lsm(["guard", "clock", "--json"]).json()["changed"], false, "it was not ahead");
     sign(stage).unwrap();
     // Whatever is done to the signer at that time: freezing it does not wait.
     let held = "flock /var/lib/lsm/journal/lock sleep 30 & sleep 1; /root/lsm guard freeze --json; kill $!";
@@ -231,7 +238,7 @@ fn the_operator_freezes_it_over_a_reboot(stage: &mut Stage) {
 fn what_it_cannot_write_down_it_refuses(stage: &Stage) {
     let (verify, lnd) = (|| stage.host.lsm(["guard", "log", "verify", "--json"]), stage.lnd());
     let guard = main_pid(stage);
-    assert!(verify().json()["entries"].as_u64().is_some_and(|entries| entries > 3));
+    assert!(verify().json()["entries"].as_u64().is_some_and(|entries| entries > 3) && verify().json()["rest"] == 0);
     let exported = stage.host.lsm(["guard", "log", "export"]).ok();
     assert_eq!(exported, std::fs::read_to_string(stage.host.path(LOG)).unwrap(), "line by line as it is");
     stage.host.sh(&format!("cp -p {LOG} /root/log && sed -i '2s/passed/refused/' {LOG}")).ok();

@@ -4,8 +4,10 @@
 mod approval;
 mod attempts;
 mod coins;
+mod forms;
 mod limits;
 pub mod middleware;
+mod restart;
 
 use crate::caller::{Client, Kind, Port};
 use crate::lab::wait_for;
@@ -30,12 +32,13 @@ fn every_attempt_succeeds_without_a_guard_and_fails_with_one() {
     stage.install(&[]).ok();
     let told = |mode| stage.install(&[&format!("--guard={mode}")]).ok();
     let mut all = attempts();
-    assert!(all.len() >= 60, "{}", all.len());
+    assert!(all.len() >= 75, "{}", all.len());
 
     for attempt in &all {
         try_it(&stage, attempt).unwrap_or_else(|said| panic!("without a guard: {}: {said}", attempt.what));
     }
     approval::all_is_signed(&stage);
+    restart::all_is_signed(&stage);
 
     // Without a guard lnd has no middleware at all.
     all.push(middleware::attempt());
@@ -70,6 +73,7 @@ fn every_attempt_succeeds_without_a_guard_and_fails_with_one() {
         .host
         .sh(&format!("systemctl stop lsm-guard@signer.service && rm {LOG} && systemctl start lsm-guard@signer.service"))
         .ok();
+    restart::it_gives_no_budget_back(&stage);
     rule_by(&stage, limits::HONEST);
     what_a_watch_only_node_asks_is_signed(&stage);
     approval::it_lets_one_pass_and_no_other(&stage);

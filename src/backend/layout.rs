@@ -226,6 +226,11 @@ impl Layout {
         self.guard().join("approvals.json")
     }
 
+    /// Where the operator says that the clock is right: root's, and for the guard to read.
+    pub fn guard_clock(&self) -> PathBuf {
+        self.guard().join("clock")
+    }
+
     /// The file that is there while the operator has frozen the signer: root's, and for the guard to see.
     pub fn frozen(&self) -> PathBuf {
         self.guard().join("frozen")

@@ -1,35 +1,31 @@
 //! `lsm guard`: the daemon that judges what lnd is asked, and what its operator does with it.
 
 mod approve;
+mod clock;
+mod freeze;
 mod policy;
+mod status;
 
 use crate::backend::Layout;
 use crate::cli::control::{installed, require_root};
-use crate::cli::{Common, cert, machine};
-use crate::error::{Code, Error, Exit, Result};
-use crate::facts;
-use crate::guard::budget::Ledger;
+use crate::cli::{Common, cert};
+use crate::error::{Code, Error, Result};
+use crate::guard::clock::in_words;
 use crate::guard::daemon::Guard;
 use crate::guard::judge::Terms;
 use crate::guard::log::{self, Entry, Verdict};
-use crate::guard::policy::Policy;
-use crate::guard::{self, canary, frozen, now};
 use crate::host::beneath;
-use crate::host::file::{self, Access};
-use crate::host::user::Owner;
-use crate::plan;
+use crate::host::file;
 use crate::signer::Node;
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::Macaroon;
 use crate::signer::middleware::CREDENTIAL;
-use crate::spec::{self, Network, Spec};
+use crate::spec::{Network, Spec};
 use crate::ui::{self, say};
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 const NO_GUARD: Code = Code::refused("E-GUARD-020");
 const NO_LINE: Code = Code::refused("E-GUARD-022");
@@ -49,6 +45,9 @@ pub enum GuardVerb {
     /// Sign again
     #[command(after_help = "Example:\n  sudo lsm guard thaw")]
     Thaw,
+    /// Say that the clock is right, where it was ahead: what was signed meanwhile counts from now, and not until then
+    #[command(after_help = "Example:\n  sudo lsm guard clock")]
+    Clock,
     /// Say in words what the policy lets pass, and by which rule it refuses the rest
     #[command(
         after_help = "Examples:\n  lsm guard check --example >guard.toml\n  lsm guard check --file guard.toml\n  \
@@ -114,9 +113,10 @@ pub enum LogVerb {
 pub(super) fn run(verb: GuardVerb, common: &Common) -> Result<ExitCode> {
     match verb {
         GuardVerb::Run(args) => return Err(serve(&args, common)?),
-        GuardVerb::Status => return status(common),
-        GuardVerb::Freeze => freeze(common)?,
-        GuardVerb::Thaw => thaw(common)?,
+        GuardVerb::Status => return status::run(common),
+        GuardVerb::Freeze => freeze::freeze(common)?,
+        GuardVerb::Thaw => freeze::thaw(common)?,
+        GuardVerb::Clock => clock::run(common)?,
         GuardVerb::Check(args) => policy::check(&args, common)?,
         GuardVerb::Replay(args) => return policy::replay(&args, common),
         GuardVerb::Approve(options) => approve::run(&options, common)?,
@@ -145,6 +145,7 @@ fn serve(args: &RunArgs, common: &Common) -> Result<Error> {
         frozen: layout.frozen(),
         policy: layout.guard_policy(),
         approvals: layout.guard_approvals(),
+        clock: layout.guard_clock(),
     };
     Ok(guard.run(node))
 }
@@ -159,134 +160,13 @@ fn guarded(common: &Common) -> Result<Spec> {
         .hint(format!("give it one: sudo lsm install --network {} --guard observe", spec.network)))
 }
 
-fn status(common: &Common) -> Result<ExitCode> {
-    let spec = guarded(common)?;
-    require_root()?;
-    let layout = Layout::of(&spec);
-    let runs = facts::is_active(&layout.guard_service());
-    let frozen = frozen(&layout.frozen());
-    let canary = plan::open_as_admin(&layout.door()).and_then(|admin| canary(&admin));
-    let refuses = canary.as_ref().is_ok_and(|refused| *refused);
-    let why = canary.err().map(|e| e.to_string());
-    // After the canary, which has the guard find out.
-    let said = facts::units::status(&layout.guard_service()).unwrap_or_default();
-    let trouble = guard::trouble(&said).filter(|_| runs);
-    // A guard that observes is as wanted where it runs.
-    let well =
-        runs && (refuses || spec.guard == spec::Guard::Observe) && trouble.is_none() && guard::no_coin(&said).is_none();
-    if ui::voice().json {
-        say!(
-            "{}",
-            json!({
-                "instance": spec.instance, "guard": spec.guard, "running": runs, "frozen": frozen,
-                "canary_refused": why.is_none().then_some(refuses), "why": why, "trouble": trouble,
-                "says": said, "coins": Coins::look(&layout).to_json(),
-            })
-        );
-    } else {
-        let yes = |is: bool| if is { "yes" } else { "NO" };
-        say!("guard      {}", spec.guard.name());
-        say!("runs       {}{}", yes(runs), if said.is_empty() { String::new() } else { format!(": {said}") });
-        let canary = match (&why, refuses) {
-            (Some(why), _) => format!("cannot tell: {why}"),
-            (None, true) => "yes: lnd was asked for what the guard has to refuse, and refused it".to_owned(),
-            (None, false) => "NO: lnd was asked for what the guard has to refuse, and signed it".to_owned(),
-        };
-        say!("enforces   {canary}");
-        say!("coins      {}", Coins::look(&layout).describe());
-        say!("frozen     {}", if frozen { "YES: nothing is signed; lsm guard thaw" } else { "no" });
-    }
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(Exit::Refused as u8) })
-}
-
-/// What may leave the wallet's coins, and what has.
-struct Coins {
-    policy: Result<Policy>,
-    day: Result<(u64, u64)>,
-}
-
-impl Coins {
-    fn look(layout: &Layout) -> Self {
-        let day = read_log(layout).map(|entries| {
-            let mut ledger = Ledger::default();
-            ledger.read(&entries);
-            ledger.day(now())
-        });
-        Self { policy: Policy::read(&layout.guard_policy()), day }
-    }
-
-    fn to_json(&self) -> Value {
-        let (policy, day) = (self.policy.as_ref(), self.day.as_ref());
-        let coins = policy.ok().map(|policy| &policy.coins);
-        json!({
-            "per_transaction": coins.and_then(|coins| coins.per_transaction),
-            "per_hour": coins.and_then(|coins| coins.per_hour),
-            "per_day": coins.and_then(|coins| coins.per_day),
-            "last_day": day.ok().map(|day| day.0),
-            "into_channels": day.ok().map(|day| day.1),
-            "why": policy.err().or(day.err()).map(ToString::to_string),
-        })
-    }
-
-    fn describe(&self) -> String {
-        let (policy, (left, into_channels)) = match (&self.policy, &self.day) {
-            (Err(why), _) => return format!("none leaves the wallet: {why}"),
-            (_, Err(why)) => return format!("none leaves the wallet: {why}"),
-            (Ok(policy), Ok(day)) => (policy, day),
-        };
-        let limit = |name, limit: Option<u64>| match limit {
-            Some(limit) => format!("{limit} sat by {name}"),
-            None => format!("no limit by {name}"),
-        };
-        let (one, all) = (limit("a transaction", policy.coins.per_transaction), limit("a day", policy.coins.per_day));
-        format!("{one}, {all}; {left} sat left it in the last 24 hours, {into_channels} sat went into channels")
-    }
-}
-
-fn freeze(common: &Common) -> Result<()> {
-    let spec = guarded(common)?;
-    require_root()?;
-    let layout = Layout::of(&spec);
-    let flag = layout.frozen();
-    // Whatever else is done to the signer now: nothing waits here.
-    let changed = !file::is_there(&flag)?;
-    if changed {
-        file::replace(&flag, b"", Access::owned(0o644, Owner::ROOT))?;
-    }
-    tell_frozen(&spec, changed, true);
-    Ok(())
-}
-
-fn thaw(common: &Common) -> Result<()> {
-    let spec = guarded(common)?;
-    require_root()?;
-    let layout = Layout::of(&spec);
-    let _lock = machine::open_journal(&layout)?;
-    let changed = file::remove(&layout.frozen())?;
-    tell_frozen(&spec, changed, false);
-    Ok(())
-}
-
-fn tell_frozen(spec: &Spec, changed: bool, frozen: bool) {
-    if ui::voice().json {
-        say!("{}", json!({"instance": spec.instance, "changed": changed, "frozen": frozen}));
-        return;
-    }
-    let what = match (frozen, spec.guard) {
-        (true, spec::Guard::Enforce) => "frozen: nothing is signed until lsm guard thaw",
-        (true, _) => "marked as frozen, but the guard only observes: everything is signed as before",
-        (false, _) => "not frozen",
-    };
-    say!("{what}{}", if changed { "" } else { ", already" });
-}
-
 fn show_log(args: &LogArgs, common: &Common) -> Result<()> {
     let spec = installed(&common.instance)?;
     require_root()?;
-    let entries = read_log(&Layout::of(&spec))?;
+    let (entries, rest) = read_whole_log(&Layout::of(&spec))?;
     match args.verb {
         Some(LogVerb::Verify) => {
-            tell_verified(&entries);
+            tell_verified(&entries, rest);
             return Ok(());
         }
         Some(LogVerb::Export) => {
@@ -309,6 +189,11 @@ fn show_log(args: &LogArgs, common: &Common) -> Result<()> {
 }
 
 fn read_log(layout: &Layout) -> Result<Vec<Entry>> {
+    read_whole_log(layout).map(|(entries, _)| entries)
+}
+
+/// Its entries, and how many bytes after the last one are none.
+fn read_whole_log(layout: &Layout) -> Result<(Vec<Entry>, usize)> {
     log::verify(&layout.guard_log(), read_file)
 }
 
@@ -318,14 +203,19 @@ pub(super) fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     there.then(|| beneath::read(path, limit)).transpose()
 }
 
-fn tell_verified(entries: &[Entry]) {
+fn tell_verified(entries: &[Entry], rest: usize) {
     let (first, last) = (entries.first().map(|entry| entry.id), entries.last().map(|entry| entry.id));
     if ui::voice().json {
-        say!("{}", json!({"entries": entries.len(), "first": first, "last": last}));
-    } else if let (Some(first), Some(last)) = (first, last) {
+        say!("{}", json!({"entries": entries.len(), "first": first, "last": last, "rest": rest}));
+        return;
+    }
+    if let (Some(first), Some(last)) = (first, last) {
         say!("{} entries, {first} to {last}, each follows from the one before it", entries.len());
     } else {
         say!("no entries");
+    }
+    if rest > 0 {
+        say!("{rest} bytes after that are no whole entry: it was cut off while it was written, or its end was changed");
     }
 }
 
@@ -341,12 +231,6 @@ fn known(network: Network) -> Option<bitcoin::Network> {
     }
 }
 
-/// A time of the log's in words.
-pub(super) fn clock(at: u64) -> String {
-    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at) * 1_000_000).ok();
-    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
-}
-
 fn show(entry: &Entry) {
     let verdict = match entry.verdict {
         Verdict::Passed => "passed",
@@ -354,5 +238,5 @@ fn show(entry: &Entry) {
         Verdict::WouldRefuse => "would refuse",
     };
     let why = entry.why.as_ref().map(|why| format!(": {why} ({})", entry.rule.as_deref().unwrap_or_default()));
-    say!("{:>6} {} {verdict} {}{}", entry.id, clock(entry.at), entry.call, why.unwrap_or_default());
+    say!("{:>6} {} {verdict} {}{}", entry.id, in_words(entry.at), entry.call, why.unwrap_or_default());
 }

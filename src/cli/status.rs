@@ -6,11 +6,11 @@ mod prometheus;
 mod signature;
 
 use crate::backend::{Layout, native};
-use crate::cli::guard::clock;
 use crate::cli::release::in_words;
 use crate::cli::{Common, cert, machine, strings};
 use crate::error::{Code, Error, Exit, Result};
 use crate::facts::running::Fence;
+use crate::guard::{clock, now};
 use crate::host::file::{self, Access};
 use crate::plan::History;
 use crate::spec::Places;
@@ -68,6 +68,8 @@ fn to_json(status: &Status) -> Value {
         "wallet": status.state.map(|state| state.name()),
         "listen": spec.listen, "allow": spec.allow, "port_open": status.port_open, "filtered": status.filtered,
         "unit_filters": status.unit_filters, "guard": spec.guard, "guard_runs": status.guard_runs,
+        "guard_warnings": status.guard_warnings, "frozen": status.frozen.is_some(),
+        "frozen_seconds": status.frozen.and_then(|frozen| frozen.seconds(now())),
         "connected": status.connected.as_ref().map(|peers| peers.iter().map(peer).collect::<Vec<_>>()),
         "sandbox": status.fence,
         "certificate": status.certificate.as_ref().map(|certificate| cert::to_json(certificate, status.now)),
@@ -100,10 +102,11 @@ fn show(status: &Status) {
             spec.guard.name(),
             if runs { "runs" } else { "does NOT run" }
         );
+        status.guard_warnings.iter().for_each(|what| say!("warning    {what}"));
     }
     show_door(status);
     if let Some(last) = &status.last_signature {
-        say!("signed     last {} ({})", clock(last.at * 1000), last.seen_by.words());
+        say!("signed     last {} ({})", clock::in_words(last.at * 1000), last.seen_by.words());
     }
     say!("sandbox    {}", status.fence.as_ref().map_or_else(|| "lnd does not run".to_owned(), describe_fence));
     say!("           {}", status.landlock);

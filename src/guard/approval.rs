@@ -16,8 +16,8 @@ const NOT_ONE: Code = Code::usage("E-GUARD-052");
 /// How large the file may be.
 const LIMIT: u64 = 1 << 20;
 
-/// The rules that an approval is stronger than: the operator's own limits.
-const LIMITS: [Rule; 9] = [
+/// The rules that an approval is stronger than: the operator's own limits, and what keeps count of them.
+const LIMITS: [Rule; 10] = [
     Rule::OutflowTransaction,
     Rule::OutflowHour,
     Rule::OutflowDay,
@@ -27,6 +27,7 @@ const LIMITS: [Rule; 9] = [
     Rule::FeeRate,
     Rule::QuietHours,
     Rule::Rate,
+    Rule::LedgerFull,
 ];
 
 /// One approval.

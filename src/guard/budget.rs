@@ -2,28 +2,22 @@
 //! back to the wallet. A signature holds for the amount that it was made for and for all outputs (BIP 143, BIP 341), so that
 //! nothing has to be believed of what a request says of other inputs, and no fee can hide.
 
+mod room;
+
 use super::approval::{Approval, Approved};
 use super::judge::{Judged, Refusal, Rule};
-use super::log::{Entry, POLICY, Verdict, hash};
-use super::policy::Policy;
+use super::log::{CLOCK, Entry, Verdict};
+use super::policy::{Policy, Told};
 use super::rates::{Class, Counts, Rates};
 use super::spend::{Paid, Spend, is_zero, sum};
 use super::{DAY, HOUR};
 use bitcoin::ScriptBuf;
+use room::{Room, is_kept, is_young};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
-/// How many inputs that were signed for are remembered: all of them have to fit into the log.
-const INPUTS: usize = 25_000;
-/// How many inputs of sweeps that come back are remembered besides. Beyond that the oldest is forgotten, since none may be refused:
-/// of one whose inputs are signed so far apart the fee is then held for each part by itself.
-const SWEEPS: usize = 5_000;
 /// How many fundings that were proved before they are paid are remembered.
 const PROVED: usize = 1000;
-
-/// How long a transaction is remembered of which not all inputs were signed for, in milliseconds: what comes back by it is set
-/// against its inputs together, so that they must not be asked for one by one after each was forgotten.
-const OPEN: u64 = 90 * DAY;
 
 /// The first bytes of an output's script that opens for another script's hash: version 0, 32 bytes.
 const SCRIPT_HASH: &str = "0020";
@@ -58,9 +52,10 @@ pub struct Signed {
     /// The outputs that are channels' only as far as somebody says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unproved: Vec<u32>,
-    /// It has inputs that were not signed for.
+    /// It has several inputs, and what comes back is set against them together. That all were signed for does not end that: what is
+    /// said of an input's amount may be a lie the first time, and the truth the next.
     #[serde(default, skip_serializing_if = "is_false")]
-    pub open: bool,
+    pub together: bool,
     /// All of it is swept to the wallet itself, and no coin of the wallet's is in it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub comes_back: bool,
@@ -85,7 +80,7 @@ pub struct Limits<'a> {
     /// The policy, or why it does not read.
     pub policy: Result<&'a Policy, &'a str>,
     /// Its rates, which hold also while it does not read.
-    pub rates: &'a Rates,
+    pub rates: Rates,
     /// What the operator has approved.
     pub approvals: &'a dyn Fn() -> Vec<Approval>,
 }
@@ -97,10 +92,8 @@ pub struct Ledger {
     counts: Counts,
     /// Fundings that are proved; the oldest first.
     proved: VecDeque<(String, u32)>,
-    /// The hash of the policy that was last told of.
-    policy: Option<String>,
-    /// There was a policy.
-    limited: bool,
+    /// What was last told of the policy.
+    told: Told,
     /// The latest time that was seen: a clock that is set back makes no day longer ago.
     now: u64,
 }
@@ -111,28 +104,30 @@ impl Ledger {
     /// # Errors
     /// Where it is beyond one of them.
     pub fn weigh(&self, judged: &Judged, now: u64, limits: &Limits<'_>) -> Result<Weighed, Refusal> {
-        let now = now.max(self.now);
+        let at = self.at(now);
         let proves = judged.fundings.iter().find(|funding| self.is_news(funding)).cloned();
         let mut weighed = Weighed { class: judged.class, signed: None, proves };
         if let Some(class) = judged.class {
-            self.counts.hold(class, now, limits.rates.of(class))?;
+            self.counts.hold(class, at, limits.rates.of(class))?;
         }
         if let Some(spend) = &judged.spend {
             let whole = self.with_before(spend);
-            // What is swept to the wallet passes whatever the limits are: they are not to lose what they are there to keep.
-            if whole.comes_back() {
-                let signed = Signed { comes_back: whole.signed.is_empty(), ..Signed::count(&whole, now) };
-                // Of what else there is no room is made by forgetting.
-                if !signed.comes_back {
-                    self.hold_room(&signed, now)?;
-                }
-                weighed.signed = Some(signed);
+            let home = Signed { comes_back: whole.signed.is_empty(), ..Signed::count(&whole, at) };
+            // What is swept to the wallet passes whatever the limits are: they are not to lose what they are there to keep. With a coin
+            // it has to be remembered, where without one the oldest is forgotten.
+            if whole.comes_back() && (home.comes_back || self.has_room(&home)) {
+                weighed.signed = Some(home);
             } else {
                 weighed.signed = Some(self.weigh_spend(&whole, now, limits)?);
                 weighed.class = Some(Class::Coins);
             }
         }
         Ok(weighed)
+    }
+
+    /// The time that counts: a clock that is set back makes nothing younger.
+    fn at(&self, now: u64) -> u64 {
+        now.max(self.now)
     }
 
     /// The spend with all that was signed of its transaction before.
@@ -151,14 +146,23 @@ impl Ledger {
     }
 
     fn weigh_spend(&self, whole: &Spend, now: u64, limits: &Limits<'_>) -> Result<Signed, Refusal> {
+        let at = self.at(now);
         let policy = limits.policy.map_err(|why| Refusal::new(Rule::NoPolicy, why))?;
-        let counted = self.count(whole, now, policy);
-        self.hold_room(&counted, now)?;
-        let Err(refusal) = self.hold(whole, &counted, now, policy) else { return Ok(counted) };
+        let mut counted = self.count(whole, at, policy);
+        let is_crowded = counted.together && !self.has_room(&counted);
+        if is_crowded {
+            counted = Signed::count_all(whole, at);
+        }
+        let held = self.hold(whole, &counted, at, policy).and_then(|()| self.hold_room(&counted, policy));
+        let Err(mut refusal) = held else { return Ok(counted) };
+        if is_crowded {
+            refusal.why.push_str("; what comes back does not count where too many wait for their other inputs");
+        }
         let approvals = (limits.approvals)();
         let approval = approvals.iter().find(|approval| approval.covers(whole, now) && !self.is_used(approval, whole));
         let approval = approval.ok_or(refusal)?;
-        Ok(Signed { approval: Some(approval.name()), ..Signed::count(whole, now) })
+        let approved = Signed { approval: Some(approval.name()), ..Signed::count(whole, at) };
+        if self.has_room(&approved) { Ok(approved) } else { Err(no_room()) }
     }
 
     /// What the policy counts it as: what goes to those who may be paid freely does not leave, and what goes into channels leaves
@@ -208,16 +212,17 @@ impl Ledger {
         self.transactions.values().any(|other| other.txid != whole.txid && other.approval == name)
     }
 
-    fn hold_room(&self, counted: &Signed, now: u64) -> Result<(), Refusal> {
+    /// True where it can be remembered.
+    fn has_room(&self, counted: &Signed) -> bool {
+        let room = Room::of(counted);
         let others = self.transactions.values().filter(|other| other.txid != counted.txid);
-        let others = others.filter(|other| !other.comes_back && is_kept(other, now));
-        if others.map(Signed::inputs).sum::<usize>() + counted.inputs() > INPUTS {
-            return Err(Refusal::new(
-                Rule::OutflowDay,
-                format!("there would be more than {INPUTS} inputs to remember"),
-            ));
-        }
-        Ok(())
+        let others = others.filter(|other| Room::of(other) == room && is_kept(other, counted.at));
+        others.map(room::size).sum::<usize>() + room::size(counted) <= room.size()
+    }
+
+    /// Where nothing is limited the oldest is forgotten instead.
+    fn hold_room(&self, counted: &Signed, policy: &Policy) -> Result<(), Refusal> {
+        if !policy.is_bounded() || self.has_room(counted) { Ok(()) } else { Err(no_room()) }
     }
 
     fn hold(&self, whole: &Spend, counted: &Signed, now: u64, policy: &Policy) -> Result<(), Refusal> {
@@ -292,10 +297,13 @@ impl Ledger {
     }
 
     fn note(&mut self, entry: &Entry) {
-        entry.carried.iter().chain(&entry.counted).for_each(|signed| self.keep(signed.clone()));
-        if entry.call == POLICY {
-            self.policy = Some(entry.message.clone());
-            self.limited |= entry.verdict == Verdict::Passed && entry.message != hash(b"");
+        self.carry(&entry.carried);
+        entry.counted.iter().for_each(|signed| self.keep(signed.clone()));
+        if entry.call == CLOCK {
+            self.set_clock(entry.at);
+        }
+        if let Some(told) = &entry.policy {
+            self.told.clone_from(told);
         }
         if entry.verdict != Verdict::Passed {
             return;
@@ -308,31 +316,49 @@ impl Ledger {
         }
     }
 
+    /// Takes over what counted before.
+    pub fn carry(&mut self, carried: &[Signed]) {
+        carried.iter().for_each(|signed| self.keep(signed.clone()));
+    }
+
     fn keep(&mut self, signed: Signed) {
         self.now = self.now.max(signed.at);
         self.transactions.insert(signed.txid.clone(), signed);
+    }
+
+    /// What was signed at a later time than this was signed now: the clock is right again, and nothing is forgotten for it.
+    fn set_clock(&mut self, now: u64) {
+        self.transactions.values_mut().for_each(|signed| signed.at = signed.at.min(now));
+        self.counts.set_clock(now);
+        self.now = self.now.min(now);
+    }
+
+    /// Up to when what was signed counts as just signed, where that is more than an hour after `now`: the clock was ahead.
+    pub fn ahead_of(&self, now: u64) -> Option<u64> {
+        Some(self.now.max(self.counts.latest())).filter(|latest| *latest > now.saturating_add(HOUR))
     }
 
     /// Forgets what no longer counts.
     fn forget(&mut self) {
         let now = self.now;
         self.transactions.retain(|_, other| is_kept(other, now));
-        self.forget_sweeps();
+        [Room::Sweeps, Room::Day].into_iter().for_each(|room| self.make_room(room));
     }
 
-    fn forget_sweeps(&mut self) {
-        let sweeps = || self.transactions.values().filter(|signed| signed.comes_back);
-        let mut inputs: usize = sweeps().map(Signed::inputs).sum();
-        if inputs <= SWEEPS {
+    /// Forgets the oldest, where there is more than there is room for.
+    fn make_room(&mut self, room: Room) {
+        let own = || self.transactions.values().filter(|signed| Room::of(signed) == room);
+        let mut all: usize = own().map(room::size).sum();
+        if all <= room.size() {
             return;
         }
-        let mut oldest: Vec<_> = sweeps().map(|signed| (signed.at, signed.txid.clone(), signed.inputs())).collect();
+        let mut oldest: Vec<_> = own().map(|signed| (signed.at, signed.txid.clone(), room::size(signed))).collect();
         oldest.sort_unstable();
-        for (_, txid, count) in oldest {
+        for (_, txid, size) in oldest {
             // Some more, not to sort at each call.
-            if inputs > SWEEPS / 4 * 3 {
+            if all > room.size() / 4 * 3 {
                 self.transactions.remove(&txid);
-                inputs -= count;
+                all -= size;
             }
         }
     }
@@ -354,19 +380,14 @@ impl Ledger {
         self.transactions.values().filter(|signed| is_kept(signed, self.now)).cloned().collect()
     }
 
-    /// The hash of the policy that was last told of.
-    pub fn policy(&self) -> Option<&str> {
-        self.policy.as_deref()
-    }
-
-    /// True where there was a policy, as far as the log goes back.
-    pub fn is_limited(&self) -> bool {
-        self.limited
+    /// What was last told of the policy.
+    pub fn told(&self) -> &Told {
+        &self.told
     }
 
     /// What has left the wallet, and gone into channels, in the day before `now`, in satoshis.
     pub fn day(&self, now: u64) -> (u64, u64) {
-        let now = now.max(self.now);
+        let now = self.at(now);
         let young = || self.transactions.values().filter(|signed| is_young(signed, now, DAY));
         (sum(young().map(|signed| &signed.coins)), sum(young().map(|signed| &signed.channels)))
     }
@@ -376,27 +397,23 @@ impl Signed {
     /// A spend as it is recorded, counted as nothing.
     fn count(whole: &Spend, at: u64) -> Self {
         let (txid, signed, swept) = (whole.txid.clone(), whole.signed.clone(), whole.swept.clone());
-        let open = signed.len() + swept.len() < whole.inputs;
-        Self { at, txid, signed, swept, open, ..Self::default() }
+        Self { at, txid, signed, swept, together: whole.inputs > 1, ..Self::default() }
     }
 
-    fn inputs(&self) -> usize {
-        self.signed.len() + self.swept.len()
+    /// The same, counted as all that it spends: nothing is set against that, so that nothing is lost with what is forgotten in a day.
+    fn count_all(whole: &Spend, at: u64) -> Self {
+        let coins = sum(whole.signed.values().chain(whole.swept.values()));
+        Self { together: false, coins, ..Self::count(whole, at) }
     }
+}
+
+fn no_room() -> Refusal {
+    Refusal::new(Rule::LedgerFull, "the guard can remember no more transactions of a day")
 }
 
 /// True of an output such as channels' fundings are: its script is known by its hash alone.
 fn may_be_funding(paid: &Paid) -> bool {
     paid.script.len() == SCRIPT_HASH_LENGTH && paid.script.starts_with(SCRIPT_HASH)
-}
-
-/// True as long as it has to be remembered.
-fn is_kept(signed: &Signed, now: u64) -> bool {
-    is_young(signed, now, if signed.open { OPEN } else { DAY })
-}
-
-fn is_young(signed: &Signed, now: u64, time: u64) -> bool {
-    now.saturating_sub(signed.at) < time
 }
 
 #[cfg(test)]

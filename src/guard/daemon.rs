@@ -4,13 +4,12 @@ mod pulse;
 
 use super::approval;
 use super::budget::{Limits, Weighed};
-use super::judge::{self, Refusal, Rule, Terms};
-use super::log::{Heard, Kept, Log, POLICY, Verdict};
+use super::judge::{self, Judged, Refusal, Rule, Terms};
+use super::log::{CLOCK, Heard, Kept, Log, POLICY, Verdict};
 use super::policy::Current;
 use super::request::Request;
-use super::spend::Spend;
 use super::wallet::{Reach, Wallet};
-use super::{ASKED, NO_COIN, REFUSES_ALL, SAYS, frozen, now};
+use super::{ASKED, NO_COIN, REFUSES_ALL, SAYS, WARNS, clock, frozen, now};
 use crate::error::{Error, Result};
 use crate::facts;
 use crate::host::file::{self, Access};
@@ -52,6 +51,8 @@ pub struct Guard {
     pub policy: PathBuf,
     /// What the operator has approved.
     pub approvals: PathBuf,
+    /// Where the operator says that the clock is right.
+    pub clock: PathBuf,
 }
 
 impl Guard {
@@ -197,18 +198,20 @@ impl Work {
     /// What the caller is told, where it is refused.
     fn answer(&mut self, call: &Call<'_>) -> Option<String> {
         let at = now();
-        let mut asked = None;
+        let mut judged = Judged::default();
         let verdict = if call.replaceable {
             Err(Refusal::new(Rule::Replaceable, "another middleware may replace what is asked"))
         } else {
-            self.judge(call, at, &mut asked)
+            self.judge(call, at, &mut judged)
         };
         let (weighed, refusal) = match verdict {
             Ok(Passed::Harmless) => return None,
             Ok(Passed::Noted(weighed)) => (weighed, None),
             Err(refusal) => (None, Some(refusal)),
         };
-        let (signs, weighed) = (weighed.is_some(), weighed.unwrap_or_default());
+        // What is refused counts nowhere, and is of a class all the same, for who tries another policy on it.
+        let unweighed = Weighed { class: judged.class, ..Weighed::default() };
+        let (signs, weighed, asked) = (weighed.is_some(), weighed.unwrap_or(unweighed), judged.spend);
         let said = match (&refusal, self.guard.enforces) {
             (None, _) => Verdict::Passed,
             (Some(_), true) => Verdict::Refused,
@@ -216,7 +219,8 @@ impl Work {
         };
         let (uri, message) = (call.uri, call.message);
         let refused = refusal.as_ref();
-        let written = self.write(&Heard { at, call: uri, message, verdict: said, refusal: refused, asked, weighed });
+        let heard = Heard { message, refusal: refused, asked, weighed, ..Heard::new(at, uri, said) };
+        let written = self.write(&heard);
         self.keep_reach(GROWTH);
         self.tell(written.as_ref().err());
         if !self.guard.enforces {
@@ -233,8 +237,8 @@ impl Work {
         }
     }
 
-    /// Judges one call, and says what it asks for where it takes from the wallet; whatever goes wrong on the way is a refusal.
-    fn judge(&mut self, call: &Call<'_>, at: u64, asked: &mut Option<Spend>) -> Result<Passed, Refusal> {
+    /// Judges one call, and says what it asks for; whatever goes wrong on the way is a refusal.
+    fn judge(&mut self, call: &Call<'_>, at: u64, asked: &mut Judged) -> Result<Passed, Refusal> {
         let judged = catch_unwind(AssertUnwindSafe(|| {
             let request = Request::read(call.uri, call.message)?;
             if request == Request::Harmless {
@@ -247,7 +251,7 @@ impl Work {
             if !request.signs() {
                 return Ok(Passed::Noted(None));
             }
-            asked.clone_from(&judged.spend);
+            asked.clone_from(&judged);
             self.look_at_policy(at).map_err(|e| Refusal::new(Rule::NoLog, e.cause()))?;
             // One that does not read is none: the refusal stands, and names what was asked for.
             let approvals = || approval::read(&self.guard.approvals).unwrap_or_default();
@@ -260,24 +264,24 @@ impl Work {
 
     /// Looks at the operator's policy of now, and tells the log where it is another one.
     fn look_at_policy(&mut self, at: u64) -> Result<()> {
-        let ledger = self.log()?.ledger();
-        let (told, limited) = (ledger.policy().map(str::to_owned), ledger.is_limited());
-        self.policy.look(&self.guard.policy, limited);
-        if self.policy.is_told(told.as_deref()) {
+        let told = self.log()?.ledger().told().clone();
+        self.policy.look(&self.guard.policy, &told);
+        if self.policy.is_told(&told) {
             return Ok(());
         }
         let refusal = self.policy.policy().err().map(|why| Refusal::new(Rule::NoPolicy, why));
-        let text = self.policy.text().to_owned();
-        self.write(&Heard {
-            at,
-            call: POLICY,
-            message: text.as_bytes(),
-            verdict: if refusal.is_some() { Verdict::Refused } else { Verdict::Passed },
-            refusal: refusal.as_ref(),
-            asked: None,
-            weighed: Weighed::default(),
-        })
-        .map(drop)
+        let (text, policy) = (self.policy.text().to_owned(), Some(self.policy.told()));
+        let verdict = if refusal.is_some() { Verdict::Refused } else { Verdict::Passed };
+        let heard = Heard { message: text.as_bytes(), policy, ..Heard::new(at, POLICY, verdict) };
+        self.write(&Heard { refusal: refusal.as_ref(), ..heard }).map(drop)
+    }
+
+    /// Tells the log that the clock is right now, where the operator says so and what was signed counts as later.
+    fn look_at_clock(&mut self, at: u64) -> Result<()> {
+        if self.log()?.ledger().ahead_of(at).is_none() || !clock::is_right(&self.guard.clock, at) {
+            return Ok(());
+        }
+        self.write(&Heard::new(at, CLOCK, Verdict::Passed)).map(drop)
     }
 
     /// The log, read again where somebody else touched it. After a failure it is opened anew each time: it goes on once what is
@@ -318,7 +322,7 @@ impl Work {
         let fault = opened.err().or_else(|| self.is_full.then(|| self.no_room()));
         // Also where nobody asks: what is wrong with it is to be known before.
         if fault.is_none()
-            && let Err(e) = self.look_at_policy(now())
+            && let Err(e) = self.look_at_policy(now()).and_then(|()| self.look_at_clock(now()))
         {
             ui::note(&e.to_string());
         }
@@ -338,10 +342,10 @@ impl Work {
         let status = match fault {
             Some(fault) if self.guard.enforces => format!("{REFUSES_ALL}{}", fault.cause()),
             Some(fault) => format!("writes nothing down: {}", fault.cause()),
-            None => match self.policy.policy() {
-                Ok(_) => format!("{ASKED}{}", self.does()),
-                Err(why) => format!("{ASKED}{}; {NO_COIN}{why}", self.does()),
-            },
+            None => {
+                let no_coin = self.policy.policy().err().map(|why| format!("; {NO_COIN}{why}")).unwrap_or_default();
+                format!("{ASKED}{}{}{no_coin}", self.does(), self.warn())
+            }
         };
         if status != self.status {
             if let Some(fault) = fault {
@@ -350,6 +354,22 @@ impl Work {
             notify::notify(&format!("STATUS={status}"));
             self.status = status;
         }
+    }
+
+    /// What the operator has to know.
+    fn warn(&self) -> String {
+        let ahead = self.log.as_ref().and_then(|log| log.ledger().ahead_of(now()));
+        let ahead = ahead.map(|until| {
+            let until = clock::in_words(until);
+            format!("{WARNS}the clock was ahead, and what is signed counts until {until}; if it is right now: lsm guard clock")
+        });
+        let near = self.guard.terms.wallet.as_ref().and_then(Wallet::near_end).map(|(reach, end)| {
+            format!(
+                "{WARNS}the wallet's addresses are known up to number {reach}, and never beyond {end}: what comes back to later ones \
+                 counts as leaving"
+            )
+        });
+        [ahead, near].into_iter().flatten().collect()
     }
 
     /// Writes down how far the table of own addresses reaches, where it has grown by `growth` since.
@@ -370,3 +390,6 @@ impl Work {
 fn says(refusal: &Refusal) -> String {
     format!("{SAYS}{refusal}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,10 +46,14 @@ pub enum Rule {
     SharedKeyFamily,
     /// A shared secret by a public key that is not the first of its family: lnd would look for it among 100,000.
     SharedKeyRaw,
+    /// A shared secret of a revocation root with another key than a funding key of this wallet's.
+    SharedKeyPoint,
     /// MuSig2 on a signer without taproot channels.
     Musig2Off,
     /// MuSig2 with another key than a channel's funding key.
     Musig2Key,
+    /// MuSig2 with a key that is moved otherwise than to a taproot output's.
+    Musig2Tweak,
     /// A PSBT that two readers could read differently.
     PsbtEncoding,
     /// A key that is not the one at its path, or more than one.
@@ -78,6 +82,8 @@ pub enum Rule {
     QuietHours,
     /// A class of calls is asked for more often.
     Rate,
+    /// There is no room to remember what would leave.
+    LedgerFull,
     /// The operator's policy does not read.
     NoPolicy,
 }
@@ -99,8 +105,10 @@ impl Rule {
             Self::MessageAnnouncement => "message-announcement",
             Self::SharedKeyFamily => "shared-key-family",
             Self::SharedKeyRaw => "shared-key-raw",
+            Self::SharedKeyPoint => "shared-key-point",
             Self::Musig2Off => "musig2-off",
             Self::Musig2Key => "musig2-key",
+            Self::Musig2Tweak => "musig2-tweak",
             Self::PsbtEncoding => "psbt-encoding",
             Self::PsbtDerivation => "psbt-derivation",
             Self::PsbtTweak => "psbt-tweak",
@@ -115,6 +123,7 @@ impl Rule {
             Self::FeeRate => "fee-rate",
             Self::QuietHours => "quiet-hours",
             Self::Rate => "rate",
+            Self::LedgerFull => "ledger-full",
             Self::NoPolicy => "no-policy",
         }
     }
@@ -208,7 +217,8 @@ fn judge_message(asked: &SignMessageReq, terms: &Terms) -> Result<(), Refusal> {
     }
 }
 
-/// The node's identity shakes hands and opens onions; the revocation root is what the watch-only node keeps anyway.
+/// The node's identity shakes hands and opens onions; a revocation root comes of the channel's own funding key (lnd's
+/// lnwallet/revocation_producer.go), and is what the watch-only node keeps anyway.
 fn judge_shared_key(asked: &SharedKeyRequest, terms: &Terms) -> Result<Class, Refusal> {
     let (described, raw) = match &asked.key_desc {
         Some(description) => (description.key_loc, description.raw_key_bytes.as_slice()),
@@ -225,19 +235,29 @@ fn judge_shared_key(asked: &SharedKeyRequest, terms: &Terms) -> Result<Class, Re
         }
     };
     let first = || terms.wallet.as_ref()?.key(key.key_family.cast_unsigned(), 0);
-    if raw.is_empty() || first().is_some_and(|first| raw == first) {
-        return Ok(class);
+    if !raw.is_empty() && first().is_none_or(|first| raw != first) {
+        return Err(Refusal::new(Rule::SharedKeyRaw, "the public key is not the first of its family"));
     }
-    Err(Refusal::new(Rule::SharedKeyRaw, "the public key is not the first of its family"))
+    let near = u32::try_from(key.key_index).ok();
+    let is_own = || Some(terms.wallet.as_ref()?.is_funding_key(&asked.ephemeral_pubkey, near?));
+    if class == Class::RevocationRoot && is_own() != Some(true) {
+        let why = "a revocation root comes of a funding key of this wallet's, and of no other";
+        return Err(Refusal::new(Rule::SharedKeyPoint, why));
+    }
+    Ok(class)
 }
 
 fn judge_session(asked: &MuSig2SessionRequest, terms: &Terms) -> Result<(), Refusal> {
     musig2_is_on(terms)?;
     let family = asked.key_loc.unwrap_or_default().key_family;
-    if family == FUNDING {
-        return Ok(());
+    if family != FUNDING {
+        return Err(Refusal::new(Rule::Musig2Key, format!("keys of family {family} take no part in MuSig2")));
     }
-    Err(Refusal::new(Rule::Musig2Key, format!("keys of family {family} take no part in MuSig2")))
+    // A channel's output has none (lnd's lnwallet/musig_session.go).
+    if !asked.tweaks.is_empty() {
+        return Err(Refusal::new(Rule::Musig2Tweak, "no channel's key is moved by a tweak of the caller's"));
+    }
+    Ok(())
 }
 
 fn musig2_is_on(terms: &Terms) -> Result<(), Refusal> {
@@ -248,4 +268,4 @@ fn musig2_is_on(terms: &Terms) -> Result<(), Refusal> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,6 +7,7 @@ pub use disk::Kept;
 
 use super::budget::{Ledger, Signed, Weighed};
 use super::judge::Refusal;
+use super::policy::Told;
 use super::rates::Class;
 use super::spend::Spend;
 use crate::error::{Code, Error, Result};
@@ -33,6 +34,9 @@ const KEPT: u32 = 8;
 
 /// What an entry has for its call that tells of another policy, whose hash it has for a message.
 pub const POLICY: &str = "policy";
+
+/// What an entry has for its call that tells that the clock is right from here on, where what is before it is later.
+pub const CLOCK: &str = "clock";
 
 /// What the first line names as the line before it.
 const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -82,6 +86,9 @@ pub struct Entry {
     /// The output that it proves to be a channel's funding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proves: Option<(String, u32)>,
+    /// What is so of the operator's policy: where it is another one, and in the first line of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Told>,
     /// In the first line of a file, what left the wallet before and still counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub carried: Vec<Signed>,
@@ -105,6 +112,16 @@ pub struct Heard<'a> {
     pub asked: Option<Spend>,
     /// What it was weighed as, where it is passed.
     pub weighed: Weighed,
+    /// What the policy is, where that is told.
+    pub policy: Option<Told>,
+}
+
+impl<'a> Heard<'a> {
+    /// Of which there is nothing else to say.
+    pub fn new(at: u64, call: &'a str, verdict: Verdict) -> Self {
+        let (message, weighed) = (&[][..], Weighed::default());
+        Self { at, call, message, verdict, refusal: None, asked: None, weighed, policy: None }
+    }
 }
 
 /// The log, open to be added to.
@@ -128,9 +145,9 @@ impl Log {
         let cannot = |e: std::io::Error| Error::new(CANNOT_WRITE, format!("cannot write {}: {e}", path.display()));
         let file = file::append(path, 0o600)?;
         let text = file::read_plain(path, LIMIT)?;
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        if whole < text.len() {
-            file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(cannot)?;
+        let (lines, rest) = cut(&text);
+        if !rest.is_empty() {
+            file.set_len(lines.len() as u64).and_then(|()| file.sync_all()).map_err(cannot)?;
         }
         file::sync_folder_of(path)?;
         let (mut chain, mut ledger) = (Chain::default(), Ledger::default());
@@ -139,11 +156,11 @@ impl Log {
         if file::is_there(&full)? {
             ledger.read(&chain.follow(&file::read_plain(&full, LIMIT)?)?);
         }
-        ledger.read(&chain.follow(&text[..whole])?);
+        ledger.read(&chain.follow(lines)?);
         // What is read may be another guard's, which ended before it was on the disk.
         let disk = file.sync_data().and_then(|()| Disk::new(file.try_clone()?, chain.last)).map_err(cannot)?;
         let stamp = Stamp::of(&file).map_err(cannot)?;
-        Ok(Self { path: path.to_owned(), file, chain, length: whole as u64, ledger, disk, stamp })
+        Ok(Self { path: path.to_owned(), file, chain, length: lines.len() as u64, ledger, disk, stamp })
     }
 
     /// True where the file is as this log left it. One that somebody else touched has to be opened again, to be read.
@@ -189,6 +206,7 @@ impl Log {
             asked: heard.asked.clone(),
             counted: heard.weighed.signed.clone(),
             proves: heard.weighed.proves.clone(),
+            policy: heard.policy.clone().or_else(|| turns.then(|| self.ledger.told().clone())),
             // A file that is full is put aside first, and may be gone before its day is over.
             carried: if turns { self.ledger.young() } else { vec![] },
             prior: self.chain.prior.clone(),
@@ -259,42 +277,55 @@ impl Default for Chain {
 }
 
 impl Chain {
-    /// Follows it through `text`, and gives its entries. The first of all may be one whose predecessors were put away.
+    /// Follows it through `text`, which is whole lines, and gives its entries. The first of all may be one whose predecessors were put away.
     ///
     /// # Errors
     /// Where a line was changed, taken out, put in or moved.
     fn follow(&mut self, text: &[u8]) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for line in text.strip_suffix(b"\n").into_iter().flat_map(|text| text.split(|byte| *byte == b'\n')) {
-            let after = self.last;
-            let broken =
-                |why: &str| Error::new(BROKEN, format!("what comes after entry {after} of the guard's log {why}"));
-            let entry: Entry = serde_json::from_slice(line).map_err(|e| broken("does not read").because(e))?;
+        let (lines, rest) = cut(text);
+        for line in lines.split_inclusive(|byte| *byte == b'\n').map(|line| &line[..line.len() - 1]) {
+            let entry: Entry = serde_json::from_slice(line).map_err(|e| self.broken("does not read").because(e))?;
             let is_first = self.last == 0 && entry.id > 1;
             if !is_first && (entry.id != self.last + 1 || entry.prior != self.prior) {
-                return Err(broken("does not follow from it").hint("somebody changed the log"));
+                return Err(self.broken("does not follow from it"));
             }
             *self = Self { last: entry.id, prior: hash(line) };
             entries.push(entry);
         }
-        Ok(entries)
+        if rest.is_empty() { Ok(entries) } else { Err(self.broken("has no end")) }
+    }
+
+    fn broken(&self, why: &str) -> Error {
+        Error::new(BROKEN, format!("what comes after entry {} of the guard's log {why}", self.last))
+            .hint("somebody changed the log")
     }
 }
 
-/// Reads the whole log at `path`, the files that were put aside first, with `read`, and holds every line to the one before it.
+/// Whole lines, and what comes after the last of them: of the file that is written that is a line that was cut off, and whose verdict
+/// was never given, or one whose end somebody changed.
+fn cut(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1))
+}
+
+/// Reads the whole log at `path`, the files that were put aside first, with `read`, and holds every line to the one before it. Gives its
+/// entries, and how many bytes come after the last one and are none.
 ///
 /// # Errors
 /// Where a file cannot be read, or a line was changed, taken out, put in or moved. Lines that were cut off its end, or its
 /// beginning, leave no trace in it: the ids of the first and the last entry are to be compared with what was seen before.
-pub fn verify(path: &Path, read: impl Fn(&Path, u64) -> Result<Option<Vec<u8>>>) -> Result<Vec<Entry>> {
+pub fn verify(path: &Path, read: impl Fn(&Path, u64) -> Result<Option<Vec<u8>>>) -> Result<(Vec<Entry>, usize)> {
     let mut chain = Chain::default();
     let mut entries = Vec::new();
-    for number in (0..=KEPT).rev() {
+    for number in (1..=KEPT).rev() {
         if let Some(text) = read(&full(path, number), LIMIT)? {
             entries.extend(chain.follow(&text)?);
         }
     }
-    Ok(entries)
+    let newest = read(path, LIMIT)?.unwrap_or_default();
+    let (lines, rest) = cut(&newest);
+    entries.extend(chain.follow(lines)?);
+    Ok((entries, rest.len()))
 }
 
 /// The last entry of the log at `path` that `is` wanted, of its two newest files; nothing is held to anything for that.
@@ -322,127 +353,4 @@ pub fn hash(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::guard::judge::Rule;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn heard(verdict: Verdict, refusal: Option<&Refusal>) -> Heard<'_> {
-        Heard { at: 7, call: "/a.B/C", message: b"secret", verdict, refusal, asked: None, weighed: Weighed::default() }
-    }
-
-    fn read(path: &Path) -> Result<Vec<Entry>> {
-        verify(
-            path,
-            |path, limit| {
-                if file::is_there(path)? { file::read_plain(path, limit).map(Some) } else { Ok(None) }
-            },
-        )
-    }
-
-    /// A log of four entries, written by two guards one after the other.
-    fn four(path: &Path) -> Vec<u8> {
-        let refusal = Refusal::new(Rule::Frozen, "frozen");
-        for id in [1, 3] {
-            let mut log = Log::open(path).unwrap();
-            assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), id);
-            assert_eq!(log.write(&heard(Verdict::Refused, Some(&refusal))).unwrap(), id + 1);
-        }
-        std::fs::read(path).unwrap()
-    }
-
-    #[test]
-    fn it_goes_on_where_the_last_guard_ended_and_says_nothing_of_the_message() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.jsonl");
-        let text = four(&path);
-        let entries = read(&path).unwrap();
-        assert_eq!(entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [1, 2, 3, 4]);
-        assert_eq!((entries[3].rule.as_deref(), entries[3].verdict), (Some("frozen"), Verdict::Refused));
-        assert!(!String::from_utf8(text).unwrap().contains("secret"));
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn the_last_entry_of_a_kind_is_found_in_the_file_before_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.jsonl");
-        four(&path);
-        let last = |verdict| {
-            let read = |path: &Path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose();
-            find_last(&path, read, |entry| entry.verdict == verdict).unwrap().map(|entry| entry.id)
-        };
-        let found = || [Verdict::Passed, Verdict::Refused, Verdict::WouldRefuse].map(last);
-        assert_eq!(found(), [Some(3), Some(4), None]);
-        std::fs::rename(&path, full(&path, 1)).unwrap();
-        assert_eq!(found(), [Some(3), Some(4), None]);
-    }
-
-    #[test]
-    fn any_line_changed_missing_moved_or_put_in_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.jsonl");
-        let text = String::from_utf8(four(&path)).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        let join = |lines: &[&str]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-        let changed = lines[1].replace("refused", "passed");
-        for (what, bad) in [
-            ("changed", join(&[lines[0], &changed, lines[2], lines[3]])),
-            ("missing", join(&[lines[0], lines[2], lines[3]])),
-            ("moved", join(&[lines[0], lines[2], lines[1], lines[3]])),
-            ("twice", join(&[lines[0], lines[1], lines[1], lines[2]])),
-            ("an empty line", text.replacen('\n', "\n\n", 1)),
-        ] {
-            std::fs::write(&path, bad).unwrap();
-            assert_eq!(read(&path).unwrap_err().code(), BROKEN, "{what}");
-            assert_eq!(Log::open(&path).err().map(|e| e.code()), Some(BROKEN), "{what}");
-        }
-    }
-
-    #[test]
-    fn a_line_that_a_crash_cut_off_is_dropped() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.jsonl");
-        let text = four(&path);
-        std::fs::write(&path, &text[..text.len() - 9]).unwrap();
-        let mut log = Log::open(&path).unwrap();
-        assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), 4);
-        assert_eq!(read(&path).unwrap().len(), 4);
-    }
-
-    #[test]
-    fn a_file_that_somebody_else_touched_is_seen() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.jsonl");
-        let text = four(&path);
-        let mut log = Log::open(&path).unwrap();
-        assert!(log.is_as_left());
-        log.write(&heard(Verdict::Passed, None)).unwrap();
-        assert!(log.is_as_left());
-        std::fs::write(&path, &text).unwrap();
-        assert!(!log.is_as_left(), "cut off");
-        let mut log = Log::open(&path).unwrap();
-        assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), 5);
-        std::fs::rename(&path, full(&path, 9)).unwrap();
-        assert!(!log.is_as_left(), "moved away");
-    }
-
-    #[test]
-    fn a_full_file_is_put_aside_and_the_chain_goes_on_through_all_that_are_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.jsonl");
-        let mut log = Log::open(&path).unwrap();
-        let turns = u64::from(KEPT) + 2;
-        for id in 1..=turns {
-            assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), id);
-            // As if it were full.
-            log.length = LIMIT;
-        }
-        let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
-        assert_eq!(ids(&read(&path).unwrap()), (2..=turns).collect::<Vec<_>>(), "the oldest is gone");
-        let mut log = Log::open(&path).unwrap();
-        assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), turns + 1);
-        std::fs::remove_file(full(&path, 3)).unwrap();
-        assert_eq!(read(&path).unwrap_err().code(), BROKEN);
-    }
-}
+mod tests;

@@ -5,8 +5,10 @@
 
 pub mod approval;
 pub mod budget;
+pub mod clock;
 pub mod daemon;
 pub mod destination;
+pub mod freeze;
 pub mod judge;
 pub mod log;
 pub mod policy;
@@ -30,6 +32,15 @@ const ASKED: &str = "asked by lnd, ";
 const REFUSES_ALL: &str = "refuses every signature: ";
 /// What else it says of a policy that does not read, and why.
 const NO_COIN: &str = "no coin leaves the wallet: ";
+
+/// What it says besides before each thing that the operator has to know.
+const WARNS: &str = "; warning: ";
+
+/// What the guard that told systemd `status` warns of.
+pub fn warnings(status: &str) -> Vec<&str> {
+    let before = status.split_once(NO_COIN).map_or(status, |(before, _)| before.trim_end_matches("; "));
+    before.split(WARNS).skip(1).collect()
+}
 
 /// Why the guard that told systemd `status` refuses every signature, where it does.
 pub fn trouble(status: &str) -> Option<&str> {
@@ -77,3 +88,16 @@ pub fn canary(node: &Node) -> Result<bool> {
 
 /// A key family that lnd derives and has no use for (keychain/derivation.go).
 const UNUSED: i32 = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_tells_systemd_is_read_as_it_was_said() {
+        let all = format!("{ASKED}enforces{WARNS}one; or another{WARNS}two; {NO_COIN}it is gone; to go on: x");
+        assert_eq!(warnings(&all), ["one; or another", "two"]);
+        assert_eq!((no_coin(&all), trouble(&all)), (Some("it is gone; to go on: x"), None));
+        assert_eq!(warnings(&format!("{ASKED}observes")), [""; 0]);
+    }
+}

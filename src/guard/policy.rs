@@ -8,7 +8,7 @@ use super::spend::Spend;
 use super::{DAY, MINUTE};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 const BAD: Code = Code::usage("E-GUARD-040");
@@ -153,6 +153,12 @@ impl Policy {
         Ok(policy)
     }
 
+    /// True where it bounds what leaves the wallet's coins, so that this has to be counted.
+    pub fn is_bounded(&self) -> bool {
+        let coins = &self.coins;
+        self.channels.is_some() || [coins.per_transaction, coins.per_hour, coins.per_day].iter().any(Option::is_some)
+    }
+
     /// True at a time at which nothing may leave but a fee.
     pub fn is_quiet(&self, now: u64) -> bool {
         let minute = now % DAY / MINUTE;
@@ -236,6 +242,19 @@ fn amount(what: &str, limit: Option<u64>, time: &str, rule: Rule) -> String {
     }
 }
 
+/// What the log is told of the policy, and what the next guard has to know of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// The hash of its text; nothing where there never was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// There were rules: a file that is gone is no policy any more.
+    pub limited: bool,
+    /// The rates of the last one that did read.
+    pub rates: Rates,
+}
+
 /// The policy of now. Read at each call, and understood anew where its text has changed.
 #[derive(Debug)]
 pub struct Current {
@@ -245,20 +264,21 @@ pub struct Current {
     policy: Result<Policy, String>,
     /// There were rules.
     limited: bool,
-    /// The rates of the last one that did read: what is no coin of the wallet's passes while it does not.
-    rates: Rates,
+    /// The rates of the last one that did read: what is no coin of the wallet's passes while it does not. Nothing before the first look.
+    rates: Option<Rates>,
 }
 
 impl Default for Current {
     fn default() -> Self {
-        Self { text: None, is_read: true, policy: Ok(Policy::default()), limited: false, rates: Rates::default() }
+        Self { text: None, is_read: true, policy: Ok(Policy::default()), limited: false, rates: None }
     }
 }
 
 impl Current {
-    /// Looks for what the file says now; `limited` where there was a policy before this guard.
-    pub fn look(&mut self, path: &Path, limited: bool) {
-        self.limited |= limited;
+    /// Looks for what the file says now, after what was `told` of it before, by an earlier guard too.
+    pub fn look(&mut self, path: &Path, told: &Told) {
+        self.limited |= told.limited;
+        self.rates.get_or_insert(told.rates);
         let read = || if file::is_there(path)? { file::read_text(path).map(Some) } else { Ok(None) };
         let read = read();
         if self.is_read && read.as_ref().is_ok_and(|text| *text == self.text && (text.is_some() || !self.limited)) {
@@ -281,7 +301,7 @@ impl Current {
             return Err("the policy that was in force is gone; to go on without any: unlimited = true".to_owned());
         }
         self.limited |= policy != Policy::default();
-        self.rates = policy.rates;
+        self.rates = Some(policy.rates);
         Ok(policy)
     }
 
@@ -291,13 +311,19 @@ impl Current {
     }
 
     /// The rates that hold, also while it does not read.
-    pub fn rates(&self) -> &Rates {
-        &self.rates
+    pub fn rates(&self) -> Rates {
+        self.rates.unwrap_or_default()
     }
 
-    /// True where the log was told of it, the last time with this hash.
-    pub fn is_told(&self, hash: Option<&str>) -> bool {
-        hash.map_or(self.text().is_empty(), |hash| hash == log::hash(self.text().as_bytes()))
+    /// True where the log was told of it, and of no other since.
+    pub fn is_told(&self, told: &Told) -> bool {
+        told.hash.as_ref().map_or(self.text().is_empty(), |hash| *hash == log::hash(self.text().as_bytes()))
+    }
+
+    /// What the log is to be told of it.
+    pub fn told(&self) -> Told {
+        let hash = Some(log::hash(self.text().as_bytes()));
+        Told { hash, limited: self.limited, rates: self.rates() }
     }
 
     /// Its text; empty without a file.

@@ -41,17 +41,19 @@ impl Class {
 }
 
 /// How often something of a class may be signed. What is not named is not limited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rate {
     /// In any minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub per_minute: Option<u64>,
     /// In any hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub per_hour: Option<u64>,
 }
 
 /// The rates of all classes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Rates {
     message: Rate,
@@ -107,6 +109,23 @@ impl Counts {
         }
     }
 
+    /// The latest second in which anything was signed, in milliseconds.
+    pub fn latest(&self) -> u64 {
+        self.0.values().filter_map(|row| row.back()).map(|(second, _)| second * 1000).max().unwrap_or(0)
+    }
+
+    /// What was signed at a later time than `now`, in milliseconds, was signed now.
+    pub fn set_clock(&mut self, now: u64) {
+        let now = now / 1000;
+        for row in self.0.values_mut() {
+            let later: u64 =
+                row.drain(row.partition_point(|(second, _)| *second < now)..).map(|(_, count)| count).sum();
+            if later > 0 {
+                row.push_back((now, later));
+            }
+        }
+    }
+
     fn within(&self, class: Class, now: u64, seconds: u64) -> u64 {
         let row = self.0.get(&class).into_iter().flatten().rev();
         row.take_while(|(second, _)| now.saturating_sub(*second) <= seconds).map(|(_, count)| count).sum()
@@ -142,6 +161,16 @@ mod tests {
         let mut counts = Counts::default();
         assert!([500_000, 400_000, 1_000].into_iter().all(|at| ask(&mut counts, at)));
         assert!(!ask(&mut counts, 1_000) && !ask(&mut counts, 500_000));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_can_be_set_and_nothing_is_forgotten_for_it() {
+        let mut counts = Counts::default();
+        assert!([1_000, 9_000_000, 9_000_000].into_iter().all(|at| ask(&mut counts, at)));
+        assert!(ask(&mut counts, 7_000) && !ask(&mut counts, 8_000), "they count with what was signed then");
+        assert_eq!(counts.latest(), 9_000_000);
+        counts.set_clock(10_000);
+        assert_eq!((counts.latest(), ask(&mut counts, 10_000), ask(&mut counts, 71_000)), (10_000, false, true));
     }
 
     #[test]

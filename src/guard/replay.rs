@@ -25,8 +25,11 @@ pub fn replay(entries: &[Entry], since: u64, policy: &Policy) -> Replayed {
     let mut ledger = Ledger::default();
     let mut replayed = Replayed::default();
     let no_approvals = Vec::<Approval>::new;
-    let limits = Limits { policy: Ok(policy), rates: &policy.rates, approvals: &no_approvals };
+    let limits = Limits { policy: Ok(policy), rates: policy.rates, approvals: &no_approvals };
+    // What later files carry on is among what is asked for here.
+    ledger.carry(entries.first().map_or(&[], |first| &first.carried));
     for entry in entries {
+        let entry = &Entry { carried: vec![], ..entry.clone() };
         if entry.at < since {
             ledger.take(entry);
             continue;

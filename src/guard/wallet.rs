@@ -17,6 +17,8 @@ const BAD: Code = Code::refused("E-GUARD-030");
 const AHEAD: u32 = 1000;
 /// How far the table reaches at most: who has the account's public key can name any index.
 const END: u32 = 20_000;
+/// From where on it is told that the end is near.
+const NEAR: u32 = END - 2 * AHEAD;
 /// How many addresses are derived for one request at most: some tenths of a second, in which nothing else is answered.
 const ROOM: u32 = 6_000;
 
@@ -26,12 +28,16 @@ const WITNESS: u32 = 84;
 const TAPROOT: u32 = 86;
 /// That of lnd's own keys (keychain.BIP0043Purpose).
 pub const LND: u32 = 1017;
+/// Of these the family of fundings (keychain/derivation.go).
+pub const FUNDING: u32 = 0;
 
 /// The wallet as far as a watch-only node could know it.
 pub struct Wallet {
     secp: Secp256k1<VerifyOnly>,
     accounts: Accounts,
     branches: Vec<Branch>,
+    /// The row of channels' funding keys.
+    fundings: Xpub,
     scripts: HashSet<ScriptBuf>,
     /// All addresses up to [`END`] to which what was in channels is swept, once they are derived.
     far: Arc<OnceLock<HashSet<ScriptBuf>>>,
@@ -80,14 +86,15 @@ impl Wallet {
         let secp = Secp256k1::verification_only();
         let mut branches = Vec::new();
         for key in accounts.own_keys().filter(|key| [NESTED, WITNESS, TAPROOT].contains(&key.purpose)) {
-            let account = xpub(&key).ok_or_else(unreadable)?;
             for change in [0, 1] {
-                let row = ChildNumber::from_normal_idx(change).ok().and_then(|step| account.ckd_pub(&secp, step).ok());
-                let key_ = row.ok_or_else(unreadable)?;
-                branches.push(Branch { purpose: key.purpose, account: key.account, change, key: key_, next: 0 });
+                let row = row(&secp, &key, change).ok_or_else(unreadable)?;
+                branches.push(Branch { purpose: key.purpose, account: key.account, change, key: row, next: 0 });
             }
         }
-        let mut wallet = Self { secp, accounts, branches, scripts: HashSet::new(), far: Arc::default(), room: 0 };
+        let fundings = accounts.own_keys().find(|key| (key.purpose, key.account) == (LND, FUNDING));
+        let fundings = fundings.and_then(|key| row(&secp, &key, 0)).ok_or_else(unreadable)?;
+        let (scripts, far) = (HashSet::new(), Arc::default());
+        let mut wallet = Self { secp, accounts, branches, fundings, scripts, far, room: 0 };
         for row in 0..wallet.branches.len() {
             wallet.extend(row, AHEAD);
         }
@@ -102,6 +109,11 @@ impl Wallet {
             *end = row.next.max(*end);
         }
         reach
+    }
+
+    /// How far the table reaches, and how far it ever does, where these are near to each other.
+    pub fn near_end(&self) -> Option<(u32, u32)> {
+        self.branches.iter().map(|row| row.next).max().filter(|next| *next >= NEAR).map(|next| (next, END))
     }
 
     /// Has the table reach as far as `reach`, which an earlier guard remembered.
@@ -121,6 +133,14 @@ impl Wallet {
     /// The public key of lnd's own key `index` of `family`.
     pub fn key(&self, family: u32, index: u32) -> Option<[u8; 33]> {
         self.accounts.key(family, index)
+    }
+
+    /// True where `public` is a key for a channel's funding whose index is within a thousand of `near`.
+    pub fn is_funding_key(&self, public: &[u8], near: u32) -> bool {
+        let Ok(public) = PublicKey::from_slice(public) else { return false };
+        // The nearest first: lnd takes the keys of its families one after the other, and each channel one of each.
+        let indices = (0..=AHEAD).flat_map(|far| [near.checked_sub(far), near.checked_add(far)]).flatten();
+        indices.into_iter().any(|index| derive(&self.secp, &self.fundings, index) == Some(public))
     }
 
     /// True where `script` is the wallet's.
@@ -209,6 +229,11 @@ fn xpub(key: &OwnKey) -> Option<Xpub> {
     })
 }
 
+/// One of an account's rows of keys.
+fn row(secp: &Secp256k1<VerifyOnly>, account: &OwnKey, change: u32) -> Option<Xpub> {
+    xpub(account)?.ckd_pub(secp, ChildNumber::from_normal_idx(change).ok()?).ok()
+}
+
 fn derive(secp: &Secp256k1<VerifyOnly>, key: &Xpub, index: u32) -> Option<PublicKey> {
     Some(key.ckd_pub(secp, ChildNumber::from_normal_idx(index).ok()?).ok()?.public_key)
 }
@@ -220,5 +245,30 @@ fn coin(secp: &Secp256k1<VerifyOnly>, purpose: u32, change: u32, key: PublicKey)
         (TAPROOT, _) => Coin { script: ScriptBuf::new_p2tr(secp, XOnlyPublicKey::from(key), None), program: None },
         (NESTED, 0) => Coin { script: ScriptBuf::new_p2sh(&witness.script_hash()), program: Some(witness) },
         _ => Coin { script: witness.clone(), program: Some(witness) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::judge::tests::accounts;
+
+    #[test]
+    fn that_the_table_is_about_to_end_is_told_before() {
+        let mut wallet = Wallet::new(accounts()).unwrap();
+        for (reach, told) in [(NEAR - 1, None), (NEAR, Some(NEAR)), (END + 1, Some(END))] {
+            wallet.stretch(&Reach([("84/0".to_owned(), reach)].into()));
+            assert_eq!(wallet.near_end(), told.map(|told| (told, END)));
+        }
+    }
+
+    #[test]
+    fn a_funding_key_is_known_as_far_as_it_is_from_where_it_should_be() {
+        let wallet = Wallet::new(accounts()).unwrap();
+        let is_known = |index, near| wallet.is_funding_key(&wallet.key(FUNDING, index).unwrap(), near);
+        assert!([(0, 0), (0, 1), (5, 4), (1_004, 4), (4, 1_004), (7, 7)].into_iter().all(|(a, b)| is_known(a, b)));
+        assert!(!is_known(1_005, 4) && !is_known(4, 1_005));
+        assert!(!wallet.is_funding_key(&wallet.key(1, 4).unwrap(), 4) && !wallet.is_funding_key(&[2; 33], u32::MAX));
+        assert!(!wallet.is_funding_key(&[], 4));
     }
 }

@@ -255,6 +255,7 @@ impl Node {
             all_signer_pubkeys: keys.to_vec(),
             version: signrpc::MuSig2Version::Musig2VersionV100rc2.into(),
             pregenerated_local_nonce: nonce,
+            tweaks: vec![],
         };
         self.call(CALL_DEADLINE, request, |channel, request| async {
             SignerClient::new(channel).mu_sig2_create_session(request).await

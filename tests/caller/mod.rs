@@ -22,6 +22,9 @@ use tonic_prost::ProstCodec;
 /// The generator of secp256k1, compressed: the other party of every session, and its nonces.
 const GENERATOR: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 
+/// The largest answer that is taken: a signed PSBT is as large as the one that was asked with.
+const LARGEST: usize = 64 << 20;
+
 /// What is signed.
 const MESSAGE: &[u8] = b"a message of the load";
 
@@ -221,7 +224,7 @@ impl Client {
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
-        let mut grpc = Grpc::new(self.channel.clone());
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(LARGEST);
         grpc.ready().await.map_err(|e| format!("{path}: {e}"))?;
         let mut request = tonic::Request::new(question);
         request.metadata_mut().insert("macaroon", self.macaroon.clone());

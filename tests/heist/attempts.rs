@@ -1,6 +1,6 @@
 //! The attempts, each a call that lnd answers by itself, and what a watch-only node asks in good faith.
 
-use super::{coins, limits};
+use super::{coins, forms, limits};
 use crate::caller::{Client, Port};
 use lsm::bundle::Bundle;
 use lsm::signer::macaroon::Macaroon;
@@ -61,7 +61,10 @@ where
 
 /// All of them.
 pub fn attempts() -> Vec<Attempt> {
-    [oracles(), secrets(), sessions(), others(), coins::attempts(), limits::attempts()].into_iter().flatten().collect()
+    [oracles(), secrets(), sessions(), others(), coins::attempts(), forms::attempts(), limits::attempts()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 pub fn locator(family: i32, index: i32) -> Option<KeyLocator> {
@@ -121,6 +124,7 @@ fn secrets() -> Vec<Attempt> {
     #[expect(deprecated, reason = "lnd heeds the older field too")]
     let older = SharedKeyRequest { key_desc: None, key_loc: locator(3, 0), ..of(3) };
     all.push(share("the same by the older field".into(), "shared-key-family", older));
+    all.push(share("a revocation root's, with somebody else's key".into(), "shared-key-point", of(5)));
     all.push(Attempt {
         what: "a key that lnd has to look for among 100,000".into(),
         rule: "shared-key-raw",
@@ -155,6 +159,7 @@ fn sessions() -> Vec<Attempt> {
                     pregenerated_local_nonce: [&[1; 32][..], &[2; 32], &own].concat(),
                     all_signer_pubkeys: vec![own, hex::decode(GENERATOR).expect("hex")],
                     version: MuSig2Version::Musig2VersionV100rc2.into(),
+                    ..MuSig2SessionRequest::default()
                 };
                 let path = "/signrpc.Signer/MuSig2CreateSession";
                 thief.client.call::<_, MuSig2SessionResponse>(path, asked).await.map(drop)
@@ -216,7 +221,8 @@ pub async fn honest(client: &Client, bundle: &Bundle) -> Result<(), String> {
     for (family, index) in [(6, 0), (5, 0), (5, 3)] {
         let raw_key_bytes = if index == 0 { hex::decode(key(family, 0)).expect("hex") } else { vec![] };
         let key_desc = Some(KeyDescriptor { raw_key_bytes, key_loc: locator(family.cast_signed(), index) });
-        let ephemeral_pubkey = hex::decode(GENERATOR).expect("hex");
+        // With whom it shakes hands, or what its channel is opened by.
+        let ephemeral_pubkey = hex::decode(if family == 6 { GENERATOR } else { &funding }).expect("hex");
         let asked = SharedKeyRequest { ephemeral_pubkey, key_desc, ..SharedKeyRequest::default() };
         client.call::<_, Bytes>(SHARED_KEY, asked).await?;
     }

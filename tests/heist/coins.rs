@@ -93,9 +93,16 @@ pub fn pay(bundle: &Bundle, purpose: u32, number: u8, to: (ScriptBuf, u64), back
 /// # Errors
 /// What the signer said, or that nothing was signed.
 pub async fn sign(client: &Client, psbt: &Psbt) -> Result<(), String> {
-    let asked = Bytes { first: psbt.serialize() };
-    let signed: Signed = client.call("/walletrpc.WalletKit/SignPsbt", asked).await?;
-    if signed.inputs.contains(&0) { Ok(()) } else { Err("nothing was signed".to_owned()) }
+    sign_bytes(client, psbt.serialize()).await
+}
+
+/// The same of one that is written otherwise.
+///
+/// # Errors
+/// Likewise.
+pub async fn sign_bytes(client: &Client, psbt: Vec<u8>) -> Result<(), String> {
+    let signed: Signed = client.call("/walletrpc.WalletKit/SignPsbt", Bytes { first: psbt }).await?;
+    if signed.inputs.is_empty() { Err("nothing was signed".to_owned()) } else { Ok(()) }
 }
 
 pub fn attempt(what: &str, rule: &'static str, make: fn(&Bundle) -> Vec<Psbt>) -> Attempt {

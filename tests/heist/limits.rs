@@ -150,7 +150,7 @@ fn rates() -> Vec<Attempt> {
             Box::pin(async move {
                 for index in 0..20 {
                     let key_desc = Some(KeyDescriptor { raw_key_bytes: vec![], key_loc: locator(5, index) });
-                    let ephemeral_pubkey = hex::decode(GENERATOR).expect("hex");
+                    let ephemeral_pubkey = thief.bundle.accounts.key(0, 7).expect("a key").to_vec();
                     let asked = SharedKeyRequest { ephemeral_pubkey, key_desc, ..SharedKeyRequest::default() };
                     thief.client.call::<_, Bytes>(SHARED_KEY, asked).await?;
                 }

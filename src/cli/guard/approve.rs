@@ -1,11 +1,12 @@
 //! `lsm guard approve`: what one of the limits has refused passes once, for a time.
 
-use super::{clock, guarded, known, read_log};
+use super::{guarded, known, read_log};
 use crate::backend::Layout;
 use crate::cli::control::require_root;
 use crate::cli::{Common, machine};
 use crate::error::{Code, Error, Result};
 use crate::guard::approval::{self, Approval};
+use crate::guard::clock::in_words;
 use crate::guard::{MINUTE, now};
 use crate::host::file::{self, Access};
 use crate::host::user::{self, Owner};
@@ -56,7 +57,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
         payments(&one, spec.network).iter().for_each(|(to, amount)| ui::note(&format!("  {amount} sat to {to}")));
         terminal::confirm(&format!(
             "Let this pass once until {}, with a fee of at most {} sat?",
-            clock(until),
+            in_words(until),
             one.fee
         ))?;
     }
@@ -100,7 +101,7 @@ fn tell(one: &Approval, spec: &Spec) {
     say!(
         "entry {} is approved once until {}: {sum} sat, and {} sat at most for its fee",
         one.entry,
-        clock(one.until),
+        in_words(one.until),
         one.fee
     );
     if spec.guard != Guard::Enforce {

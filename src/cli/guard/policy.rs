@@ -1,10 +1,11 @@
 //! `lsm guard check` and `replay`: the operator's policy in words, and tried on what was asked before.
 
-use super::{clock, guarded, known, read_log};
+use super::{guarded, known, read_log};
 use crate::backend::Layout;
 use crate::cli::Common;
 use crate::cli::control::require_root;
 use crate::error::{Code, Error, Exit, Result};
+use crate::guard::clock::in_words;
 use crate::guard::log::Verdict;
 use crate::guard::policy::{EXAMPLE, Policy};
 use crate::guard::replay;
@@ -141,7 +142,7 @@ fn tell(path: &Path, hours: u64, tried: &replay::Replayed) {
     }
     for (entry, refusal) in &tried.refused {
         let was = if entry.verdict == Verdict::Passed { "was passed" } else { "was refused as well" };
-        say!("{:>6} {} {}: {refusal}; {was}", entry.id, clock(entry.at), entry.call);
+        say!("{:>6} {} {}: {refusal}; {was}", entry.id, in_words(entry.at), entry.call);
     }
     say!(
         "of {} calls in the last {hours} hours {} would be refused; {} that were refused would pass; of {} others no limit says \

@@ -10,7 +10,8 @@ use crate::facts::{
     self,
     running::{self, Fence},
 };
-use crate::guard;
+use crate::guard::freeze::{Frozen, IN_SHORT};
+use crate::guard::{self, now};
 use crate::host::file;
 use crate::plan::{self, History, Register};
 use crate::release::Installed;
@@ -50,6 +51,10 @@ pub(super) struct Status {
     pub(super) guard_runs: Option<bool>,
     /// Why it lets nothing be signed, where it is asked.
     guard_trouble: Option<String>,
+    /// What it warns of.
+    pub(super) guard_warnings: Vec<String>,
+    /// The operator has frozen what it lets be signed.
+    pub(super) frozen: Option<Frozen>,
     pub(super) port_open: bool,
     pub(super) filtered: bool,
     pub(super) unit_filters: Option<bool>,
@@ -79,7 +84,9 @@ impl Status {
         let layout = Layout::of(&spec);
         let asked = plan::open(&layout.door()).and_then(|node| node.state());
         let guard_runs = spec.guard.is_on().then(|| facts::is_active(&layout.guard_service()));
-        let guard_trouble = guard_trouble(&spec, &layout, guard_runs);
+        let frozen = spec.guard.is_on().then(|| Frozen::look(&layout.frozen())).flatten();
+        let said = guard_runs.and_then(|_| facts::units::status(&layout.guard_service())).unwrap_or_default();
+        let guard_trouble = guard_trouble(&spec, guard_runs, frozen, &said);
         let why = match &asked {
             Ok(State::Active) => guard_trouble.clone(),
             Ok(state) => Some(format!("lnd is {}", state.words())),
@@ -103,6 +110,8 @@ impl Status {
             why,
             guard_runs,
             guard_trouble,
+            guard_warnings: guard::warnings(&said).into_iter().map(str::to_owned).collect(),
+            frozen,
             port_open,
             filtered: !layout.places().are_users()
                 && facts::is_active("lsm-firewall.service")
@@ -176,19 +185,21 @@ impl Status {
     }
 }
 
-/// Why a guard that enforces, and `runs` or not, lets nothing be signed. Without it lnd answers nobody.
-fn guard_trouble(spec: &Spec, layout: &Layout, runs: Option<bool>) -> Option<String> {
+/// Why a guard that enforces, and `runs` or not, lets nothing be signed, which told systemd `said`. Without it lnd answers nobody.
+fn guard_trouble(spec: &Spec, runs: Option<bool>, frozen: Option<Frozen>, said: &str) -> Option<String> {
     if spec.guard != Guard::Enforce {
         return None;
     }
     if runs != Some(true) {
         return Some("its guard does not run".to_owned());
     }
-    if guard::frozen(&layout.frozen()) {
-        return Some("the operator has frozen it; to thaw it: lsm guard thaw".to_owned());
+    if let Some(frozen) = frozen {
+        return Some(format!(
+            "the operator has frozen it {}: {IN_SHORT}; lsm guard thaw ends it",
+            frozen.describe(now())
+        ));
     }
-    let status = facts::units::status(&layout.guard_service())?;
-    guard::trouble(&status).map(|why| format!("its guard refuses every signature: {why}"))
+    guard::trouble(said).map(|why| format!("its guard refuses every signature: {why}"))
 }
 
 /// In a container the door is its own, behind the engine's published port.

@@ -3,7 +3,7 @@
 
 use super::{Judged, Refusal, Rule};
 use crate::guard::spend::{Paid, Spend};
-use crate::guard::wallet::{LND, Wallet};
+use crate::guard::wallet::{FUNDING, LND, Wallet};
 use bitcoin::bip32::ChildNumber;
 use bitcoin::opcodes::all::{OP_CHECKMULTISIG, OP_PUSHNUM_2};
 use bitcoin::psbt::{Input, Psbt};
@@ -29,8 +29,6 @@ const LONG_TYPE: u8 = 0xfd;
 /// penalty takes, what the other side's commitment pays here, and what this side's own has delayed. A key's tweak, which the caller
 /// names, leads to no other family's key.
 const ALONE: [u32; 3] = [1, 3, 4];
-/// That of fundings.
-const FUNDING: u32 = 0;
 
 /// How many payments of one transaction are told apart, and how long the script of each may be: no address has a longer one.
 const PAYMENTS: usize = 100;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::signer::accounts::Accounts;
-use crate::signer::wire::signrpc::KeyDescriptor;
+use crate::signer::wire::signrpc::{KeyDescriptor, TweakDesc};
 use bip32::{ChildNumber, XPrv};
 use serde_json::json;
 
@@ -20,7 +20,7 @@ pub(super) fn public_key(hard: [u32; 3], soft: [u32; 2]) -> [u8; 33] {
 }
 
 /// Its accounts on a test network, as lnd lists them.
-pub(super) fn accounts() -> Accounts {
+pub(in crate::guard) fn accounts() -> Accounts {
     let families = (0..10).map(|family| [1017, 1, family]);
     let list: Vec<_> = [[49, 0, 0], [84, 0, 0], [86, 0, 0]]
         .into_iter()
@@ -102,7 +102,11 @@ fn shared_secrets_are_the_nodes_and_the_revocation_roots() {
     let mut ask = |family, index, raw: Vec<u8>| {
         let key_loc = Some(KeyLocator { key_family: family, key_index: index });
         let key_desc = Some(KeyDescriptor { raw_key_bytes: raw, key_loc });
-        rule(Request::SharedKey(SharedKeyRequest { key_desc, ..SharedKeyRequest::default() }), &mut terms)
+        let ephemeral_pubkey = keys.key(0, 3).unwrap().to_vec();
+        rule(
+            Request::SharedKey(SharedKeyRequest { key_desc, ephemeral_pubkey, ..SharedKeyRequest::default() }),
+            &mut terms,
+        )
     };
     for family in 0..10 {
         let wanted = if [5, 6].contains(&family) { "pass" } else { "shared-key-family" };
@@ -126,6 +130,28 @@ fn shared_secrets_are_the_nodes_and_the_revocation_roots() {
     assert_eq!(rule(Request::SharedKey(older(6)), &mut terms), "pass");
 }
 
+/// lnd seeds a channel's revocation keys with what the root shares with its own funding key.
+#[test]
+fn a_revocation_root_comes_of_this_wallets_funding_keys_alone() {
+    let (mut terms, keys) = (terms(false), accounts());
+    let mut ask = |index, ephemeral_pubkey: &[u8]| {
+        let key_loc = Some(KeyLocator { key_family: REVOCATION_ROOT, key_index: index });
+        let key_desc = Some(KeyDescriptor { raw_key_bytes: vec![], key_loc });
+        let ephemeral_pubkey = ephemeral_pubkey.to_vec();
+        rule(
+            Request::SharedKey(SharedKeyRequest { key_desc, ephemeral_pubkey, ..SharedKeyRequest::default() }),
+            &mut terms,
+        )
+    };
+    let funding = keys.key(0, 12).unwrap();
+    assert_eq!((ask(13, &funding), ask(700, &funding)), ("pass", "pass"));
+    for (index, other) in
+        [(13, &keys.key(1, 12).unwrap()[..]), (13, &[2; 33]), (13, &[]), (2_000, &funding), (-1, &funding)]
+    {
+        assert_eq!(ask(index, other), "shared-key-point", "{index}");
+    }
+}
+
 #[test]
 fn musig2_is_for_taproot_channels_and_their_funding_keys() {
     let session = |family| {
@@ -142,6 +168,8 @@ fn musig2_is_for_taproot_channels_and_their_funding_keys() {
         (rule(Request::InSession, &mut terms(false)), rule(Request::InSession, &mut terms(true))),
         ("musig2-off", "pass")
     );
+    let moved = MuSig2SessionRequest { tweaks: vec![TweakDesc::default()], ..MuSig2SessionRequest::default() };
+    assert_eq!(rule(Request::Session(moved), &mut terms(true)), "musig2-tweak");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn what_is_in_force_changes_with_the_file_and_never_to_nothing() {
             Some(text) => std::fs::write(&path, text).unwrap(),
             None => drop(std::fs::remove_file(&path)),
         }
-        current.look(&path, false);
+        current.look(&path, &Told::default());
         let limit = current.policy().map(|policy| policy.coins.per_day).map_err(str::to_owned);
         (limit, current.rates().of(Class::Message).per_hour)
     };
@@ -104,13 +104,34 @@ fn the_log_is_told_once_of_each() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("signer-guard.toml");
     let mut current = Current::default();
-    current.look(&path, false);
-    assert!(current.is_told(None), "nothing is no news");
+    let none = Told::default();
+    let told = |text: &str| Told { hash: Some(hex::encode(Sha256::digest(text))), ..Told::default() };
+    current.look(&path, &none);
+    assert!(current.is_told(&none), "nothing is no news");
     std::fs::write(&path, "[coins]\n").unwrap();
-    current.look(&path, false);
-    let hash = hex::encode(Sha256::digest("[coins]\n"));
-    assert!(!current.is_told(None) && current.is_told(Some(&hash)) && !current.is_told(Some("ff")));
+    current.look(&path, &none);
+    assert!(!current.is_told(&none) && current.is_told(&told("[coins]\n")) && !current.is_told(&told("x")));
     std::fs::remove_file(&path).unwrap();
-    current.look(&path, false);
-    assert!(!current.is_told(Some(&hash)) && current.is_told(Some(&hex::encode(Sha256::digest("")))));
+    current.look(&path, &none);
+    assert!(!current.is_told(&told("[coins]\n")) && current.is_told(&told("")));
+}
+
+/// What the log was told of a policy is what the next guard goes on with, whatever became of the file meanwhile.
+#[test]
+fn another_guard_goes_on_with_the_rules_and_the_rates_of_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("signer-guard.toml");
+    let mut before = Current::default();
+    std::fs::write(&path, "[coins]\nper-day = 5\n[rates.message]\nper-hour = 3\n").unwrap();
+    before.look(&path, &Told::default());
+    for text in [None, Some("[coins\n")] {
+        text.map_or_else(|| std::fs::remove_file(&path), |text| std::fs::write(&path, text)).unwrap();
+        let mut next = Current::default();
+        next.look(&path, &before.told());
+        assert!(next.policy().is_err() && next.rates().of(Class::Message).per_hour == Some(3), "{text:?}");
+        before = next;
+    }
+    std::fs::write(&path, "unlimited = true\n").unwrap();
+    before.look(&path, &Told::default());
+    assert_eq!((before.policy().is_ok(), before.rates()), (true, Rates::default()));
 }

@@ -1,7 +1,6 @@
 //! A day of a guard, replayed.
 
 use super::*;
-use crate::guard::budget::Weighed;
 use crate::guard::judge::Rule;
 use crate::guard::log::{self, Heard, Log};
 use crate::guard::rates::Class;
@@ -25,15 +24,14 @@ fn record(path: &Path, asked: &[(u64, Judged)]) -> Vec<Entry> {
     let mut log = Log::open(path).unwrap();
     let policy = Policy::default();
     for (at, judged) in asked {
-        let limits = Limits { policy: Ok(&policy), rates: &policy.rates, approvals: &Vec::new };
+        let limits = Limits { policy: Ok(&policy), rates: policy.rates, approvals: &Vec::new };
         let weighed = log.ledger().weigh(judged, *at, &limits).unwrap();
         let (verdict, asked) = (Verdict::Passed, judged.spend.clone());
-        log.write(&Heard { at: *at, call: CALL, message: b"", verdict, refusal: None, asked, weighed }).unwrap();
+        log.write(&Heard { asked, weighed, ..Heard::new(*at, CALL, verdict) }).unwrap();
     }
     let frozen = Refusal::new(Rule::Frozen, "frozen");
-    let (verdict, refusal, weighed) = (Verdict::Refused, Some(&frozen), Weighed::default());
-    log.write(&Heard { at: 9_000, call: CALL, message: b"", verdict, refusal, asked: None, weighed }).unwrap();
-    log::verify(path, |path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose()).unwrap()
+    log.write(&Heard { refusal: Some(&frozen), ..Heard::new(9_000, CALL, Verdict::Refused) }).unwrap();
+    log::verify(path, |path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose()).unwrap().0
 }
 
 #[test]
@@ -71,4 +69,19 @@ fn what_was_refused_and_would_pass_is_told() {
     let rule = Some("outflow-day".to_owned());
     entries[0] = Entry { verdict: Verdict::Refused, class: None, counted: None, rule, ..entries[0].clone() };
     assert_eq!(replay(&entries, 0, &Policy::default()).passed_now, 1);
+}
+
+/// What a file carries on is what the policy of then has let pass: it counts where the file before is gone, and nowhere else.
+#[test]
+fn what_would_be_refused_does_not_count_on_in_the_next_file_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked =
+        [(1_000, spend("a", 600)), (2_000, spend("b", 5_000)), (3_000, spend("c", 300)), (4_000, spend("d", 100))];
+    let mut entries = record(&folder.path().join("log"), &asked);
+    entries[2].carried = entries[..2].iter().filter_map(|entry| entry.counted.clone()).collect();
+    let policy = Policy::parse("[coins]\nper-transaction = 1000\nper-day = 1000\n").unwrap();
+    let refused =
+        |entries: &[Entry]| replay(entries, 0, &policy).refused.iter().map(|(entry, _)| entry.id).collect::<Vec<_>>();
+    assert_eq!(refused(&entries), [2]);
+    assert_eq!(refused(&entries[2..]), [3, 4]);
 }

@@ -164,12 +164,12 @@ fn sign(input: &mut Input, kind: Kind, amount: u64) -> bool {
 /// What the guard does with one request.
 fn ask(log: &mut Log, terms: &mut Terms, psbt: &Psbt, at: u64, policy: &Policy) -> bool {
     let Ok(judged @ Judged { .. }) = judge(&Request::Psbt(psbt.serialize()), terms) else { return false };
-    let limits = Limits { policy: Ok(policy), rates: &policy.rates, approvals: &Vec::new };
+    let limits = Limits { policy: Ok(policy), rates: policy.rates, approvals: &Vec::new };
     let weighed = log.ledger().weigh(&judged, at, &limits);
     let verdict = if weighed.is_ok() { Verdict::Passed } else { Verdict::Refused };
     let refusal = weighed.as_ref().err();
     let (asked, weighed_) = (judged.spend, weighed.as_ref().map_or_else(|_| Weighed::default(), Clone::clone));
-    let heard = Heard { at, call: "/a.B/C", message: b"", verdict, refusal, asked, weighed: weighed_ };
+    let heard = Heard { refusal, asked, weighed: weighed_, ..Heard::new(at, "/a.B/C", verdict) };
     log.write(&heard).unwrap();
     weighed.is_ok()
 }

@@ -1,0 +1,70 @@
+//! What a guard writes down and says that no lnd asks.
+
+use super::*;
+use crate::guard::log::{Entry, verify};
+use crate::guard::policy::Policy;
+use crate::guard::rates::Class;
+use crate::guard::{HOUR, replay, warnings};
+use crate::signer::macaroon::SIGNER_URIS;
+use crate::signer::wire::signrpc::{KeyLocator, SignMessageReq};
+use prost::Message as _;
+use std::path::Path;
+
+fn work(folder: &Path) -> Work {
+    let at = |name| folder.join(name);
+    Work::new(Guard {
+        enforces: true,
+        terms: Terms { taproot_channels: false, wallet: None },
+        log: at("log"),
+        reach: at("reach"),
+        frozen: at("frozen"),
+        policy: at("policy"),
+        approvals: at("approvals"),
+        clock: at("clock"),
+    })
+}
+
+/// What is said of a message that the node signs.
+fn ask(work: &mut Work) -> Option<String> {
+    let key_loc = Some(KeyLocator { key_family: 6, key_index: 0 });
+    let message = SignMessageReq { msg: b"hello".to_vec(), key_loc, ..SignMessageReq::default() }.encode_to_vec();
+    work.ask(&Call { id: 1, uri: SIGNER_URIS[2], message: &message, replaceable: false })
+}
+
+fn entries(folder: &Path) -> Vec<Entry> {
+    let read = |path: &Path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose();
+    verify(&folder.join("log"), read).unwrap().0
+}
+
+#[test]
+fn what_is_asked_too_often_is_of_its_class_for_who_tries_another_policy_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("policy"), "[rates.message]\nper-hour = 1\n").unwrap();
+    let mut work = work(folder.path());
+    assert_eq!(ask(&mut work), None);
+    assert!(ask(&mut work).is_some_and(|said| said.contains("(rate)")));
+    let entries = entries(folder.path());
+    assert_eq!(
+        entries.last().map(|entry| (entry.class, entry.verdict)),
+        Some((Some(Class::Message), Verdict::Refused))
+    );
+    let tried = |text: &str| replay::replay(&entries, 0, &Policy::parse(text).unwrap());
+    assert_eq!((tried("").judged, tried("").passed_now), (2, 1));
+    assert_eq!(tried("[rates.message]\nper-hour = 1\n").refused.len(), 1);
+}
+
+#[test]
+fn a_clock_that_was_ahead_is_warned_of_until_the_operator_says_that_it_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let weighed = Weighed { class: Some(Class::Message), ..Weighed::default() };
+    let ahead = Heard { weighed, ..Heard::new(now() + 9 * HOUR, "/a.B/C", Verdict::Passed) };
+    Log::open(&folder.path().join("log")).unwrap().write(&ahead).unwrap();
+    let mut work = work(folder.path());
+    work.look_around();
+    assert!(matches!(warnings(&work.status)[..], [what] if what.contains("lsm guard clock")), "{}", work.status);
+    std::fs::write(folder.path().join("clock"), clock::render(now())).unwrap();
+    (0..2).for_each(|_| work.look_around());
+    assert_eq!(warnings(&work.status), [""; 0]);
+    let told = entries(folder.path()).iter().filter(|entry| entry.call == CLOCK).count();
+    assert_eq!(told, 1);
+}

@@ -1,0 +1,35 @@
+//! A guard that is ended and begins anew: what was counted counts on.
+
+use super::coins::{self, COIN, send, sign};
+use super::{rule_by, with_thief};
+use crate::lab::wait_for;
+use crate::stage::Stage;
+use std::time::Duration;
+
+const GUARD: &str = "lsm-guard@signer.service";
+
+/// A payment of 40,000 satoshis, of which a day has room for one.
+fn pay(stage: &Stage, number: u8) -> Result<(), String> {
+    with_thief(stage, async |thief| sign(&thief.client, &send(&thief.bundle, 84, number, 40_000, COIN - 40_000)).await)
+}
+
+/// Without a guard.
+pub fn all_is_signed(stage: &Stage) {
+    for number in 110..113 {
+        pay(stage, number).expect("a signature");
+    }
+}
+
+/// With one that enforces, stopped in good order or killed.
+pub fn it_gives_no_budget_back(stage: &Stage) {
+    rule_by(stage, coins::POLICY);
+    pay(stage, 110).expect("the first");
+    for (number, ending) in [(111, "restart"), (112, "kill --signal=KILL")] {
+        stage.host.sh(&format!("systemctl {ending} {GUARD}")).ok();
+        let said = wait_for("the next guard's answer", Duration::from_secs(60), || {
+            pay(stage, number).map_or_else(|said| said.contains("lsm guard: ").then_some(Err(said)), |()| Some(Ok(())))
+        });
+        let said = said.expect_err(ending);
+        assert!(said.contains("(outflow-day)"), "{ending}: {said}");
+    }
+}
