@@ -61,8 +61,8 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// Where others use it.
 pub fn check_folder(folder: &Path, owner: Option<Owner>) -> Result<()> {
-    let uid = owner.map_or_else(user::own_uid, |owner| owner.uid);
-    let is_closed = |had: Access| had.mode == PRIVATE_FOLDER.mode && had.owner.is_some_and(|had| had.uid == uid);
+    let is_theirs = |had: Owner| owner.is_none_or(|owner| had.uid == owner.uid);
+    let is_closed = |had: Access| had.mode & 0o077 == 0 && had.owner.is_some_and(is_theirs);
     // What is no folder is for whoever would make one there to tell.
     if !folder.is_dir() || file::access_of(folder)?.is_some_and(is_closed) {
         return Ok(());

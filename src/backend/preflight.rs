@@ -112,7 +112,16 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
         let wrote = |path: &Path| {
             history.began_with(|first| matches!(first, Prior::Path(at) if at.path == path && at.was == Was::Absent))
         };
-        docker::check_files(spec, |path| layout.receipt().exists() || wrote(path))?;
+        // What an older signer has there gives way to what takes it over, and comes back with it; not another password.
+        let password = layout.keep("wallet-password", spec.sealed);
+        let taken_over = |path: &Path| {
+            let named = wishes.password.as_deref() == Some(path);
+            wishes
+                .adopt
+                .as_ref()
+                .is_some_and(|older| path != password.path() || named || older.password.as_deref() == Some(path))
+        };
+        docker::check_files(spec, |path| layout.receipt().exists() || wrote(path) || taken_over(path))?;
     }
     // An lnd in a container that is taken over stops before anything listens.
     if wishes.adopt.as_ref().is_none_or(|adoption| adoption.container.is_none()) {

@@ -47,7 +47,7 @@ pub enum GuardVerb {
     Thaw,
     /// Say that the clock is right, where it was ahead: what was signed meanwhile counts from now, and not until then
     #[command(after_help = "Example:\n  sudo lsm guard clock")]
-    Clock,
+    Clock(clock::Options),
     /// Say in words what the policy lets pass, and by which rule it refuses the rest
     #[command(
         after_help = "Examples:\n  lsm guard check --example >guard.toml\n  lsm guard check --file guard.toml\n  \
@@ -116,7 +116,7 @@ pub(super) fn run(verb: GuardVerb, common: &Common) -> Result<ExitCode> {
         GuardVerb::Status => return status::run(common),
         GuardVerb::Freeze => freeze::freeze(common)?,
         GuardVerb::Thaw => freeze::thaw(common)?,
-        GuardVerb::Clock => clock::run(common)?,
+        GuardVerb::Clock(options) => clock::run(&options, common)?,
         GuardVerb::Check(args) => policy::check(&args, common)?,
         GuardVerb::Replay(args) => return policy::replay(&args, common),
         GuardVerb::Approve(options) => approve::run(&options, common)?,

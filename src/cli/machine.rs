@@ -2,6 +2,7 @@
 
 use crate::backend::preflight;
 use crate::backend::{Layout, docker, native};
+use crate::bundle;
 use crate::cli::{Common, control};
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
@@ -38,7 +39,12 @@ pub struct MachineArgs {
 }
 
 /// Has the person at the terminal agree to the plan, unless that was done beforehand.
+///
+/// # Errors
+/// Where they do not; before, where a bundle is to go into a folder that others use.
 pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
+    // What comes before it may be for good.
+    plan.steps.iter().filter_map(Step::exports_to).try_for_each(|folder| bundle::check_folder(folder, None))?;
     // Also where the option was given long ago and the bundle is exported again.
     let is_taproot = |step: &Step| matches!(step, Step::Bundle { taproot_channels: true, .. });
     if plan.steps.iter().any(|step| match step {

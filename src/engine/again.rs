@@ -53,9 +53,26 @@ fn name_volumes(host: &mut HostConfig, mounts: Vec<MountPoint>) {
 /// What of an endpoint somebody asked for, and not what the engine chose.
 fn asked_for(found: EndpointSettings, id: &str) -> EndpointSettings {
     // Older engines count a container's number among its aliases; the next one has another.
-    let aliases = found.aliases.map(|all| all.into_iter().filter(|alias| !id.starts_with(alias.as_str())).collect());
+    let aliases = found.aliases.map(|all| all.into_iter().filter(|alias| !is_number(alias, id)).collect());
     let EndpointSettings { ipam_config, links, driver_opts, gw_priority, .. } = found;
     EndpointSettings { ipam_config, links, aliases, driver_opts, gw_priority, ..Default::default() }
+}
+
+/// Takes all networks out of `body` but the one that it begins with: that of its mode, else any.
+pub(super) fn split_networks(body: &mut ContainerCreateBody) -> Vec<(String, EndpointSettings)> {
+    let mode = body.host_config.as_ref().and_then(|host| host.network_mode.clone()).unwrap_or_default();
+    let Some(networks) = body.networking_config.as_mut().and_then(|config| config.endpoints_config.as_mut()) else {
+        return Vec::new();
+    };
+    let first = if networks.contains_key(&mode) { Some(mode) } else { networks.keys().min().cloned() };
+    let (kept, others) = networks.drain().partition::<Vec<_>, _>(|(network, _)| Some(network) == first.as_ref());
+    *networks = kept.into_iter().collect();
+    others
+}
+
+/// An engine's short number is twelve digits of the long one.
+fn is_number(alias: &str, id: &str) -> bool {
+    alias.len() == 12 && id.starts_with(alias)
 }
 
 #[cfg(test)]
@@ -79,7 +96,7 @@ mod tests {
             ],
             "NetworkSettings": {"Networks": {"lan": {
                 "IPAMConfig": {"IPv4Address": "172.30.0.5"}, "Links": ["other:peer"],
-                "Aliases": ["signer", "0123456789ab"], "IPAddress": "172.30.0.5", "EndpointID": "x",
+                "Aliases": ["signer", "0", "0123456789ab"], "IPAddress": "172.30.0.5", "EndpointID": "x",
             }}},
         })
     }
@@ -96,9 +113,28 @@ mod tests {
         assert_eq!(body["HostConfig"]["Binds"], json!(["named:/root/.lnd", "aaaa:/cache:ro"]));
         assert_eq!(body["HostConfig"]["Mounts"][0]["Source"], "bbbb");
         let lan = json!({
-            "IPAMConfig": {"IPv4Address": "172.30.0.5"}, "Links": ["other:peer"], "Aliases": ["signer"],
+            "IPAMConfig": {"IPv4Address": "172.30.0.5"}, "Links": ["other:peer"], "Aliases": ["signer", "0"],
         });
         assert_eq!(body["NetworkingConfig"]["EndpointsConfig"], json!({"lan": lan}));
+    }
+
+    #[test]
+    fn a_container_begins_with_the_network_of_its_mode_and_gets_the_others_afterwards() {
+        let named = |networks: &[&str], mode: &str| {
+            let endpoints: serde_json::Map<_, _> =
+                networks.iter().map(|name| ((*name).to_owned(), json!({}))).collect();
+            let body = json!({
+                "HostConfig": {"NetworkMode": mode}, "NetworkingConfig": {"EndpointsConfig": endpoints},
+            });
+            let mut body: ContainerCreateBody = serde_json::from_value(body).unwrap();
+            let others = split_networks(&mut body);
+            let first = body.networking_config.unwrap().endpoints_config.unwrap();
+            (first.into_keys().collect::<Vec<_>>(), others.into_iter().map(|(name, _)| name).collect::<Vec<_>>())
+        };
+        assert_eq!(named(&["a", "b"], "b"), (vec!["b".to_owned()], vec!["a".to_owned()]));
+        assert_eq!(named(&["a", "b"], "default"), (vec!["a".to_owned()], vec!["b".to_owned()]));
+        assert_eq!(named(&["a"], "default"), (vec!["a".to_owned()], vec![]));
+        assert!(split_networks(&mut ContainerCreateBody::default()).is_empty());
     }
 
     #[test]

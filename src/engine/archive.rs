@@ -26,7 +26,7 @@ const BLOCK: u64 = 512;
 const CHUNK: usize = 256 << 10;
 
 /// What an image holds, and nothing else: no shell, no libraries but those of the programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Image {
     /// Its name with its tag.
     pub name: String,
@@ -36,6 +36,14 @@ pub struct Image {
     pub home: String,
     /// The user and group that it runs as, by number.
     pub uid: u32,
+}
+
+/// From what an image was made, but for its name: that may be another one, and the image the same.
+#[derive(Serialize, Deserialize)]
+struct Recipe {
+    programs: Vec<(PathBuf, String, u32)>,
+    home: String,
+    uid: u32,
 }
 
 /// The parts of an archive but for the layer, which is as large as the programs.
@@ -111,12 +119,13 @@ impl Image {
     }
 
     fn config(&self, layer: &str) -> Value {
+        let recipe = Recipe { programs: self.programs.clone(), home: self.home.clone(), uid: self.uid };
         let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         json!({
             "architecture": arch, "os": "linux", "created": "1970-01-01T00:00:00Z",
             "config": {
                 "User": format!("{0}:{0}", self.uid), "WorkingDir": self.home,
-                "Labels": {MADE_FROM: json!(self).to_string()},
+                "Labels": {MADE_FROM: json!(recipe).to_string()},
             },
             "rootfs": {"type": "layers", "diff_ids": [layer]},
             "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "lsm"}],
@@ -197,16 +206,17 @@ impl Engine {
         Ok(labels.and_then(|mut labels| labels.remove(MADE_FROM)).map(String::into_bytes))
     }
 
-    /// Makes the image with this number again, of what [`Engine::recipe_of`] told of it.
+    /// Makes the image with this number again under this name, of what [`Engine::recipe_of`] told of it.
     ///
     /// # Errors
     /// Where its programs are not what they were; as [`Engine::load`].
-    pub fn load_again(&self, recipe: &[u8], number: &str) -> Result<()> {
+    pub fn load_again(&self, recipe: &[u8], name: &str, number: &str) -> Result<()> {
         let changed = || {
-            Error::new(CHANGED, format!("the image {number} cannot be made again"))
+            Error::new(CHANGED, format!("the image {name} cannot be made again"))
                 .hint("its programs are not what they were: lsm install makes one of those that are there")
         };
-        let image: Image = serde_json::from_slice(recipe).map_err(|e| changed().because(e))?;
+        let Recipe { programs, home, uid } = serde_json::from_slice(recipe).map_err(|e| changed().because(e))?;
+        let image = Image { name: name.to_owned(), programs, home, uid };
         if !image.numbers()?.iter().any(|made| made == number) {
             return Err(changed());
         }
@@ -306,7 +316,10 @@ mod tests {
         assert_eq!(image.numbers().unwrap()[0], digest(&outer[config]));
         let told: Value = serde_json::from_slice(&outer[config]).unwrap();
         let recipe = told["config"]["Labels"][MADE_FROM].as_str().unwrap();
-        assert_eq!(serde_json::from_str::<Image>(recipe).unwrap(), image);
+        let Recipe { programs, home, uid } = serde_json::from_str(recipe).unwrap();
+        assert_eq!(Image { name: image.name.clone(), programs, home, uid }, image);
+        let other_name = Image { name: "another:v2".to_owned(), ..image.clone() };
+        assert_eq!(other_name.numbers().unwrap(), image.numbers().unwrap(), "by which the audit knows it");
         let mut layer = tar::Archive::new(&outer[layer][..]);
         let inside = layer.entries().unwrap().map(|entry| {
             let entry = entry.unwrap();

@@ -14,7 +14,7 @@ pub use socket::find_socket;
 use crate::error::{Code, Error, Result, plain_lines};
 use crate::host::process;
 use bollard::errors::Error as Fault;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthStatusEnum};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthStatusEnum, NetworkConnectRequest};
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, LogsOptions, StartContainerOptions, StopContainerOptions,
 };
@@ -177,7 +177,15 @@ impl Engine {
     /// Where the engine refuses: its name is taken, its image is missing.
     pub fn create(&self, container: &str, body: &ContainerCreateBody) -> Result<Vec<String>> {
         let options = CreateContainerOptions { name: Some(container.to_owned()), ..Default::default() };
-        Ok(self.make("make the container", self.docker.create_container(Some(options), body.clone()))?.warnings)
+        let mut body = body.clone();
+        // Before version 1.44 the API takes one with a container, and the others afterwards.
+        let others = again::split_networks(&mut body);
+        let made = self.make("make the container", self.docker.create_container(Some(options), body))?;
+        for (network, endpoint) in others {
+            let wanted = NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint) };
+            self.make("connect the container", self.docker.connect_network(&network, wanted))?;
+        }
+        Ok(made.warnings)
     }
 
     /// Starts a container that is there.

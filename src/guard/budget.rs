@@ -300,6 +300,8 @@ impl Ledger {
         self.carry(&entry.carried);
         entry.counted.iter().for_each(|signed| self.keep(signed.clone()));
         if entry.call == CLOCK {
+            // By the clock that was: what it had forgotten does not come back when the log is read again.
+            self.forget();
             self.set_clock(entry.at);
         }
         if let Some(told) = &entry.policy {

@@ -3,13 +3,14 @@
 use crate::error::{Code, Error, Result};
 use crate::host::user::Owner;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl};
+use nix::fcntl::{AT_FDCWD, FcntlArg, FdFlag, OFlag, fcntl};
 use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -83,6 +84,12 @@ pub fn read_handed(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
     let cannot = |e: std::io::Error| cannot_read(path, &e);
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(cannot)?;
+    if let Some(handed) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) {
+        // SAFETY: it was open a moment ago, nobody here closes it, and it is borrowed for this call alone.
+        let handed = unsafe { BorrowedFd::borrow_raw(handed) };
+        // What lsm starts has no need of it.
+        fcntl(handed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|e| cannot(e.into()))?;
+    }
     if !file.metadata().map_err(cannot)?.file_type().is_fifo() {
         return read_from(plain(file, path)?, path, limit);
     }

@@ -98,7 +98,8 @@ pub fn on_interrupt(clean: impl FnOnce() + Send + 'static) -> Result<()> {
     std::thread::spawn(move || {
         if let Ok(signal) = asked.wait() {
             INTERRUPTED.store(true, Ordering::SeqCst);
-            std::thread::spawn(move || end_when_asked_again(asked));
+            // Where there is no thread to be had, the first asking has to do.
+            let _ = std::thread::Builder::new().spawn(move || end_when_asked_again(asked));
             // Kept to the end: what was asked for is there by now, to be taken away, and nothing more is asked for.
             let _kept = CHANGING.lock();
             CLEANS_UP.set(true);

@@ -191,8 +191,8 @@ pub fn check_files(spec: &Spec, is_own: impl Fn(&Path) -> bool) -> Result<()> {
                 format!("there is {} already, and lsm did not make it", path.display()),
             )
             .hint(format!(
-                "it may be the only copy: move {folder} away, or give the new signer a name of its own with \
-                    --instance; --adopt takes the older one's wallet over"
+                "it may be the only copy: give the new signer a name of its own with --instance, take the older one over with \
+                    --adopt, or move {folder} away"
             )));
         }
     }

@@ -10,21 +10,36 @@ use crate::guard::clock::{in_words, render};
 use crate::guard::now;
 use crate::host::file::{self, Access};
 use crate::host::user::Owner;
-use crate::ui::{self, say};
+use crate::ui::{self, say, terminal};
+use clap::Args;
 use serde_json::json;
+
+/// `lsm guard clock`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Do it without asking
+    #[arg(long)]
+    yes: bool,
+}
 
 /// Writes it where the guard reads it.
 ///
 /// # Errors
-/// Where there is no guard, its log cannot be read, or it is not root who says so.
-pub(super) fn run(common: &Common) -> Result<()> {
+/// Where there is no guard, its log cannot be read, it is not root who says so, or nobody agrees.
+pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
     let spec = guarded(common)?;
     require_root()?;
     let (layout, at) = (Layout::of(&spec), now());
     let mut ledger = Ledger::default();
     ledger.read(&read_log(&layout)?);
     let ahead = ledger.ahead_of(at);
-    if ahead.is_some() {
+    if let Some(until) = ahead {
+        if !options.yes {
+            let (is, until) = (in_words(at), in_words(until));
+            terminal::confirm(&format!(
+                "The clock says {is}, and something was signed at {until}. Is the clock right?"
+            ))?;
+        }
         file::replace(&layout.guard_clock(), &render(at), Access::owned(0o644, Owner::ROOT))?;
     }
     if ui::voice().json {

@@ -9,7 +9,7 @@ use bitcoin::opcodes::all::{OP_CHECKMULTISIG, OP_PUSHNUM_2};
 use bitcoin::psbt::{Input, Psbt};
 use bitcoin::script::Instruction;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Script, Transaction};
+use bitcoin::{Amount, Script, Transaction};
 use std::collections::BTreeMap;
 
 /// lnd's own fields in an input, by which the key is moved before it signs (PsbtKeyTypeInputSignatureTweakSingle, ...Double).
@@ -141,6 +141,9 @@ fn is_signed(input: &Input) -> bool {
 /// What the input spends.
 fn judge_input(number: u32, input: &Input, wallet: &mut Wallet) -> Result<Spent, Refusal> {
     let refuse = |rule, why: &str| Refusal::new(rule, format!("input {number} {why}"));
+    if input.witness_utxo.as_ref().is_some_and(|spent| spent.value > Amount::MAX_MONEY) {
+        return Err(refuse(Rule::PsbtScript, "spends more than there is"));
+    }
     let mut derivations = input.bip32_derivation.iter();
     let (Some((public, (_, path))), None) = (derivations.next(), derivations.next()) else {
         return Err(refuse(Rule::PsbtDerivation, "names more keys than one"));

@@ -70,8 +70,9 @@ fn make_again(held: &Object, (mark, runs): (&str, bool), body: Option<Vec<u8>>) 
             let bounds = Bounds::Bridge(held.name.clone());
             if engine.holds_network(&held.name, &bounds)? { Ok(()) } else { engine.make_network(&held.name, &bounds) }
         }
-        (Kind::Volume, _) => engine.make_volume(&held.name),
-        (Kind::Image, Some(recipe)) if engine.find(Kind::Image, mark)?.is_none() => engine.load_again(&recipe, mark),
+        (Kind::Image, Some(recipe)) if engine.find(Kind::Image, mark)?.is_none() => {
+            engine.load_again(&recipe, &held.name, mark)
+        }
         (Kind::Image, _) => engine.name_image(mark, &held.name),
         (Kind::Container, Some(body)) => {
             // Somebody else's that is still there is only started: made anew it would lose what it wrote into itself.
@@ -85,7 +86,8 @@ fn make_again(held: &Object, (mark, runs): (&str, bool), body: Option<Vec<u8>>) 
             engine.start(&held.name)?;
             engine.wait_until_healthy(&held.name)
         }
-        (Kind::Container, None) => Err(lost(&held.to_string())),
+        // What was in a volume is not kept: a signer must not find an empty one in its place.
+        (Kind::Volume, _) | (Kind::Container, None) => Err(lost(&held.to_string())),
     }
 }
 

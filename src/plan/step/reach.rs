@@ -11,6 +11,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 impl Step {
+    /// The folder that a bundle goes into, in plain text.
+    pub fn exports_to(&self) -> Option<&Path> {
+        match self {
+            Self::Bundle { folder, encrypt_to: None, .. } => Some(folder),
+            Self::Refresh { bundle, .. } | Self::Rotate { bundle, .. } => bundle.exports_to(),
+            _ => None,
+        }
+    }
+
     /// Every path that says whether the step is done, and that it may change.
     pub fn paths(&self) -> Vec<PathBuf> {
         match self {
