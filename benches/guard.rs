@@ -167,11 +167,7 @@ impl<'a> Payers<'a> {
         });
         let lasted = start.elapsed().as_secs_f64();
         let taken: Vec<f64> = self.0.iter().zip(before).flat_map(|(node, before)| durations(node, &before)).collect();
-        Slice {
-            rate: taken.len() as f64 / lasted,
-            p50: quantile(taken.iter().copied(), 0.5),
-            p99: quantile(taken.iter().copied(), 0.99),
-        }
+        Slice::of(&taken, lasted)
     }
 }
 

@@ -20,6 +20,14 @@ pub struct Slice {
     pub p99: f64,
 }
 
+impl Slice {
+    /// Of how long each call in it has `taken`, and how long it lasted, in seconds.
+    pub fn of(taken: &[f64], lasted: f64) -> Self {
+        let of = |share| quantile(taken.iter().copied(), share);
+        Self { rate: taken.len() as f64 / lasted, p50: of(0.5), p99: of(0.99) }
+    }
+}
+
 /// Has `at_once` calls of a kind under way for a slice.
 pub async fn slice(client: &Client, kind: Kind, at_once: usize) -> Slice {
     let start = Instant::now();
@@ -37,8 +45,7 @@ pub async fn slice(client: &Client, kind: Kind, at_once: usize) -> Slice {
     for one in all {
         taken.extend(one.await.expect("no panic"));
     }
-    let rate = taken.len() as f64 / start.elapsed().as_secs_f64();
-    Slice { rate, p50: quantile(taken.iter().copied(), 0.5), p99: quantile(taken.iter().copied(), 0.99) }
+    Slice::of(&taken, start.elapsed().as_secs_f64())
 }
 
 /// Installs a second signer beside the first, on this port and with `more` arguments, and gives its bundle.

@@ -193,9 +193,7 @@ impl Engine {
         let cause = format!("the engine has another image than the one that was sent under the name {}", image.name);
         Err(Error::new(OTHER_IMAGE, cause).hint("who else may talk to the engine? see: docker images --digests"))
     }
-}
 
-impl Engine {
     /// From what an image can be made again; nothing where there is none, or somebody else made it.
     ///
     /// # Errors

@@ -130,11 +130,14 @@ impl Engine {
         Ok(names.map(|name| name.trim_start_matches('/').to_owned()).collect())
     }
 
-    /// Makes a network that leads nowhere else: without address translation outwards.
+    /// Makes a network that leads nowhere else: without address translation outwards. One that is there stays as it is.
     ///
     /// # Errors
-    /// Where the engine refuses.
+    /// As [`Engine::holds_network`], and where the engine refuses.
     pub fn make_network(&self, name: &str, bounds: &Bounds) -> Result<()> {
+        if self.holds_network(name, bounds)? {
+            return Ok(());
+        }
         self.make("make the network", self.docker.create_network(describe_network(name, bounds))).map(drop)
     }
 

@@ -384,7 +384,7 @@ impl Prior {
             _ if kept.is_none() || found.is_none() => None,
             Kind::Container => engine.body_of(&object.name)?,
             Kind::Image => engine.recipe_of(&object.name)?,
-            // They are made again from their names.
+            // A network is made again from its name, a volume not at all.
             Kind::Network | Kind::Volume => None,
         };
         let (exists, kept) = (found.is_some(), kept.zip(body).map(|(kept, body)| kept.keep_bytes(&body)).transpose()?);

@@ -228,10 +228,11 @@ fn folders_last(back: Vec<Prior>) -> Vec<Prior> {
 /// Units stop before anything under them changes, and start after everything has. After a plan that was `cut_off` systemd
 /// reads its units, where it had some, and starts them in any case: their files may be back already.
 fn order(back: Vec<Prior>, stays: &Stays, (cut_off, reads_units): (bool, bool)) -> Plan {
-    // What a container is made of can go only after it.
-    let is_part =
-        |prior: &Prior| matches!(prior, Prior::Object { held, exists: false, .. } if held.object != Kind::Container);
+    // What a container is made of can go only after it, and comes before it.
+    let is_part = |prior: &Prior| matches!(prior, Prior::Object { held, .. } if held.object != Kind::Container);
     let (parts, back): (Vec<_>, Vec<_>) = back.into_iter().partition(is_part);
+    let (come, go): (Vec<_>, Vec<_>) =
+        parts.into_iter().partition(|part| matches!(part, Prior::Object { exists: true, .. }));
     let is_of_unit = |prior: &Prior| matches!(prior, Prior::Unit { .. } | Prior::Reader { .. } | Prior::Object { .. });
     let (units, rest): (Vec<_>, Vec<_>) = back.into_iter().partition(is_of_unit);
     // Before the file is put back that says who had it: cut off in between, it is put back again.
@@ -245,7 +246,7 @@ fn order(back: Vec<Prior>, stays: &Stays, (cut_off, reads_units): (bool, bool)) 
     let (makers, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(makes_at_boot);
     let changed: Vec<PathBuf> =
         makers.iter().chain(&rest).filter_map(path_of).filter(|p| is_units(p)).map(Path::to_owned).collect();
-    let replaced = starts.iter().any(|prior| matches!(prior, Prior::Object { .. }));
+    let replaced = !come.is_empty() || starts.iter().any(|prior| matches!(prior, Prior::Object { .. }));
     let changes = replaced || cut_off || !makers.is_empty() || !rest.is_empty() || !loads.is_empty();
     let mut steps: Vec<Step> =
         stops.into_iter().chain(databases).chain(makers).chain(rest).map(|to| Step::Restore { to }).collect();
@@ -255,12 +256,10 @@ fn order(back: Vec<Prior>, stays: &Stays, (cut_off, reads_units): (bool, bool)) 
     steps.extend(loads.into_iter().map(|to| Step::Restore { to }));
     if changes {
         steps.extend(stays.filter.clone());
-        // They were read backwards. What a container is made of has to be there before it.
-        let is_part = |prior: &Prior| matches!(prior, Prior::Object { held, .. } if held.object != Kind::Container);
-        let (parts, starts): (Vec<_>, Vec<_>) = starts.into_iter().rev().partition(is_part);
-        steps.extend(parts.into_iter().chain(starts).map(|to| Step::Restore { to }));
+        // They were read backwards.
+        steps.extend(come.into_iter().rev().chain(starts.into_iter().rev()).map(|to| Step::Restore { to }));
     }
-    steps.extend(parts.into_iter().map(|to| Step::Restore { to }));
+    steps.extend(go.into_iter().map(|to| Step::Restore { to }));
     Plan { steps }
 }
 

@@ -20,7 +20,6 @@ use crate::host::beneath;
 use crate::host::credential::Keep;
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
-use crate::host::process;
 use crate::host::program::Program;
 use crate::host::rights::Rights;
 use crate::host::snapshot;
@@ -101,18 +100,12 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
         Step::Service { unit, link, anew, .. } => service::run(unit, link, *anew),
         Step::Retire { unit, .. } => service::retire(unit),
         Step::Restore { to } => restore::restore(to, journal.kept()),
-        Step::Start { process: lnd, door } => {
-            process::hold_interrupt(|| service::start(lnd))?;
-            wait_until_active(door, &Runner::Process(lnd.clone()))
+        Step::Start { process, door } => {
+            service::start(process)?;
+            wait_until_active(door, &Runner::Process(process.clone()))
         }
         Step::Image { engine, image } => Engine::open(engine)?.load(image),
-        Step::Network { object, bounds } => {
-            let engine = Engine::open(&object.engine)?;
-            if engine.holds_network(&object.name, bounds)? {
-                return Ok(());
-            }
-            engine.make_network(&object.name, bounds)
-        }
+        Step::Network { object, bounds } => Engine::open(&object.engine)?.make_network(&object.name, bounds),
         Step::Volume { object } => Engine::open(&object.engine)?.make_volume(&object.name),
         Step::Container { object, body, door, .. } => {
             let engine = Engine::open(&object.engine)?;

@@ -66,10 +66,7 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
 fn make_again(held: &Object, (mark, runs): (&str, bool), body: Option<Vec<u8>>) -> Result<()> {
     let engine = Engine::open(&held.engine)?;
     match (held.object, body) {
-        (Kind::Network, _) => {
-            let bounds = Bounds::Bridge(held.name.clone());
-            if engine.holds_network(&held.name, &bounds)? { Ok(()) } else { engine.make_network(&held.name, &bounds) }
-        }
+        (Kind::Network, _) => engine.make_network(&held.name, &Bounds::Bridge(held.name.clone())),
         (Kind::Image, Some(recipe)) if engine.find(Kind::Image, mark)?.is_none() => {
             engine.load_again(&recipe, &held.name, mark)
         }

@@ -148,12 +148,15 @@ fn say(verb: &str, options: &[&str], unit: &str) -> Result<()> {
     })
 }
 
-/// Starts lnd in its sandbox as a process and keeps its number. The running lsm becomes it, not the file of that name.
-pub(super) fn start(process: &Process) -> Result<()> {
-    let log = file::append(&process.log, 0o600)?;
-    let launch = Program::new("/proc/self/exe").args(["launch", "--policy"]).arg(&process.policy).arg("--");
-    let child = launch.arg(&process.program).args(&process.args).start(log)?;
-    file::replace(&process.pid_file, format!("{}\n", child.id()).as_bytes(), Access::mode(0o600))
+/// Starts lnd in its sandbox as a process and keeps its number: whoever ends lsm meanwhile finds it. The running lsm becomes it,
+/// not the file of that name.
+pub(super) fn start(lnd: &Process) -> Result<()> {
+    process::hold_interrupt(|| {
+        let log = file::append(&lnd.log, 0o600)?;
+        let launch = Program::new("/proc/self/exe").args(["launch", "--policy"]).arg(&lnd.policy).arg("--");
+        let child = launch.arg(&lnd.program).args(&lnd.args).start(log)?;
+        file::replace(&lnd.pid_file, format!("{}\n", child.id()).as_bytes(), Access::mode(0o600))
+    })
 }
 
 /// Waits until `node`, which `runner` runs, is in a state that `wanted` accepts.
@@ -194,7 +197,7 @@ pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool)
 
 /// Ends the process whose number is kept there: asks, waits, and insists after ten seconds. Nothing where none runs.
 pub(super) fn stop(kept: &Process) -> Result<()> {
-    process::stop(&kept.pid_file, &kept.program)
+    process::hold_interrupt(|| process::stop(&kept.pid_file, &kept.program))
 }
 
 #[cfg(test)]

@@ -213,7 +213,7 @@ impl<'a> Running<'a> {
     pub(super) fn begin(runner: &'a Runner) -> Result<Self> {
         let running = Self(Some(runner));
         match runner {
-            Runner::Process(lnd) => process::hold_interrupt(|| service::start(lnd))?,
+            Runner::Process(lnd) => service::start(lnd)?,
             Runner::Container { object, body } => {
                 let engine = Engine::open(&object.engine)?;
                 engine.replace(&object.name, body, None)?;
@@ -263,7 +263,7 @@ impl Drop for Running<'_> {
 /// Where it cannot be stopped.
 pub fn stop(runner: &Runner) -> Result<()> {
     match runner {
-        Runner::Process(lnd) => process::hold_interrupt(|| service::stop(lnd)),
+        Runner::Process(lnd) => service::stop(lnd),
         Runner::Container { object, .. } => Engine::open(&object.engine)?.remove(object.object, &object.name),
         Runner::Unit { unit, files, .. } => process::hold_interrupt(|| {
             service::systemctl("stop", unit)?;
