@@ -206,6 +206,16 @@ impl Layout {
         self.guard().join("log")
     }
 
+    /// The folder of the socket at which a guard that enforces proves that lnd asks it.
+    pub fn guard_run(&self) -> PathBuf {
+        format!("/run/lsm/{}-guard", self.instance).into()
+    }
+
+    /// That socket.
+    pub fn guard_fence(&self) -> PathBuf {
+        self.guard_run().join("fence.sock")
+    }
+
     /// What the guard was asked, and what it said.
     pub fn guard_log(&self) -> PathBuf {
         self.guard_own().join("entries.jsonl")

@@ -14,8 +14,10 @@ use crate::guard::clock::in_words;
 use crate::guard::daemon::Guard;
 use crate::guard::judge::Terms;
 use crate::guard::log::{self, Entry, Verdict};
+use crate::guard::proxy;
 use crate::host::beneath;
 use crate::host::file;
+use crate::host::notify;
 use crate::signer::Node;
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::Macaroon;
@@ -30,12 +32,16 @@ use std::process::ExitCode;
 const NO_GUARD: Code = Code::refused("E-GUARD-020");
 const NO_LINE: Code = Code::refused("E-GUARD-022");
 const NO_CREDENTIAL: Code = Code::lacking("E-GUARD-021");
+const NO_PORT: Code = Code::lacking("E-GUARD-027");
 
 /// What to do with the guard.
 #[derive(Debug, Subcommand)]
 pub enum GuardVerb {
     /// Judge what lnd is asked, for ever: what the guard's unit runs
     Run(RunArgs),
+    /// Pass everything on from the port to lnd, and back what the guard was asked about: what the port's unit runs where a guard
+    /// enforces
+    Proxy,
     /// Tell whether it enforces, proved by a call that it has to refuse; exits 1 where it does not
     #[command(after_help = "Example:\n  sudo lsm guard status")]
     Status,
@@ -113,6 +119,7 @@ pub enum LogVerb {
 pub(super) fn run(verb: GuardVerb, common: &Common) -> Result<ExitCode> {
     match verb {
         GuardVerb::Run(args) => return Err(serve(&args, common)?),
+        GuardVerb::Proxy => pass_on(common)?,
         GuardVerb::Status => return status::run(common),
         GuardVerb::Freeze => freeze::freeze(common)?,
         GuardVerb::Thaw => freeze::thaw(common)?,
@@ -146,8 +153,17 @@ fn serve(args: &RunArgs, common: &Common) -> Result<Error> {
         policy: layout.guard_policy(),
         approvals: layout.guard_approvals(),
         clock: layout.guard_clock(),
+        fence: layout.guard_fence(),
     };
-    Ok(guard.run(node))
+    guard.run(node)
+}
+
+fn pass_on(common: &Common) -> Result<()> {
+    let layout = Layout::new(&common.instance);
+    let port = notify::given(&layout.socket()).pop().ok_or_else(|| {
+        Error::new(NO_PORT, "the proxy has no port").hint("systemd gives it one: lsm install with --guard enforce")
+    })?;
+    proxy::run(port.into(), &layout.door().socket, &layout.guard_fence())
 }
 
 /// The signer, which has a guard.

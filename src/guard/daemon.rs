@@ -16,6 +16,7 @@ use crate::host::file::{self, Access};
 use crate::host::notify;
 use crate::signer::Node;
 use crate::signer::accounts::Accounts;
+use crate::signer::fence::Fence;
 use crate::signer::middleware::{Call, Leave, Middleware, NAME};
 use crate::ui;
 use pulse::Pulse;
@@ -53,24 +54,31 @@ pub struct Guard {
     pub approvals: PathBuf,
     /// Where the operator says that the clock is right.
     pub clock: PathBuf,
+    /// Where it proves that lnd asks it, to what holds back lnd's answers until then; of one that enforces.
+    pub fence: PathBuf,
 }
 
 impl Guard {
     /// Judges what is asked of `node`. Ends when lnd asks no more: the port that is bound to this service shuts with it, and the next
     /// one begins anew. While lnd does not ask yet it dials it again and again.
     ///
-    /// Where it enforces, systemd keeps the connection to lnd, so that lnd does not learn of this process's end: it goes on asking
-    /// somebody who does not answer, and refuses, until the next guard hangs up, and that begins once the port is shut.
-    pub fn run(self, node: Node) -> Error {
+    /// Where it enforces, no answer of lnd's leaves without its proof that it is asked. And systemd keeps the connection to lnd, so
+    /// that lnd does not learn of this process's end: it goes on asking somebody who does not answer, and refuses, until the next
+    /// guard hangs up, and that begins once the port is shut. So nobody else gets its name meanwhile.
+    ///
+    /// # Errors
+    /// Where it cannot begin.
+    pub fn run(self, node: Node) -> Result<Error> {
         notify::hang_up(HELD);
         let node = if self.enforces { node.on_open(|socket| notify::keep(HELD, socket)) } else { node };
+        let fence = if self.enforces { Some(Fence::bind(&self.fence)?) } else { None };
         let mut work = Work::new(self);
         let mut told = String::new();
         loop {
-            let ended = node.judge_calls(NAME, work.pulse.tick(), &mut work);
+            let ended = node.judge_calls(NAME, work.pulse.tick(), fence.as_ref(), &mut work);
             let Err(why) = ended;
             if work.is_asked {
-                return why;
+                return Ok(why);
             }
             // Not every try anew: lnd may be down for hours.
             if told != why.to_string() {
@@ -138,8 +146,8 @@ impl Middleware for Work {
         refused
     }
 
-    fn leave(&mut self, id: u64) -> Leave {
-        let Some((entry, signs)) = self.passed.remove(&id) else { return Leave::Now };
+    fn leave(&mut self, id: u64, uri: &str) -> Leave {
+        let Some((entry, signs)) = self.passed.remove(&id) else { return self.leave_unknown(uri) };
         // Since it was passed.
         if signs && frozen(&self.guard.frozen) {
             return Leave::Never(says(&Refusal::new(Rule::Frozen, "the operator has frozen this signer")));
@@ -163,6 +171,14 @@ impl Middleware for Work {
 }
 
 impl Work {
+    /// Whether the answer to a call leaves of which nothing was kept: it signs nothing, or it was not asked about.
+    fn leave_unknown(&self, uri: &str) -> Leave {
+        if !self.guard.enforces || Request::read(uri, &[]).is_ok_and(|request| request == Request::Harmless) {
+            return Leave::Now;
+        }
+        Leave::Never(says(&Refusal::new(Rule::GuardFault, "it was not asked about this call")))
+    }
+
     fn new(guard: Guard) -> Self {
         let reach = file::is_there(&guard.reach).and_then(|there| {
             if !there {

@@ -12,6 +12,7 @@ pub mod freeze;
 pub mod judge;
 pub mod log;
 pub mod policy;
+pub mod proxy;
 pub mod rates;
 pub mod replay;
 pub mod request;

@@ -33,7 +33,7 @@ pub fn keep(name: &str, socket: BorrowedFd<'_>) -> std::io::Result<()> {
 /// Hangs up what it kept under `name` for earlier processes of this service: from then on the other ends know. Says how many
 /// there were.
 pub fn hang_up(name: &str) -> usize {
-    let kept = kept(name);
+    let kept = given(name);
     for socket in &kept {
         // One whose other end is gone is hung up already.
         let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
@@ -48,8 +48,9 @@ fn forget(name: &str) -> std::io::Result<()> {
     tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), None)
 }
 
-/// The first call gives them, a second none.
-fn kept(name: &str) -> Vec<OwnedFd> {
+/// The sockets that it gave this process under `name`: those that it kept, and of a socket unit those that listen, under the
+/// unit's (systemd.socket(5), `FileDescriptorName=`). The first call gives them, a second none.
+pub fn given(name: &str) -> Vec<OwnedFd> {
     static GIVEN: AtomicBool = AtomicBool::new(false);
     let said = |name: &str| std::env::var(name).ok();
     let is_own = said("LISTEN_PID").is_some_and(|pid| pid == std::process::id().to_string());

@@ -2,6 +2,7 @@
 
 use super::accounts::Accounts;
 use super::channel::Outcome;
+use super::fence::{Fence, OwnCalls};
 use super::wire::lnrpc::lightning_client::LightningClient;
 use super::wire::lnrpc::rpc_middleware_request::InterceptType;
 use super::wire::lnrpc::rpc_middleware_response::MiddlewareMessage;
@@ -16,6 +17,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -60,15 +62,15 @@ pub trait Middleware {
     fn begin(&mut self, accounts: Accounts);
     /// Why this call is refused, where it is.
     fn ask(&mut self, call: &Call<'_>) -> Option<String>;
-    /// Whether what lnd has answered to the call with this number leaves it.
-    fn leave(&mut self, id: u64) -> Leave;
+    /// Whether what lnd has answered to the call `uri` with this number leaves it.
+    fn leave(&mut self, id: u64, uri: &str) -> Leave;
     /// Nothing was asked for a while.
     fn idle(&mut self);
 }
 
 impl Node {
     /// Registers as the middleware `name` and has `who` asked, who hears something at least every `tick`. Goes on until the stream
-    /// ends. Needs the macaroon's permission for `RegisterRPCMiddleware` and `ListAccounts`.
+    /// ends, and proves at `fence` that it has not. Needs the macaroon's permission for `RegisterRPCMiddleware` and `ListAccounts`.
     ///
     /// # Errors
     /// Why it ended, or did not begin.
@@ -76,9 +78,10 @@ impl Node {
         &self,
         name: &str,
         tick: Duration,
+        fence: Option<&Fence>,
         who: &mut impl Middleware,
     ) -> Result<std::convert::Infallible> {
-        let stream = Stream { node: self, name, tick };
+        let stream = Stream { node: self, name, tick, fence };
         match self.channel.call(Duration::MAX, |channel| stream.run(channel, who)) {
             Outcome::Answer(()) => Err(Error::new(BROKEN, format!("{} ended the stream", self.endpoint()))),
             Outcome::Unreached(fault) => Err(fault),
@@ -91,6 +94,7 @@ struct Stream<'a> {
     node: &'a Node,
     name: &'a str,
     tick: Duration,
+    fence: Option<&'a Fence>,
 }
 
 /// What comes next. The last of all is no message.
@@ -115,11 +119,15 @@ impl Stream<'_> {
             futures_util::stream::unfold(answered, |mut answers| async { answers.recv().await.map(|a| (a, answers)) });
         let client = LightningClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
         let mut incoming = { client }.register_rpc_middleware(self.request(outgoing)).await?.into_inner();
-        let mut accounts = None;
+        let (mut accounts, own, mut proving) = (None, OwnCalls::default(), JoinSet::new());
         loop {
             match tokio::time::timeout(self.tick, next(&mut incoming, &mut accounts)).await {
                 Err(_) => who.idle(),
                 Ok(Next::Accounts(known)) => {
+                    // Before it is said that it is asked: who waits for that asks here next.
+                    if let Some(fence) = self.fence {
+                        fence.serve(own.clone(), channel.clone(), &mut proving)?;
+                    }
                     who.begin(Accounts::from_wire(known?).map_err(|e| Status::internal(e.to_string()))?);
                 }
                 Ok(Next::Message(None)) => return Ok(Response::new(())),
@@ -127,7 +135,10 @@ impl Stream<'_> {
                     RpcMiddlewareRequest { intercept_type: Some(InterceptType::RegComplete(_)), .. } => {
                         accounts = Some(self.ask_accounts(channel.clone()));
                     }
-                    message => hear(&message, who, &answers)?,
+                    message => {
+                        own.hear(&message);
+                        hear(&message, who, &answers)?;
+                    }
                 },
             }
         }
@@ -174,10 +185,10 @@ fn hear(message: &RpcMiddlewareRequest, who: &mut impl Middleware, answers: &Ans
     let feedback =
         |error: Option<String>| MiddlewareMessage::Feedback(InterceptFeedback { error: error.unwrap_or_default() });
     let id = message.msg_id;
-    if !matches!(&message.intercept_type, Some(InterceptType::Response(_))) {
+    let Some(InterceptType::Response(answer)) = &message.intercept_type else {
         return send(answers, id, feedback(ask(message, who)));
-    }
-    match who.leave(message.request_id) {
+    };
+    match who.leave(message.request_id, &answer.method_full_uri) {
         Leave::Now => send(answers, id, feedback(None)),
         Leave::Never(why) => send(answers, id, feedback(Some(why))),
         Leave::Told(told) => {
@@ -241,7 +252,7 @@ mod tests {
         fn ask(&mut self, call: &Call<'_>) -> Option<String> {
             Some(call.replaceable.to_string())
         }
-        fn leave(&mut self, _: u64) -> Leave {
+        fn leave(&mut self, _: u64, _: &str) -> Leave {
             Leave::Now
         }
         fn idle(&mut self) {}

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod certificate;
 pub mod channel;
+pub mod fence;
 pub mod macaroon;
 pub mod middleware;
 pub mod proof;

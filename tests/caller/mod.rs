@@ -14,8 +14,9 @@ use std::sync::Arc;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::Extensions;
 use tonic::client::Grpc;
-use tonic::metadata::AsciiMetadataValue;
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::Channel;
 use tonic_prost::ProstCodec;
 
@@ -224,9 +225,21 @@ impl Client {
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
+        self.call_with(path, question, MetadataMap::new()).await
+    }
+
+    /// The same with these headers besides.
+    ///
+    /// # Errors
+    /// What the signer said.
+    pub async fn call_with<Q, A>(&self, path: &'static str, question: Q, headers: MetadataMap) -> Result<A, String>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(LARGEST);
         grpc.ready().await.map_err(|e| format!("{path}: {e}"))?;
-        let mut request = tonic::Request::new(question);
+        let mut request = tonic::Request::from_parts(headers, Extensions::new(), question);
         request.metadata_mut().insert("macaroon", self.macaroon.clone());
         let codec = ProstCodec::<Q, A>::default();
         let answer = grpc.unary(request, http::uri::PathAndQuery::from_static(path), codec).await;

@@ -9,12 +9,13 @@ use crate::spec::Guard;
 use std::path::PathBuf;
 
 impl Build<'_> {
-    /// Root's folder for it, and its own in that, where it has any.
+    /// Root's folder for it, its own in that, and that of its socket, where it has any.
     pub(super) fn guard_folders(&self) -> Vec<PathBuf> {
-        if self.spec.guard.is_on() { vec![self.layout.guard(), self.layout.guard_own()] } else { vec![] }
+        let all = [self.layout.guard(), self.layout.guard_own(), self.layout.guard_run()];
+        if self.spec.guard.is_on() { all.into() } else { vec![] }
     }
 
-    /// Its unit and drop-in, and what ends the proxy with one that enforces. Where there is no guard any more they lie idle, and mean nothing.
+    /// Its unit and drop-in, and the proxy of one that enforces. Where there is no guard any more they lie idle, and mean nothing.
     pub(super) fn guard_units(&self) -> Result<Vec<Step>> {
         if !self.spec.guard.is_on() {
             return Ok(vec![]);

@@ -21,6 +21,7 @@ fn work(folder: &Path) -> Work {
         policy: at("policy"),
         approvals: at("approvals"),
         clock: at("clock"),
+        fence: at("fence"),
     })
 }
 
@@ -67,4 +68,16 @@ fn a_clock_that_was_ahead_is_warned_of_until_the_operator_says_that_it_is_right(
     assert_eq!(warnings(&work.status), [""; 0]);
     let told = entries(folder.path()).iter().filter(|entry| entry.call == CLOCK).count();
     assert_eq!(told, 1);
+}
+
+#[test]
+fn no_answer_leaves_that_it_was_not_asked_about_unless_its_call_signs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut work = work(folder.path());
+    assert_eq!(ask(&mut work), None);
+    assert!(!matches!(work.leave(1, SIGNER_URIS[2]), Leave::Never(_)));
+    assert!(matches!(work.leave(1, SIGNER_URIS[2]), Leave::Never(why) if why.contains("not asked")));
+    assert!(matches!(work.leave(2, "/lnrpc.State/GetState"), Leave::Now));
+    work.guard.enforces = false;
+    assert!(matches!(work.leave(1, SIGNER_URIS[2]), Leave::Now));
 }

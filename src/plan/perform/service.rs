@@ -24,7 +24,16 @@ const ACTIVE_DEADLINE: Duration = Duration::from_secs(180);
 /// How often it is looked at whether lnd still runs.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) fn reload_units() -> Result<()> {
+/// What systemd may hold of lsm's units, and the one to which lsm adds.
+pub(super) const OURS: [&str; 2] = ["lsm*", "nftables.service"];
+
+/// Has systemd read its units again where it holds any of these. What it does not hold it reads when it is needed, and to read
+/// all of a host's takes longer than most steps.
+pub(super) fn reload_units(held: &[&str]) -> Result<()> {
+    let list = ["list-units", "--all", "--full", "--plain", "--no-legend", "--"];
+    if Program::new("systemctl").args(list).args(held).run()?.is_empty() {
+        return Ok(());
+    }
     Program::new("systemctl").arg("daemon-reload").run().map(drop)
 }
 
