@@ -85,6 +85,7 @@ fn a_wallet_stays_until_it_is_purged_by_name() {
     stage.install(&[]).ok();
     let identity = stage.bundle().identity_pubkey().to_owned();
     let [seed, password] = [SEED, PASSWORD].map(|path| fs::read(stage.host.path(path)).unwrap());
+    whoever_may_not_read_the_journal_is_not_told_that_it_is_empty(&stage);
 
     // Undone, an uninstall is one that never was.
     let planned = stage.plan(&["uninstall"]).len();
@@ -118,6 +119,17 @@ fn a_wallet_stays_until_it_is_purged_by_name() {
     assert_eq!(fs::read(stage.host.path(SEED)).unwrap(), seed);
     stage.host.sh("rm -r /root/out/*").ok();
     assert_unchanged(&before, &stage.state());
+}
+
+#[track_caller]
+fn whoever_may_not_read_the_journal_is_not_told_that_it_is_empty(stage: &Stage) {
+    for undo in [&["rollback"][..], &["uninstall"], &["stop", "--clean", "--confirm=signer"]] {
+        for how in ["--yes", "--dry-run"] {
+            let args: Vec<String> = undo.iter().chain(&[how]).map(|arg| (*arg).to_owned()).collect();
+            let done = stage.lsm_as_nobody(&args);
+            assert!(done.code == 3 && done.stderr.contains("E-UNDO-001"), "{args:?}: {done:?}");
+        }
+    }
 }
 
 #[test]

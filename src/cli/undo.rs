@@ -4,6 +4,7 @@ use crate::backend::{Layout, native};
 use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
 use crate::cli::{Common, macaroon};
 use crate::error::{Code, Error, Result};
+use crate::facts::{self, Seen};
 use crate::host::file;
 use crate::plan::history::ROLLBACK;
 use crate::plan::prior::{Prior, Thing};
@@ -58,7 +59,7 @@ pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
         let stays = native::stays(&layout, native::spec_before(&layout, history).as_ref())?;
         undo::undo_last(history, &stays)
     };
-    let history = History::read(&layout.journal())?;
+    let history = read_journal(&layout)?;
     if macaroon::revoked_last(&history) {
         ui::note("what was revoked stays revoked");
         return nothing(&layout, &history, &options.machine);
@@ -88,7 +89,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
         let stays = plan::undo::Stays { purge: options.purge, ..native::stays(&layout, None)? };
         undo::undo_all(history, &stays)
     };
-    let history = History::read(&layout.journal())?;
+    let history = read_journal(&layout)?;
     options.hold_password(&history)?;
     let undo = find(&history)?;
     if options.machine.dry_run {
@@ -155,11 +156,21 @@ impl UninstallOptions {
     }
 }
 
-fn require_rights(layout: &Layout) -> Result<()> {
-    if layout.is_ours() {
-        return Ok(());
+/// The journal. Whoever may not read it cannot be told what there is to undo, not even by a dry run: least of all that there is
+/// nothing.
+fn read_journal(layout: &Layout) -> Result<History> {
+    match facts::look(&layout.journal()) {
+        Seen::Hidden | Seen::File { sha256: None, .. } => Err(not_root()),
+        _ => History::read(&layout.journal()),
     }
-    Err(Error::new(NOT_ROOT, "undoing needs root").hint("run it with sudo, or look first with --dry-run"))
+}
+
+fn require_rights(layout: &Layout) -> Result<()> {
+    if layout.is_ours() { Ok(()) } else { Err(not_root()) }
+}
+
+fn not_root() -> Error {
+    Error::new(NOT_ROOT, "undoing needs root, who alone reads the journal").hint("run it with sudo")
 }
 
 fn go_on(verb: &'static str) -> impl Fn(Error) -> Error {
