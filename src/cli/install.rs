@@ -8,7 +8,7 @@ use crate::backend::preflight;
 use crate::backend::{self, Layout, docker, native};
 use crate::cli::Common;
 use crate::cli::lnd::LndArgs;
-use crate::cli::machine::{self, MachineArgs, absolute, consent, open_journal, show_plan};
+use crate::cli::machine::{self, Interrupt, MachineArgs, absolute, consent, open_journal, show_plan};
 use crate::cli::seed::{Made, SeedArgs};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
@@ -194,7 +194,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     }
     let cache = release::default_cache()?;
     let made = !file::is_there(&cache)?;
-    machine::stop_lnd_when_interrupted(&look.plan, options.lnd.when_interrupted(&look.spec))?;
+    let interrupt = Interrupt::arm(options.lnd.when_interrupted(&look.spec))?;
     let seed = if look.needs_seed() { options.seed.given(&look.wishes.seed)? } else { GivenSeed::default() };
     let archive = options.lnd.obtain(&look.spec, look.release, &look.plan)?;
     consent(&options.machine, &look.plan)?;
@@ -203,6 +203,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let look = Look::take(options, &common.instance)?;
     look.check(options)?;
     machine::admit(journal.history(), VERB)?;
+    interrupt.stop_lnd_of(&look.plan);
     let mut stays = native::stays(&look.layout, native::read_spec(&look.layout.spec()).ok().as_ref())?;
     let machine = Machine {
         archive: archive.as_ref(),

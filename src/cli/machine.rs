@@ -9,12 +9,13 @@ use crate::host::file::{self, Access};
 use crate::host::process;
 use crate::host::user::Owner;
 use crate::plan::history::ROLLBACK;
-use crate::plan::{self, History, Journal, Machine, Plan, Step};
+use crate::plan::{self, History, Journal, Machine, Plan, Runner, Step};
 use crate::spec::Spec;
 use crate::ui::{self, say, terminal};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use time::OffsetDateTime;
 
 const BAD_PATH: Code = Code::usage("E-INSTALL-013");
@@ -68,27 +69,41 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
     terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))
 }
 
-/// An lnd whose wallet is being made, or locked for a while, must not go on running when the person at the terminal ends lsm;
-/// `also` is done then too.
-///
-/// # Errors
-/// Where the signals cannot be waited for.
-pub(super) fn stop_lnd_when_interrupted(plan: &Plan, also: impl FnOnce() + Send + 'static) -> Result<()> {
-    let runner = plan.steps.iter().find_map(|step| match step {
-        Step::Wallet { runner, .. }
-        | Step::ChangePassword { runner, .. }
-        | Step::RenewRootKeys { runner, .. }
-        | Step::GuardMacaroon { runner, .. } => Some(runner.clone()),
-        _ => None,
-    });
-    process::on_interrupt(move || {
-        terminal::restore();
-        if let Some(runner) = &runner {
-            // The next run stops it too.
-            let _ = plan::stop(runner);
-        }
-        also();
-    })
+/// What is done where the person at the terminal ends lsm. Before the lock that is nothing to any signer: it may be another
+/// lsm's that has come to run meanwhile.
+pub(super) struct Interrupt(Arc<Mutex<Option<Runner>>>);
+
+impl Interrupt {
+    /// From here on the terminal is restored, and `also` done.
+    ///
+    /// # Errors
+    /// Where the signals cannot be waited for.
+    pub(super) fn arm(also: impl FnOnce() + Send + 'static) -> Result<Self> {
+        let stops: Arc<Mutex<Option<Runner>>> = Arc::default();
+        let armed = Arc::clone(&stops);
+        process::on_interrupt(move || {
+            terminal::restore();
+            if let Some(runner) = armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                // The next run stops it too.
+                let _ = plan::stop(runner);
+            }
+            also();
+        })?;
+        Ok(Self(stops))
+    }
+
+    /// From here on, under the lock, an lnd is stopped too whose wallet `plan` makes, or locks for a while: it must not go on
+    /// running.
+    pub(super) fn stop_lnd_of(&self, plan: &Plan) {
+        let runner = plan.steps.iter().find_map(|step| match step {
+            Step::Wallet { runner, .. }
+            | Step::ChangePassword { runner, .. }
+            | Step::RenewRootKeys { runner, .. }
+            | Step::GuardMacaroon { runner, .. } => Some(runner.clone()),
+            _ => None,
+        });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = runner;
+    }
 }
 
 /// Makes one change to an installed signer: planned, agreed to, planned again under the lock, and carried out. `look` gives
@@ -123,7 +138,7 @@ pub(super) fn change<T>(
     // Until the lock was taken another lsm may have been at work.
     let (plan, found) = find(journal.history())?;
     admit(journal.history(), verb)?;
-    stop_lnd_when_interrupted(&plan, || ())?;
+    Interrupt::arm(|| ())?.stop_lnd_of(&plan);
     let stays = native::stays(&layout, Some(&control::installed(&common.instance)?))?;
     // Also where nothing is left to do: that ends one that was cut off.
     plan::carry_out_all(&plan, verb, &mut journal, &Machine::default(), &stays)?;

@@ -5,7 +5,7 @@ use crate::backend::preflight;
 use crate::backend::{self, Layout, docker, native};
 use crate::cli::Common;
 use crate::cli::lnd::LndArgs;
-use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
+use crate::cli::machine::{self, Interrupt, MachineArgs, consent, open_journal, show_plan};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::host::file;
@@ -65,7 +65,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     }
     let cache = release::default_cache()?;
     let made = !file::is_there(&cache)?;
-    machine::stop_lnd_when_interrupted(&look.plan, options.lnd.when_interrupted(&look.there))?;
+    let interrupt = Interrupt::arm(options.lnd.when_interrupted(&look.there))?;
     let archive = options.lnd.obtain(&look.there, look.release, &look.plan)?;
     consent(&options.machine, &look.plan)?;
     let mut journal = open_journal(&look.layout)?;
@@ -73,6 +73,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let look = Look::take(options, &common.instance)?;
     look.check(options)?;
     machine::admit(journal.history(), VERB)?;
+    interrupt.stop_lnd_of(&look.plan);
     let mut stays = native::stays(&look.layout, Some(&look.there))?;
     let machine = Machine {
         archive: archive.as_ref(),
