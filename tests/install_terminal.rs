@@ -82,6 +82,7 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
         assert!(!journal.contains(&phrase.join(" ")) && !journal.contains(&phrase.join("\n")));
     }
     hold_picture(&stage, &shown);
+    what_was_agreed_to_is_done_or_nothing(&stage);
 }
 
 /// Another lsm has made it run while this one waited for an answer.
@@ -92,6 +93,26 @@ fn who_ends_lsm_before_it_does_anything_ends_no_signer(stage: &Stage, mut waitin
     let (code, shown) = waiting.end();
     assert_eq!(code, 128 + 2, "{shown}");
     assert!(stage.is_active("lsm@signer") && stage.lnd() == lnd);
+}
+
+/// Another lsm changes what there is to do while this one waits for an answer.
+#[track_caller]
+fn what_was_agreed_to_is_done_or_nothing(stage: &Stage) {
+    stage.host.lsm(["allow", "add", "10.77.0.8", "--yes"]).ok();
+    let mut other = Terminal::start(stage, ["rollback"]);
+    other.expect("[y/N] ");
+    stage.host.lsm(["allow", "add", "10.77.0.9", "--yes"]).ok();
+    other.type_line("y");
+    let (code, shown) = other.end();
+    assert!(code == 1 && shown.contains("E-PLAN-051"), "{shown}");
+    assert_eq!(stage.host.lsm(["allow", "list"]).ok().lines().count(), 3);
+    // A plan that holds the time is the same one a little later.
+    let mut same = Terminal::start(stage, ["macaroon", "rotate"]);
+    same.expect("[y/N] ");
+    std::thread::sleep(Duration::from_secs(2));
+    same.type_line("y");
+    let (code, shown) = same.end();
+    assert_eq!(code, 0, "{shown}");
 }
 
 /// Holds the README's picture to be what was shown, without the words.

@@ -197,10 +197,11 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let interrupt = Interrupt::arm(options.lnd.when_interrupted(&look.spec))?;
     let seed = if look.needs_seed() { options.seed.given(&look.wishes.seed)? } else { GivenSeed::default() };
     let archive = options.lnd.obtain(&look.spec, look.release, &look.plan)?;
-    consent(&options.machine, &look.plan)?;
+    let agreed = consent(&options.machine, &look.plan)?;
     let mut journal = open_journal(&look.layout)?;
     // Until the lock was taken another lsm may have been at work, on this signer or on one that shares its filter.
     let look = Look::take(options, &common.instance)?;
+    agreed.hold(&look.plan)?;
     look.check(options)?;
     machine::admit(journal.history(), VERB)?;
     interrupt.stop_lnd_of(&look.plan);

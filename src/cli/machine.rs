@@ -20,6 +20,7 @@ use time::OffsetDateTime;
 
 const BAD_PATH: Code = Code::usage("E-INSTALL-013");
 const CUT_OFF: Code = Code::refused("E-PLAN-050");
+const OTHER_PLAN: Code = Code::refused("E-PLAN-051");
 
 /// What stopping for a moment means to the other machine.
 pub(super) const GAP: &str = "one signing call in the meantime stops the watch-only node, whose unit needs \
@@ -39,11 +40,30 @@ pub struct MachineArgs {
     pub yes: bool,
 }
 
-/// Has the person at the terminal agree to the plan, unless that was done beforehand.
+/// What may be done: the plan that the person at the terminal has seen; with --yes whatever is planned under the lock.
+pub(super) struct Agreed(Option<Plan>);
+
+impl Agreed {
+    /// Holds that it is this plan, made under the lock: until that was taken another lsm may have been at work.
+    ///
+    /// # Errors
+    /// Where it is another one.
+    pub(super) fn hold(&self, plan: &Plan) -> Result<()> {
+        if self.0.as_ref().is_none_or(|seen| seen == plan) { Ok(()) } else { Err(changed_meanwhile()) }
+    }
+}
+
+/// What says that something else is to be done by now than what was agreed to.
+pub(super) fn changed_meanwhile() -> Error {
+    Error::new(OTHER_PLAN, "something changed meanwhile, and other steps are to be done than those agreed to; none was done")
+        .hint("run it again, and look at them")
+}
+
+/// Has the person at the terminal agree to the plan, unless that was done beforehand, or nothing is to be done.
 ///
 /// # Errors
 /// Where they do not; before, where a bundle is to go into a folder that others use.
-pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
+pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<Agreed> {
     // What comes before it may be for good.
     plan.steps.iter().filter_map(Step::exports_to).try_for_each(|folder| bundle::check_folder(folder, None))?;
     // Also where the option was given long ago and the bundle is exported again.
@@ -61,12 +81,13 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
         ui::note(&format!("warning: {GAP}"));
     }
     if machine.yes {
-        return Ok(());
+        return Ok(Agreed(None));
     }
-    for step in &plan.steps {
-        ui::note(&format!("  {}", step.describe()));
+    if !plan.is_empty() {
+        plan.steps.iter().for_each(|step| ui::note(&format!("  {}", step.describe())));
+        terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))?;
     }
-    terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))
+    Ok(Agreed(Some(plan.clone())))
 }
 
 /// What is done where the person at the terminal ends lsm. Before the lock that is nothing to any signer: it may be another
@@ -106,7 +127,7 @@ impl Interrupt {
     }
 }
 
-/// Makes one change to an installed signer: planned, agreed to, planned again under the lock, and carried out. `look` gives
+/// Makes one change to an installed signer: planned, agreed to, planned the same once more under the lock, and carried out. `look` gives
 /// the plan, and what there is to tell of it. Returns that, and whether anything was changed; nothing after a dry run.
 ///
 /// # Errors
@@ -133,11 +154,11 @@ pub(super) fn change<T>(
     if plan.is_empty() && !history.was_cut_off(verb) {
         return Ok(Some((found, false)));
     }
-    consent(args, &plan)?;
+    let agreed = consent(args, &plan)?;
     let mut journal = open_journal(&layout)?;
-    // Until the lock was taken another lsm may have been at work.
     let (plan, found) = find(journal.history())?;
     admit(journal.history(), verb)?;
+    agreed.hold(&plan)?;
     Interrupt::arm(|| ())?.stop_lnd_of(&plan);
     let stays = native::stays(&layout, Some(&control::installed(&common.instance)?))?;
     // Also where nothing is left to do: that ends one that was cut off.

@@ -56,24 +56,24 @@ pub struct UninstallOptions {
 pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
     let layout = Layout::new(&common.instance);
     let find = |history: &History| {
+        if macaroon::revoked_last(history) {
+            ui::note("what was revoked stays revoked");
+            return Ok(None);
+        }
         let stays = native::stays(&layout, native::spec_before(&layout, history).as_ref())?;
         undo::undo_last(history, &stays)
     };
     let history = read_journal(&layout)?;
-    if macaroon::revoked_last(&history) {
-        ui::note("what was revoked stays revoked");
-        return nothing(&layout, &history, &options.machine);
-    }
-    let looked = find(&history)?;
-    let Some(undo) = looked else { return nothing(&layout, &history, &options.machine) };
+    let Some(undo) = find(&history)? else { return nothing(&layout, &history, &options.machine) };
     if options.machine.dry_run {
         show_plan(&undo.plan);
         return Ok(());
     }
     require_rights(&layout)?;
-    consent(&options.machine, &undo.plan)?;
+    let agreed = consent(&options.machine, &undo.plan)?;
     let mut journal = open_journal(&layout)?;
-    let Some(undo) = find(journal.history())? else { return nothing(&layout, &History::default(), &options.machine) };
+    let undo = find(journal.history())?.ok_or_else(machine::changed_meanwhile)?;
+    agreed.hold(&undo.plan)?;
     plan::apply_all(&undo.plan, ROLLBACK, &mut journal, &Machine::default()).map_err(go_on("rollback"))?;
     end(undo, journal, &layout)
 }
@@ -101,7 +101,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
     }
     require_rights(&layout)?;
     options.confirm(&common.instance, &layout)?;
-    consent(&options.machine, &undo.plan)?;
+    let agreed = consent(&options.machine, &undo.plan)?;
     let mut journal = open_journal(&layout)?;
     options.hold_password(journal.history())?;
     if journal.history().unfinished().is_some_and(|record| record.verb != ROLLBACK) {
@@ -109,6 +109,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
         ui::note("a plan was cut off before its end: what it did goes with the rest");
     }
     let undo = find(journal.history())?;
+    agreed.hold(&undo.plan)?;
     if !undo.plan.is_empty() {
         plan::apply_all(&undo.plan, UNINSTALL, &mut journal, &Machine::default()).map_err(go_on("uninstall"))?;
     }

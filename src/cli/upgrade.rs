@@ -67,10 +67,10 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let made = !file::is_there(&cache)?;
     let interrupt = Interrupt::arm(options.lnd.when_interrupted(&look.there))?;
     let archive = options.lnd.obtain(&look.there, look.release, &look.plan)?;
-    consent(&options.machine, &look.plan)?;
+    let agreed = consent(&options.machine, &look.plan)?;
     let mut journal = open_journal(&look.layout)?;
-    // Until the lock was taken another lsm may have been at work.
     let look = Look::take(options, &common.instance)?;
+    agreed.hold(&look.plan)?;
     look.check(options)?;
     machine::admit(journal.history(), VERB)?;
     interrupt.stop_lnd_of(&look.plan);

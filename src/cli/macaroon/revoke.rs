@@ -100,11 +100,11 @@ fn check(asked: &BTreeSet<u64>, register: &Register, spec: &Spec) -> Result<()> 
 }
 
 fn renew_admin(args: &RevokeArgs, common: &Common) -> Result<()> {
+    let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
     let look = |spec: &Spec, history: &History| {
         let layout = Layout::of(spec);
         let (wishes, register, facts) =
             (Wishes::for_export(&layout, history)?, Register::read(&layout.register())?, layout.look());
-        let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
         // Whatever keys lnd has, they go.
         let root_key = register.free_key(&[]);
         let register = register.rotated(spec.taproot_channels, root_key, now, &[]).finished();

@@ -54,11 +54,11 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
     if !options.machine.yes {
         terminal::require()?;
     }
-    machine::consent(&options.machine, &look.plan)?;
+    let agreed = machine::consent(&options.machine, &look.plan)?;
     let mut journal = machine::open_journal(&look.layout)?;
-    // Until the lock was taken another lsm may have been at work.
     let look = Look::take(options, &common.instance)?;
     machine::admit(journal.history(), VERB)?;
+    agreed.hold(&look.plan)?;
     if look.check()? {
         tell(&look.spec, None);
         return Ok(());
