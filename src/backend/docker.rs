@@ -66,7 +66,7 @@ pub fn lnd_of(
 /// Where the engine does not.
 pub fn take_back(docker: &Docker, cache: &Path) -> Result<()> {
     let aside = aside(docker);
-    release::take_back(&cache.join(&aside), |to| Engine::open(&docker.engine)?.take_back(&aside, to))
+    release::take_back(cache, &cache.join(&aside), |to| Engine::open(&docker.engine)?.take_back(&aside, to))
 }
 
 /// The container out of which lnd is taken, and the folder in the cache that its programs are in meanwhile: each signer has its

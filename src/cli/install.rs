@@ -7,15 +7,14 @@ use crate::backend::native::Wishes;
 use crate::backend::preflight;
 use crate::backend::{self, Layout, docker, native};
 use crate::cli::Common;
-use crate::cli::lnd::LndArgs;
+use crate::cli::lnd::{Cache, LndArgs};
 use crate::cli::machine::{self, Interrupt, MachineArgs, absolute, consent, open_journal, show_plan};
 use crate::cli::seed::{Made, SeedArgs};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
-use crate::host::{beneath, file, program};
-use crate::plan::prior::{Prior, Thing};
+use crate::host::{beneath, program};
+use crate::plan::prior::Prior;
 use crate::plan::{self, About, GivenSeed, History, Machine, Plan, SeedSink, Step};
-use crate::release;
 use crate::release::pins::{self, Arch, Release};
 use crate::sandbox::landlock::Interface;
 use crate::spec::docker::parse_container;
@@ -192,8 +191,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     if !options.machine.yes {
         terminal::require()?;
     }
-    let cache = release::default_cache()?;
-    let made = !file::is_there(&cache)?;
+    let cache = Cache::look()?;
     let interrupt = Interrupt::arm(options.lnd.when_interrupted(&look.spec))?;
     let seed = if look.needs_seed() { options.seed.given(&look.wishes.seed)? } else { GivenSeed::default() };
     let archive = options.lnd.obtain(&look.spec, look.release, &look.plan)?;
@@ -212,12 +210,12 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
         about: About {
             release: Some(look.spec.release.clone()),
             accepted_risk: options.lnd.accept_risk.clone(),
-            made: if made { vec![Prior::no_tree(&cache)] } else { vec![] },
+            made: cache.made()?,
         },
         ..Machine::default()
     };
     // What was fetched or built is of use to the next try.
-    stays.shared.insert(Thing::Tree(cache));
+    stays.shared.extend(cache.parts().iter().map(Prior::thing));
     if options.keep_going {
         plan::apply(&look.plan, VERB, &mut journal, &machine)
             .map_err(|e| e.hint_if_none("mend it and run the same command again: it goes on where it stopped"))?;
