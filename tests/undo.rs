@@ -1,6 +1,9 @@
 //! Back again: rollback and uninstall on real hosts, held against a listing of everything that was there before.
 
+use crate::faults::cut;
+use crate::faults::fault::Place;
 use crate::lab::net::Met;
+use crate::lab::trace::Fate;
 use crate::stage::{BUNDLE, LISTEN, PASSWORD, PORT, SEED, Stage, assert_unchanged};
 use serde_json::{Value, json};
 use std::fs;
@@ -140,6 +143,14 @@ fn one_of_two_signers_goes_and_the_other_notices_nothing() {
     let mut second = stage.without_wallet_at("10.77.0.2:10013");
     second.push("--instance=other".to_owned());
     stage.install_with(&second, &[]).ok();
+    // Cut off when the first user has gone: at a boot the other one's filter is loaded all the same.
+    let uninstall = ["uninstall", "--yes"].map(str::to_owned);
+    let killed = cut::run(&stage.host, &uninstall, |step, moment| {
+        if step.starts_with("restore lsm-") && !step.contains('.') && Place::After.is(moment) { Fate::Kill } else { Fate::Go }
+    });
+    assert_eq!(killed.code, 128 + 9, "{killed:?}");
+    assert_ne!(stage.host.sh("id -u lsm-signer && id -u lsm-proxy-signer").code, 0, "a user has gone");
+    stage.host.run(["systemctl", "restart", "lsm-firewall"]).ok();
     stage.undo(&["uninstall"]);
     let table = stage.host.run(["nft", "list", "table", "inet", "lsm"]).ok();
     assert!(table.contains("other_judge") && !table.contains("signer_judge"), "{table}");
