@@ -64,6 +64,9 @@ pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
         undo::undo_last(history, &stays)
     };
     let history = read_journal(&layout)?;
+    if history.is_past_return() {
+        ui::note("what lnd's root keys of before were is lost: no macaroon on them is good again");
+    }
     let Some(undo) = find(&history)? else { return nothing(&layout, &history, &options.machine) };
     if options.machine.dry_run {
         show_plan(&undo.plan);
