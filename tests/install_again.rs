@@ -70,8 +70,16 @@ fn wishes_change_and_what_is_lost_is_not_made_up() {
     stage.install(&[]).ok();
     stage.assert_guarded(PORT);
 
-    // Both ways between the modes, over the same wallet, with all else as it was.
+    // A converging install says what it costs, as the verbs do that are for that.
     let again = ["install".to_owned(), "--network=regtest".to_owned()];
+    let named = stage.install_with(&again, &["--san=signer.lab"]);
+    for said in ["stops the watch-only node", "cut off until it has the new bundle", "lsm cert renew"] {
+        assert!(named.stderr.contains(said), "{said}: {named:?}");
+    }
+    let open = stage.install_with(&again, &["--allow=10.77.0.3", "--allow=10.77.0.5"]);
+    assert!(open.code == 0 && !open.stderr.contains("warning"), "nothing is stopped: {open:?}");
+
+    // Both ways between the modes, over the same wallet, with all else as it was.
     for mode in ["--mode=host", "--mode=isolated"] {
         stage.install_with(&again, &[mode]).ok();
         stage.assert_guarded(PORT);

@@ -8,7 +8,7 @@ use crate::backend::preflight;
 use crate::backend::{self, Layout, docker, native};
 use crate::cli::Common;
 use crate::cli::lnd::{Cache, LndArgs};
-use crate::cli::machine::{self, Interrupt, MachineArgs, absolute, consent, open_journal, show_plan};
+use crate::cli::machine::{self, CUT_OFF_SIDE, Interrupt, MachineArgs, absolute, consent, open_journal, show_plan};
 use crate::cli::seed::{Made, SeedArgs};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
@@ -195,6 +195,12 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let interrupt = Interrupt::arm(options.lnd.when_interrupted(&look.spec))?;
     let seed = if look.needs_seed() { options.seed.given(&look.wishes.seed)? } else { GivenSeed::default() };
     let archive = options.lnd.obtain(&look.spec, look.release, &look.plan)?;
+    if look.replaces_certificate() {
+        ui::note(&format!(
+            "warning: another certificate takes the place of the one in force, and {CUT_OFF_SIDE}; where the names stay, lsm cert \
+             renew has both good for a while"
+        ));
+    }
     let agreed = consent(&options.machine, &look.plan)?;
     let mut journal = open_journal(&look.layout)?;
     // Until the lock was taken another lsm may have been at work, on this signer or on one that shares its filter.
@@ -287,6 +293,13 @@ impl Look {
     fn needs_seed(&self) -> bool {
         let makes = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
         makes && self.wishes.adopt.is_none() && how_far(&self.layout, &self.spec) == Made::No
+    }
+
+    /// True where a watch-only side may have pinned the certificate that goes.
+    fn replaces_certificate(&self) -> bool {
+        let in_force = self.layout.door().certificate;
+        let replaces = |step: &Step| matches!(step, Step::Certificate { path, .. } if *path == in_force);
+        self.layout.receipt().exists() && in_force.exists() && self.plan.steps.iter().any(replaces)
     }
 
     fn check(&self, options: &Options) -> Result<()> {

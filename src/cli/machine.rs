@@ -4,7 +4,9 @@ use crate::backend::preflight;
 use crate::backend::{Layout, docker, native};
 use crate::bundle;
 use crate::cli::{Common, control};
+use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::facts;
 use crate::host::file::{self, Access};
 use crate::host::process;
 use crate::host::user::Owner;
@@ -25,6 +27,9 @@ const OTHER_PLAN: Code = Code::refused("E-PLAN-051");
 /// What stopping for a moment means to the other machine.
 pub(super) const GAP: &str = "one signing call in the meantime stops the watch-only node, whose unit needs \
     Restart=always; open MuSig2 sessions are lost";
+
+/// What other credentials mean to the other machine where nothing overlaps.
+pub(super) const CUT_OFF_SIDE: &str = "the watch-only side is cut off until it has the new bundle";
 
 /// How the watch-only side gets a new bundle.
 pub(super) const SWITCH_OVER: &str = "copy the bundle to the watch-only machine, there: lsm bundle import --bundle DIR --lnddir DIR, and restart its lnd";
@@ -76,7 +81,6 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<Agreed> {
             "warning: with --taproot-channels whoever holds the bundle can compute private keys of the signer (MuSig2); see SECURITY.md",
         );
     }
-    let stops = |step: &Step| matches!(step, Step::Snapshot { .. } | Step::RenewRootKeys { .. } | Step::Switch { .. });
     if plan.steps.iter().any(stops) {
         ui::note(&format!("warning: {GAP}"));
     }
@@ -88,6 +92,20 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<Agreed> {
         terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))?;
     }
     Ok(Agreed(Some(plan.clone())))
+}
+
+/// True of a step that stops a signer which runs, be it for a moment.
+fn stops(step: &Step) -> bool {
+    match step {
+        Step::Snapshot { .. } | Step::RenewRootKeys { .. } | Step::Switch { .. } => true,
+        // A timer's unit is no signer's.
+        Step::Service { unit, anew: true, .. } => facts::is_active(unit) && !unit.ends_with(".timer"),
+        Step::GuardMacaroon { unit, .. } | Step::Retire { unit, .. } => facts::is_active(unit),
+        Step::Container { object, .. } => {
+            Engine::open(&object.engine).is_ok_and(|engine| engine.runs(&object.name))
+        }
+        _ => false,
+    }
 }
 
 /// What is done where the person at the terminal ends lsm. Before the lock that is nothing to any signer: it may be another
