@@ -229,7 +229,7 @@ impl Build<'_> {
             macaroons: &door.macaroon.parent().unwrap_or(Path::new("/run")).display().to_string(),
             sqlite: self.spec.sqlite,
         };
-        Ok(vec![
+        let unpacked = [
             folder("/usr/local/lib/lsm", 0o755),
             Step::Lsm { path: LSM.into(), sha256: self.wishes.lsm_sha256.clone() },
             folder(RELEASES, 0o755),
@@ -241,6 +241,8 @@ impl Build<'_> {
                 lnd_sha256: pin.lnd.clone(),
                 lncli_sha256: pin.lncli.clone(),
             },
+        ];
+        let settings = [
             spec_file(self.spec)?,
             text(&self.layout.conf(), render_lnd_conf(&conf)?),
             text(&self.layout.launch_policy(), self.launch_policy()?),
@@ -253,7 +255,21 @@ impl Build<'_> {
                 keep: self.layout.keep("wallet-password", self.spec.sealed),
                 from: self.wishes.password.clone(),
             },
-        ])
+        ];
+        // Before the spec is another one, which alone says that there was an earlier port.
+        Ok(unpacked.into_iter().chain(self.leave_port()).chain(settings).collect())
+    }
+
+    /// Where the signer is to have another port, what holds the one that it has: the packet filter, once it judges the other one,
+    /// leaves that to everybody.
+    fn leave_port(&self) -> Option<Step> {
+        let there = self.wishes.others.iter().find(|other| other.instance == self.spec.instance)?;
+        if there.listen.port() == self.spec.listen.port() {
+            return None;
+        }
+        let (unit, service) = (self.layout.public_unit(there), self.layout.service());
+        let by = if unit == service { "multi-user.target" } else { &service };
+        Some(Step::Retire { link: wants(by, &unit), unit })
     }
 
     /// Units, drop-ins and the packet filter, which is loaded before anything can listen.
