@@ -8,6 +8,7 @@ mod watch;
 mod wishes;
 
 pub use allowlist::allow_steps;
+pub(super) use allowlist::{FLUSHES, beside_flushes};
 pub use stays::{heir, spec_before, stays};
 pub use watch::watch_steps;
 pub use wishes::Wishes;
@@ -23,8 +24,8 @@ use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
-    Credential, Lnd, NFTABLES_DROP_IN, Platform, SERVICE, UNITS, render_create_drop_in, render_folders,
-    render_service_drop_in, render_socket_drop_in, render_users, render_wallet_drop_in,
+    Credential, Lnd, Platform, SERVICE, UNITS, render_create_drop_in, render_folders, render_service_drop_in,
+    render_socket_drop_in, render_users, render_wallet_drop_in,
 };
 use crate::signer::middleware::CREDENTIAL;
 use crate::spec::{Instance, Mode, Places, Spec};
@@ -291,9 +292,6 @@ impl Build<'_> {
             steps.push(text(&socket, render_socket_drop_in(self.spec)?));
         }
         steps.extend(self.guard_units()?);
-        let nftables = drop_in("nftables.service");
-        steps.push(folder(parent(&nftables), 0o755));
-        steps.push(text(&nftables, NFTABLES_DROP_IN.to_owned()));
         let files = steps.iter().flat_map(Step::paths).collect();
         steps.push(Step::ReloadUnits { after: files, of: self.unit_names() });
         steps.extend(allowlist::in_force(self.spec, &self.wishes.others)?);

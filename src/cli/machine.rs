@@ -60,8 +60,11 @@ impl Agreed {
 
 /// What says that something else is to be done by now than what was agreed to.
 pub(super) fn changed_meanwhile() -> Error {
-    Error::new(OTHER_PLAN, "something changed meanwhile, and other steps are to be done than those agreed to; none was done")
-        .hint("run it again, and look at them")
+    Error::new(
+        OTHER_PLAN,
+        "something changed meanwhile, and other steps are to be done than those agreed to; none was done",
+    )
+    .hint("run it again, and look at them")
 }
 
 /// Has the person at the terminal agree to the plan, unless that was done beforehand, or nothing is to be done.
@@ -101,9 +104,7 @@ fn stops(step: &Step) -> bool {
         // A timer's unit is no signer's.
         Step::Service { unit, anew: true, .. } => facts::is_active(unit) && !unit.ends_with(".timer"),
         Step::GuardMacaroon { unit, .. } | Step::Retire { unit, .. } => facts::is_active(unit),
-        Step::Container { object, .. } => {
-            Engine::open(&object.engine).is_ok_and(|engine| engine.runs(&object.name))
-        }
+        Step::Container { object, .. } => Engine::open(&object.engine).is_ok_and(|engine| engine.runs(&object.name)),
         _ => false,
     }
 }
