@@ -66,9 +66,10 @@ impl Default for Accounts {
 }
 
 impl Accounts {
-    /// Where tools keep each file as it was before their last change.
-    pub fn backups(&self) -> [PathBuf; 4] {
-        FILES.map(|name| self.folder.join(format!("{name}-")))
+    /// Where tools keep passwd(5) and group(5) as they were before their last change. Not the other two: what would be kept of
+    /// those are passwords' hashes, and nothing of lsm's needs them back.
+    pub fn backups(&self) -> [PathBuf; 2] {
+        ["passwd-", "group-"].map(|name| self.folder.join(name))
     }
 
     /// The files themselves.
