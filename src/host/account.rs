@@ -142,6 +142,10 @@ impl Accounts {
             let Some(text) = self.read(file)? else { continue };
             let mut new: String = text.split_inclusive('\n').filter(|line| !is_of(line, name)).collect();
             if let Some(line) = lines.get(file) {
+                // Whoever edits by hand may leave the last line without its end.
+                if !new.is_empty() && !new.ends_with('\n') {
+                    new.push('\n');
+                }
                 new.push_str(line);
                 new.push('\n');
             }
@@ -241,6 +245,11 @@ mod tests {
         assert!(accounts.find("lsm-a").unwrap() == kept);
         assert_eq!(read("passwd").matches("lsm-a:").count(), 1);
         assert!(!dir.path().join("gshadow").exists());
+        // A last line without its end stays the other account's.
+        accounts.remove("lsm-a").unwrap();
+        fs::write(dir.path().join("group"), "root:x:0:\nusers:x:100:").unwrap();
+        accounts.put("lsm-a", &kept.render().unwrap()).unwrap();
+        assert_eq!(read("group"), "root:x:0:\nusers:x:100:\nlsm-a:x:9:\n");
     }
 
     #[test]
