@@ -8,7 +8,7 @@ use crate::backend::preflight;
 use crate::backend::{self, Layout, docker, native};
 use crate::cli::Common;
 use crate::cli::lnd::{Cache, LndArgs};
-use crate::cli::machine::{self, CUT_OFF_SIDE, Interrupt, MachineArgs, absolute, consent, open_journal, show_plan};
+use crate::cli::machine::{self, Interrupt, MachineArgs, NO_OVERLAP, absolute, consent, open_journal, show_plan};
 use crate::cli::seed::{Made, SeedArgs};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
@@ -197,7 +197,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let archive = options.lnd.obtain(&look.spec, look.release, &look.plan)?;
     if look.replaces_certificate() {
         ui::note(&format!(
-            "warning: another certificate takes the place of the one in force, and {CUT_OFF_SIDE}; where the names stay, lsm cert \
+            "warning: another certificate takes the place of the one in force, and {NO_OVERLAP}; where the names stay, lsm cert \
              renew has both good for a while"
         ));
     }

@@ -29,7 +29,7 @@ pub(super) const GAP: &str = "one signing call in the meantime stops the watch-o
     Restart=always; open MuSig2 sessions are lost";
 
 /// What other credentials mean to the other machine where nothing overlaps.
-pub(super) const CUT_OFF_SIDE: &str = "the watch-only side is cut off until it has the new bundle";
+pub(super) const NO_OVERLAP: &str = "the watch-only side is cut off until it has the new bundle";
 
 /// How the watch-only side gets a new bundle.
 pub(super) const SWITCH_OVER: &str = "copy the bundle to the watch-only machine, there: lsm bundle import --bundle DIR --lnddir DIR, and restart its lnd";
@@ -37,7 +37,7 @@ pub(super) const SWITCH_OVER: &str = "copy the bundle to the watch-only machine,
 /// What every verb understands that changes the machine.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
-    /// Show what would be done and change nothing; needs no root
+    /// Show what would be done and change nothing; needs root for an undoing alone
     #[arg(long)]
     pub dry_run: bool,
     /// Do it without asking
@@ -46,6 +46,7 @@ pub struct MachineArgs {
 }
 
 /// What may be done: the plan that the person at the terminal has seen; with --yes whatever is planned under the lock.
+#[must_use = "the plan that is made under the lock has to be held to it"]
 pub(super) struct Agreed(Option<Plan>);
 
 impl Agreed {
@@ -146,8 +147,9 @@ impl Interrupt {
     }
 }
 
-/// Makes one change to an installed signer: planned, agreed to, planned the same once more under the lock, and carried out. `look` gives
-/// the plan, and what there is to tell of it. Returns that, and whether anything was changed; nothing after a dry run.
+/// Makes one change to an installed signer: planned, agreed to, planned the same once more under the lock, and carried out.
+/// `look` gives the plan, and what there is to tell of it. Returns that, and whether anything was changed; nothing after a dry
+/// run.
 ///
 /// # Errors
 /// Those of `look`; where it is not root who asks, nobody agrees, another verb was cut off, or a step fails.

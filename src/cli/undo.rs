@@ -28,7 +28,7 @@ const UNINSTALL: &str = "uninstall";
 #[command(
     after_help = "A wallet that was made stays, with its user and its password; so do files that were written to \
     --seed-out\nand --bundle-out, and whatever somebody else changed since.\n\n\
-    Examples:\n  sudo lsm rollback\n  lsm rollback --dry-run"
+    Examples:\n  sudo lsm rollback\n  sudo lsm rollback --dry-run"
 )]
 pub struct RollbackOptions {
     #[command(flatten)]

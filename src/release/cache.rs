@@ -45,13 +45,13 @@ pub fn place_of(cache: &Path, release: &Release, arch: Arch) -> PathBuf {
     cache.join("archive").join(release.archive_name(arch))
 }
 
-/// Holds that nothing in `cache` is somebody else's: folders in it are removed by name. It has lsm's mark, or nothing in it, or
-/// is where earlier versions made theirs without a mark.
+/// Holds that nothing in `cache` is somebody else's: folders in it are removed by name. It has lsm's mark, or is where earlier
+/// versions made theirs without one, or has nothing in it.
 ///
 /// # Errors
 /// Where it is another folder.
 pub(super) fn hold(cache: &Path) -> Result<()> {
-    if is_marked(cache) || is_empty(cache)? || usual_place().is_some_and(|usual| usual == cache) {
+    if is_marked(cache) || usual_place().is_some_and(|usual| usual == cache) || is_empty(cache)? {
         return Ok(());
     }
     Err(Error::new(NOT_OURS, format!("{} is no cache of lsm's, and something is in it", cache.display()))

@@ -4,7 +4,7 @@ use super::live_keys;
 use crate::backend::native::Wishes;
 use crate::backend::{Layout, credentials};
 use crate::cli::Common;
-use crate::cli::machine::{self, CUT_OFF_SIDE, MachineArgs};
+use crate::cli::machine::{self, MachineArgs, NO_OVERLAP};
 use crate::error::{Code, Error, Result};
 use crate::plan::register::GUARD;
 use crate::plan::{self, History, Plan, Register};
@@ -113,7 +113,7 @@ fn renew_admin(args: &RevokeArgs, common: &Common) -> Result<()> {
         Ok((plan::make_plan(steps, &facts, false), (wishes.bundle, root_key)))
     };
     if !args.machine.dry_run {
-        ui::note(&format!("warning: every macaroon is refused from then on; {CUT_OFF_SIDE}"));
+        ui::note(&format!("warning: every macaroon is refused from then on; {NO_OVERLAP}"));
     }
     let Some(((bundle, root_key), _)) = machine::change(ADMIN, &args.machine, common, look)? else { return Ok(()) };
     if ui::voice().json {
