@@ -151,7 +151,7 @@ struct Work {
 impl Work {
     fn run(&self, spec: &Spec, args: &MachineArgs, work: fn(&Spec) -> Result<()>) -> Result<()> {
         if args.dry_run {
-            show(self.verb, if self.done { vec![] } else { control::parts(spec) });
+            show(self.verb, &if self.done { vec![] } else { control::parts(spec) });
             return Ok(());
         }
         if !self.done {
@@ -189,7 +189,7 @@ impl Work {
 }
 
 /// What a dry run of `verb` shows: on which of the signer's parts it would act.
-pub(super) fn show(verb: &str, parts: Vec<String>) {
+pub(super) fn show(verb: &str, parts: &[String]) {
     if ui::voice().json {
         let step = |part| json!({"kind": verb, "unit": part});
         say!("{}", json!({"steps": parts.iter().map(step).collect::<Vec<_>>()}));

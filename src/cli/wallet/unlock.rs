@@ -48,8 +48,8 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
     if options.machine.dry_run {
         // Who cannot ask lnd is shown what would be tried.
         let is_open = node.state().is_ok_and(|state| state > State::Locked);
-        let lnds = parts(&spec).into_iter().take(usize::from(!is_open));
-        control::show("unlock", lnds.collect());
+        let parts = parts(&spec);
+        control::show("unlock", &parts[..usize::from(!is_open)]);
         return Ok(());
     }
     control::require_rights(&layout)?;
