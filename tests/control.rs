@@ -19,7 +19,7 @@ fn a_signer_is_stopped_and_started_and_tells_what_it_did() {
     let other = stage.host.lsm(["stop", "--yes"]);
     assert!(other.code == 1 && other.stderr.contains("no signer called signer"), "{other:?}");
     stage.install(&["--no-wallet"]).ok();
-    let without = stage.host.lsm(["start"]);
+    let without = stage.host.lsm(["start", "--yes"]);
     assert!(without.code == 1 && without.stderr.contains("no wallet"), "{without:?}");
     stage.install(&[]).ok();
     stopping_shuts_the_port(&stage);
@@ -55,7 +55,9 @@ fn stopping_shuts_the_port(stage: &Stage) {
 
 fn starting_waits_until_it_can_sign(stage: &Stage) {
     assert_eq!(stage.lsm_as_nobody(&["start".to_owned()]).code, 3, "only root starts it");
-    assert_eq!(stage.host.lsm(["start", "--json"]).json()["running"], true);
+    assert_eq!(stage.host.lsm(["start"]).code, 2, "without a terminal it needs --yes");
+    assert!(!stage.is_active("lsm@signer"));
+    assert_eq!(stage.host.lsm(["start", "--yes", "--json"]).json()["running"], true);
     let node = stage.signer();
     assert_eq!(stage.host.allowed().inside(|| node.state()).unwrap(), State::Active);
     let pid = stage.lnd();
@@ -99,7 +101,7 @@ fn its_status_is_one_screen_and_one_file(stage: &Stage) {
     assert_eq!(read_metrics(&stage.host.sh(&format!("stat -c %a {file}; cat {file}")).ok())["lsm_signer_signs"], 0);
     let nowhere = stage.host.lsm(["status", "--prometheus", "/nonexistent/lsm.prom"]);
     assert!(nowhere.stderr.contains("E-HOST-002"), "{nowhere:?}");
-    stage.host.lsm(["start"]).ok();
+    stage.host.lsm(["start", "--yes"]).ok();
 }
 
 /// Reads a file of metrics, after its mode, as node_exporter does: each has its help, its kind, and one number.

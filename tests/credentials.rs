@@ -35,6 +35,7 @@ fn credentials_are_made_replaced_and_revoked_while_a_node_signs() {
     nothing_is_finished_twice(&stage);
 
     kept::a_macaroons_change_that_was_cut_off_has_lnd_started_for_it(&stage);
+    a_revocation_of_all_that_fails_goes_on_and_not_back(&stage);
     an_admin_macaroon_that_leaked_is_refused(&stage);
     kept::interrupted_while_root_keys_change_it_stops_lnd(&stage);
     kept::a_key_that_leaked_is_replaced_beside_a_renewal(&stage);
@@ -269,6 +270,19 @@ fn nothing_is_finished_twice(stage: &Stage) {
 fn kill_and_go_on(stage: &Stage, verb: &str) {
     stage.host.sh(&format!("timeout -s KILL 1 lsm {verb} --yes"));
     stage.host.sh(&format!("lsm {verb} --yes")).ok();
+}
+
+/// The root keys are gone before the proof that the port signs, which fails.
+fn a_revocation_of_all_that_fails_goes_on_and_not_back(stage: &Stage) {
+    let before = stage.bundle().macaroon;
+    stage.host.run(["systemctl", "mask", "--runtime", "lsm-proxy@signer.socket"]).ok();
+    let failed = stage.host.lsm(["macaroon", "revoke", "--admin", "--yes"]);
+    assert!(failed.code != 0 && failed.stderr.contains("goes on to new ones"), "{failed:?}");
+    assert!(!failed.stderr.contains("undone") && stage.is_active("lsm@signer"), "{failed:?}");
+    stage.host.run(["systemctl", "unmask", "--runtime", "lsm-proxy@signer.socket"]).ok();
+    stage.host.lsm(["macaroon", "revoke", "--admin", "--yes"]).ok();
+    assert_eq!(code(sign(stage, &before)), signer::MACAROON_REFUSED.id);
+    sign(stage, &stage.bundle().macaroon).unwrap();
 }
 
 fn an_admin_macaroon_that_leaked_is_refused(stage: &Stage) {

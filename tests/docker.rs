@@ -103,7 +103,7 @@ fn its_door_holds_when_the_engine_the_filter_and_the_host_start_anew() {
     assert_ne!(stage.host.allowed().knock(&stage.host.v4, PORT, SOON), Met::Open);
     stage.host.sh("systemctl restart docker && docker info").ok();
     assert_ne!(stage.host.lsm(["status"]).code, 0, "what was stopped stays so");
-    stage.host.lsm(["start"]).ok();
+    stage.host.lsm(["start", "--yes"]).ok();
     stage.hold_the_door();
 }
 

@@ -237,7 +237,7 @@ fn a_taken_port_and_volume_are_left_alone_and_a_lost_image_is_made_again() {
     let image = stage.host.run(["docker", "inspect", "--format", "{{.Config.Image}}", "litd-signer"]).ok();
     stage.host.sh(&format!("docker rm -f litd-signer && docker rmi {image}")).ok();
     assert_ne!(stage.host.lsm(["status"]).code, 0, "it does not run");
-    let start = stage.host.lsm(["start"]);
+    let start = stage.host.lsm(["start", "--yes"]);
     assert!(start.code != 0 && start.stderr.contains("lsm install"), "{start:?}");
     stage.host.lsm(install(&stage)).ok();
     assert_complete(&stage, "without its image");

@@ -156,8 +156,9 @@ impl Stage {
     }
 }
 
-/// What the engine holds of images, containers and volumes, and lsm's cache of files.
-const KEPT: &str = "docker ps -a --format '{{.Names}}'; docker images -a -q; docker volume ls -q; find /var/cache/lsm -type f 2>/dev/null; true";
+/// What the engine holds of images, containers and volumes, and lsm's cache of files but its mark.
+const KEPT: &str = "docker ps -a --format '{{.Names}}'; docker images -a -q; docker volume ls -q
+    find /var/cache/lsm -type f ! -name CACHEDIR.TAG 2>/dev/null; true";
 
 #[test]
 fn a_pull_that_is_interrupted_or_killed_leaves_nothing_for_good() {
@@ -232,7 +233,7 @@ fn an_images_lnd_runs_where_it_has_the_pinned_bytes_and_nothing_else_is_kept() {
             "{what}: the engine keeps something"
         );
         assert!(
-            host.sh("find /var/cache/lsm -type f 2>/dev/null").stdout.is_empty(),
+            host.sh("find /var/cache/lsm -type f ! -name CACHEDIR.TAG 2>/dev/null").stdout.is_empty(),
             "{what}: the cache keeps something"
         );
     };

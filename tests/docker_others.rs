@@ -36,7 +36,7 @@ fn another_container_of_the_signers_name_is_not_taken_for_it() {
         assert!(done.code == 1 && done.stderr.contains(id), "{line}: {done:?}");
         assert_eq!(stage.who(), theirs, "{line}");
     };
-    for line in ["start", "restart --yes", "logs"] {
+    for line in ["start --yes", "restart --yes", "logs"] {
         refused(line, "E-DOCKER-009");
     }
     // The signer's own does not run.

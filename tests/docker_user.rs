@@ -181,7 +181,7 @@ fn a_user_of_the_engine_installs_without_root_and_leaves_no_trace() {
 
     stage.lsm_as_user(&["stop", "--yes"]).ok();
     assert_ne!(stage.lsm_as_user(&["status"]).code, 0);
-    stage.lsm_as_user(&["start"]).ok();
+    stage.lsm_as_user(&["start", "--yes"]).ok();
     stage.hold_signature(BUNDLE);
     stage.lsm_as_user(&["restart", "--yes"]).ok();
     host.sh("systemctl restart docker").ok();

@@ -4,6 +4,7 @@ use crate::lab;
 use crate::lab::net::Met;
 use crate::lab::wait_for;
 use crate::stage::{PASSWORD, PORT, SEED, Stage};
+use serde_json::Value;
 use std::fs;
 use std::time::Duration;
 
@@ -70,8 +71,16 @@ fn wishes_change_and_what_is_lost_is_not_made_up() {
     stage.install(&[]).ok();
     stage.assert_guarded(PORT);
 
-    // Both ways between the modes, over the same wallet, with all else as it was.
+    // A converging install says what it costs, as the verbs do that are for that.
     let again = ["install".to_owned(), "--network=regtest".to_owned()];
+    let named = stage.install_with(&again, &["--san=signer.lab"]);
+    for said in ["stops the watch-only node", "cut off until it has the new bundle", "lsm cert renew"] {
+        assert!(named.stderr.contains(said), "{said}: {named:?}");
+    }
+    let open = stage.install_with(&again, &["--allow=10.77.0.3", "--allow=10.77.0.5"]);
+    assert!(open.code == 0 && !open.stderr.contains("warning"), "nothing is stopped: {open:?}");
+
+    // Both ways between the modes, over the same wallet, with all else as it was.
     for mode in ["--mode=host", "--mode=isolated"] {
         stage.install_with(&again, &[mode]).ok();
         stage.assert_guarded(PORT);
@@ -83,6 +92,7 @@ fn wishes_change_and_what_is_lost_is_not_made_up() {
         stage.install_with(&again, &[listen, "--san=10.77.0.2"]).ok();
         stage.assert_guarded(PORT);
     }
+    another_port_is_taken_once_the_old_one_is_shut(&stage);
     // The allowlist, while the old peer's connection stands: it is cut off.
     stage.install_with(&again, &["--allow=10.77.0.4"]).ok();
     assert!(matches!(stage.meets(PORT), (Met::Silence, Met::Open)));
@@ -98,6 +108,25 @@ fn wishes_change_and_what_is_lost_is_not_made_up() {
     assert!(!stage.host.path(PASSWORD).exists());
     fs::write(stage.host.path(PASSWORD), sealed).unwrap();
     stage.host.sh("systemctl restart lsm@signer && lsm status || /root/lsm status").ok();
+}
+
+/// The filter that judges the new one leaves the old one to everybody.
+#[track_caller]
+fn another_port_is_taken_once_the_old_one_is_shut(stage: &Stage) {
+    let moves = ["install", "--network=regtest", "--listen=10.77.0.2:10013", "--dry-run", "--json"];
+    let plan = stage.host.lsm(moves).json();
+    let steps = plan["steps"].as_array().expect("steps");
+    let place = |is: &dyn Fn(&Value) -> bool| steps.iter().position(is).unwrap_or_else(|| panic!("{plan}"));
+    let socket = |kind: &str| place(&|step| step["kind"] == kind && step["unit"] == "lsm-proxy@signer.socket");
+    let spec = place(&|step| step["path"] == "/etc/lsm/signer.toml");
+    let filter = place(&|step| step["kind"] == "firewall");
+    assert!(socket("retire") < spec && spec < filter && filter < socket("service"), "{plan}");
+    for (port, left) in [(PORT + 1, PORT), (PORT, PORT + 1)] {
+        let listen = format!("--listen=10.77.0.2:{port}");
+        stage.host.lsm(["install", "--network=regtest", &listen, "--yes"]).ok();
+        stage.assert_guarded(port);
+        assert!(matches!(stage.meets(left), (Met::Refused, Met::Refused)), "{left}");
+    }
 }
 
 #[test]

@@ -62,6 +62,8 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
     assert!(!stage.host.path("/run/systemd/system/lsm@signer.service.d").exists());
     assert_eq!(stage.host.run(["systemctl", "is-active", "lsm@signer"]).stdout, "inactive\n");
 
+    let mut waiting = install(&stage);
+    waiting.expect("[y/N] ");
     let mut right = install(&stage);
     let words = read_words(&mut right);
     assert_ne!(words, lost, "a seed that was not confirmed is never used");
@@ -74,11 +76,43 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
     assert!(wallet.exists() && !stage.host.path(SEED).exists());
     assert!(stage.is_active("lsm@signer"));
     nothing_is_left_of_making_it(&stage);
+    who_ends_lsm_before_it_does_anything_ends_no_signer(&stage, waiting);
     let journal = stage.host.journal(&["--all"]);
     for phrase in words.windows(3) {
         assert!(!journal.contains(&phrase.join(" ")) && !journal.contains(&phrase.join("\n")));
     }
     hold_picture(&stage, &shown);
+    what_was_agreed_to_is_done_or_nothing(&stage);
+}
+
+/// Another lsm has made it run while this one waited for an answer.
+#[track_caller]
+fn who_ends_lsm_before_it_does_anything_ends_no_signer(stage: &Stage, mut waiting: Terminal) {
+    let lnd = stage.lnd();
+    waiting.interrupt();
+    let (code, shown) = waiting.end();
+    assert_eq!(code, 128 + 2, "{shown}");
+    assert!(stage.is_active("lsm@signer") && stage.lnd() == lnd);
+}
+
+/// Another lsm changes what there is to do while this one waits for an answer.
+#[track_caller]
+fn what_was_agreed_to_is_done_or_nothing(stage: &Stage) {
+    stage.host.lsm(["allow", "add", "10.77.0.8", "--yes"]).ok();
+    let mut other = Terminal::start(stage, ["rollback"]);
+    other.expect("[y/N] ");
+    stage.host.lsm(["allow", "add", "10.77.0.9", "--yes"]).ok();
+    other.type_line("y");
+    let (code, shown) = other.end();
+    assert!(code == 1 && shown.contains("E-PLAN-051"), "{shown}");
+    assert_eq!(stage.host.lsm(["allow", "list"]).ok().lines().count(), 3);
+    // A plan that holds the time is the same one a little later.
+    let mut same = Terminal::start(stage, ["macaroon", "rotate"]);
+    same.expect("[y/N] ");
+    std::thread::sleep(Duration::from_secs(2));
+    same.type_line("y");
+    let (code, shown) = same.end();
+    assert_eq!(code, 0, "{shown}");
 }
 
 /// Holds the README's picture to be what was shown, without the words.

@@ -1,15 +1,18 @@
 //! Back again: rollback and uninstall on real hosts, held against a listing of everything that was there before.
 
+use crate::faults::cut;
+use crate::faults::fault::Place;
 use crate::lab::net::Met;
+use crate::lab::trace::Fate;
 use crate::stage::{BUNDLE, LISTEN, PASSWORD, PORT, SEED, Stage, assert_unchanged};
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
 
 /// Everything that an install could change. systemd's own key for this host is made once and stays: what others seal
-/// hangs on it too.
+/// hangs on it too. What systemd-sysusers(8) leaves of shadow(5) as it was has hashes of passwords, which lsm does not keep.
 const STATE: &str = "
-find /etc /usr /var/lib /var/cache /root /run -xdev \\( -path /run/systemd -o -path /run/log -o -path /var/lib/systemd/credential.secret \\) -prune \
+find /etc /usr /var/lib /var/cache /root /run -xdev \\( -path /run/systemd -o -path /run/log -o -path /var/lib/systemd/credential.secret -o -path '/etc/*shadow-' \\) -prune \
     -o \\( -type f -a -not -name lock \\) -printf '%p %y %m %U:%G ' -exec sha256sum {} \\; -o -printf '%p %y %m %U:%G %l\\n' | LC_ALL=C sort
 find /etc /usr/local /var/lib/lsm /run/lsm -exec getfattr --absolute-names -h -d -m - {} + 2>/dev/null
 systemctl list-unit-files --no-legend --no-pager
@@ -55,7 +58,11 @@ fn without_a_wallet_everything_is_as_it_was() {
     for undo in [["rollback", "-q"], ["uninstall", "-q"]] {
         stage.install_with(&stage.without_wallet(), &[]).ok();
         assert!(stage.state().len() > before.len() + 30);
-        assert!(stage.plan(&undo).len() > 30);
+        let plan = stage.plan(&undo);
+        assert!(plan.len() > 30);
+        // As long as nftables.service is told to load lsm's filter there is one: a boot in between finds both.
+        let place = |path: &str| plan.iter().position(|step| step["to"]["path"] == path).expect("a step");
+        assert!(place("/etc/systemd/system/nftables.service.d/lsm.conf") < place("/etc/lsm/firewall.nft"));
         let done = stage.undo(&undo);
         assert_eq!((&done["changed"], &done["kept"], &done["left"]), (&json!(true), &json!([]), &json!([])));
         assert_unchanged(&before, &stage.state());
@@ -81,10 +88,14 @@ fn what_somebody_else_changed_since_is_kept_and_named() {
 #[test]
 fn a_wallet_stays_until_it_is_purged_by_name() {
     let Some(stage) = Stage::boot("undo-wallet") else { return };
+    stage.host.sh("echo 'root:$lsm-test$:1::::::' >/etc/shadow- && chmod 640 /etc/shadow-").ok();
     let before = stage.state();
     stage.install(&[]).ok();
     let identity = stage.bundle().identity_pubkey().to_owned();
+    // Of those who can log in no hash is kept.
+    stage.host.sh("! grep -rF '$lsm-test$' /var/lib/lsm").ok();
     let [seed, password] = [SEED, PASSWORD].map(|path| fs::read(stage.host.path(path)).unwrap());
+    whoever_may_not_read_the_journal_is_not_told_that_it_is_empty(&stage);
 
     // Undone, an uninstall is one that never was.
     let planned = stage.plan(&["uninstall"]).len();
@@ -120,6 +131,17 @@ fn a_wallet_stays_until_it_is_purged_by_name() {
     assert_unchanged(&before, &stage.state());
 }
 
+#[track_caller]
+fn whoever_may_not_read_the_journal_is_not_told_that_it_is_empty(stage: &Stage) {
+    for undo in [&["rollback"][..], &["uninstall"], &["stop", "--clean", "--confirm=signer"]] {
+        for how in ["--yes", "--dry-run"] {
+            let args: Vec<String> = undo.iter().chain(&[how]).map(|arg| (*arg).to_owned()).collect();
+            let done = stage.lsm_as_nobody(&args);
+            assert!(done.code == 3 && done.stderr.contains("E-UNDO-001"), "{args:?}: {done:?}");
+        }
+    }
+}
+
 #[test]
 fn one_of_two_signers_goes_and_the_other_notices_nothing() {
     let Some(stage) = Stage::boot("undo-two") else { return };
@@ -128,6 +150,18 @@ fn one_of_two_signers_goes_and_the_other_notices_nothing() {
     let mut second = stage.without_wallet_at("10.77.0.2:10013");
     second.push("--instance=other".to_owned());
     stage.install_with(&second, &[]).ok();
+    // Cut off when the first user has gone: at a boot the other one's filter is loaded all the same.
+    let uninstall = ["uninstall", "--yes"].map(str::to_owned);
+    let killed = cut::run(&stage.host, &uninstall, |step, moment| {
+        if step.starts_with("restore lsm-") && !step.contains('.') && Place::After.is(moment) {
+            Fate::Kill
+        } else {
+            Fate::Go
+        }
+    });
+    assert_eq!(killed.code, 128 + 9, "{killed:?}");
+    assert_ne!(stage.host.sh("id -u lsm-signer && id -u lsm-proxy-signer").code, 0, "a user has gone");
+    stage.host.run(["systemctl", "restart", "lsm-firewall"]).ok();
     stage.undo(&["uninstall"]);
     let table = stage.host.run(["nft", "list", "table", "inet", "lsm"]).ok();
     assert!(table.contains("other_judge") && !table.contains("signer_judge"), "{table}");

@@ -340,16 +340,25 @@ fn assert_complete(stage: &Stage, when: &str) {
 }
 
 fn a_locked_one_is_opened(stage: &Stage) {
+    let dry = || stage.host.lsm(["wallet", "unlock", "--dry-run", "--json"]).json();
     assert_eq!(stage.host.lsm(["wallet", "unlock", "--json"]).json(), json!({"instance": "signer", "changed": false}));
+    assert_eq!(dry(), json!({"steps": []}));
     // An lnd that is not told its password.
     let script = "cd /etc/systemd/system/lsm@signer.service.d && cp lsm.conf /root/lsm.conf &&
         sed -i 's, --wallet-unlock-password-file=[^ ]*,,' lsm.conf && systemctl daemon-reload &&
         systemctl stop lsm@signer && systemctl start --no-block lsm@signer";
     stage.host.sh(script).ok();
     stage.write("/root/out/wrong", "another password");
-    let wrong = stage.host.lsm(["wallet", "unlock", "--json", "--password-file", "/root/out/wrong"]);
+    assert_says(&stage.host.lsm(["wallet", "unlock", "--json"]), 2, "terminal");
+    assert_eq!(dry(), json!({"steps": [{"kind": "unlock", "unit": "lsm@signer.service"}]}));
+    let unlock = ["wallet", "unlock", "--yes", "--json"];
+    let wrong = stage.host.lsm(unlock.iter().chain(&["--password-file", "/root/out/wrong"]));
     assert_says(&wrong, 1, "does not open");
-    assert_eq!(stage.host.lsm(["wallet", "unlock", "--json"]).json()["changed"], true);
+    // Another lsm may have locked it for what it does.
+    let held = "flock -o /var/lib/lsm/journal/lock sleep 30 >/dev/null 2>&1 & sleep 1
+        /root/lsm wallet unlock --yes --json; code=$?; kill $!; exit $code";
+    assert_says(&stage.host.sh(held), 1, "another lsm is at work");
+    assert_eq!(stage.host.lsm(unlock).json()["changed"], true);
     assert_signs(stage, "unlocked");
     stage
         .host

@@ -8,7 +8,7 @@ pub use control::{pid, read_log, runs, show_log, start, stop};
 pub use settle::{check, check_files, check_volume, hold_own, settle};
 
 use crate::backend::Layout;
-use crate::backend::native::{self, Wishes, drop_in, folder, text, unit_path};
+use crate::backend::native::{self, FLUSHES, Wishes, beside_flushes, drop_in, folder, text, unit_path};
 use crate::bundle;
 use crate::engine::{Bounds, Engine, Image, Kind, Object};
 use crate::error::{Code, Error, Result};
@@ -22,7 +22,7 @@ use crate::render::compose::{Litd, render_compose};
 use crate::render::container::{self, Files, Frame, Home, Place};
 use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
-use crate::render::unit::{NFTABLES_DROP_IN, UNITS};
+use crate::render::unit::UNITS;
 use crate::spec::docker::{CREATE, Docker, IMAGE, PORT, Reference};
 use crate::spec::{Places, Spec};
 use crate::watch_only::CREDENTIALS;
@@ -66,7 +66,7 @@ pub fn lnd_of(
 /// Where the engine does not.
 pub fn take_back(docker: &Docker, cache: &Path) -> Result<()> {
     let aside = aside(docker);
-    release::take_back(&cache.join(&aside), |to| Engine::open(&docker.engine)?.take_back(&aside, to))
+    release::take_back(cache, &cache.join(&aside), |to| Engine::open(&docker.engine)?.take_back(&aside, to))
 }
 
 /// The container out of which lnd is taken, and the folder in the cache that its programs are in meanwhile: each signer has its
@@ -300,13 +300,12 @@ impl Build<'_> {
     fn filter(&self) -> Result<Vec<Step>> {
         let unit = UNITS.iter().filter(|(name, _)| *name == native::FIREWALL_UNIT);
         let mut steps: Vec<Step> = unit.map(|(name, body)| text(&unit_path(name), (*body).to_owned())).collect();
-        let nftables = drop_in("nftables.service");
-        steps.push(folder(nftables.parent().unwrap_or(Path::new("/")), 0o755));
-        steps.push(text(&nftables, NFTABLES_DROP_IN.to_owned()));
         let files = steps.iter().flat_map(Step::paths).collect();
         steps.push(Step::ReloadUnits { after: files, of: vec![native::FIREWALL_UNIT.to_owned()] });
         let others = self.wishes.others.iter().filter(|other| other.instance != self.spec.instance);
         steps.push(native::firewall(others.chain([self.spec]))?);
+        steps.extend(beside_flushes());
+        steps.push(Step::ReloadUnits { after: vec![drop_in(FLUSHES)], of: vec![] });
         Ok(steps)
     }
 

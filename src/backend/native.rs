@@ -8,6 +8,7 @@ mod watch;
 mod wishes;
 
 pub use allowlist::allow_steps;
+pub(super) use allowlist::{FLUSHES, beside_flushes};
 pub use stays::{heir, spec_before, stays};
 pub use watch::watch_steps;
 pub use wishes::Wishes;
@@ -23,8 +24,8 @@ use crate::render::launch::{LaunchPolicy, render_launch_policy};
 use crate::render::lnd_conf::{LndConf, Tls, render_lnd_conf};
 use crate::render::nft::render_nft;
 use crate::render::unit::{
-    Credential, Lnd, NFTABLES_DROP_IN, Platform, SERVICE, UNITS, render_create_drop_in, render_folders,
-    render_service_drop_in, render_socket_drop_in, render_users, render_wallet_drop_in,
+    Credential, Lnd, Platform, SERVICE, UNITS, render_create_drop_in, render_folders, render_service_drop_in,
+    render_socket_drop_in, render_users, render_wallet_drop_in,
 };
 use crate::signer::middleware::CREDENTIAL;
 use crate::spec::{Instance, Mode, Places, Spec};
@@ -229,7 +230,7 @@ impl Build<'_> {
             macaroons: &door.macaroon.parent().unwrap_or(Path::new("/run")).display().to_string(),
             sqlite: self.spec.sqlite,
         };
-        Ok(vec![
+        let unpacked = [
             folder("/usr/local/lib/lsm", 0o755),
             Step::Lsm { path: LSM.into(), sha256: self.wishes.lsm_sha256.clone() },
             folder(RELEASES, 0o755),
@@ -241,6 +242,8 @@ impl Build<'_> {
                 lnd_sha256: pin.lnd.clone(),
                 lncli_sha256: pin.lncli.clone(),
             },
+        ];
+        let settings = [
             spec_file(self.spec)?,
             text(&self.layout.conf(), render_lnd_conf(&conf)?),
             text(&self.layout.launch_policy(), self.launch_policy()?),
@@ -253,7 +256,21 @@ impl Build<'_> {
                 keep: self.layout.keep("wallet-password", self.spec.sealed),
                 from: self.wishes.password.clone(),
             },
-        ])
+        ];
+        // Before the spec is another one, which alone says that there was an earlier port.
+        Ok(unpacked.into_iter().chain(self.leave_port()).chain(settings).collect())
+    }
+
+    /// Where the signer is to have another port, what holds the one that it has: the packet filter, once it judges the other one,
+    /// leaves that to everybody.
+    fn leave_port(&self) -> Option<Step> {
+        let there = self.wishes.others.iter().find(|other| other.instance == self.spec.instance)?;
+        if there.listen.port() == self.spec.listen.port() {
+            return None;
+        }
+        let (unit, service) = (self.layout.public_unit(there), self.layout.service());
+        let by = if unit == service { "multi-user.target" } else { &service };
+        Some(Step::Retire { link: wants(by, &unit), unit })
     }
 
     /// Units, drop-ins and the packet filter, which is loaded before anything can listen.
@@ -275,9 +292,6 @@ impl Build<'_> {
             steps.push(text(&socket, render_socket_drop_in(self.spec)?));
         }
         steps.extend(self.guard_units()?);
-        let nftables = drop_in("nftables.service");
-        steps.push(folder(parent(&nftables), 0o755));
-        steps.push(text(&nftables, NFTABLES_DROP_IN.to_owned()));
         let files = steps.iter().flat_map(Step::paths).collect();
         steps.push(Step::ReloadUnits { after: files, of: self.unit_names() });
         steps.extend(allowlist::in_force(self.spec, &self.wishes.others)?);

@@ -82,11 +82,12 @@ fn change(verb: &str, args: &Change, common: &Common, wanted: impl Fn(&Spec) -> 
         return Ok(());
     }
     control::require_rights(&layout)?;
-    machine::consent(&args.machine, &plan)?;
+    let agreed = machine::consent(&args.machine, &plan)?;
     let mut journal = machine::open_journal(&layout)?;
     // Until the lock was taken another lsm may have changed the list.
     let (spec, plan) = look(journal.history())?;
     machine::admit(journal.history(), verb)?;
+    agreed.hold(&plan)?;
     let stays = native::stays(&layout, Some(&spec))?;
     plan::carry_out(&plan, verb, &mut journal, &Machine::default(), &stays)?;
     tell(&spec, args.net, true);

@@ -9,7 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::plan::{self, Machine, Plan, Remote, Step};
 use crate::secret::Secret;
 use crate::signer::channel::Endpoint;
-use crate::spec::Network;
+use crate::spec::{Network, Spec};
 use crate::ui::{self, say};
 use crate::watch_only;
 use clap::{Args, Subcommand};
@@ -161,22 +161,29 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     if let Some(remote) = args.remote() {
         return export_from(&remote, args);
     }
-    let spec = native::read_spec(&Layout::new(&common.instance).spec())?;
-    let layout = Layout::of(&spec);
-    let out = args.out.as_deref().map_or_else(|| Ok(layout.bundle()), machine::absolute)?;
-    let mut steps = native::bundle_steps(&spec, &out, false);
-    match args.recipient()? {
-        Some(recipient) => steps = steps.into_iter().map(|step| encrypted(step, &recipient)).collect(),
-        None => bundle::check_folder(&out, None)?,
-    }
-    let plan = Plan { steps };
+    let recipient = args.recipient()?;
+    let look = || -> Result<(Spec, PathBuf, Plan)> {
+        let spec = native::read_spec(&Layout::new(&common.instance).spec())?;
+        let out = args.out.as_deref().map_or_else(|| Ok(Layout::of(&spec).bundle()), machine::absolute)?;
+        let mut steps = native::bundle_steps(&spec, &out, false);
+        match &recipient {
+            Some(recipient) => steps = steps.into_iter().map(|step| encrypted(step, recipient)).collect(),
+            None => bundle::check_folder(&out, None)?,
+        }
+        Ok((spec, out, Plan { steps }))
+    };
+    let (spec, _, plan) = look()?;
     if args.machine.dry_run {
         machine::show_plan(&plan);
         return Ok(());
     }
-    machine::consent(&args.machine, &plan)?;
+    let agreed = machine::consent(&args.machine, &plan)?;
+    let layout = Layout::of(&spec);
     let mut journal = machine::open_journal(&layout)?;
+    // Until the lock was taken another lsm may have changed what the bundle is to permit.
+    let (spec, out, plan) = look()?;
     machine::admit(journal.history(), EXPORT)?;
+    agreed.hold(&plan)?;
     let stays = native::stays(&layout, Some(&spec))?;
     plan::carry_out(&plan, EXPORT, &mut journal, &Machine::default(), &stays)?;
     tell_exported(&out);

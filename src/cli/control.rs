@@ -6,6 +6,7 @@ use crate::cli::undo::{self, UninstallOptions};
 use crate::cli::{Common, macaroon};
 use crate::error::{Code, Error, Result};
 use crate::host::{file, user};
+use crate::plan::History;
 use crate::spec::{Instance, Spec};
 use crate::ui::{self, say, terminal};
 use clap::Args;
@@ -150,7 +151,7 @@ struct Work {
 impl Work {
     fn run(&self, spec: &Spec, args: &MachineArgs, work: fn(&Spec) -> Result<()>) -> Result<()> {
         if args.dry_run {
-            self.show(spec);
+            show(self.verb, &if self.done { vec![] } else { control::parts(spec) });
             return Ok(());
         }
         if !self.done {
@@ -159,34 +160,20 @@ impl Work {
             if let Some(warning) = self.warning {
                 ui::note(&format!("warning: {warning}"));
             }
-            if !args.yes && self.warning.is_some() {
+            if !args.yes {
                 terminal::confirm(&format!("{} the signer {}?", capital(self.verb), spec.instance))?;
             }
             // Holds the lock: not while another lsm changes this signer.
             let journal = machine::open_journal(&layout)?;
-            // What was cut off may need a running lnd to go on, or back.
-            let is_start_of_lnd = self.verb == "start" && macaroon::asks_lnd(journal.history());
-            if self.verb != "stop" && !is_start_of_lnd {
-                machine::admit(journal.history(), self.verb)?;
+            match self.verb {
+                "stop" => {}
+                "start" => admit_for_lnd(journal.history(), self.verb)?,
+                verb => machine::admit(journal.history(), verb)?,
             }
             work(spec)?;
         }
         self.tell(spec);
         Ok(())
-    }
-
-    /// The dry run.
-    fn show(&self, spec: &Spec) {
-        let parts = if self.done { vec![] } else { control::parts(spec) };
-        if ui::voice().json {
-            let step = |part| json!({"kind": self.verb, "unit": part});
-            say!("{}", json!({"steps": parts.iter().map(step).collect::<Vec<_>>()}));
-        } else if parts.is_empty() {
-            say!("nothing to do: the signer is as wanted");
-        }
-        if !ui::voice().json {
-            parts.iter().for_each(|part| say!("{} {part}", self.verb));
-        }
     }
 
     fn tell(&self, spec: &Spec) {
@@ -199,6 +186,24 @@ impl Work {
             say!("the signer {} is stopped and its port shut", spec.instance);
         }
     }
+}
+
+/// What a dry run of `verb` shows: on which of the signer's parts it would act.
+pub(super) fn show(verb: &str, parts: &[String]) {
+    if ui::voice().json {
+        let step = |part| json!({"kind": verb, "unit": part});
+        say!("{}", json!({"steps": parts.iter().map(step).collect::<Vec<_>>()}));
+        return;
+    }
+    if parts.is_empty() {
+        say!("nothing to do: the signer is as wanted");
+    }
+    parts.iter().for_each(|part| say!("{verb} {part}"));
+}
+
+/// Holds that no plan was cut off, but for one that may need a running lnd to go on, or back: `verb` gives it one.
+pub(super) fn admit_for_lnd(history: &History, verb: &str) -> Result<()> {
+    if macaroon::asks_lnd(history) { Ok(()) } else { machine::admit(history, verb) }
 }
 
 fn capital(verb: &str) -> String {

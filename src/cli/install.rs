@@ -7,15 +7,14 @@ use crate::backend::native::Wishes;
 use crate::backend::preflight;
 use crate::backend::{self, Layout, docker, native};
 use crate::cli::Common;
-use crate::cli::lnd::LndArgs;
-use crate::cli::machine::{self, MachineArgs, absolute, consent, open_journal, show_plan};
+use crate::cli::lnd::{Cache, LndArgs};
+use crate::cli::machine::{self, Interrupt, MachineArgs, NO_OVERLAP, absolute, consent, open_journal, show_plan};
 use crate::cli::seed::{Made, SeedArgs};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
-use crate::host::{beneath, file, program};
-use crate::plan::prior::{Prior, Thing};
+use crate::host::{beneath, program};
+use crate::plan::prior::Prior;
 use crate::plan::{self, About, GivenSeed, History, Machine, Plan, SeedSink, Step};
-use crate::release;
 use crate::release::pins::{self, Arch, Release};
 use crate::sandbox::landlock::Interface;
 use crate::spec::docker::parse_container;
@@ -192,17 +191,24 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     if !options.machine.yes {
         terminal::require()?;
     }
-    let cache = release::default_cache()?;
-    let made = !file::is_there(&cache)?;
-    machine::stop_lnd_when_interrupted(&look.plan, options.lnd.when_interrupted(&look.spec))?;
+    let cache = Cache::look()?;
+    let interrupt = Interrupt::arm(options.lnd.when_interrupted(&look.spec))?;
     let seed = if look.needs_seed() { options.seed.given(&look.wishes.seed)? } else { GivenSeed::default() };
     let archive = options.lnd.obtain(&look.spec, look.release, &look.plan)?;
-    consent(&options.machine, &look.plan)?;
+    if look.replaces_certificate() {
+        ui::note(&format!(
+            "warning: another certificate takes the place of the one in force, and {NO_OVERLAP}; where the names stay, lsm cert \
+             renew has both good for a while"
+        ));
+    }
+    let agreed = consent(&options.machine, &look.plan)?;
     let mut journal = open_journal(&look.layout)?;
     // Until the lock was taken another lsm may have been at work, on this signer or on one that shares its filter.
     let look = Look::take(options, &common.instance)?;
+    agreed.hold(&look.plan)?;
     look.check(options)?;
     machine::admit(journal.history(), VERB)?;
+    interrupt.stop_lnd_of(&look.plan);
     let mut stays = native::stays(&look.layout, native::read_spec(&look.layout.spec()).ok().as_ref())?;
     let machine = Machine {
         archive: archive.as_ref(),
@@ -210,12 +216,12 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
         about: About {
             release: Some(look.spec.release.clone()),
             accepted_risk: options.lnd.accept_risk.clone(),
-            made: if made { vec![Prior::no_tree(&cache)] } else { vec![] },
+            made: cache.made()?,
         },
         ..Machine::default()
     };
     // What was fetched or built is of use to the next try.
-    stays.shared.insert(Thing::Tree(cache));
+    stays.shared.extend(cache.parts().iter().map(Prior::thing));
     if options.keep_going {
         plan::apply(&look.plan, VERB, &mut journal, &machine)
             .map_err(|e| e.hint_if_none("mend it and run the same command again: it goes on where it stopped"))?;
@@ -287,6 +293,13 @@ impl Look {
     fn needs_seed(&self) -> bool {
         let makes = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
         makes && self.wishes.adopt.is_none() && how_far(&self.layout, &self.spec) == Made::No
+    }
+
+    /// True where a watch-only side may have pinned the certificate that goes.
+    fn replaces_certificate(&self) -> bool {
+        let in_force = self.layout.door().certificate;
+        let replaces = |step: &Step| matches!(step, Step::Certificate { path, .. } if *path == in_force);
+        self.layout.receipt().exists() && in_force.exists() && self.plan.steps.iter().any(replaces)
     }
 
     fn check(&self, options: &Options) -> Result<()> {

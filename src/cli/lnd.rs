@@ -3,10 +3,12 @@
 use crate::backend::docker;
 use crate::cli::release::QUORUM_HELP;
 use crate::error::{Code, Error, Result};
+use crate::host::file;
+use crate::plan::prior::Prior;
 use crate::plan::{Plan, Step};
 use crate::release::pins::{Arch, Release};
 use crate::release::quorum::parse_needed;
-use crate::release::{self, Archive, Installed, Provenance, Verified};
+use crate::release::{self, Archive, Installed, Provenance, Verified, cache};
 use crate::spec::docker::Reference;
 use crate::spec::{Places, Spec};
 use clap::Args;
@@ -65,7 +67,7 @@ impl LndArgs {
             None if let (Some(image), Some(docker)) = (&self.image, &spec.docker) => {
                 docker::lnd_of(docker, image, release, arch, &cache)?
             }
-            None if self.source => release::build(release, arch, &cache, &cache)?,
+            None if self.source => release::build(release, arch, &cache, &cache::place_of(&cache, release, arch))?,
             None => release::obtain(release, arch, &cache, self.quorum)?,
         };
         Ok(Some(archive))
@@ -80,6 +82,32 @@ impl LndArgs {
                 let _ = docker::take_back(&docker, &cache);
             }
         }
+    }
+}
+
+/// The cache, before lnd is obtained by way of it.
+pub(super) struct Cache {
+    path: PathBuf,
+    was_there: bool,
+}
+
+impl Cache {
+    /// Looks whether it is there.
+    pub(super) fn look() -> Result<Self> {
+        let path = release::default_cache()?;
+        Ok(Self { was_there: file::is_there(&path)?, path })
+    }
+
+    /// What lsm makes in it, each as it was before: what else comes into it is somebody else's, and stays.
+    pub(super) fn parts(&self) -> Vec<Prior> {
+        let folders = cache::FOLDERS.iter().map(|name| Prior::no_tree(&self.path.join(name)));
+        let files = cache::FILES.iter().map(|name| Prior::nothing_at(&self.path.join(name)));
+        [Prior::nothing_at(&self.path)].into_iter().chain(folders).chain(files).collect()
+    }
+
+    /// The same, where obtaining lnd made it.
+    pub(super) fn made(&self) -> Result<Vec<Prior>> {
+        Ok(if self.was_there || !file::is_there(&self.path)? { vec![] } else { self.parts() })
     }
 }
 

@@ -4,25 +4,32 @@ use crate::backend::preflight;
 use crate::backend::{Layout, docker, native};
 use crate::bundle;
 use crate::cli::{Common, control};
+use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::facts;
 use crate::host::file::{self, Access};
 use crate::host::process;
 use crate::host::user::Owner;
 use crate::plan::history::ROLLBACK;
-use crate::plan::{self, History, Journal, Machine, Plan, Step};
+use crate::plan::{self, History, Journal, Machine, Plan, Runner, Step};
 use crate::spec::Spec;
 use crate::ui::{self, say, terminal};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use time::OffsetDateTime;
 
 const BAD_PATH: Code = Code::usage("E-INSTALL-013");
 const CUT_OFF: Code = Code::refused("E-PLAN-050");
+const OTHER_PLAN: Code = Code::refused("E-PLAN-051");
 
 /// What stopping for a moment means to the other machine.
 pub(super) const GAP: &str = "one signing call in the meantime stops the watch-only node, whose unit needs \
     Restart=always; open MuSig2 sessions are lost";
+
+/// What other credentials mean to the other machine where nothing overlaps.
+pub(super) const NO_OVERLAP: &str = "the watch-only side is cut off until it has the new bundle";
 
 /// How the watch-only side gets a new bundle.
 pub(super) const SWITCH_OVER: &str = "copy the bundle to the watch-only machine, there: lsm bundle import --bundle DIR --lnddir DIR, and restart its lnd";
@@ -30,7 +37,7 @@ pub(super) const SWITCH_OVER: &str = "copy the bundle to the watch-only machine,
 /// What every verb understands that changes the machine.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
-    /// Show what would be done and change nothing; needs no root
+    /// Show what would be done and change nothing; needs root for an undoing alone
     #[arg(long)]
     pub dry_run: bool,
     /// Do it without asking
@@ -38,11 +45,34 @@ pub struct MachineArgs {
     pub yes: bool,
 }
 
-/// Has the person at the terminal agree to the plan, unless that was done beforehand.
+/// What may be done: the plan that the person at the terminal has seen; with --yes whatever is planned under the lock.
+#[must_use = "the plan that is made under the lock has to be held to it"]
+pub(super) struct Agreed(Option<Plan>);
+
+impl Agreed {
+    /// Holds that it is this plan, made under the lock: until that was taken another lsm may have been at work.
+    ///
+    /// # Errors
+    /// Where it is another one.
+    pub(super) fn hold(&self, plan: &Plan) -> Result<()> {
+        if self.0.as_ref().is_none_or(|seen| seen == plan) { Ok(()) } else { Err(changed_meanwhile()) }
+    }
+}
+
+/// What says that something else is to be done by now than what was agreed to.
+pub(super) fn changed_meanwhile() -> Error {
+    Error::new(
+        OTHER_PLAN,
+        "something changed meanwhile, and other steps are to be done than those agreed to; none was done",
+    )
+    .hint("run it again, and look at them")
+}
+
+/// Has the person at the terminal agree to the plan, unless that was done beforehand, or nothing is to be done.
 ///
 /// # Errors
 /// Where they do not; before, where a bundle is to go into a folder that others use.
-pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
+pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<Agreed> {
     // What comes before it may be for good.
     plan.steps.iter().filter_map(Step::exports_to).try_for_each(|folder| bundle::check_folder(folder, None))?;
     // Also where the option was given long ago and the bundle is exported again.
@@ -55,44 +85,71 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<()> {
             "warning: with --taproot-channels whoever holds the bundle can compute private keys of the signer (MuSig2); see SECURITY.md",
         );
     }
-    let stops = |step: &Step| matches!(step, Step::Snapshot { .. } | Step::RenewRootKeys { .. } | Step::Switch { .. });
     if plan.steps.iter().any(stops) {
         ui::note(&format!("warning: {GAP}"));
     }
     if machine.yes {
-        return Ok(());
+        return Ok(Agreed(None));
     }
-    for step in &plan.steps {
-        ui::note(&format!("  {}", step.describe()));
+    if !plan.is_empty() {
+        plan.steps.iter().for_each(|step| ui::note(&format!("  {}", step.describe())));
+        terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))?;
     }
-    terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))
+    Ok(Agreed(Some(plan.clone())))
 }
 
-/// An lnd whose wallet is being made, or locked for a while, must not go on running when the person at the terminal ends lsm;
-/// `also` is done then too.
-///
-/// # Errors
-/// Where the signals cannot be waited for.
-pub(super) fn stop_lnd_when_interrupted(plan: &Plan, also: impl FnOnce() + Send + 'static) -> Result<()> {
-    let runner = plan.steps.iter().find_map(|step| match step {
-        Step::Wallet { runner, .. }
-        | Step::ChangePassword { runner, .. }
-        | Step::RenewRootKeys { runner, .. }
-        | Step::GuardMacaroon { runner, .. } => Some(runner.clone()),
-        _ => None,
-    });
-    process::on_interrupt(move || {
-        terminal::restore();
-        if let Some(runner) = &runner {
-            // The next run stops it too.
-            let _ = plan::stop(runner);
-        }
-        also();
-    })
+/// True of a step that stops a signer which runs, be it for a moment.
+fn stops(step: &Step) -> bool {
+    match step {
+        Step::Snapshot { .. } | Step::RenewRootKeys { .. } | Step::Switch { .. } => true,
+        // A timer's unit is no signer's.
+        Step::Service { unit, anew: true, .. } => facts::is_active(unit) && !unit.ends_with(".timer"),
+        Step::GuardMacaroon { unit, .. } | Step::Retire { unit, .. } => facts::is_active(unit),
+        Step::Container { object, .. } => Engine::open(&object.engine).is_ok_and(|engine| engine.runs(&object.name)),
+        _ => false,
+    }
 }
 
-/// Makes one change to an installed signer: planned, agreed to, planned again under the lock, and carried out. `look` gives
-/// the plan, and what there is to tell of it. Returns that, and whether anything was changed; nothing after a dry run.
+/// What is done where the person at the terminal ends lsm. Before the lock that is nothing to any signer: it may be another
+/// lsm's that has come to run meanwhile.
+pub(super) struct Interrupt(Arc<Mutex<Option<Runner>>>);
+
+impl Interrupt {
+    /// From here on the terminal is restored, and `also` done.
+    ///
+    /// # Errors
+    /// Where the signals cannot be waited for.
+    pub(super) fn arm(also: impl FnOnce() + Send + 'static) -> Result<Self> {
+        let stops: Arc<Mutex<Option<Runner>>> = Arc::default();
+        let armed = Arc::clone(&stops);
+        process::on_interrupt(move || {
+            terminal::restore();
+            if let Some(runner) = armed.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                // The next run stops it too.
+                let _ = plan::stop(runner);
+            }
+            also();
+        })?;
+        Ok(Self(stops))
+    }
+
+    /// From here on, under the lock, an lnd is stopped too whose wallet `plan` makes, or locks for a while: it must not go on
+    /// running.
+    pub(super) fn stop_lnd_of(&self, plan: &Plan) {
+        let runner = plan.steps.iter().find_map(|step| match step {
+            Step::Wallet { runner, .. }
+            | Step::ChangePassword { runner, .. }
+            | Step::RenewRootKeys { runner, .. }
+            | Step::GuardMacaroon { runner, .. } => Some(runner.clone()),
+            _ => None,
+        });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = runner;
+    }
+}
+
+/// Makes one change to an installed signer: planned, agreed to, planned the same once more under the lock, and carried out.
+/// `look` gives the plan, and what there is to tell of it. Returns that, and whether anything was changed; nothing after a dry
+/// run.
 ///
 /// # Errors
 /// Those of `look`; where it is not root who asks, nobody agrees, another verb was cut off, or a step fails.
@@ -118,12 +175,12 @@ pub(super) fn change<T>(
     if plan.is_empty() && !history.was_cut_off(verb) {
         return Ok(Some((found, false)));
     }
-    consent(args, &plan)?;
+    let agreed = consent(args, &plan)?;
     let mut journal = open_journal(&layout)?;
-    // Until the lock was taken another lsm may have been at work.
     let (plan, found) = find(journal.history())?;
     admit(journal.history(), verb)?;
-    stop_lnd_when_interrupted(&plan, || ())?;
+    agreed.hold(&plan)?;
+    Interrupt::arm(|| ())?.stop_lnd_of(&plan);
     let stays = native::stays(&layout, Some(&control::installed(&common.instance)?))?;
     // Also where nothing is left to do: that ends one that was cut off.
     plan::carry_out_all(&plan, verb, &mut journal, &Machine::default(), &stays)?;

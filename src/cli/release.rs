@@ -45,7 +45,7 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  lsm release build v0.21.3-beta\n  \
         GOPROXY=https://proxy.example lsm release build v0.21.3-beta --arch arm64 --out /srv/lnd\n\n\
         Environment:\n  GOPROXY    the Go module proxies to ask [default: https://proxy.golang.org]\n  \
-        LSM_CACHE  the folder for downloads and build caches")]
+        LSM_CACHE  the folder for downloads and build caches, empty at first: it is lsm's alone")]
     Build {
         /// The version, as lnd's tag names it
         version: String,

@@ -4,6 +4,7 @@ use crate::backend::{Layout, native};
 use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
 use crate::cli::{Common, macaroon};
 use crate::error::{Code, Error, Result};
+use crate::facts::{self, Seen};
 use crate::host::file;
 use crate::plan::history::ROLLBACK;
 use crate::plan::prior::{Prior, Thing};
@@ -27,7 +28,7 @@ const UNINSTALL: &str = "uninstall";
 #[command(
     after_help = "A wallet that was made stays, with its user and its password; so do files that were written to \
     --seed-out\nand --bundle-out, and whatever somebody else changed since.\n\n\
-    Examples:\n  sudo lsm rollback\n  lsm rollback --dry-run"
+    Examples:\n  sudo lsm rollback\n  sudo lsm rollback --dry-run"
 )]
 pub struct RollbackOptions {
     #[command(flatten)]
@@ -55,24 +56,27 @@ pub struct UninstallOptions {
 pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
     let layout = Layout::new(&common.instance);
     let find = |history: &History| {
+        if macaroon::revoked_last(history) {
+            ui::note("what was revoked stays revoked");
+            return Ok(None);
+        }
         let stays = native::stays(&layout, native::spec_before(&layout, history).as_ref())?;
         undo::undo_last(history, &stays)
     };
-    let history = History::read(&layout.journal())?;
-    if macaroon::revoked_last(&history) {
-        ui::note("what was revoked stays revoked");
-        return nothing(&layout, &history, &options.machine);
+    let history = read_journal(&layout)?;
+    if history.is_past_return() {
+        ui::note("what lnd's root keys of before were is lost: no macaroon on them is good again");
     }
-    let looked = find(&history)?;
-    let Some(undo) = looked else { return nothing(&layout, &history, &options.machine) };
+    let Some(undo) = find(&history)? else { return nothing(&layout, &history, &options.machine) };
     if options.machine.dry_run {
         show_plan(&undo.plan);
         return Ok(());
     }
     require_rights(&layout)?;
-    consent(&options.machine, &undo.plan)?;
+    let agreed = consent(&options.machine, &undo.plan)?;
     let mut journal = open_journal(&layout)?;
-    let Some(undo) = find(journal.history())? else { return nothing(&layout, &History::default(), &options.machine) };
+    let undo = find(journal.history())?.ok_or_else(machine::changed_meanwhile)?;
+    agreed.hold(&undo.plan)?;
     plan::apply_all(&undo.plan, ROLLBACK, &mut journal, &Machine::default()).map_err(go_on("rollback"))?;
     end(undo, journal, &layout)
 }
@@ -88,7 +92,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
         let stays = plan::undo::Stays { purge: options.purge, ..native::stays(&layout, None)? };
         undo::undo_all(history, &stays)
     };
-    let history = History::read(&layout.journal())?;
+    let history = read_journal(&layout)?;
     options.hold_password(&history)?;
     let undo = find(&history)?;
     if options.machine.dry_run {
@@ -100,7 +104,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
     }
     require_rights(&layout)?;
     options.confirm(&common.instance, &layout)?;
-    consent(&options.machine, &undo.plan)?;
+    let agreed = consent(&options.machine, &undo.plan)?;
     let mut journal = open_journal(&layout)?;
     options.hold_password(journal.history())?;
     if journal.history().unfinished().is_some_and(|record| record.verb != ROLLBACK) {
@@ -108,6 +112,7 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
         ui::note("a plan was cut off before its end: what it did goes with the rest");
     }
     let undo = find(journal.history())?;
+    agreed.hold(&undo.plan)?;
     if !undo.plan.is_empty() {
         plan::apply_all(&undo.plan, UNINSTALL, &mut journal, &Machine::default()).map_err(go_on("uninstall"))?;
     }
@@ -155,11 +160,21 @@ impl UninstallOptions {
     }
 }
 
-fn require_rights(layout: &Layout) -> Result<()> {
-    if layout.is_ours() {
-        return Ok(());
+/// The journal. Whoever may not read it cannot be told what there is to undo, not even by a dry run: least of all that there is
+/// nothing.
+fn read_journal(layout: &Layout) -> Result<History> {
+    match facts::look(&layout.journal()) {
+        Seen::Hidden | Seen::File { sha256: None, .. } => Err(not_root()),
+        _ => History::read(&layout.journal()),
     }
-    Err(Error::new(NOT_ROOT, "undoing needs root").hint("run it with sudo, or look first with --dry-run"))
+}
+
+fn require_rights(layout: &Layout) -> Result<()> {
+    if layout.is_ours() { Ok(()) } else { Err(not_root()) }
+}
+
+fn not_root() -> Error {
+    Error::new(NOT_ROOT, "undoing needs root, who alone reads the journal").hint("run it with sudo")
 }
 
 fn go_on(verb: &'static str) -> impl Fn(Error) -> Error {

@@ -4,14 +4,12 @@ use crate::backend::native::Wishes;
 use crate::backend::preflight;
 use crate::backend::{self, Layout, docker, native};
 use crate::cli::Common;
-use crate::cli::lnd::LndArgs;
-use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
+use crate::cli::lnd::{Cache, LndArgs};
+use crate::cli::machine::{self, Interrupt, MachineArgs, consent, open_journal, show_plan};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
-use crate::host::file;
-use crate::plan::prior::{Prior, Thing};
+use crate::plan::prior::Prior;
 use crate::plan::{self, About, History, Machine, Plan, Step, Told};
-use crate::release;
 use crate::release::pins::{self, Arch, Release};
 use crate::sandbox::landlock::Interface;
 use crate::spec::{Instance, Spec};
@@ -63,28 +61,28 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     if !options.machine.yes {
         terminal::require()?;
     }
-    let cache = release::default_cache()?;
-    let made = !file::is_there(&cache)?;
-    machine::stop_lnd_when_interrupted(&look.plan, options.lnd.when_interrupted(&look.there))?;
+    let cache = Cache::look()?;
+    let interrupt = Interrupt::arm(options.lnd.when_interrupted(&look.there))?;
     let archive = options.lnd.obtain(&look.there, look.release, &look.plan)?;
-    consent(&options.machine, &look.plan)?;
+    let agreed = consent(&options.machine, &look.plan)?;
     let mut journal = open_journal(&look.layout)?;
-    // Until the lock was taken another lsm may have been at work.
     let look = Look::take(options, &common.instance)?;
+    agreed.hold(&look.plan)?;
     look.check(options)?;
     machine::admit(journal.history(), VERB)?;
+    interrupt.stop_lnd_of(&look.plan);
     let mut stays = native::stays(&look.layout, Some(&look.there))?;
     let machine = Machine {
         archive: archive.as_ref(),
         about: About {
             release: Some(look.release.version.clone()),
             accepted_risk: options.lnd.accept_risk.clone(),
-            made: if made { vec![Prior::no_tree(&cache)] } else { vec![] },
+            made: cache.made()?,
         },
         ..Machine::default()
     };
     // What was fetched or built is of use to the next try.
-    stays.shared.insert(Thing::Tree(cache));
+    stays.shared.extend(cache.parts().iter().map(Prior::thing));
     plan::carry_out(&look.plan, VERB, &mut journal, &machine, &stays)?;
     finish(&look, Some(&machine.told.take()));
     Ok(())

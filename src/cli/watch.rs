@@ -40,11 +40,12 @@ pub(super) fn turn_on(args: &MachineArgs, common: &Common) -> Result<()> {
     if !plan.is_empty() {
         control::require_root()?;
         preflight::check_systemd(&machine)?;
-        machine::consent(args, &plan)?;
+        let agreed = machine::consent(args, &plan)?;
         let mut journal = machine::open_journal(&layout)?;
         // Until the lock was taken another lsm may have done it.
         let plan = look(journal.history())?;
         machine::admit(journal.history(), VERB)?;
+        agreed.hold(&plan)?;
         let own = native::read_specs(layout.places())?.into_iter().find(|spec| spec.instance == common.instance);
         let stays = native::stays(&layout, own.as_ref())?;
         plan::carry_out(&plan, VERB, &mut journal, &Machine::default(), &stays)?;

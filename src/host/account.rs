@@ -66,9 +66,10 @@ impl Default for Accounts {
 }
 
 impl Accounts {
-    /// Where tools keep each file as it was before their last change.
-    pub fn backups(&self) -> [PathBuf; 4] {
-        FILES.map(|name| self.folder.join(format!("{name}-")))
+    /// Where tools keep passwd(5) and group(5) as they were before their last change. Not the other two: what would be kept of
+    /// those are passwords' hashes, and nothing of lsm's needs them back.
+    pub fn backups(&self) -> [PathBuf; 2] {
+        ["passwd-", "group-"].map(|name| self.folder.join(name))
     }
 
     /// The files themselves.
@@ -141,6 +142,10 @@ impl Accounts {
             let Some(text) = self.read(file)? else { continue };
             let mut new: String = text.split_inclusive('\n').filter(|line| !is_of(line, name)).collect();
             if let Some(line) = lines.get(file) {
+                // Whoever edits by hand may leave the last line without its end.
+                if !new.is_empty() && !new.ends_with('\n') {
+                    new.push('\n');
+                }
                 new.push_str(line);
                 new.push('\n');
             }
@@ -240,6 +245,11 @@ mod tests {
         assert!(accounts.find("lsm-a").unwrap() == kept);
         assert_eq!(read("passwd").matches("lsm-a:").count(), 1);
         assert!(!dir.path().join("gshadow").exists());
+        // A last line without its end stays the other account's.
+        accounts.remove("lsm-a").unwrap();
+        fs::write(dir.path().join("group"), "root:x:0:\nusers:x:100:").unwrap();
+        accounts.put("lsm-a", &kept.render().unwrap()).unwrap();
+        assert_eq!(read("group"), "root:x:0:\nusers:x:100:\nlsm-a:x:9:\n");
     }
 
     #[test]

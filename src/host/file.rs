@@ -10,7 +10,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -103,8 +103,14 @@ pub fn read_handed(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// # Errors
 /// Where it cannot be read.
 pub fn read_input(limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    std::io::stdin().take(limit).read_to_end(&mut bytes)?;
+    // Past the buffer of standard input, which nobody wipes.
+    read_wiped(File::from(std::io::stdin().as_fd().try_clone_to_owned()?), limit)
+}
+
+/// With room for all of it: a buffer that grows leaves copies of a secret behind.
+fn read_wiped(file: File, limit: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(limit).unwrap_or(0) + 1));
+    file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -554,6 +560,15 @@ mod tests {
         assert_eq!(open_plain(&missing).unwrap_err().code(), CANNOT_READ);
         assert!(!is_there(&missing).unwrap());
         assert_eq!(is_there(&dir.path().join("file/below")).unwrap_err().code(), CANNOT_READ);
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_read_into_one_place() {
+        let (from, to) = nix::unistd::pipe().unwrap();
+        let writer = std::thread::spawn(move || File::from(to).write_all(&[7; 1000]).unwrap());
+        let read = read_wiped(File::from(from), 1000).unwrap();
+        writer.join().unwrap();
+        assert_eq!((read.as_slice(), read.capacity()), ([7; 1000].as_slice(), 1001));
     }
 
     #[test]

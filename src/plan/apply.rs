@@ -10,7 +10,8 @@ use crate::plan::undo::{Stays, undo_last};
 use crate::ui;
 use crate::ui::progress::Progress;
 
-/// Performs `plan`, which `verb` made; where a step fails, the steps before it are undone.
+/// Performs `plan`, which `verb` made; where a step fails, the steps before it are undone, unless what nothing undoes was begun:
+/// then the verb, run again, goes on.
 ///
 /// # Errors
 /// That of the step that failed; the hint says whether all is as it was.
@@ -30,12 +31,16 @@ pub fn carry_out_all(
     stays: &Stays,
 ) -> Result<()> {
     let Err(error) = apply_all(plan, verb, journal, machine) else { return Ok(()) };
+    let next = error.advice().unwrap_or("mend it and run the same command again").to_owned();
+    if journal.history().is_past_return() {
+        let gone = "macaroons of before may be refused by now, and the same command goes on to new ones";
+        return Err(error.hint(format!("{next}; {gone}")));
+    }
     ui::note(&format!("{}; undoing what was done", error.cause()));
     Err(match go_back(journal, stays) {
-        Ok(()) => {
-            let next = error.advice().unwrap_or("mend it and run the same command again");
-            let hint = format!("what was done before was undone; {next}");
-            error.hint(hint)
+        Ok(lost) => {
+            let lost: String = lost.iter().map(|lost| format!("{lost}; ")).collect();
+            error.hint(format!("what was done before was undone; {lost}{next}"))
         }
         Err(second) => {
             let hint = format!("and undoing it failed: {second}; mend that, then run: lsm rollback");
@@ -44,12 +49,14 @@ pub fn carry_out_all(
     })
 }
 
-fn go_back(journal: &mut Journal, stays: &Stays) -> Result<()> {
-    let Some(undo) = undo_last(journal.history(), stays)? else { return Ok(()) };
+/// Undoes it, and gives what stays lost.
+fn go_back(journal: &mut Journal, stays: &Stays) -> Result<Vec<String>> {
+    let Some(undo) = undo_last(journal.history(), stays)? else { return Ok(vec![]) };
     undo.foreign
         .iter()
         .for_each(|kept| ui::note(&format!("somebody else changed it, so it is left: {:?}", kept.thing())));
-    apply_all(&undo.plan, ROLLBACK, journal, &Machine::default())
+    apply_all(&undo.plan, ROLLBACK, journal, &Machine::default())?;
+    Ok(undo.lost)
 }
 
 /// Performs `plan`, which `verb` made. Stops at the first step that fails; run again, the verb goes on from there.

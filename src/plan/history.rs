@@ -241,6 +241,11 @@ impl History {
         begun.find(|what| what["kind"] == kind)
     }
 
+    /// True where a plan that is not at its end has begun what nothing undoes, to replace lnd's root keys: it can only go on.
+    pub fn is_past_return(&self) -> bool {
+        self.unended_step("renew-root-keys").is_some()
+    }
+
     /// Where the seed of the last wallet step went that was begun, or came from.
     pub fn last_seed(&self) -> Option<SeedSink> {
         let mut begun = self
@@ -444,6 +449,20 @@ mod tests {
         events.extend(export(json!({"kind": "bundle", "folder": "/copy", "given": true, "encrypt_to": "age1"})));
         let told = history(events);
         assert_eq!((told.handed_bundle(), told.proved_at()), (Some("/handed".into()), Some(5)));
+    }
+
+    #[test]
+    fn root_keys_that_are_being_replaced_leave_one_way() {
+        let step = |kind: &str| json!({"event": "intent", "step": 0, "what": {"kind": kind}, "prior": []});
+        let mut events = vec![begin("macaroon revoke --admin"), step("text")];
+        assert!(!history(events.clone()).is_past_return());
+        events.push(step("renew-root-keys"));
+        assert!(history(events.clone()).is_past_return());
+        // Run again, and cut off before that step.
+        events.extend([begin("macaroon revoke --admin"), step("text")]);
+        assert!(history(events.clone()).is_past_return());
+        events.push(json!({"event": "end"}));
+        assert!(!history(events).is_past_return());
     }
 
     #[test]

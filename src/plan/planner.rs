@@ -166,7 +166,7 @@ impl Judge<'_> {
             Step::Service { link, after, .. } => self.is_enabled(link) && self.runs(step, after, changed),
             Step::Cut { unit, after, .. } => !self.facts.active.contains(unit) || !self.follows(after, changed),
             Step::Adopt { receipt, .. } | Step::Wallet { receipt, .. } => self.is_there(receipt),
-            Step::Retire { link, .. } => *self.facts.at(link) == Seen::Absent,
+            Step::Retire { link, unit } => *self.facts.at(link) == Seen::Absent && !self.facts.active.contains(unit),
             Step::Start { .. } | Step::Restore { .. } | Step::ChangePassword { .. } => false,
             Step::Network { .. } | Step::Volume { .. } => self.is_held(step),
             Step::Image { image, .. } => {

@@ -334,6 +334,11 @@ impl Prior {
         Self::Path(AtPath::absent(path, Role::Tree))
     }
 
+    /// There was nothing at `path`.
+    pub fn nothing_at(path: &Path) -> Self {
+        Self::Path(AtPath::absent(path, Role::Plain))
+    }
+
     /// What `thing` is now, without keeping anything.
     ///
     /// # Errors

@@ -248,14 +248,20 @@ fn order(back: Vec<Prior>, stays: &Stays, (cut_off, reads_units): (bool, bool)) 
         makers.iter().chain(&rest).filter_map(path_of).filter(|p| is_units(p)).map(Path::to_owned).collect();
     let replaced = !come.is_empty() || starts.iter().any(|prior| matches!(prior, Prior::Object { .. }));
     let changes = replaced || cut_off || !makers.is_empty() || !rest.is_empty() || !loads.is_empty();
-    let mut steps: Vec<Step> =
-        stops.into_iter().chain(databases).chain(makers).chain(rest).map(|to| Step::Restore { to }).collect();
+    // The filter of those that stay names their users, and nft resolves names as it loads the file, at a boot too: a file with
+    // one name that is gone keeps every signer from starting. So it is another file before any user goes, and after all that come.
+    let lose_users = rest.iter().any(|prior| matches!(prior, Prior::Account { exists: false, .. }));
+    let (first, last) = if lose_users { (stays.filter.clone(), None) } else { (None, stays.filter.clone()) };
+    let back = |to: Prior| Step::Restore { to };
+    let mut steps: Vec<Step> = stops.into_iter().chain(databases).map(back).collect();
+    steps.extend(first);
+    steps.extend(makers.into_iter().chain(rest).map(back));
     if reads_units || !changed.is_empty() {
         steps.push(Step::ReloadUnits { after: changed, of: vec![] });
     }
     steps.extend(loads.into_iter().map(|to| Step::Restore { to }));
     if changes {
-        steps.extend(stays.filter.clone());
+        steps.extend(last);
         // They were read backwards.
         steps.extend(come.into_iter().rev().chain(starts.into_iter().rev()).map(|to| Step::Restore { to }));
     }
@@ -339,6 +345,25 @@ mod tests {
         let mut wanted: Vec<Prior> = ["/b", "/a/b/c", "/a/b", "/ab", "/a/d", "/a"].into_iter().map(absent).collect();
         wanted.insert(0, unit);
         assert_eq!(folders_last(back), wanted);
+    }
+
+    #[test]
+    fn the_filter_of_those_that_stay_names_no_user_that_is_not_there() {
+        let filter = Step::Firewall {
+            unit: "lsm-firewall.service".into(),
+            link: "/l".into(),
+            file: "/f".into(),
+            text: String::new(),
+            after: vec![],
+        };
+        let stays = Stays { filter: Some(filter.clone()), ..Stays::default() };
+        let user = |exists| Prior::Account { account: "lsm-a".into(), exists, files: vec![], kept: None };
+        let [stop, start] = [false, true].map(|active| Prior::Unit { unit: "a.service".into(), active });
+        let back = |to: &Prior| Step::Restore { to: to.clone() };
+        let goes = order(vec![user(false), stop.clone()], &stays, (false, false)).steps;
+        assert_eq!(goes, [back(&stop), filter.clone(), back(&user(false))]);
+        let comes = order(vec![start.clone(), user(true)], &stays, (false, false)).steps;
+        assert_eq!(comes, [back(&user(true)), filter, back(&start)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A verified lnd: pinned releases, fetched or built from source, and never handed out unless the hash is the pinned one.
 
+pub mod cache;
 mod download;
 mod installed;
 mod pack;
@@ -12,6 +13,7 @@ mod unpack;
 mod verified;
 pub mod witness;
 
+pub use cache::default_cache;
 pub use installed::Installed;
 pub use pack::{from_image, take_back};
 pub use policy::chain::{keep as keep_update, place_of as place_of_update};
@@ -21,35 +23,14 @@ pub use unpack::set_unpacker;
 pub use unpack::unpacker::serve as serve_unpacking;
 pub use verified::{Archive, Provenance, Verified, verify, verify_and_unpack};
 
-use crate::error::{Code, Error, Exit, Result};
+use crate::error::{Exit, Result};
 use crate::host::draft::Draft;
-use crate::host::file::Access;
-use crate::host::{file, user};
+use crate::host::file::{self, Access};
 use crate::ui;
 use download::Fetcher;
 use pins::{Arch, Release};
 use quorum::papers::Papers;
-use std::path::{Path, PathBuf};
-
-const NO_CACHE: Code = Code::lacking("E-RELEASE-040");
-
-/// The folder in which lsm keeps what can be had again: for root `/var/cache/lsm`, else `$XDG_CACHE_HOME/lsm` or
-/// `~/.cache/lsm`. `LSM_CACHE` names another.
-///
-/// # Errors
-/// Where the user has no home folder.
-pub fn default_cache() -> Result<PathBuf> {
-    if let Some(cache) = user::named_folder("LSM_CACHE") {
-        return Ok(cache);
-    }
-    if user::is_root() {
-        return Ok("/var/cache/lsm".into());
-    }
-    user::base_folder("XDG_CACHE_HOME", ".cache").map(|c| c.join("lsm")).ok_or_else(|| {
-        Error::new(NO_CACHE, "there is no folder to keep downloads in")
-            .hint("set HOME or LSM_CACHE to a folder of yours")
-    })
-}
+use std::path::Path;
 
 /// Verifies `path` and demands that it is the archive of `release` for `arch`.
 ///
@@ -94,10 +75,12 @@ pub fn fetch(release: &Release, arch: Arch, out: &Path, needed: Option<usize>) -
 /// needed.
 ///
 /// # Errors
-/// Where none of the three gives it, and where a download is not what it has to be: then nothing is built either.
+/// Where `cache` is somebody else's folder, none of the three gives it, or a download is not what it has to be: then nothing is
+/// built either.
 pub fn obtain(release: &Release, arch: Arch, cache: &Path, needed: Option<usize>) -> Result<Verified<Archive>> {
     release.live_pin(arch)?;
-    let folder = cache.join("archive").join(release.archive_name(arch));
+    cache::claim(cache)?;
+    let folder = cache::place_of(cache, release, arch);
     if let Some(archive) = kept(&folder, release, arch, needed)? {
         return Ok(archive);
     }

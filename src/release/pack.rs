@@ -5,6 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::facts;
 use crate::host::draft::Draft;
 use crate::host::file::{self, Access};
+use crate::release::cache;
 use crate::release::pins::{Arch, Release};
 use crate::release::unpack::PROGRAMS;
 use crate::release::verified::{Archive, Provenance, Verified};
@@ -56,8 +57,8 @@ pub fn from_image(
     take: impl FnOnce(&[&str], &Path) -> Result<()>,
 ) -> Result<Verified<Archive>> {
     let pin = release.live_pin(arch)?;
-    let out = cache.join("archive").join(release.archive_name(arch));
-    file::make_folders(cache)?;
+    let out = cache::place_of(cache, release, arch);
+    cache::claim(cache)?;
     file::remove_tree(apart)?;
     file::make_folder(apart, Access::mode(0o700))?;
     let packed = take(&PROGRAMS, apart).and_then(|()| {
@@ -81,15 +82,16 @@ pub fn from_image(
     packed
 }
 
-/// Has `back` take back what [`from_image`] began with the folder `apart` and was cut off in, where it was: it is given that
-/// folder.
+/// Has `back` take back what [`from_image`] began in `cache` with the folder `apart` and was cut off in, where it was: it is
+/// given that folder.
 ///
 /// # Errors
-/// Those of `back`, and where the folder cannot be removed.
-pub fn take_back(apart: &Path, back: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// Those of `back`, and where the cache is somebody else's folder, or that one cannot be removed.
+pub fn take_back(cache: &Path, apart: &Path, back: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if !file::is_there(apart)? {
         return Ok(());
     }
+    cache::hold(cache)?;
     back(apart)?;
     file::remove_tree(apart).map(drop)
 }

@@ -44,9 +44,9 @@ pub fn build(release: &Release, arch: Arch, cache: &Path, out: &Path) -> Result<
     source.hold_live()?;
     let toolchain = toolchain_for(source)?;
     let proxies = Proxies::from_environment()?;
-    file::make_folders(out)?;
-
+    // First: `out` may be in it.
     let shop = Workshop::open(cache)?;
+    file::make_folders(out)?;
     let proved = bring_sources(release, source, toolchain, &shop, &proxies)?;
     stamp::write(&shop.bin(), &shop.source(), source, &release.version)?;
     let tags = release_tags(&file::read_text(&shop.source().join("make/release_flags.mk"))?)?;

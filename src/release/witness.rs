@@ -1,6 +1,7 @@
 //! The three witnesses for a release, asked independently of each other: the pin, lnd's own signers, a build from source.
 
 use crate::error::{Exit, Result};
+use crate::release::cache;
 use crate::release::download::{self, Fetcher};
 use crate::release::pins::{Arch, Release};
 use crate::release::quorum::papers::Papers;
@@ -58,7 +59,7 @@ impl Testimony {
 pub fn testify(release: &Release, arch: Arch, cache: &Path, needed: Option<usize>) -> Result<Testimony> {
     let pin = release.pin(arch)?;
     let quorum = word(ask_signers(release, arch, needed), "quorum")?;
-    let folder = cache.join("archive").join(release.archive_name(arch));
+    let folder = cache::place_of(cache, release, arch);
     let built = build(release, arch, cache, &folder).map(|archive| {
         let is_build = |p: &&Provenance| matches!(p, Provenance::SourceBuild { .. });
         archive.provenance().iter().find(is_build).cloned().expect("a build says that it is one")

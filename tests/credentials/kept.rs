@@ -31,7 +31,7 @@ pub fn a_macaroons_change_that_was_cut_off_has_lnd_started_for_it(stage: &Stage)
     assert!(ended.code != 0 && ended.stderr.contains("undoing it failed"), "{ended:?}");
     let restart = stage.host.lsm(["restart", "--yes"]);
     assert!(restart.code == 1 && restart.stderr.contains("E-PLAN-050"), "{restart:?}");
-    stage.host.lsm(["start"]).ok();
+    stage.host.lsm(["start", "--yes"]).ok();
     stage.host.lsm(["rollback", "--yes"]).ok();
     stage.host.lsm(["macaroon", "rotate", "--yes"]).ok();
     stage.host.lsm(["macaroon", "rotate", "--finish", "--yes"]).ok();

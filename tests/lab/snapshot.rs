@@ -27,6 +27,9 @@ const PASSED_OVER: &[&str] = &[
     "/var/cache",
     // The lock of every tool that changes accounts (lckpwdf(3)).
     "/etc/.pwd.lock",
+    // What systemd-sysusers(8) leaves of shadow(5) and gshadow(5) as they were: lsm keeps no hash of a password, to bring it back.
+    "/etc/shadow-",
+    "/etc/gshadow-",
 ];
 /// Of /run, which is systemd's, what is an administrator's or lsm's.
 const LOOKED_AT_IN_RUN: &[&str] =

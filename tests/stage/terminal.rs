@@ -87,6 +87,11 @@ impl Terminal {
         self.master.write_all(format!("{line}\n").as_bytes()).expect("the terminal is open");
     }
 
+    /// Types Ctrl-C.
+    pub fn interrupt(&mut self) {
+        self.master.write_all(b"\x03").expect("the terminal is open");
+    }
+
     /// True where what is typed is shown.
     pub fn echoes(&self) -> bool {
         tcgetattr(&self.slave).expect("a terminal").local_flags.contains(LocalFlags::ECHO)

@@ -4,7 +4,7 @@ use super::{describe_end, read, read_next, to_json};
 use crate::backend::native::Wishes;
 use crate::backend::{Layout, credentials};
 use crate::cli::control::installed;
-use crate::cli::machine::{self, MachineArgs};
+use crate::cli::machine::{self, MachineArgs, NO_OVERLAP};
 use crate::cli::{Common, strings};
 use crate::error::{Code, Error, Result};
 use crate::plan::{self, History, Plan};
@@ -62,7 +62,7 @@ pub(super) fn run(args: &RenewArgs, common: &Common) -> Result<()> {
     let is_now = args.now || has_expired(&layout) || History::read(&layout.journal())?.was_cut_off(NOW);
     let verb = if is_now { NOW } else { BEGIN };
     if is_now && !args.machine.dry_run {
-        ui::note("warning: the watch-only side is cut off until it has the new bundle");
+        ui::note(&format!("warning: {NO_OVERLAP}"));
     }
     let look = |spec: &Spec, history: &History| look(spec, history, verb, args.now);
     let Some((renewal, changed)) = machine::change(verb, &args.machine, common, look)? else { return Ok(()) };

@@ -95,13 +95,11 @@ pub(super) fn run(
         return Ok(Some((look.host, look.report)));
     }
     control::require_root()?;
-    if !look.plan.is_empty() {
-        machine::consent(args, &look.plan)?;
-    }
+    let agreed = machine::consent(args, &look.plan)?;
     let mut journal = machine::open_journal(&layout)?;
     machine::admit(journal.history(), VERB)?;
-    // Until the lock was taken another lsm may have been at work.
     let look = Look::take(ids, &judge, common, journal.history());
+    agreed.hold(&look.plan)?;
     let stays = native::stays(&layout, native::read_spec(&layout.spec()).ok().as_ref())?;
     plan::carry_out_all(&look.plan, VERB, &mut journal, &Machine::default(), &stays)?;
     drop(journal);

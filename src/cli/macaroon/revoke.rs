@@ -4,7 +4,7 @@ use super::live_keys;
 use crate::backend::native::Wishes;
 use crate::backend::{Layout, credentials};
 use crate::cli::Common;
-use crate::cli::machine::{self, MachineArgs};
+use crate::cli::machine::{self, MachineArgs, NO_OVERLAP};
 use crate::error::{Code, Error, Result};
 use crate::plan::register::GUARD;
 use crate::plan::{self, History, Plan, Register};
@@ -100,11 +100,11 @@ fn check(asked: &BTreeSet<u64>, register: &Register, spec: &Spec) -> Result<()> 
 }
 
 fn renew_admin(args: &RevokeArgs, common: &Common) -> Result<()> {
+    let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
     let look = |spec: &Spec, history: &History| {
         let layout = Layout::of(spec);
         let (wishes, register, facts) =
             (Wishes::for_export(&layout, history)?, Register::read(&layout.register())?, layout.look());
-        let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
         // Whatever keys lnd has, they go.
         let root_key = register.free_key(&[]);
         let register = register.rotated(spec.taproot_channels, root_key, now, &[]).finished();
@@ -113,9 +113,7 @@ fn renew_admin(args: &RevokeArgs, common: &Common) -> Result<()> {
         Ok((plan::make_plan(steps, &facts, false), (wishes.bundle, root_key)))
     };
     if !args.machine.dry_run {
-        ui::note(
-            "warning: every macaroon is refused from then on; the watch-only side is cut off until it has the new bundle",
-        );
+        ui::note(&format!("warning: every macaroon is refused from then on; {NO_OVERLAP}"));
     }
     let Some(((bundle, root_key), _)) = machine::change(ADMIN, &args.machine, common, look)? else { return Ok(()) };
     if ui::voice().json {

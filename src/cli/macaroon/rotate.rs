@@ -49,6 +49,8 @@ struct Rotation {
 }
 
 fn begin(args: &RotateArgs, common: &Common) -> Result<()> {
+    let now = OffsetDateTime::now_utc();
+    let look = |spec: &Spec, history: &History| look(spec, history, now);
     let Some((rotation, changed)) = machine::change(BEGIN, &args.machine, common, look)? else { return Ok(()) };
     if ui::voice().json {
         say!(
@@ -66,7 +68,7 @@ fn begin(args: &RotateArgs, common: &Common) -> Result<()> {
     Ok(())
 }
 
-fn look(spec: &Spec, history: &History) -> Result<(Plan, Rotation)> {
+fn look(spec: &Spec, history: &History, now: OffsetDateTime) -> Result<(Plan, Rotation)> {
     let layout = Layout::of(spec);
     let register = Register::read(&layout.register())?;
     let bundle = Wishes::for_export(&layout, history)?.bundle;
@@ -76,7 +78,7 @@ fn look(spec: &Spec, history: &History) -> Result<(Plan, Rotation)> {
     let wanted = if is_pending {
         register
     } else {
-        let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
+        let now = u64::try_from(now.unix_timestamp()).unwrap_or_default();
         let root_key = register.free_key(&live);
         register.rotated(spec.taproot_channels, root_key, now, &live)
     };

@@ -4,7 +4,7 @@ use super::require_wallet;
 use crate::backend::native::{self, Wishes};
 use crate::backend::password::aside;
 use crate::backend::{Layout, docker, password_steps, preflight};
-use crate::cli::machine::{self, MachineArgs, absolute};
+use crate::cli::machine::{self, Interrupt, MachineArgs, absolute};
 use crate::cli::{Common, control};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
@@ -54,16 +54,16 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
     if !options.machine.yes {
         terminal::require()?;
     }
-    machine::consent(&options.machine, &look.plan)?;
+    let agreed = machine::consent(&options.machine, &look.plan)?;
     let mut journal = machine::open_journal(&look.layout)?;
-    // Until the lock was taken another lsm may have been at work.
     let look = Look::take(options, &common.instance)?;
     machine::admit(journal.history(), VERB)?;
+    agreed.hold(&look.plan)?;
     if look.check()? {
         tell(&look.spec, None);
         return Ok(());
     }
-    machine::stop_lnd_when_interrupted(&look.plan, || ())?;
+    Interrupt::arm(|| ())?.stop_lnd_of(&look.plan);
     let stays = native::stays(&look.layout, Some(&look.spec))?;
     let machine = Machine::default();
     // Also where nothing is left to do: that ends one that was cut off at its end.

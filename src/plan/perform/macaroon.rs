@@ -8,6 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::beneath;
 use crate::host::credential::Keep;
 use crate::host::file::{self, Access};
+use crate::host::process;
 use crate::plan::register::{self, Entry, Register};
 use crate::plan::step::{Door, Guarded, Port, Runner, Step};
 use crate::signer::channel::Endpoint;
@@ -91,29 +92,11 @@ pub(super) struct Renewal<'a> {
 pub(super) fn renew_root_keys(work: &Renewal<'_>) -> Result<()> {
     // It is not there where an earlier try was cut off.
     let old = beneath::read(&work.door.macaroon, LARGEST).ok().map(Macaroon::parse).transpose()?;
-    match work.container {
-        Some(object) => Engine::open(&object.engine)?.stop(&object.name)?,
-        None => service::systemctl("stop", work.unit)?,
-    }
-    let (running, node) = Running::locked(work.runner, work.door)?;
-    let admin = node.renew_root_keys(&work.password.load()?)?;
-    service::wait(&node, work.runner, |state| state == State::Active)?;
-    if let Some(guarded) = work.guard {
-        // lnd writes none to the disk before its next start.
-        guard::replace(&node.with_macaroon(&admin), &guarded.keep)?;
-    }
-    running.end()?;
-    match work.container {
-        Some(object) => {
-            Engine::open(&object.engine)?.start(&object.name)?;
-            wait_until_active(work.door, &Runner::Container { object: object.clone(), body: String::new() })?;
-        }
-        None => service::systemctl("start", work.unit)?,
-    }
-    if let Some(guarded) = work.guard {
-        // lnd wants it; this waits until lnd asks it.
-        service::systemctl("start", &guarded.unit)?;
-    }
+    let replaced = replace_root_keys(work);
+    process::yield_to_interrupt();
+    // Also where that failed: whatever root keys lnd has by now, nobody is served by one that does not run.
+    let serves = start_again(work);
+    replaced.and(serves)?;
     if let Some(old) = old {
         match open(work.door)?.with_macaroon(&old).root_key_ids() {
             Err(e) if e.code() == signer::MACAROON_REFUSED => {}
@@ -126,4 +109,31 @@ pub(super) fn renew_root_keys(work: &Renewal<'_>) -> Result<()> {
         admin.delete_root_key(key)?;
     }
     outside::sign(work.door, work.port)
+}
+
+fn replace_root_keys(work: &Renewal<'_>) -> Result<()> {
+    match work.container {
+        Some(object) => Engine::open(&object.engine)?.stop(&object.name)?,
+        None => service::systemctl("stop", work.unit)?,
+    }
+    let (running, node) = Running::locked(work.runner, work.door)?;
+    let admin = node.renew_root_keys(&work.password.load()?)?;
+    service::wait(&node, work.runner, |state| state == State::Active)?;
+    if let Some(guarded) = work.guard {
+        // lnd writes none to the disk before its next start.
+        guard::replace(&node.with_macaroon(&admin), &guarded.keep)?;
+    }
+    running.end()
+}
+
+fn start_again(work: &Renewal<'_>) -> Result<()> {
+    match work.container {
+        Some(object) => {
+            Engine::open(&object.engine)?.start(&object.name)?;
+            wait_until_active(work.door, &Runner::Container { object: object.clone(), body: String::new() })?;
+        }
+        None => service::systemctl("start", work.unit)?,
+    }
+    // lnd wants it; this waits until lnd asks it.
+    work.guard.map_or(Ok(()), |guarded| service::systemctl("start", &guarded.unit))
 }

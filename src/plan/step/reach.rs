@@ -192,10 +192,13 @@ impl Step {
         self.unit().into_iter().chain(with.iter().map(String::as_str)).collect()
     }
 
-    /// The unit that it starts, or that it is about.
+    /// The unit that it starts or stops, or that it is about.
     pub fn unit(&self) -> Option<&str> {
         match self {
-            Self::Firewall { unit, .. } | Self::Service { unit, .. } | Self::Cut { unit, .. } => Some(unit),
+            Self::Firewall { unit, .. }
+            | Self::Service { unit, .. }
+            | Self::Retire { unit, .. }
+            | Self::Cut { unit, .. } => Some(unit),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ use crate::host::file::{self, Access};
 use crate::host::lock::Lock;
 use crate::host::program::Program;
 use crate::host::user::{self, Owner};
+use crate::release::cache;
 use crate::release::pins::Arch;
 use crate::ui;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -28,9 +29,9 @@ impl Workshop {
     /// Opens the workshop in `cache`, waiting where another build is under way there.
     ///
     /// # Errors
-    /// Where a folder cannot be made, or, for root, the unprivileged builder could not enter it.
+    /// Where it is somebody else's folder, one in it cannot be made, or, for root, the unprivileged builder could not enter it.
     pub(in crate::release) fn open(cache: &Path) -> Result<Self> {
-        file::make_folders(cache)?;
+        cache::claim(cache)?;
         let cache = &std::fs::canonicalize(cache).unwrap_or_else(|_| cache.to_owned());
         let waiting = || ui::note("another build is under way; waiting for it to end");
         let lock = Lock::take(&cache.join("build.lock"), waiting)?;
@@ -146,7 +147,6 @@ fn builder_for(cache: &Path) -> Result<Option<Owner>> {
     if !user::is_root() {
         return Ok(None);
     }
-    file::make_folder(cache, Access::mode(0o755))?;
     if let Some(closed) =
         cache.ancestors().find(|f| std::fs::metadata(f).is_ok_and(|m| m.permissions().mode() & 1 == 0))
     {
