@@ -1,14 +1,20 @@
 //! How long a verified lnd takes, against the plain commands that give an unverified one, measured side by side.
 //!
-//! `cargo bench --bench release -- ARCHIVE`: unpacking, against `sha256sum -c` and `tar xzf` after each other.
+//! `cargo bench --bench release [-- ARCHIVE]`: unpacking, against `sha256sum -c` and `tar xzf` after each other, of that archive or of
+//! the newest one that `tests/run` built.
 //! `cargo bench --bench release -- --build CACHE`: the source build, against a plain `go build` (many minutes). CACHE is
 //! a folder that `lsm release build` filled; its build cache is emptied before each.
 //!
 //! The table goes to standard output and into docs/performance.md. It asserts nothing.
 
+#[path = "../tests/lab/mod.rs"]
+#[allow(dead_code, reason = "a bench uses its own part")]
+mod lab;
 #[allow(dead_code, reason = "a bench uses its own part")]
 mod report;
 
+use lab::LSM;
+use lab::lnd::{RELEASES, Release};
 use lsm::host::draft::Durable;
 use lsm::release::{self, pins};
 use std::fmt::Write as _;
@@ -17,7 +23,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const LSM: &str = env!("CARGO_BIN_EXE_lsm");
 /// Of each command, in turns, so that a disturbance meets all of them.
 const ROUNDS: usize = 9;
 
@@ -28,7 +33,13 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [archive] => unpacking(Path::new(archive), folder.path()),
         ["--build", cache] => building(&fs::canonicalize(cache).expect("the cache is there"), folder.path()),
-        _ => println!("usage: cargo bench --bench release -- ARCHIVE | --build CACHE"),
+        [] => {
+            let built = RELEASES.iter().find_map(|version| Release::find(version)?.archive());
+            if let Some(archive) = built {
+                unpacking(&archive, folder.path());
+            }
+        }
+        _ => println!("usage: cargo bench --bench release [-- ARCHIVE | --build CACHE]"),
     }
 }
 

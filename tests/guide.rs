@@ -1,28 +1,36 @@
-//! docs/operators-guide.md, word for word: a newcomer types each of its blocks where it says, gets to a signature, loses the
-//! signer, and brings it back on another host from the words on paper.
+//! docs/operators-guide.md, word for word: a newcomer types each block that names a machine there, gets to a signature, loses
+//! the signer, and brings it back on another host from the words on paper.
 
 use crate::lab;
 use crate::lab::disk::Disk;
 use crate::lab::host::{Debian, Host, LSM_INSIDE};
 use crate::lab::net::Net;
-use crate::stage;
-use crate::stage::package;
 use crate::stage::terminal::Terminal;
+use crate::stage::{self, package, screenshot};
 use clap::Parser;
 use clap::error::ErrorKind;
 use lsm::cli::Cli;
+use lsm::release::trust::Trust;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// Of the guide's addresses and network, those of the lab.
-const HERE: [(&str, &str); 2] = [("10.0.0.", "10.77.0."), ("mainnet", "regtest")];
+/// Of the guide's addresses, network and chain, those of the lab.
+const HERE: [(&str, &str); 3] =
+    [("10.0.0.", "10.77.0."), ("mainnet", "regtest"), ("bitcoin.node=bitcoind", "bitcoin.node=nochainbackend")];
 /// The machines of the guide: name, last part of the address, and the user who types there.
+const MACHINES: [(&str, u8, &str); 5] =
+    [SIGNER, (NEW_SIGNER, 5, "ann"), (WATCH_ONLY, 7, "lnd"), (OFFLINE, 6, "ann"), ("spare", 9, "ann")];
 const SIGNER: (&str, u8, &str) = ("signer", 5, "ann");
-const NEW_SIGNER: (&str, u8, &str) = ("new-signer", 5, "ann");
-const WATCH_ONLY: (&str, u8, &str) = ("watch-only", 7, "lnd");
+const NEW_SIGNER: &str = "new-signer";
+const WATCH_ONLY: &str = "watch-only";
+/// It has lnd on a stick alone, and a wallet of its own.
+const OFFLINE: &str = "offline";
+/// How many blocks name a machine: one that does not any more is missed.
+const TYPED: usize = 36;
 
 /// What no block takes, in seconds, however busy the machine.
 const LIMIT: &str = "300";
@@ -54,12 +62,13 @@ fn blocks() -> Vec<Block> {
     blocks
 }
 
-/// Why lsm does not understand a command of the guide; nothing where only something is left out (`...`).
+/// Why lsm does not understand a command of the guide. Where something is left out (`...`) it may lack something.
 fn misunderstood(command: &str) -> Option<String> {
     let words =
         command.split_whitespace().take_while(|word| !["...", "#", "|"].contains(word) && !word.starts_with('>'));
+    let is_cut = command.split_whitespace().any(|word| word == "...");
     match Cli::try_parse_from(words) {
-        Err(e) if e.kind() != ErrorKind::MissingRequiredArgument => Some(format!("{command}: {e}")),
+        Err(e) if !(is_cut && e.kind() == ErrorKind::MissingRequiredArgument) => Some(format!("{command}: {e}")),
         _ => None,
     }
 }
@@ -77,6 +86,34 @@ fn every_command_of_the_guide_is_one_of_lsm() {
     }
     assert!(found > 40, "{found}");
     assert!(misunderstood("lsm instal --network mainnet").is_some());
+    assert!(misunderstood("lsm install --allow none").is_some() && misunderstood("lsm install ...").is_none());
+}
+
+/// The first words of a result's lines, which say what each is.
+fn labels(lines: &[String]) -> Vec<&str> {
+    lines.iter().filter_map(|line| line.split_once("  ")).map(|(label, _)| label).collect()
+}
+
+/// What the README shows of a command: the lines below it, up to the next one.
+fn shown_in_readme(command: &str) -> Vec<String> {
+    let page = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let (_, below) = page.split_once(&format!("$ {command}")).expect("the README shows it");
+    let lines = below.lines().skip(1).take_while(|line| !line.starts_with("$ ") && *line != "```");
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn what_the_guide_says_of_trust_is_read_by_lsm() {
+    let folder = tempfile::tempdir().unwrap();
+    let of_trust: Vec<Block> = blocks().into_iter().filter(|block| block.info == "toml").collect();
+    let [block] = &of_trust[..] else { panic!("{}", of_trust.len()) };
+    fs::write(folder.path().join("trust.toml"), &block.text).unwrap();
+    fs::create_dir(folder.path().join("signers")).unwrap();
+    // Whose key it is shows only when something is signed with it.
+    fs::copy(Path::new(ROOT).join("policies/signers/guggero.asc"), folder.path().join("signers/alice.asc")).unwrap();
+    let trust = Trust::load(folder.path()).unwrap();
+    assert_eq!((trust.quorum, trust.mirrors[0].as_str()), (7, "https://mirror.example/lnd"));
+    assert!(trust.signers_of("v0.21.3-beta").iter().any(|signer| signer.name == "alice" && signer.added));
 }
 
 /// A newcomer, with the words on paper.
@@ -98,9 +135,12 @@ impl Newcomer {
             host,
             line.into_iter().chain(environment).chain(["bash", "-e", "-o", "pipefail", "-c", &script]),
         );
-        while let Some(shown) = terminal.expect_one(&["[y/N] ", "Press Enter", "(not shown): "]) {
+        let questions = ["[y/N] ", "Press Enter", "(not shown): ", "Type signer to go on: "];
+        while let Some(shown) = terminal.expect_one(&questions) {
             if shown.ends_with("[y/N] ") {
                 terminal.type_line("y");
+            } else if shown.ends_with("to go on: ") {
+                terminal.type_line("signer");
             } else if shown.ends_with("Press Enter") {
                 self.write_down(&shown);
                 terminal.type_line("");
@@ -160,9 +200,10 @@ impl Site {
         let archive = stage::newest()?.archive()?;
         let file = archive.file_name().unwrap().to_str().unwrap();
         // As an earlier download left it, and as `release fetch` leaves it: hosts of the lab have no network.
-        let kept = format!("/var/cache/lsm/archive/{}/{file}", file.trim_end_matches(".tar.gz"));
-        host.copy_in(&archive, &kept, 0o644);
-        host.copy_in(&archive, &format!("/home/{user}/lnd/{file}"), 0o644);
+        let kept = format!("/var/cache/lsm/archive/{}", file.trim_end_matches(".tar.gz"));
+        let folders =
+            if name == OFFLINE { vec!["/media/stick/lnd".into()] } else { vec![kept, format!("/home/{user}/lnd")] };
+        folders.iter().for_each(|folder| host.copy_in(&archive, &format!("{folder}/{file}"), 0o644));
         host.sh(&format!(
             "echo 'StrictHostKeyChecking accept-new' >/home/{user}/.ssh/config; chown -R {user}: /home/{user}"
         ))
@@ -180,38 +221,55 @@ fn lose_the_seal(signer: &Host) {
     assert_ne!(signer.run(["lsm", "status"]).code, 0);
 }
 
+/// The identities that a result tells.
+fn identities(shown: &str) -> BTreeSet<String> {
+    let is_key = |word: &&str| word.len() == 66 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let told = shown.lines().filter(|line| line.contains("identity "));
+    told.flat_map(|line| line.split_whitespace().filter(is_key)).map(str::to_owned).collect()
+}
+
 #[test]
 fn a_newcomer_gets_to_a_signature_loses_the_signer_and_brings_it_back() {
     let Some(site) = Site::build() else { return };
-    let Some(mut signer) = site.boot(SIGNER) else { return };
-    let Some(watch_only) = site.boot(WATCH_ONLY) else { return };
-    let mut newcomer = Newcomer::default();
-    let mut is_lost = false;
-    let mut typed = 0;
+    let (mut newcomer, mut visitor) = (Newcomer::default(), Newcomer::default());
+    let (mut hosts, mut seen, mut typed) = (BTreeMap::new(), BTreeSet::new(), 0);
     for block in blocks() {
-        let Some(machine) = block.machine() else { continue };
+        let Some(name) = block.machine() else { continue };
+        let machine = MACHINES.into_iter().find(|(machine, ..)| *machine == name).expect(name);
+        if name == NEW_SIGNER {
+            // With its disk; another machine gets its address.
+            drop(hosts.remove(SIGNER.0));
+        }
+        assert!(name != SIGNER.0 || !hosts.contains_key(NEW_SIGNER), "there is no signer any more");
+        if !hosts.contains_key(name) {
+            let Some(host) = site.boot(machine) else { return };
+            hosts.insert(name.to_owned(), host);
+        }
+        let host = &hosts[name];
         let text = HERE.iter().fold(block.text.clone(), |text, (from, to)| text.replace(from, to));
         if let Some(file) = block.info.split(' ').nth(2) {
-            assert_eq!(machine, WATCH_ONLY.0, "{}", block.info);
-            fs::write(watch_only.path(file), text).unwrap();
+            fs::write(host.path(file), text).unwrap();
             continue;
         }
-        if machine == NEW_SIGNER.0 && !is_lost {
-            // With its disk; another machine gets its address.
-            drop(signer);
-            signer = site.boot(NEW_SIGNER).expect("it booted before");
-            is_lost = true;
+        if text.contains("--purge") && name == NEW_SIGNER {
+            lose_the_seal(host);
         }
-        if text.contains("--purge") && machine == NEW_SIGNER.0 {
-            lose_the_seal(&signer);
+        let is_apart = name == OFFLINE;
+        let who = if is_apart { &mut visitor } else { &mut newcomer };
+        let shown = who.type_block((host, machine.2), &text);
+        if text.contains("watch-only init") {
+            let of_init = shown_in_readme("lsm watch-only init");
+            assert_eq!(labels(&of_init), labels(&screenshot::lines(&shown)), "the README shows what it says");
         }
-        match machine {
-            "watch-only" => newcomer.type_block((&watch_only, WATCH_ONLY.2), &text),
-            "signer" if !is_lost => newcomer.type_block((&signer, SIGNER.2), &text),
-            "new-signer" => newcomer.type_block((&signer, NEW_SIGNER.2), &text),
-            other => panic!("there is no {other} (any more)"),
-        };
+        if text.contains("--purge") {
+            // Nothing of it is left, or another one is there.
+            host.sh("test ! -e /var/lib/lsm/signer || systemctl is-active lsm@signer.service").ok();
+        }
+        if !is_apart {
+            seen.extend(identities(&shown));
+        }
         typed += 1;
     }
-    assert!(is_lost && typed > 15, "{typed}");
+    assert_eq!(typed, TYPED);
+    assert_eq!(seen.len(), 1, "one signer, on three hosts: {seen:?}");
 }

@@ -32,6 +32,7 @@ mod harden_report;
 mod harden_watch;
 mod heist;
 mod hostile_build;
+mod house;
 mod install;
 mod install_again;
 mod install_bad_input;

@@ -76,6 +76,32 @@ fn a_package_has_programs_and_texts_and_nothing_that_runs_by_itself() {
     ] {
         assert!(names.contains(path), "{path}: {listed}");
     }
+    no_link_leads_nowhere(&one);
+}
+
+/// Whoever reads the documents of the package finds what they point to beside them.
+fn no_link_leads_nowhere(package: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut extract = Command::new("dpkg-deb");
+    extract.arg("--extract").arg(package).arg(folder.path());
+    process::run(extract).ok();
+    let (mut pages, mut links) = (vec![folder.path().join("usr/share/doc/lsm-signer")], 0);
+    while let Some(path) = pages.pop() {
+        if path.is_dir() {
+            pages.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        if path.extension().is_none_or(|kind| kind != "md") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for target in targets.filter(|target| !target.is_empty() && !target.contains("://")) {
+            assert!(path.with_file_name(target).exists(), "{}: {target}", path.display());
+            links += 1;
+        }
+    }
+    assert!(links > 100, "{links}");
 }
 
 impl Stage {

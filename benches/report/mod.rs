@@ -35,7 +35,7 @@ pub fn write(title: &str, table: &str) {
     parts.push(&text);
     parts.sort_by_key(|part| std::cmp::Reverse(part.lines().next()));
     let parts: Vec<_> = parts.iter().map(|part| format!("\n## {}\n", part.trim_end())).collect();
-    let head = "# Performance\n\nWritten by `cargo bench`, as root: one table for each file in benches/, which says what it measures \
-        and what it needs.\n";
+    let head = "# Performance\n\nWritten by `cargo bench`, as root: a part or more for each file in benches/, which says what it \
+        measures and what it needs, and how\nit is asked for more: the build from source is measured only where that is asked for.\n";
     fs::write(PathBuf::from(DOCUMENT), head.to_owned() + &parts.concat()).unwrap();
 }

@@ -26,13 +26,13 @@ pub enum WalletVerb {
     Create(CreateOptions),
     /// Restore the wallet of a signer that was installed without one, from its 24 words
     #[command(after_help = "Examples:\n  sudo lsm wallet restore --birthday 2024-05-17\n  \
-        age --decrypt seed.age | sudo lsm wallet restore --seed-file - --yes")]
+        age --decrypt --identity key.txt seed.age | sudo lsm wallet restore --seed-file - --yes")]
     Restore(RestoreOptions),
     /// Tell whether 24 words are this signer's seed; a throw-away lnd restores them in memory, and nothing is left of it
     #[command(
         after_help = "It exits 0 where they are, and 4 where they are not. Nothing is written, and the signer goes on \
         signing.\n\nExamples:\n  sudo lsm wallet verify-seed\n  \
-        age --decrypt seed.age | sudo lsm wallet verify-seed --seed-file -\n  \
+        age --decrypt --identity key.txt seed.age | sudo lsm wallet verify-seed --seed-file -\n  \
         sudo lsm wallet verify-seed --bundle ./bundle --lnd /usr/local/bin/lnd"
     )]
     VerifySeed(verify::Options),

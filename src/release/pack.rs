@@ -2,12 +2,11 @@
 
 use crate::archive::{self, Member};
 use crate::error::{Code, Error, Result};
-use crate::facts;
 use crate::host::draft::Draft;
 use crate::host::file::{self, Access};
 use crate::release::cache;
 use crate::release::pins::{Arch, Release};
-use crate::release::unpack::PROGRAMS;
+use crate::release::unpack::{self, PROGRAMS};
 use crate::release::verified::{Archive, Provenance, Verified};
 use crate::ui;
 use crate::ui::progress::Progress;
@@ -65,7 +64,8 @@ pub fn from_image(
         for (name, pinned) in PROGRAMS.into_iter().zip([&pin.lnd, &pin.lncli]) {
             // Where it is not pinned by itself, the archive's hash says the same a little later.
             let Some(pinned) = pinned else { continue };
-            let found = facts::hash(&apart.join(name)).unwrap_or_default();
+            let taken = file::open_plain(&apart.join(name)).and_then(|program| unpack::hash(&program));
+            let found = taken.map(|(sha256, _)| sha256).unwrap_or_default();
             if found != *pinned {
                 let cause = format!("the {name} in {reference} is not that of lnd {}: sha256 {found}", release.version);
                 return Err(Error::new(OTHER_PROGRAMS, cause).hint(format!(
