@@ -244,8 +244,7 @@ fn order(back: Vec<Prior>, stays: &Stays, (cut_off, reads_units): (bool, bool)) 
     let (loads, rest): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|p| matches!(p, Prior::Filter { loaded: true, .. }));
     let (makers, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(makes_at_boot);
-    let changed: Vec<PathBuf> =
-        makers.iter().chain(&rest).filter_map(path_of).filter(|p| is_units(p)).map(Path::to_owned).collect();
+    let changes_units = makers.iter().chain(&rest).filter_map(path_of).any(is_units);
     let replaced = !come.is_empty() || starts.iter().any(|prior| matches!(prior, Prior::Object { .. }));
     let changes = replaced || cut_off || !makers.is_empty() || !rest.is_empty() || !loads.is_empty();
     // The filter of those that stay names their users, and nft resolves names as it loads the file, at a boot too: a file with
@@ -256,8 +255,9 @@ fn order(back: Vec<Prior>, stays: &Stays, (cut_off, reads_units): (bool, bool)) 
     let mut steps: Vec<Step> = stops.into_iter().chain(databases).map(back).collect();
     steps.extend(first);
     steps.extend(makers.into_iter().chain(rest).map(back));
-    if reads_units || !changed.is_empty() {
-        steps.push(Step::ReloadUnits { after: changed, of: vec![] });
+    if reads_units || changes_units {
+        // Whichever: cut off, an undoing no longer knows which it has put back.
+        steps.push(Step::ReloadUnits { after: vec![], of: vec![] });
     }
     steps.extend(loads.into_iter().map(|to| Step::Restore { to }));
     if changes {

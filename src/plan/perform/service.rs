@@ -24,17 +24,25 @@ const ACTIVE_DEADLINE: Duration = Duration::from_secs(180);
 /// How often it is looked at whether lnd still runs.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What systemd may hold of lsm's units, and the one to which lsm adds.
-pub(super) const OURS: [&str; 2] = ["lsm*", "nftables.service"];
-
-/// Has systemd read its units again where it holds any of these. What it does not hold it reads when it is needed, and to read
-/// all of a host's takes longer than most steps.
-pub(super) fn reload_units(held: &[&str]) -> Result<()> {
+/// Has systemd read its units again where it holds any of which `files` say something, or, without a file, in any case. What it
+/// does not hold it reads when it is needed, and to read all of a host's takes longer than most steps.
+pub(super) fn reload_units<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let units: Vec<String> = files.into_iter().filter_map(units_of).collect();
     let list = ["list-units", "--all", "--full", "--plain", "--no-legend", "--"];
-    if Program::new("systemctl").args(list).args(held).run()?.is_empty() {
+    if !units.is_empty() && Program::new("systemctl").args(list).args(units).run()?.is_empty() {
         return Ok(());
     }
     Program::new("systemctl").arg("daemon-reload").run().map(drop)
+}
+
+/// The units of which a unit's file or drop-in says something, as a pattern of systemctl(1): of a template every instance, and of
+/// a beginning (`a-.service.d`) all that begin so.
+fn units_of(file: &Path) -> Option<String> {
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let folder = file.parent().and_then(name).and_then(|folder| folder.strip_suffix(".d").map(str::to_owned));
+    let unit = folder.or_else(|| name(file))?;
+    let (stem, kind) = unit.rsplit_once('.')?;
+    Some(if stem.ends_with(['@', '-']) { format!("{stem}*.{kind}") } else { unit })
 }
 
 /// Writes the packet filter once nft has found no fault in it, and loads it now and at every boot. A filter that does
@@ -212,6 +220,19 @@ pub(super) fn stop(kept: &Process) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_names_the_units_of_which_it_says_something() {
+        for (file, units) in [
+            ("/etc/systemd/system/lsm-firewall.service", "lsm-firewall.service"),
+            ("/etc/systemd/system/lsm@.service", "lsm@*.service"),
+            ("/etc/systemd/system/lsm@a.service.d/lsm.conf", "lsm@a.service"),
+            ("/etc/systemd/system/lsm-proxy-.service.d/x.conf", "lsm-proxy-*.service"),
+            ("/etc/systemd/system/lsm@a.service.wants/lsm-proxy@a.socket", "lsm-proxy@a.socket"),
+        ] {
+            assert_eq!(units_of(Path::new(file)).as_deref(), Some(units));
+        }
+    }
     use crate::spec::parse_cidr;
 
     #[test]

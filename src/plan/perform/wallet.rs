@@ -239,7 +239,7 @@ impl<'a> Running<'a> {
                 // It is being started: this waits until systemd, too, knows that it can sign. Then its command has ended that
                 // the files name.
                 service::finish(unit)?;
-                remove(unit, files)?;
+                remove(files)?;
                 self.0 = None;
                 Ok(())
             }
@@ -267,7 +267,7 @@ pub fn stop(runner: &Runner) -> Result<()> {
         Runner::Container { object, .. } => Engine::open(&object.engine)?.remove(object.object, &object.name),
         Runner::Unit { unit, files, .. } => process::hold_interrupt(|| {
             service::systemctl("stop", unit)?;
-            remove(unit, files)
+            remove(files)
         }),
     }
 }
@@ -278,7 +278,7 @@ fn start(unit: &str, files: &[(PathBuf, String)], stays: bool) -> Result<()> {
         file::make_folders(path.parent().unwrap_or(Path::new("/")))?;
         file::replace(path, text.as_bytes(), Access::mode(0o644))?;
     }
-    service::reload_units(&[unit])?;
+    service::reload_units(files.iter().map(|(path, _)| path.as_path()))?;
     // Anew: an install that was killed may have left it running, with the wallet open.
     if !stays {
         return service::systemctl("restart", unit);
@@ -289,12 +289,12 @@ fn start(unit: &str, files: &[(PathBuf, String)], stays: bool) -> Result<()> {
 }
 
 /// Has systemd forget these files of a unit.
-fn remove(unit: &str, files: &[(PathBuf, String)]) -> Result<()> {
+fn remove(files: &[(PathBuf, String)]) -> Result<()> {
     for (path, _) in files {
         file::remove(path)?;
         if let Some(folder) = path.parent().filter(|f| f.extension().is_some_and(|e| e == "d")) {
             file::remove_folder(folder)?;
         }
     }
-    service::reload_units(&[unit])
+    service::reload_units(files.iter().map(|(path, _)| path.as_path()))
 }
