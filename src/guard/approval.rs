@@ -132,6 +132,7 @@ mod tests {
         Spend {
             txid: "a".into(),
             inputs: 1,
+            first: "a:0".into(),
             signed: [(0, leaves + 70)].into(),
             swept: BTreeMap::new(),
             back: 70,

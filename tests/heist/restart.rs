@@ -10,7 +10,11 @@ const GUARD: &str = "lsm-guard@signer.service";
 
 /// A payment of 40,000 satoshis, of which a day has room for one.
 fn pay(stage: &Stage, number: u8) -> Result<(), String> {
-    with_thief(stage, async |thief| sign(&thief.client, &send(&thief.bundle, 84, number, 40_000, COIN - 40_000)).await)
+    pay_so_much(stage, number, 40_000)
+}
+
+fn pay_so_much(stage: &Stage, number: u8, amount: u64) -> Result<(), String> {
+    with_thief(stage, async |thief| sign(&thief.client, &send(&thief.bundle, 84, number, amount, COIN - amount)).await)
 }
 
 /// Without a guard.
@@ -32,4 +36,8 @@ pub fn it_gives_no_budget_back(stage: &Stage) {
         let said = said.expect_err(ending);
         assert!(said.contains("(outflow-day)"), "{ending}: {said}");
     }
+    // Of two that spend the same coin one takes place: the larger counts, to the next guards too.
+    pay_so_much(stage, 110, 45_000).expect("the first coin once more");
+    pay_so_much(stage, 113, 15_000).expect("what is left of the day");
+    assert!(pay_so_much(stage, 114, 1_000).expect_err("more than that").contains("(outflow-day)"));
 }

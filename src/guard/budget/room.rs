@@ -9,7 +9,7 @@ const LONG: u64 = 90 * DAY;
 
 /// What is remembered of one transaction is no longer than this, in bytes, and so much more for each input and each output that is
 /// not proved.
-const ONE: usize = 272;
+const ONE: usize = 360;
 const INPUT: usize = 24;
 const UNPROVED: usize = 7;
 

@@ -1,7 +1,11 @@
 //! What is counted, and as what; and that no sequence of requests takes more than the limits say.
 
+mod remembered;
+mod rivals;
+
 use super::*;
 use crate::guard::policy::Policy;
+use std::ops::Range;
 
 const TIGHT: &str = "[coins]\nper-transaction = 1000\nper-hour = 2000\nper-day = 2500\n";
 /// Scripts of a stranger, of somebody who may be paid freely, and such as a channel's funding has.
@@ -23,6 +27,7 @@ fn spend(txid: &str, signed: &[(u32, u64)], back: u64) -> Spend {
     Spend {
         txid: txid.to_owned(),
         inputs: signed.len(),
+        first: format!("{txid}:0"),
         signed,
         swept: BTreeMap::new(),
         back,
@@ -83,6 +88,12 @@ fn entry(at: u64, weighed: Weighed) -> Entry {
         carried: vec![],
         prior: String::new(),
     }
+}
+
+/// One of so much to a stranger.
+fn approval(holds: Range<u64>, amount: u64) -> Approval {
+    let pays = [(STRANGER.into(), amount)].into();
+    Approval { entry: 9, at: holds.start, until: holds.end, pays, fee: 300 }
 }
 
 #[test]
@@ -210,17 +221,6 @@ fn what_comes_back_from_channels_always_passes_and_what_does_not_is_counted() {
 }
 
 #[test]
-fn of_sweeps_that_come_back_the_oldest_is_forgotten_and_none_refused() {
-    let (mut ledger, policy) = (Ledger::default(), Policy::default());
-    let inputs: Vec<(u32, u64)> = (0..1_000).map(|input| (input, 1_000)).collect();
-    for (number, at) in (0..60).zip(1..) {
-        assert_eq!(ask(&mut ledger, &sweep(&format!("{number}"), &inputs, 900_000), at, &policy), "pass");
-    }
-    let is_left = |txid: &str| ledger.transactions.contains_key(txid);
-    assert!(!is_left("0") && is_left("59") && ledger.transactions.len() > 30, "{}", ledger.transactions.len());
-}
-
-#[test]
 fn a_funding_has_a_budget_apart_and_one_that_is_not_proved_keeps_the_next_from_it() {
     let policy = policy(&format!("{TIGHT}[channels]\nper-transaction = 60000\nper-day = 100000\n"));
     let mut ledger = Ledger::default();
@@ -255,7 +255,7 @@ fn a_funding_has_a_budget_apart_and_one_that_is_not_proved_keeps_the_next_from_i
 fn an_approval_lets_one_transaction_pass_and_no_other() {
     let (mut ledger, policy) = (Ledger::default(), policy(TIGHT));
     let pay = |txid: &str, amount: u64| paying(txid, amount + 300, 0, &[(STRANGER, amount)]);
-    let approval = Approval { entry: 9, at: 1, until: 100, pays: [(STRANGER.into(), 50_000)].into(), fee: 300 };
+    let approval = approval(1..100, 50_000);
     let mut ask = |spend: &Spend, now| ask_with(&mut ledger, spend, now, &policy, std::slice::from_ref(&approval));
     assert_eq!(ask(&pay("a", 50_001), 2), "outflow-transaction", "another amount");
     assert_eq!(ask(&pay("a", 50_000), 100), "outflow-transaction", "too late");
@@ -274,26 +274,6 @@ fn an_approval_lets_one_transaction_pass_and_no_other() {
     );
 }
 
-#[test]
-fn the_log_can_carry_all_that_counts() {
-    let longest = |inputs: u32, unproved: u32| Signed {
-        at: 1_700_000_000_000,
-        txid: "f".repeat(64),
-        signed: (1_000..1_000 + inputs).map(|input| (input, 2_100_000_000_000_000)).collect(),
-        swept: (0..inputs).map(|input| (input, 2_100_000_000_000_000)).collect(),
-        coins: 2_100_000_000_000_000,
-        channels: 2_100_000_000_000_000,
-        unproved: (400_000..400_000 + unproved).collect(),
-        together: true,
-        comes_back: true,
-        approval: Some(Approved { entry: 100_000_000, at: 1_700_000_000_000 }),
-    };
-    for signed in [longest(0, 0), longest(1, 1), longest(500, 100)] {
-        assert!(serde_json::to_vec(&signed).unwrap().len() < room::size(&signed));
-    }
-    assert!(Room::ALL.map(Room::size).iter().sum::<usize>() < (8 << 20) - (256 << 10));
-}
-
 /// What comes back is set against what the inputs were said to hold, and that may be true of another one each time.
 #[test]
 fn an_input_whose_amount_was_a_lie_adds_up_on_another_day() {
@@ -301,64 +281,6 @@ fn an_input_whose_amount_was_a_lie_adds_up_on_another_day() {
     let said = |first, second| spend("a", &[(0, first), (1, second)], 500_000);
     assert_eq!(ask(&mut ledger, &said(499_999, 1), 1, &policy), "pass");
     assert_eq!(ask(&mut ledger, &said(1, 499_999), 2 * DAY, &policy), "outflow-transaction");
-}
-
-/// Coins that nobody has seen, of which all comes back: they take from no limit.
-fn flood(number: u32) -> Spend {
-    let inputs: Vec<(u32, u64)> = (0..1_499).map(|input| (input, 1_000)).collect();
-    Spend { inputs: 1_500, ..spend(&format!("flood {number}"), &inputs, 1_499_000) }
-}
-
-#[test]
-fn a_flood_of_coins_that_are_not_there_keeps_no_other_out() {
-    let (mut ledger, policy) = (Ledger::default(), policy(TIGHT));
-    let passed = (0..200).take_while(|number| ask(&mut ledger, &flood(*number), 1, &policy) == "pass").count();
-    assert!((50..150).contains(&passed), "{passed}");
-    let little = |number| Spend { inputs: 2, ..spend(&format!("little {number}"), &[(0, 90_000)], 90_000) };
-    assert!((0..200).any(|number| ask(&mut ledger, &little(number), 1, &policy) != "pass"), "there is no room at all");
-    assert_eq!(ask(&mut ledger, &flood(200), DAY, &policy), "outflow-transaction", "all that it spends counts now");
-    // Nothing of what passed is forgotten.
-    let more = Spend { signed: [(1_499, 5_000)].into(), ..flood(0) };
-    assert_eq!(ask(&mut ledger, &more, 80 * DAY, &policy), "outflow-transaction");
-
-    // A coin by itself passes as before, and several as far as all that they spend does.
-    let (now, two) = (80 * DAY, |txid: &str, input, amount| Spend {
-        inputs: 2,
-        signed: [(input, amount)].into(),
-        ..paying(txid, 0, 39_000, &[(STRANGER, 900)])
-    });
-    assert_eq!(ask(&mut ledger, &paying("a", 90_000, 89_000, &[(STRANGER, 900)]), now, &policy), "pass");
-    assert_eq!((ask(&mut ledger, &two("b", 0, 600), now, &policy), ledger.day(now)), ("pass", (1_600, 0)));
-    assert_eq!(ask(&mut ledger, &two("c", 0, 30_000), now, &policy), "outflow-transaction");
-    let approval = Approval { entry: 9, at: now, until: now + 9, pays: [(STRANGER.into(), 900)].into(), fee: 300 };
-    assert_eq!(ask_with(&mut ledger, &two("c", 0, 30_000), now, &policy, std::slice::from_ref(&approval)), "pass");
-    assert_eq!(ask_with(&mut ledger, &two("c", 1, 10_200), now, &policy, &[approval]), "pass");
-    // So does a sweep with a coin in it.
-    let mixed = |coin| Spend { inputs: 3, signed: [(2, coin)].into(), ..sweep("d", &[(0, 5_000)], 5_000 + coin) };
-    assert_eq!((ask(&mut ledger, &mixed(800), now, &policy), ledger.day(now).0), ("outflow-transaction", 1_600));
-    assert_eq!(ask(&mut ledger, &flood(201), 90 * DAY + 1, &policy), "pass", "they are forgotten at last");
-}
-
-#[test]
-fn where_nothing_is_limited_nothing_is_refused_for_want_of_room() {
-    let (mut ledger, unlimited) = (Ledger::default(), policy("unlimited = true\n"));
-    assert!((0..300).all(|number| ask(&mut ledger, &flood(number), 1, &unlimited) == "pass"));
-    let all: usize = ledger.young().iter().map(room::size).sum();
-    assert!(all <= Room::Together.size() + Room::Day.size(), "{all}");
-    // And once something is, the flood is over within a day.
-    assert_eq!(ask(&mut ledger, &spend("a", &[(0, 600)], 0), DAY + 1, &policy(TIGHT)), "pass");
-}
-
-#[test]
-fn a_day_that_is_full_is_told_by_its_own_name_and_what_was_approved_has_room() {
-    let (mut ledger, policy) = (Ledger::default(), policy("[coins]\nper-day = 90000000\n"));
-    let small = |number: u32| Signed { at: 1, txid: format!("{number:064}"), coins: 1, ..Signed::default() };
-    ledger.take(&Entry { carried: (0..7_710).map(small).collect(), ..entry(1, Weighed::default()) });
-    let pay = paying("a", 700, 0, &[(STRANGER, 600)]);
-    assert_eq!(ask(&mut ledger, &pay, 2, &policy), "ledger-full");
-    let approval = Approval { entry: 9, at: 1, until: 100, pays: [(STRANGER.into(), 600)].into(), fee: 300 };
-    assert_eq!(ask_with(&mut ledger, &pay, 2, &policy, &[approval]), "pass");
-    assert_eq!(ask(&mut ledger, &paying("b", 700, 0, &[]), DAY + 1, &policy), "pass");
 }
 
 #[test]
