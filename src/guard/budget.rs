@@ -75,7 +75,7 @@ impl Ledger {
         }
         if let Some(spend) = &judged.spend {
             let whole = self.with_before(spend);
-            let home = Signed { comes_back: whole.signed.is_empty(), ..Signed::of(&whole, at) };
+            let home = Signed { comes_back: whole.signed.is_empty(), ..self.record(&whole, at) };
             // What is swept to the wallet passes whatever the limits are: they are not to lose what they are there to keep. With a coin
             // it has to be remembered, where without one the oldest is forgotten.
             if whole.comes_back() && (home.comes_back || self.has_room(&home)) {
@@ -108,6 +108,12 @@ impl Ledger {
         whole
     }
 
+    /// The spend as it is recorded, counted as nothing. An approval that its transaction has used is used, though limits let it pass now.
+    fn record(&self, whole: &Spend, at: u64) -> Signed {
+        let approval = self.transactions.get(&whole.txid).and_then(|before| before.approval);
+        Signed { approval, ..Signed::of(whole, at) }
+    }
+
     fn weigh_spend(&self, whole: &Spend, now: u64, limits: &Limits<'_>) -> Result<Signed, Refusal> {
         let at = self.at(now);
         let policy = limits.policy.map_err(|why| Refusal::new(Rule::NoPolicy, why))?;
@@ -124,14 +130,14 @@ impl Ledger {
         let approvals = (limits.approvals)();
         let approval = approvals.iter().find(|approval| approval.covers(whole, now) && !self.is_used(approval, whole));
         let approval = approval.ok_or(refusal)?;
-        let approved = Signed { approval: Some(approval.name()), ..Signed::of(whole, at) };
+        let approved = Signed { approval: Some(approval.name()), ..self.record(whole, at) };
         if self.has_room(&approved) { Ok(approved) } else { Err(no_room()) }
     }
 
     /// What the policy counts it as: what goes to those who may be paid freely does not leave, and what goes into channels leaves
     /// from a budget apart.
     fn count(&self, whole: &Spend, now: u64, policy: &Policy) -> Signed {
-        let mut counted = Signed::of(whole, now);
+        let mut counted = self.record(whole, now);
         let is_free = |paid: &&Paid| ScriptBuf::from_hex(&paid.script).is_ok_and(|script| policy.free.holds(&script));
         let (free, paid): (Vec<&Paid>, Vec<&Paid>) = whole.paid.iter().partition(is_free);
         let leaves = whole.leaves().saturating_sub(sum(free.into_iter().map(|paid| &paid.amount)));

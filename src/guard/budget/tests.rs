@@ -93,7 +93,7 @@ fn entry(at: u64, weighed: Weighed) -> Entry {
 /// One of so much to a stranger.
 fn approval(holds: Range<u64>, amount: u64) -> Approval {
     let pays = [(STRANGER.into(), amount)].into();
-    Approval { entry: 9, at: holds.start, until: holds.end, pays, fee: 300 }
+    Approval { entry: 9, at: holds.start, until: holds.end, pays, first: None, fee: 300 }
 }
 
 #[test]
@@ -265,6 +265,12 @@ fn an_approval_lets_one_transaction_pass_and_no_other() {
     assert_eq!(ask(&Spend { signed: [(2, 1)].into(), ..pay("b", 50_000) }, 3), "outflow-transaction", "a larger fee");
     assert_eq!(ask(&pay("c", 50_000), 4), "outflow-transaction", "it is used");
     assert_eq!(ask(&pay("d", 600), 5), "pass", "what was approved does not count");
+    // Nor is it free again where the limits have room for its own transaction meanwhile.
+    let wide = super::tests::policy("[coins]\nper-transaction = 90000\n");
+    assert_eq!(
+        super::tests::ask(&mut ledger, &Spend { signed: [(0, 40_000)].into(), ..pay("b", 50_000) }, 5, &wide),
+        "pass"
+    );
     let mut next = Ledger::default();
     next.take(&Entry { carried: ledger.young(), ..entry(6, Weighed::default()) });
     assert_eq!(
@@ -293,8 +299,8 @@ fn a_clock_that_was_ahead_counts_on_until_the_operator_says_that_it_is_right() {
     assert_eq!(ask(&mut ledger, &more, now + DAY, &policy), "outflow-hour");
     assert_eq!((ledger.ahead_of(9 * DAY - HOUR), ledger.ahead_of(now)), (None, Some(9 * DAY)));
     // What is approved holds by the clock of now.
-    let approval = Approval { entry: 9, at: now, until: now + 9, pays: BTreeMap::new(), fee: 3_000 };
-    assert_eq!(ask_with(&mut ledger, &spend("d", &[(0, 3_000)], 0), now, &policy, &[approval]), "pass");
+    let approved = paying("d", 3_000, 0, &[(STRANGER, 2_900)]);
+    assert_eq!(ask_with(&mut ledger, &approved, now, &policy, &[approval(now..now + 9, 2_900)]), "pass");
     ledger.take(&Entry { call: CLOCK.into(), ..entry(now, Weighed::default()) });
     assert_eq!((ledger.ahead_of(0), ledger.day(now)), (Some(now), (2_000, 0)), "nothing is forgotten");
     let rules = [now, now + HOUR, now + DAY].map(|now| ask(&mut ledger, &more, now, &policy));
