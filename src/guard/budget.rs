@@ -122,7 +122,7 @@ impl Ledger {
         if is_crowded {
             counted = counted.gross();
         }
-        let held = self.hold(whole, &counted, at, policy).and_then(|()| self.hold_room(&counted, policy));
+        let held = self.hold(whole, &counted, now, policy).and_then(|()| self.hold_room(&counted, policy));
         let Err(mut refusal) = held else { return Ok(counted) };
         if is_crowded {
             refusal.why.push_str("; what comes back does not count where too many wait for their other inputs");
@@ -199,6 +199,7 @@ impl Ledger {
         self.hold_channels(counted, policy)?;
         policy.fees.hold(whole)?;
         let moved = counted.coins.saturating_add(counted.channels);
+        // By the clock as it is: what a clock that was ahead has counted makes no other hour of the day.
         if policy.is_quiet(now) && moved > policy.fees.per_transaction.unwrap_or(0) {
             let why = format!("{moved} sat would leave the wallet, which is more than a fee, in quiet hours");
             return Err(Refusal::new(Rule::QuietHours, why));

@@ -179,18 +179,19 @@ const NIGHT: u64 = 1350 * 60_000;
 
 #[test]
 fn in_quiet_hours_no_more_leaves_than_a_fee() {
-    let text = "[coins]\nquiet-hours = [\"22:00-05:00\"]\n";
-    for (text, fee) in [(text.to_owned(), "quiet-hours"), (format!("{text}[fees]\nper-transaction = 300\n"), "pass")] {
-        let (mut ledger, policy) = (Ledger::default(), with_free(&text));
-        let mut ask = |txid: &str, to, now| ask(&mut ledger, &paying(txid, 50_300, 0, &[(to, 50_000)]), now, &policy);
-        assert_eq!(ask("a", STRANGER, MORNING), "pass");
-        assert_eq!(ask("b", STRANGER, NIGHT), "quiet-hours");
-        assert_eq!(ask("c", FREE, NIGHT), fee);
-        assert_eq!(
-            super::super::budget::tests::ask(&mut ledger, &sweep("d", &[(0, 500)], 400), NIGHT, &policy),
-            "pass"
-        );
-    }
+    let policy = with_free("[coins]\nquiet-hours = [\"22:00-05:00\"]\n[fees]\nper-transaction = 300\n");
+    let mut ledger = Ledger::default();
+    let pay = |txid: &str, to| paying(txid, 50_300, 0, &[(to, 50_000)]);
+    assert_eq!(ask(&mut ledger, &pay("a", STRANGER), MORNING, &policy), "pass");
+    assert_eq!(ask(&mut ledger, &pay("b", STRANGER), NIGHT, &policy), "quiet-hours");
+    assert_eq!(ask(&mut ledger, &pay("c", FREE), NIGHT, &policy), "pass");
+    assert_eq!(ask(&mut ledger, &spend("d", &[(0, 301)], 0), NIGHT, &policy), "fee-ceiling");
+    assert_eq!(ask(&mut ledger, &sweep("e", &[(0, 500)], 400), NIGHT, &policy), "pass");
+    // Whatever time it was by a clock that was ahead.
+    assert_eq!(ask(&mut ledger, &pay("f", FREE), DAY + MORNING, &policy), "pass");
+    assert_eq!(ask(&mut ledger, &pay("g", STRANGER), NIGHT, &policy), "quiet-hours");
+    assert_eq!(ask(&mut ledger, &pay("h", FREE), DAY + NIGHT, &policy), "pass");
+    assert_eq!(ask(&mut ledger, &pay("i", STRANGER), MORNING, &policy), "pass");
 }
 
 #[test]
