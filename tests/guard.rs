@@ -224,6 +224,7 @@ fn the_operator_freezes_it_over_a_reboot(stage: &mut Stage) {
     let thawed = freeze(stage, "thaw");
     assert!(thawed["changed"] == true && thawed["at_stake"] == json!([]), "{thawed}");
     assert_eq!(stage.host.lsm(["guard", "clock", "--json"]).json()["changed"], false, "it was not ahead");
+    assert_eq!(stage.host.lsm(["guard", "forget", "--json"]).json()["transactions"], 0, "nothing waits");
     sign(stage).unwrap();
     // Whatever is done to the signer at that time: freezing it does not wait.
     let held = "flock /var/lib/lsm/journal/lock sleep 30 & sleep 1; /root/lsm guard freeze --json; kill $!";

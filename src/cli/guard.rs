@@ -2,6 +2,7 @@
 
 mod approve;
 mod clock;
+mod forget;
 mod freeze;
 mod policy;
 mod status;
@@ -48,6 +49,9 @@ pub enum GuardVerb {
     /// Say that the clock is right, where it was ahead: what was signed meanwhile counts from now, and not until then
     #[command(after_help = "Example:\n  sudo lsm guard clock")]
     Clock(clock::Options),
+    /// Say that nobody asks for more inputs of what was signed by now, so that it need not be remembered: after a flood
+    #[command(after_help = "Example:\n  sudo lsm guard forget")]
+    Forget(forget::Options),
     /// Say in words what the policy lets pass, and by which rule it refuses the rest
     #[command(
         after_help = "Examples:\n  lsm guard check --example >guard.toml\n  lsm guard check --file guard.toml\n  \
@@ -117,6 +121,7 @@ pub(super) fn run(verb: GuardVerb, common: &Common) -> Result<ExitCode> {
         GuardVerb::Freeze => freeze::freeze(common)?,
         GuardVerb::Thaw => freeze::thaw(common)?,
         GuardVerb::Clock(options) => clock::run(&options, common)?,
+        GuardVerb::Forget(options) => forget::run(&options, common)?,
         GuardVerb::Check(args) => policy::check(&args, common)?,
         GuardVerb::Replay(args) => return policy::replay(&args, common),
         GuardVerb::Approve(options) => approve::run(&options, common)?,
@@ -146,6 +151,7 @@ fn serve(args: &RunArgs, common: &Common) -> Result<Error> {
         policy: layout.guard_policy(),
         approvals: layout.guard_approvals(),
         clock: layout.guard_clock(),
+        forget: layout.guard_forget(),
     };
     Ok(guard.run(node))
 }

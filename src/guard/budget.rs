@@ -9,7 +9,7 @@ pub use signed::Signed;
 
 use super::approval::Approval;
 use super::judge::{Judged, Refusal, Rule};
-use super::log::{CLOCK, Entry, Verdict};
+use super::log::{CLOCK, Entry, FORGET, Verdict};
 use super::policy::{Policy, Told};
 use super::rates::{Class, Counts, Rates};
 use super::spend::{Paid, Spend, sum};
@@ -274,6 +274,9 @@ impl Ledger {
             self.forget();
             self.set_clock(entry.at);
         }
+        if entry.call == FORGET {
+            self.let_go(entry.at);
+        }
         if let Some(told) = &entry.policy {
             self.told.clone_from(told);
         }
@@ -303,6 +306,19 @@ impl Ledger {
         self.transactions.values_mut().for_each(|signed| signed.at = signed.at.min(now));
         self.counts.set_clock(now);
         self.now = self.now.min(now);
+    }
+
+    /// How many transactions have waited for their other inputs since then or longer.
+    pub fn waiting(&self, since: u64) -> usize {
+        self.transactions.values().filter(|signed| signed.waits() && signed.at <= since).count()
+    }
+
+    /// Forgets which inputs of these were signed. What they were counted as counts on.
+    fn let_go(&mut self, since: u64) {
+        for signed in self.transactions.values_mut().filter(|signed| signed.waits() && signed.at <= since) {
+            signed.signed.clear();
+            signed.swept.clear();
+        }
     }
 
     /// Up to when what was signed counts as just signed, where that is more than an hour after `now`: the clock was ahead.

@@ -38,6 +38,9 @@ pub const POLICY: &str = "policy";
 /// What an entry has for its call that tells that the clock is right from here on, where what is before it is later.
 pub const CLOCK: &str = "clock";
 
+/// What an entry has for its call that tells that nothing more is asked for of what was signed by then and waits for other inputs.
+pub const FORGET: &str = "forget";
+
 /// What the first line names as the line before it.
 const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 

@@ -60,6 +60,12 @@ impl Signed {
         let coins = sum(self.signed.values().chain(self.swept.values()));
         Self { together: false, coins, channels: 0, unproved: vec![], ..self }
     }
+
+    /// True where what else is asked for of it is set against what comes back together with these inputs.
+    pub(super) fn waits(&self) -> bool {
+        let has_inputs = !self.signed.is_empty() || !self.swept.is_empty();
+        self.together && self.approval.is_none() && has_inputs
+    }
 }
 
 /// What leaves at most by all of these. Each spends all of its inputs or none, since a signature is over all of them: of those whose first

@@ -1,6 +1,7 @@
 //! What a guard writes down and says that no lnd asks.
 
 use super::*;
+use crate::guard::budget::Signed;
 use crate::guard::log::{Entry, verify};
 use crate::guard::policy::Policy;
 use crate::guard::rates::Class;
@@ -21,6 +22,7 @@ fn work(folder: &Path) -> Work {
         policy: at("policy"),
         approvals: at("approvals"),
         clock: at("clock"),
+        forget: at("forget"),
     })
 }
 
@@ -62,9 +64,28 @@ fn a_clock_that_was_ahead_is_warned_of_until_the_operator_says_that_it_is_right(
     let mut work = work(folder.path());
     work.look_around();
     assert!(matches!(warnings(&work.status)[..], [what] if what.contains("lsm guard clock")), "{}", work.status);
-    std::fs::write(folder.path().join("clock"), clock::render(now())).unwrap();
+    std::fs::write(folder.path().join("clock"), word::render(now())).unwrap();
     (0..2).for_each(|_| work.look_around());
     assert_eq!(warnings(&work.status), [""; 0]);
     let told = entries(folder.path()).iter().filter(|entry| entry.call == CLOCK).count();
     assert_eq!(told, 1);
+}
+
+#[test]
+fn what_waits_is_forgotten_once_where_the_operator_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = now();
+    let waits = Signed { at, together: true, signed: [(0, 70)].into(), ..Signed::default() };
+    let weighed = Weighed { signed: Some(waits), ..Weighed::default() };
+    let heard = Heard { weighed, ..Heard::new(at, "/a.B/C", Verdict::Passed) };
+    Log::open(&folder.path().join("log")).unwrap().write(&heard).unwrap();
+    let mut work = work(folder.path());
+    let told = |work: &mut Work| {
+        work.look_around();
+        entries(folder.path()).iter().filter(|entry| entry.call == FORGET).count()
+    };
+    assert_eq!(told(&mut work), 0);
+    std::fs::write(folder.path().join("forget"), word::render(now())).unwrap();
+    assert_eq!([told(&mut work), told(&mut work)], [1, 1]);
+    assert_eq!(work.log().unwrap().ledger().waiting(now()), 0);
 }

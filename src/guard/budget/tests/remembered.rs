@@ -1,4 +1,4 @@
-//! What is remembered, and how much of it.
+//! What is remembered, how much of it, and how its operator ends that.
 
 use super::*;
 use crate::guard::approval::Approved;
@@ -91,4 +91,45 @@ fn a_day_that_is_full_is_told_by_its_own_name_and_what_was_approved_has_room() {
     let approval = approval(1..100, 600);
     assert_eq!(ask_with(&mut ledger, &pay, 2, &policy, &[approval]), "pass");
     assert_eq!(ask(&mut ledger, &paying("b", 700, 0, &[]), DAY + 1, &policy), "pass");
+}
+
+/// After a flood, once whoever made it asks no more.
+#[test]
+fn what_waits_is_forgotten_by_the_operators_word_and_what_has_left_counts_on() {
+    let (mut ledger, policy) = (Ledger::default(), policy(TIGHT));
+    let flood = |number: u32| {
+        let taking = flood(number);
+        Spend { back: taking.back - u64::from(number % 3), ..taking }
+    };
+    assert!((0..200).any(|number| ask(&mut ledger, &flood(number), 1, &policy) != "pass"));
+    let two = |txid: &str| Spend { inputs: 2, signed: [(0, 90_000)].into(), ..spend(txid, &[], 90_000) };
+    assert_eq!(ask(&mut ledger, &two("a"), 2, &policy), "outflow-transaction");
+    let left = ledger.day(2);
+    assert!(left.0 > 50 && ledger.waiting(0) == 0 && ledger.waiting(1) > 90);
+
+    ledger.take(&Entry { call: FORGET.into(), ..entry(1, Weighed::default()) });
+    let mut next = Ledger::default();
+    next.take(&Entry { carried: ledger.young(), ..entry(2, Weighed::default()) });
+    assert_eq!((next.day(2), next.waiting(1)), (left, 0), "what is left of it is in the next file of the log too");
+    for ledger in [&mut ledger, &mut next] {
+        assert_eq!((ask(ledger, &two("a"), 2, &policy), ledger.day(2)), ("pass", left));
+        // What was signed since waits on.
+        ledger.take(&Entry { call: FORGET.into(), ..entry(1, Weighed::default()) });
+        let other = Spend { signed: [(1, 5_000)].into(), ..two("a") };
+        assert_eq!(ask(ledger, &other, 80 * DAY, &policy), "outflow-transaction");
+        assert_eq!(ledger.waiting(2), 1);
+    }
+}
+
+/// An approval outlasts it: what it let pass would else pass once more, by other inputs.
+#[test]
+fn what_was_approved_is_not_forgotten() {
+    let (mut ledger, policy) = (Ledger::default(), policy(TIGHT));
+    let asked = paying("a", 50_300, 0, &[(STRANGER, 50_000)]);
+    let approvals = [approval(1..100, 50_000)];
+    let half = |input, amount| Spend { inputs: 2, signed: [(input, amount)].into(), ..asked.clone() };
+    assert_eq!(ask_with(&mut ledger, &half(0, 50_300), 1, &policy, &approvals), "pass");
+    assert_eq!(ledger.waiting(1), 0);
+    ledger.take(&Entry { call: FORGET.into(), ..entry(1, Weighed::default()) });
+    assert_eq!(ask_with(&mut ledger, &half(1, 50_300), 2, &policy, &approvals), "outflow-transaction");
 }
