@@ -35,7 +35,7 @@ fn ask(work: &mut Work) -> Option<String> {
 
 fn entries(folder: &Path) -> Vec<Entry> {
     let read = |path: &Path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose();
-    verify(&folder.join("log"), read).unwrap().0
+    verify(&folder.join("log"), read).unwrap().entries
 }
 
 #[test]

@@ -31,7 +31,8 @@ fn record(path: &Path, asked: &[(u64, Judged)]) -> Vec<Entry> {
     }
     let frozen = Refusal::new(Rule::Frozen, "frozen");
     log.write(&Heard { refusal: Some(&frozen), ..Heard::new(9_000, CALL, Verdict::Refused) }).unwrap();
-    log::verify(path, |path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose()).unwrap().0
+    let read = |path: &Path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose();
+    log::verify(path, read).unwrap().entries
 }
 
 #[test]
