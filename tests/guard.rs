@@ -224,6 +224,7 @@ fn the_operator_freezes_it_over_a_reboot(stage: &mut Stage) {
     let thawed = freeze(stage, "thaw");
     assert!(thawed["changed"] == true && thawed["at_stake"] == json!([]), "{thawed}");
     assert_eq!(stage.host.lsm(["guard", "clock", "--json"]).json()["changed"], false, "it was not ahead");
+    assert_eq!(stage.host.lsm(["guard", "forget", "--json"]).json()["transactions"], 0, "nothing waits");
     sign(stage).unwrap();
     // Whatever is done to the signer at that time: freezing it does not wait.
     let held = "flock /var/lib/lsm/journal/lock sleep 30 & sleep 1; /root/lsm guard freeze --json; kill $!";
@@ -239,6 +240,12 @@ fn what_it_cannot_write_down_it_refuses(stage: &Stage) {
     let (verify, lnd) = (|| stage.host.lsm(["guard", "log", "verify", "--json"]), stage.lnd());
     let guard = main_pid(stage);
     assert!(verify().json()["entries"].as_u64().is_some_and(|entries| entries > 3) && verify().json()["rest"] == 0);
+    let seen = verify().json()["seen"].as_str().expect("the last entry").to_owned();
+    let later = |seen: &str| stage.host.lsm(["guard", "log", "verify", &format!("--from={seen}")]).code;
+    sign(stage).unwrap();
+    assert_eq!((later(&seen), later(&seen.replace(':', ":0")), later(&format!("9{seen}"))), (0, 2, 4));
+    let other = seen.split_once(':').map(|(id, _)| format!("{id}:{}", "0".repeat(64))).expect("a hash");
+    assert_eq!(later(&other), 4);
     let exported = stage.host.lsm(["guard", "log", "export"]).ok();
     assert_eq!(exported, std::fs::read_to_string(stage.host.path(LOG)).unwrap(), "line by line as it is");
     stage.host.sh(&format!("cp -p {LOG} /root/log && sed -i '2s/passed/refused/' {LOG}")).ok();

@@ -74,6 +74,7 @@ fn every_attempt_succeeds_without_a_guard_and_fails_with_one() {
         .sh(&format!("systemctl stop lsm-guard@signer.service && rm {LOG} && systemctl start lsm-guard@signer.service"))
         .ok();
     restart::it_gives_no_budget_back(&stage);
+    restart::it_forgets_by_the_operators_word_alone(&stage);
     rule_by(&stage, limits::HONEST);
     what_a_watch_only_node_asks_is_signed(&stage);
     approval::it_lets_one_pass_and_no_other(&stage);

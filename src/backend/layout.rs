@@ -241,6 +241,11 @@ impl Layout {
         self.guard().join("clock")
     }
 
+    /// Where the operator says that nothing more is asked for of what waits for other inputs: root's, and for the guard to read.
+    pub fn guard_forget(&self) -> PathBuf {
+        self.guard().join("forget")
+    }
+
     /// The file that is there while the operator has frozen the signer: root's, and for the guard to see.
     pub fn frozen(&self) -> PathBuf {
         self.guard().join("frozen")

@@ -2,6 +2,7 @@
 
 mod approve;
 mod clock;
+mod forget;
 mod freeze;
 mod policy;
 mod status;
@@ -13,7 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::guard::clock::in_words;
 use crate::guard::daemon::Guard;
 use crate::guard::judge::Terms;
-use crate::guard::log::{self, Entry, Verdict};
+use crate::guard::log::{self, Entry, Seen, Verdict, Whole};
 use crate::guard::proxy;
 use crate::host::beneath;
 use crate::host::file;
@@ -54,6 +55,9 @@ pub enum GuardVerb {
     /// Say that the clock is right, where it was ahead: what was signed meanwhile counts from now, and not until then
     #[command(after_help = "Example:\n  sudo lsm guard clock")]
     Clock(clock::Options),
+    /// Say that nobody asks for more inputs of what was signed by now, so that it need not be remembered: after a flood
+    #[command(after_help = "Example:\n  sudo lsm guard forget")]
+    Forget(forget::Options),
     /// Say in words what the policy lets pass, and by which rule it refuses the rest
     #[command(
         after_help = "Examples:\n  lsm guard check --example >guard.toml\n  lsm guard check --file guard.toml\n  \
@@ -107,7 +111,12 @@ pub struct LogArgs {
 #[derive(Debug, Subcommand)]
 pub enum LogVerb {
     /// Hold every entry to the one before it: finds one that was changed, taken out, put in or moved
-    Verify,
+    #[command(after_help = "Examples:\n  sudo lsm guard log verify\n  sudo lsm guard log verify --from 4711:a2c4...")]
+    Verify {
+        /// The last entry that was seen before, and its hash, as they were told then: it has to be in the log as it was
+        #[arg(long, value_name = "ID:HASH")]
+        from: Option<Seen>,
+    },
     /// Write all of it to standard output as JSON lines, once every entry was held to the one before it
     Export,
 }
@@ -124,6 +133,7 @@ pub(super) fn run(verb: GuardVerb, common: &Common) -> Result<ExitCode> {
         GuardVerb::Freeze => freeze::freeze(common)?,
         GuardVerb::Thaw => freeze::thaw(common)?,
         GuardVerb::Clock(options) => clock::run(&options, common)?,
+        GuardVerb::Forget(options) => forget::run(&options, common)?,
         GuardVerb::Check(args) => policy::check(&args, common)?,
         GuardVerb::Replay(args) => return policy::replay(&args, common),
         GuardVerb::Approve(options) => approve::run(&options, common)?,
@@ -153,6 +163,7 @@ fn serve(args: &RunArgs, common: &Common) -> Result<Error> {
         policy: layout.guard_policy(),
         approvals: layout.guard_approvals(),
         clock: layout.guard_clock(),
+        forget: layout.guard_forget(),
         fence: layout.guard_fence(),
     };
     guard.run(node)
@@ -179,10 +190,12 @@ fn guarded(common: &Common) -> Result<Spec> {
 fn show_log(args: &LogArgs, common: &Common) -> Result<()> {
     let spec = installed(&common.instance)?;
     require_root()?;
-    let (entries, rest) = read_whole_log(&Layout::of(&spec))?;
-    match args.verb {
-        Some(LogVerb::Verify) => {
-            tell_verified(&entries, rest);
+    let log = read_whole_log(&Layout::of(&spec))?;
+    let entries = &log.entries;
+    match &args.verb {
+        Some(LogVerb::Verify { from }) => {
+            from.iter().try_for_each(|seen| log.hold(seen))?;
+            tell_verified(&log);
             return Ok(());
         }
         Some(LogVerb::Export) => {
@@ -205,11 +218,10 @@ fn show_log(args: &LogArgs, common: &Common) -> Result<()> {
 }
 
 fn read_log(layout: &Layout) -> Result<Vec<Entry>> {
-    read_whole_log(layout).map(|(entries, _)| entries)
+    read_whole_log(layout).map(|log| log.entries)
 }
 
-/// Its entries, and how many bytes after the last one are none.
-fn read_whole_log(layout: &Layout) -> Result<(Vec<Entry>, usize)> {
+fn read_whole_log(layout: &Layout) -> Result<Whole> {
     log::verify(&layout.guard_log(), read_file)
 }
 
@@ -219,14 +231,16 @@ pub(super) fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     there.then(|| beneath::read(path, limit)).transpose()
 }
 
-fn tell_verified(entries: &[Entry], rest: usize) {
+fn tell_verified(log: &Whole) {
+    let (entries, rest, seen) = (&log.entries, log.rest, log.last().map(|seen| seen.to_string()));
     let (first, last) = (entries.first().map(|entry| entry.id), entries.last().map(|entry| entry.id));
     if ui::voice().json {
-        say!("{}", json!({"entries": entries.len(), "first": first, "last": last, "rest": rest}));
+        say!("{}", json!({"entries": entries.len(), "first": first, "last": last, "seen": seen, "rest": rest}));
         return;
     }
-    if let (Some(first), Some(last)) = (first, last) {
+    if let (Some(first), Some(last), Some(seen)) = (first, last, seen) {
         say!("{} entries, {first} to {last}, each follows from the one before it", entries.len());
+        say!("to hold a later log to this one: lsm guard log verify --from {seen}");
     } else {
         say!("no entries");
     }

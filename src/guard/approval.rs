@@ -1,4 +1,4 @@
-//! What the operator lets pass by hand: one refused spend, by what it pays and not by its inputs, once and for a time.
+//! What the operator lets pass by hand: one refused spend, by what it pays and not by all of its inputs, once and for a time.
 
 use super::judge::Rule;
 use super::log::Entry;
@@ -42,6 +42,9 @@ pub struct Approval {
     pub until: u64,
     /// To which scripts, in hex, how much is paid, in satoshis: exactly that.
     pub pays: BTreeMap<String, u64>,
+    /// Where nobody is paid, the output that its first input spends, which a retry has as well: nothing else tells it from another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
     /// What more may leave the wallet at most, in satoshis.
     pub fee: u64,
 }
@@ -60,7 +63,7 @@ impl Approval {
     /// Of what the entry `id` asked for.
     ///
     /// # Errors
-    /// Where there is no such entry, or what it asked for was not refused by one of the operator's limits, or pays nobody.
+    /// Where there is no such entry, or what it asked for was not refused by one of the operator's limits, or pays too many to name.
     pub fn of(entries: &[Entry], id: u64, at: u64, until: u64, fee: u64) -> Result<Self> {
         let entry = entries.iter().find(|entry| entry.id == id);
         let entry = entry.ok_or_else(|| Error::new(NONE, format!("the guard's log has no entry {id}")))?;
@@ -73,14 +76,17 @@ impl Approval {
         if asked.rest > 0 {
             return Err(Error::new(NOT_ONE, format!("entry {id} pays to more outputs than the log names")));
         }
-        Ok(Self { entry: id, at, until, pays: payments(asked), fee })
+        let pays = payments(asked);
+        let first = pays.is_empty().then(|| asked.first.clone());
+        Ok(Self { entry: id, at, until, pays, first, fee })
     }
 
     /// True where `whole` pays what was approved, and leaves no more for its fee.
     pub fn covers(&self, whole: &Spend, now: u64) -> bool {
         let most = self.pays.values().fold(self.fee, |sum, amount| sum.saturating_add(*amount));
         let is_in_time = (self.at..self.until).contains(&now);
-        is_in_time && whole.rest == 0 && payments(whole) == self.pays && whole.leaves() <= most
+        let is_it = self.first.as_ref().is_none_or(|first| *first == whole.first);
+        is_in_time && is_it && whole.rest == 0 && payments(whole) == self.pays && whole.leaves() <= most
     }
 
     /// What it is called in the log.
@@ -122,6 +128,7 @@ pub fn render(approvals: &[Approval]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::guard::spend::Paid;
+    use serde_json::json;
 
     fn spend(pays: &[(&str, u64)], leaves: u64) -> Spend {
         let paid = (0..).zip(pays).map(|(output, (script, amount))| Paid {
@@ -132,6 +139,7 @@ mod tests {
         Spend {
             txid: "a".into(),
             inputs: 1,
+            first: "a:0".into(),
             signed: [(0, leaves + 70)].into(),
             swept: BTreeMap::new(),
             back: 70,
@@ -143,7 +151,7 @@ mod tests {
 
     fn approval() -> Approval {
         let pays = [("aa".to_owned(), 500), ("bb".to_owned(), 20)].into();
-        Approval { entry: 7, at: 100, until: 200, pays, fee: 30 }
+        Approval { entry: 7, at: 100, until: 200, pays, first: None, fee: 30 }
     }
 
     #[test]
@@ -164,6 +172,19 @@ mod tests {
         assert!(!covers(&Spend { rest: 1, ..spend(&[("aa", 500), ("bb", 20)], 521) }));
         let at = |now| asked.covers(&spend(&[("aa", 500), ("bb", 20)], 521), now);
         assert_eq!([99, 100, 199, 200].map(at), [false, true, true, false]);
+    }
+
+    /// The fee by which a closing transaction is made to confirm: all that is spent comes back but that.
+    #[test]
+    fn what_pays_nobody_is_told_by_what_it_spends_first() {
+        let refused = json!({
+            "id": 9, "at": 1, "call": "/a.B/C", "message": "", "verdict": "refused", "rule": "outflow-day",
+            "asked": spend(&[], 20), "prior": "",
+        });
+        let approval = Approval::of(&[serde_json::from_value(refused).unwrap()], 9, 100, 200, 30).unwrap();
+        assert!(approval.covers(&spend(&[], 30), 150) && !approval.covers(&spend(&[], 31), 150));
+        assert!(!approval.covers(&Spend { first: "b:0".into(), ..spend(&[], 20) }, 150), "another transaction");
+        assert!(!approval.covers(&spend(&[("aa", 5)], 20), 150));
     }
 
     #[test]

@@ -3,17 +3,20 @@
 //! nothing has to be believed of what a request says of other inputs, and no fee can hide.
 
 mod room;
+mod signed;
 
-use super::approval::{Approval, Approved};
+pub use signed::Signed;
+
+use super::approval::Approval;
 use super::judge::{Judged, Refusal, Rule};
-use super::log::{CLOCK, Entry, Verdict};
+use super::log::{CLOCK, Entry, FORGET, Verdict};
 use super::policy::{Policy, Told};
 use super::rates::{Class, Counts, Rates};
-use super::spend::{Paid, Spend, is_zero, sum};
+use super::spend::{Paid, Spend, sum};
 use super::{DAY, HOUR};
 use bitcoin::ScriptBuf;
 use room::{Room, is_kept, is_young};
-use serde::{Deserialize, Serialize};
+use signed::most;
 use std::collections::{BTreeMap, VecDeque};
 
 /// How many fundings that were proved before they are paid are remembered.
@@ -23,46 +26,6 @@ const PROVED: usize = 1000;
 const SCRIPT_HASH: &str = "0020";
 /// How long such a script is, in hex.
 const SCRIPT_HASH_LENGTH: usize = 68;
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_false(is: &bool) -> bool {
-    !is
-}
-
-/// A transaction of which something was signed, and what that was counted as.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Signed {
-    /// When that was last, in milliseconds since 1970.
-    pub at: u64,
-    /// The transaction.
-    pub txid: String,
-    /// All of the wallet's coins that were signed for.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub signed: BTreeMap<u32, u64>,
-    /// All that was swept from channels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub swept: BTreeMap<u32, u64>,
-    /// What of it left the wallet, in satoshis.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub coins: u64,
-    /// What of it went into channels, in satoshis.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub channels: u64,
-    /// The outputs that are channels' only as far as somebody says so.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unproved: Vec<u32>,
-    /// It has several inputs, and what comes back is set against them together. That all were signed for does not end that: what is
-    /// said of an input's amount may be a lie the first time, and the truth the next.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub together: bool,
-    /// All of it is swept to the wallet itself, and no coin of the wallet's is in it.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub comes_back: bool,
-    /// By which approval it was signed, where the limits would not have let it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approval: Option<Approved>,
-}
 
 /// What is said of a request that is within the operator's limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,7 +75,7 @@ impl Ledger {
         }
         if let Some(spend) = &judged.spend {
             let whole = self.with_before(spend);
-            let home = Signed { comes_back: whole.signed.is_empty(), ..Signed::count(&whole, at) };
+            let home = Signed { comes_back: whole.signed.is_empty(), ..self.record(&whole, at) };
             // What is swept to the wallet passes whatever the limits are: they are not to lose what they are there to keep. With a coin
             // it has to be remembered, where without one the oldest is forgotten.
             if whole.comes_back() && (home.comes_back || self.has_room(&home)) {
@@ -145,15 +108,21 @@ impl Ledger {
         whole
     }
 
+    /// The spend as it is recorded, counted as nothing. An approval that its transaction has used is used, though limits let it pass now.
+    fn record(&self, whole: &Spend, at: u64) -> Signed {
+        let approval = self.transactions.get(&whole.txid).and_then(|before| before.approval);
+        Signed { approval, ..Signed::of(whole, at) }
+    }
+
     fn weigh_spend(&self, whole: &Spend, now: u64, limits: &Limits<'_>) -> Result<Signed, Refusal> {
         let at = self.at(now);
         let policy = limits.policy.map_err(|why| Refusal::new(Rule::NoPolicy, why))?;
         let mut counted = self.count(whole, at, policy);
         let is_crowded = counted.together && !self.has_room(&counted);
         if is_crowded {
-            counted = Signed::count_all(whole, at);
+            counted = counted.gross();
         }
-        let held = self.hold(whole, &counted, at, policy).and_then(|()| self.hold_room(&counted, policy));
+        let held = self.hold(whole, &counted, now, policy).and_then(|()| self.hold_room(&counted, policy));
         let Err(mut refusal) = held else { return Ok(counted) };
         if is_crowded {
             refusal.why.push_str("; what comes back does not count where too many wait for their other inputs");
@@ -161,14 +130,14 @@ impl Ledger {
         let approvals = (limits.approvals)();
         let approval = approvals.iter().find(|approval| approval.covers(whole, now) && !self.is_used(approval, whole));
         let approval = approval.ok_or(refusal)?;
-        let approved = Signed { approval: Some(approval.name()), ..Signed::count(whole, at) };
+        let approved = Signed { approval: Some(approval.name()), ..self.record(whole, at) };
         if self.has_room(&approved) { Ok(approved) } else { Err(no_room()) }
     }
 
     /// What the policy counts it as: what goes to those who may be paid freely does not leave, and what goes into channels leaves
     /// from a budget apart.
     fn count(&self, whole: &Spend, now: u64, policy: &Policy) -> Signed {
-        let mut counted = Signed::count(whole, now);
+        let mut counted = self.record(whole, now);
         let is_free = |paid: &&Paid| ScriptBuf::from_hex(&paid.script).is_ok_and(|script| policy.free.holds(&script));
         let (free, paid): (Vec<&Paid>, Vec<&Paid>) = whole.paid.iter().partition(is_free);
         let leaves = whole.leaves().saturating_sub(sum(free.into_iter().map(|paid| &paid.amount)));
@@ -226,24 +195,25 @@ impl Ledger {
     }
 
     fn hold(&self, whole: &Spend, counted: &Signed, now: u64, policy: &Policy) -> Result<(), Refusal> {
-        self.hold_coins(counted, now, policy)?;
-        self.hold_channels(counted, now, policy)?;
+        self.hold_coins(counted, policy)?;
+        self.hold_channels(counted, policy)?;
         policy.fees.hold(whole)?;
         let moved = counted.coins.saturating_add(counted.channels);
+        // By the clock as it is: what a clock that was ahead has counted makes no other hour of the day.
         if policy.is_quiet(now) && moved > policy.fees.per_transaction.unwrap_or(0) {
             let why = format!("{moved} sat would leave the wallet, which is more than a fee, in quiet hours");
             return Err(Refusal::new(Rule::QuietHours, why));
         }
-        self.counts.hold(Class::Coins, now, policy.rates.of(Class::Coins))
+        self.counts.hold(Class::Coins, counted.at, policy.rates.of(Class::Coins))
     }
 
-    fn hold_coins(&self, counted: &Signed, now: u64, policy: &Policy) -> Result<(), Refusal> {
+    fn hold_coins(&self, counted: &Signed, policy: &Policy) -> Result<(), Refusal> {
         let (leaves, limits) = (counted.coins, &policy.coins);
         // What takes nothing passes however much has left before.
         if leaves == 0 {
             return Ok(());
         }
-        let doubt = if policy.channels.is_some() && self.is_doubted(&counted.txid, now) {
+        let doubt = if policy.channels.is_some() && self.is_doubted(&counted.txid, counted.at) {
             "; what else may be a channel's counts too until an earlier funding is proved"
         } else {
             ""
@@ -255,8 +225,7 @@ impl Ledger {
         for (limit, time, rule, name) in
             [(limits.per_hour, HOUR, Rule::OutflowHour, "an hour"), (limits.per_day, DAY, Rule::OutflowDay, "a day")]
         {
-            let others = sum(self.others(counted, now, time).map(|other| &other.coins));
-            let all = others.saturating_add(leaves);
+            let all = self.within(counted, time, |signed| signed.coins);
             if limit.is_some_and(|limit| all > limit) {
                 let why = format!("{leaves} sat would leave the wallet, {all} within {name}{doubt}");
                 return Err(Refusal::new(rule, why));
@@ -265,13 +234,13 @@ impl Ledger {
         Ok(())
     }
 
-    fn hold_channels(&self, counted: &Signed, now: u64, policy: &Policy) -> Result<(), Refusal> {
+    fn hold_channels(&self, counted: &Signed, policy: &Policy) -> Result<(), Refusal> {
         let (Some(limits), leaves @ 1..) = (&policy.channels, counted.channels) else { return Ok(()) };
         if limits.per_transaction.is_some_and(|limit| leaves > limit) {
             let why = format!("{leaves} sat would go into channels by this transaction");
             return Err(Refusal::new(Rule::FundingTransaction, why));
         }
-        let all = sum(self.others(counted, now, DAY).map(|other| &other.channels)).saturating_add(leaves);
+        let all = self.within(counted, DAY, |signed| signed.channels);
         if limits.per_day.is_some_and(|limit| all > limit) {
             let why = format!("{leaves} sat would go into channels, {all} within a day");
             return Err(Refusal::new(Rule::FundingDay, why));
@@ -279,9 +248,10 @@ impl Ledger {
         Ok(())
     }
 
-    /// The other transactions of which something was signed within this time.
-    fn others<'a>(&'a self, counted: &'a Signed, now: u64, time: u64) -> impl Iterator<Item = &'a Signed> {
-        self.transactions.values().filter(move |other| other.txid != counted.txid && is_young(other, now, time))
+    /// What leaves at most by this and by all else of which something was signed within this time.
+    fn within(&self, counted: &Signed, time: u64, takes: fn(&Signed) -> u64) -> u64 {
+        let others = self.transactions.values().filter(|other| other.txid != counted.txid);
+        most(others.filter(|other| is_young(other, counted.at, time)).chain([counted]), takes)
     }
 
     /// Takes over what the log's `entries` say.
@@ -303,6 +273,9 @@ impl Ledger {
             // By the clock that was: what it had forgotten does not come back when the log is read again.
             self.forget();
             self.set_clock(entry.at);
+        }
+        if entry.call == FORGET {
+            self.let_go(entry.at);
         }
         if let Some(told) = &entry.policy {
             self.told.clone_from(told);
@@ -333,6 +306,19 @@ impl Ledger {
         self.transactions.values_mut().for_each(|signed| signed.at = signed.at.min(now));
         self.counts.set_clock(now);
         self.now = self.now.min(now);
+    }
+
+    /// How many transactions have waited for their other inputs since then or longer.
+    pub fn waiting(&self, since: u64) -> usize {
+        self.transactions.values().filter(|signed| signed.waits() && signed.at <= since).count()
+    }
+
+    /// Forgets which inputs of these were signed. What they were counted as counts on.
+    fn let_go(&mut self, since: u64) {
+        for signed in self.transactions.values_mut().filter(|signed| signed.waits() && signed.at <= since) {
+            signed.signed.clear();
+            signed.swept.clear();
+        }
     }
 
     /// Up to when what was signed counts as just signed, where that is more than an hour after `now`: the clock was ahead.
@@ -391,21 +377,7 @@ impl Ledger {
     pub fn day(&self, now: u64) -> (u64, u64) {
         let now = self.at(now);
         let young = || self.transactions.values().filter(|signed| is_young(signed, now, DAY));
-        (sum(young().map(|signed| &signed.coins)), sum(young().map(|signed| &signed.channels)))
-    }
-}
-
-impl Signed {
-    /// A spend as it is recorded, counted as nothing.
-    fn count(whole: &Spend, at: u64) -> Self {
-        let (txid, signed, swept) = (whole.txid.clone(), whole.signed.clone(), whole.swept.clone());
-        Self { at, txid, signed, swept, together: whole.inputs > 1, ..Self::default() }
-    }
-
-    /// The same, counted as all that it spends: nothing is set against that, so that nothing is lost with what is forgotten in a day.
-    fn count_all(whole: &Spend, at: u64) -> Self {
-        let coins = sum(whole.signed.values().chain(whole.swept.values()));
-        Self { together: false, coins, ..Self::count(whole, at) }
+        (most(young(), |signed| signed.coins), most(young(), |signed| signed.channels))
     }
 }
 

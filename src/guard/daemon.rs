@@ -5,11 +5,11 @@ mod pulse;
 use super::approval;
 use super::budget::{Limits, Weighed};
 use super::judge::{self, Judged, Refusal, Rule, Terms};
-use super::log::{CLOCK, Heard, Kept, Log, POLICY, Verdict};
+use super::log::{CLOCK, FORGET, Heard, Kept, Log, POLICY, Verdict};
 use super::policy::Current;
 use super::request::Request;
 use super::wallet::{Reach, Wallet};
-use super::{ASKED, NO_COIN, REFUSES_ALL, SAYS, WARNS, clock, frozen, now};
+use super::{ASKED, NO_COIN, REFUSES_ALL, SAYS, WARNS, clock, frozen, now, word};
 use crate::error::{Error, Result};
 use crate::facts;
 use crate::host::file::{self, Access};
@@ -54,6 +54,8 @@ pub struct Guard {
     pub approvals: PathBuf,
     /// Where the operator says that the clock is right.
     pub clock: PathBuf,
+    /// Where the operator says that nothing more is asked for of what waits for other inputs.
+    pub forget: PathBuf,
     /// Where it proves that lnd asks it, to what holds back lnd's answers until then; of one that enforces.
     pub fence: PathBuf,
 }
@@ -294,10 +296,19 @@ impl Work {
 
     /// Tells the log that the clock is right now, where the operator says so and what was signed counts as later.
     fn look_at_clock(&mut self, at: u64) -> Result<()> {
-        if self.log()?.ledger().ahead_of(at).is_none() || !clock::is_right(&self.guard.clock, at) {
+        if self.log()?.ledger().ahead_of(at).is_none() || word::said(&self.guard.clock, at).is_none() {
             return Ok(());
         }
         self.write(&Heard::new(at, CLOCK, Verdict::Passed)).map(drop)
+    }
+
+    /// Tells the log what need not be waited for any more, where the operator says so.
+    fn look_at_forget(&mut self, at: u64) -> Result<()> {
+        let Some(said) = word::said(&self.guard.forget, at) else { return Ok(()) };
+        if self.log()?.ledger().waiting(said) == 0 {
+            return Ok(());
+        }
+        self.write(&Heard::new(said, FORGET, Verdict::Passed)).map(drop)
     }
 
     /// The log, read again where somebody else touched it. After a failure it is opened anew each time: it goes on once what is
@@ -338,7 +349,10 @@ impl Work {
         let fault = opened.err().or_else(|| self.is_full.then(|| self.no_room()));
         // Also where nobody asks: what is wrong with it is to be known before.
         if fault.is_none()
-            && let Err(e) = self.look_at_policy(now()).and_then(|()| self.look_at_clock(now()))
+            && let Err(e) = self
+                .look_at_policy(now())
+                .and_then(|()| self.look_at_clock(now()))
+                .and_then(|()| self.look_at_forget(now()))
         {
             ui::note(&e.to_string());
         }

@@ -2,8 +2,10 @@
 //! before its verdict is given, and on the disk before what was passed leaves lnd.
 
 mod disk;
+mod whole;
 
 pub use disk::Kept;
+pub use whole::{Seen, Whole, find_last, verify};
 
 use super::budget::{Ledger, Signed, Weighed};
 use super::judge::Refusal;
@@ -37,6 +39,9 @@ pub const POLICY: &str = "policy";
 
 /// What an entry has for its call that tells that the clock is right from here on, where what is before it is later.
 pub const CLOCK: &str = "clock";
+
+/// What an entry has for its call that tells that nothing more is asked for of what was signed by then and waits for other inputs.
+pub const FORGET: &str = "forget";
 
 /// What the first line names as the line before it.
 const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -306,45 +311,6 @@ impl Chain {
 /// was never given, or one whose end somebody changed.
 fn cut(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1))
-}
-
-/// Reads the whole log at `path`, the files that were put aside first, with `read`, and holds every line to the one before it. Gives its
-/// entries, and how many bytes come after the last one and are none.
-///
-/// # Errors
-/// Where a file cannot be read, or a line was changed, taken out, put in or moved. Lines that were cut off its end, or its
-/// beginning, leave no trace in it: the ids of the first and the last entry are to be compared with what was seen before.
-pub fn verify(path: &Path, read: impl Fn(&Path, u64) -> Result<Option<Vec<u8>>>) -> Result<(Vec<Entry>, usize)> {
-    let mut chain = Chain::default();
-    let mut entries = Vec::new();
-    for number in (1..=KEPT).rev() {
-        if let Some(text) = read(&full(path, number), LIMIT)? {
-            entries.extend(chain.follow(&text)?);
-        }
-    }
-    let newest = read(path, LIMIT)?.unwrap_or_default();
-    let (lines, rest) = cut(&newest);
-    entries.extend(chain.follow(lines)?);
-    Ok((entries, rest.len()))
-}
-
-/// The last entry of the log at `path` that `is` wanted, of its two newest files; nothing is held to anything for that.
-///
-/// # Errors
-/// Where a file cannot be read.
-pub fn find_last(
-    path: &Path,
-    read: impl Fn(&Path, u64) -> Result<Option<Vec<u8>>>,
-    is: impl Fn(&Entry) -> bool,
-) -> Result<Option<Entry>> {
-    for number in [0, 1] {
-        let text = read(&full(path, number), LIMIT)?.unwrap_or_default();
-        let mut entries = text.rsplit(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-        if let Some(found) = entries.find(&is) {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
 }
 
 /// How the log names a message, a policy and the line before.

@@ -18,6 +18,7 @@ pub mod replay;
 pub mod request;
 pub mod spend;
 pub mod wallet;
+pub mod word;
 
 use crate::error::{Code, Result};
 use crate::host::file;

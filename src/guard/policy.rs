@@ -43,7 +43,7 @@ pub struct Coins {
     pub per_hour: Option<u64>,
     /// In any 24 hours.
     pub per_day: Option<u64>,
-    /// When nothing may leave but a fee, as `HH:MM-HH:MM` in UTC.
+    /// When nothing may leave but a fee that [`Fees`] names, as `HH:MM-HH:MM` in UTC.
     quiet_hours: Vec<Quiet>,
 }
 
@@ -150,6 +150,10 @@ impl Policy {
         if unlimited && policy != (Self { unlimited, ..Self::default() }) {
             return Err(Error::new(BAD, "it is unlimited and names limits"));
         }
+        // Else no fee would pass then by which a closing transaction or a HTLC is made to confirm: that it does not wait.
+        if !policy.coins.quiet_hours.is_empty() && policy.fees.per_transaction.is_none() {
+            return Err(Error::new(BAD, "quiet-hours have to say what fee passes then: [fees] per-transaction"));
+        }
         Ok(policy)
     }
 
@@ -187,9 +191,9 @@ impl Policy {
             .collect();
         let clock = |minute: u64| format!("{:02}:{:02}", minute / 60, minute % 60);
         for quiet in &coins.quiet_hours {
-            let most = self.fees.per_transaction.map_or("nothing".to_owned(), |fee| format!("at most {fee} sat"));
+            let most = self.fees.per_transaction.unwrap_or(0);
             let (from, to, rule) = (clock(quiet.from), clock(quiet.to), Rule::QuietHours.name());
-            said.push(format!("from {from} to {to} UTC {most} may leave by one transaction ({rule})"));
+            said.push(format!("from {from} to {to} UTC at most {most} sat may leave by one transaction ({rule})"));
         }
         said
     }

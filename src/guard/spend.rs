@@ -1,6 +1,6 @@
 //! What one request takes from what is the wallet's alone, as far as the request itself says.
 
-use bitcoin::Txid;
+use bitcoin::Transaction;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -12,6 +12,8 @@ pub struct Spend {
     pub txid: String,
     /// How many inputs it has, whoever's.
     pub inputs: usize,
+    /// The output that the first of them spends: of all transactions that spend it one can take place.
+    pub first: String,
     /// The wallet's coins that are signed for: the input's number and its amount in satoshis.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub signed: BTreeMap<u32, u64>,
@@ -54,8 +56,10 @@ pub(super) fn sum<'a>(amounts: impl IntoIterator<Item = &'a u64>) -> u64 {
 
 impl Spend {
     /// One of which nothing is known yet but its inputs.
-    pub fn of(txid: Txid, inputs: usize, signed: BTreeMap<u32, u64>, swept: BTreeMap<u32, u64>) -> Self {
-        Self { txid: txid.to_string(), inputs, signed, swept, back: 0, paid: vec![], rest: 0, vsize: 0 }
+    pub fn of(transaction: &Transaction, signed: BTreeMap<u32, u64>, swept: BTreeMap<u32, u64>) -> Self {
+        let (txid, inputs) = (transaction.compute_txid().to_string(), transaction.input.len());
+        let first = transaction.input.first().map(|input| input.previous_output.to_string()).unwrap_or_default();
+        Self { txid, inputs, first, signed, swept, back: 0, paid: vec![], rest: 0, vsize: 0 }
     }
 
     /// What leaves the wallet, in satoshis.

@@ -7,7 +7,7 @@ use bitcoin::absolute::LockTime;
 use bitcoin::bip32::{ChainCode, ChildNumber, DerivationPath, Fingerprint, Xpub};
 use bitcoin::hashes::Hash;
 use bitcoin::key::Secp256k1;
-use bitcoin::psbt::{Psbt, PsbtSighashType, raw};
+use bitcoin::psbt::{Input, Psbt, PsbtSighashType, raw};
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::transaction::Version;
 use bitcoin::{
@@ -85,6 +85,16 @@ pub fn pay(bundle: &Bundle, purpose: u32, number: u8, to: (ScriptBuf, u64), back
     if purpose == 86 {
         input.tap_key_origins.insert(XOnlyPublicKey::from(key_), (vec![], (Fingerprint::default(), path)));
     }
+    psbt
+}
+
+/// One of two coins by itself, of a transaction from which as much comes back as one of them holds.
+pub fn half(bundle: &Bundle, number: u8, place: usize) -> Psbt {
+    let mut psbt = send(bundle, 84, number, 0, COIN);
+    let mut other = psbt.unsigned_tx.input[0].clone();
+    other.previous_output.vout += 1;
+    psbt.unsigned_tx.input.push(other);
+    psbt.inputs.insert(1 - place, Input::default());
     psbt
 }
 

@@ -55,6 +55,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
     let one = Approval::of(&read_log(&layout)?, options.id, at, until, options.max_fee)?;
     if !options.yes {
         payments(&one, spec.network).iter().for_each(|(to, amount)| ui::note(&format!("  {amount} sat to {to}")));
+        one.first.iter().for_each(|first| ui::note(&format!("  nobody is paid, and what is spent first is {first}")));
         terminal::confirm(&format!(
             "Let this pass once until {}, with a fee of at most {} sat?",
             in_words(until),
@@ -92,7 +93,7 @@ fn tell(one: &Approval, spec: &Spec) {
             "{}",
             json!({
                 "instance": spec.instance, "entry": one.entry, "until": one.until, "max_fee": one.fee,
-                "pays": pays.collect::<Vec<_>>(),
+                "pays": pays.collect::<Vec<_>>(), "first": one.first,
             })
         );
         return;

@@ -6,8 +6,8 @@ use crate::cli::Common;
 use crate::cli::control::require_root;
 use crate::error::Result;
 use crate::guard::budget::Ledger;
-use crate::guard::clock::{in_words, render};
-use crate::guard::now;
+use crate::guard::clock::in_words;
+use crate::guard::{now, word};
 use crate::host::file::{self, Access};
 use crate::host::user::Owner;
 use crate::ui::{self, say, terminal};
@@ -40,7 +40,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
                 "The clock says {is}, and something was signed at {until}. Is the clock right?"
             ))?;
         }
-        file::replace(&layout.guard_clock(), &render(at), Access::owned(0o644, Owner::ROOT))?;
+        file::replace(&layout.guard_clock(), &word::render(at), Access::owned(0o644, Owner::ROOT))?;
     }
     if ui::voice().json {
         say!("{}", json!({"instance": spec.instance, "changed": ahead.is_some(), "counted_until": ahead}));

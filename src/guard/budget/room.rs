@@ -9,15 +9,15 @@ const LONG: u64 = 90 * DAY;
 
 /// What is remembered of one transaction is no longer than this, in bytes, and so much more for each input and each output that is
 /// not proved.
-const ONE: usize = 272;
+const ONE: usize = 360;
 const INPUT: usize = 24;
 const UNPROVED: usize = 7;
 
 /// What is remembered has room by what it is, so that nothing of one kind keeps another one out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
-    /// What is swept to the wallet alone. None may be refused, so the oldest is forgotten: of one whose inputs are signed so far apart the
-    /// fee is then held for each part by itself.
+    /// What is swept to the wallet alone. None may be refused, so the oldest is forgotten: what comes back by it is then set against the
+    /// next of its inputs once more.
     Sweeps,
     /// What has several inputs.
     Together,
@@ -60,7 +60,7 @@ pub(super) fn size(signed: &Signed) -> usize {
 
 /// True as long as it has to be remembered.
 pub(super) fn is_kept(signed: &Signed, now: u64) -> bool {
-    let is_long = signed.together || signed.approval.is_some();
+    let is_long = signed.waits() || signed.approval.is_some();
     // One input by itself of which all comes back is no other when it is asked for anew.
     let is_told = is_long || signed.comes_back || signed.coins > 0 || signed.channels > 0;
     is_told && is_young(signed, now, if is_long { LONG } else { DAY })

@@ -1,7 +1,11 @@
 //! What is counted, and as what; and that no sequence of requests takes more than the limits say.
 
+mod remembered;
+mod rivals;
+
 use super::*;
 use crate::guard::policy::Policy;
+use std::ops::Range;
 
 const TIGHT: &str = "[coins]\nper-transaction = 1000\nper-hour = 2000\nper-day = 2500\n";
 /// Scripts of a stranger, of somebody who may be paid freely, and such as a channel's funding has.
@@ -23,6 +27,7 @@ fn spend(txid: &str, signed: &[(u32, u64)], back: u64) -> Spend {
     Spend {
         txid: txid.to_owned(),
         inputs: signed.len(),
+        first: format!("{txid}:0"),
         signed,
         swept: BTreeMap::new(),
         back,
@@ -83,6 +88,12 @@ fn entry(at: u64, weighed: Weighed) -> Entry {
         carried: vec![],
         prior: String::new(),
     }
+}
+
+/// One of so much to a stranger.
+fn approval(holds: Range<u64>, amount: u64) -> Approval {
+    let pays = [(STRANGER.into(), amount)].into();
+    Approval { entry: 9, at: holds.start, until: holds.end, pays, first: None, fee: 300 }
 }
 
 #[test]
@@ -168,18 +179,19 @@ const NIGHT: u64 = 1350 * 60_000;
 
 #[test]
 fn in_quiet_hours_no_more_leaves_than_a_fee() {
-    let text = "[coins]\nquiet-hours = [\"22:00-05:00\"]\n";
-    for (text, fee) in [(text.to_owned(), "quiet-hours"), (format!("{text}[fees]\nper-transaction = 300\n"), "pass")] {
-        let (mut ledger, policy) = (Ledger::default(), with_free(&text));
-        let mut ask = |txid: &str, to, now| ask(&mut ledger, &paying(txid, 50_300, 0, &[(to, 50_000)]), now, &policy);
-        assert_eq!(ask("a", STRANGER, MORNING), "pass");
-        assert_eq!(ask("b", STRANGER, NIGHT), "quiet-hours");
-        assert_eq!(ask("c", FREE, NIGHT), fee);
-        assert_eq!(
-            super::super::budget::tests::ask(&mut ledger, &sweep("d", &[(0, 500)], 400), NIGHT, &policy),
-            "pass"
-        );
-    }
+    let policy = with_free("[coins]\nquiet-hours = [\"22:00-05:00\"]\n[fees]\nper-transaction = 300\n");
+    let mut ledger = Ledger::default();
+    let pay = |txid: &str, to| paying(txid, 50_300, 0, &[(to, 50_000)]);
+    assert_eq!(ask(&mut ledger, &pay("a", STRANGER), MORNING, &policy), "pass");
+    assert_eq!(ask(&mut ledger, &pay("b", STRANGER), NIGHT, &policy), "quiet-hours");
+    assert_eq!(ask(&mut ledger, &pay("c", FREE), NIGHT, &policy), "pass");
+    assert_eq!(ask(&mut ledger, &spend("d", &[(0, 301)], 0), NIGHT, &policy), "fee-ceiling");
+    assert_eq!(ask(&mut ledger, &sweep("e", &[(0, 500)], 400), NIGHT, &policy), "pass");
+    // Whatever time it was by a clock that was ahead.
+    assert_eq!(ask(&mut ledger, &pay("f", FREE), DAY + MORNING, &policy), "pass");
+    assert_eq!(ask(&mut ledger, &pay("g", STRANGER), NIGHT, &policy), "quiet-hours");
+    assert_eq!(ask(&mut ledger, &pay("h", FREE), DAY + NIGHT, &policy), "pass");
+    assert_eq!(ask(&mut ledger, &pay("i", STRANGER), MORNING, &policy), "pass");
 }
 
 #[test]
@@ -207,17 +219,6 @@ fn what_comes_back_from_channels_always_passes_and_what_does_not_is_counted() {
     assert!(ledger.weigh(&weigh(sweep("h", &[(0, 70_000)], 69_000)), 1, &no_policy).is_ok());
     let refused = ledger.weigh(&weigh(spend("i", &[(0, 10)], 10)), 1, &no_policy).unwrap_err();
     assert_eq!(refused.rule, Rule::NoPolicy);
-}
-
-#[test]
-fn of_sweeps_that_come_back_the_oldest_is_forgotten_and_none_refused() {
-    let (mut ledger, policy) = (Ledger::default(), Policy::default());
-    let inputs: Vec<(u32, u64)> = (0..1_000).map(|input| (input, 1_000)).collect();
-    for (number, at) in (0..60).zip(1..) {
-        assert_eq!(ask(&mut ledger, &sweep(&format!("{number}"), &inputs, 900_000), at, &policy), "pass");
-    }
-    let is_left = |txid: &str| ledger.transactions.contains_key(txid);
-    assert!(!is_left("0") && is_left("59") && ledger.transactions.len() > 30, "{}", ledger.transactions.len());
 }
 
 #[test]
@@ -255,7 +256,7 @@ fn a_funding_has_a_budget_apart_and_one_that_is_not_proved_keeps_the_next_from_i
 fn an_approval_lets_one_transaction_pass_and_no_other() {
     let (mut ledger, policy) = (Ledger::default(), policy(TIGHT));
     let pay = |txid: &str, amount: u64| paying(txid, amount + 300, 0, &[(STRANGER, amount)]);
-    let approval = Approval { entry: 9, at: 1, until: 100, pays: [(STRANGER.into(), 50_000)].into(), fee: 300 };
+    let approval = approval(1..100, 50_000);
     let mut ask = |spend: &Spend, now| ask_with(&mut ledger, spend, now, &policy, std::slice::from_ref(&approval));
     assert_eq!(ask(&pay("a", 50_001), 2), "outflow-transaction", "another amount");
     assert_eq!(ask(&pay("a", 50_000), 100), "outflow-transaction", "too late");
@@ -265,6 +266,12 @@ fn an_approval_lets_one_transaction_pass_and_no_other() {
     assert_eq!(ask(&Spend { signed: [(2, 1)].into(), ..pay("b", 50_000) }, 3), "outflow-transaction", "a larger fee");
     assert_eq!(ask(&pay("c", 50_000), 4), "outflow-transaction", "it is used");
     assert_eq!(ask(&pay("d", 600), 5), "pass", "what was approved does not count");
+    // Nor is it free again where the limits have room for its own transaction meanwhile.
+    let wide = super::tests::policy("[coins]\nper-transaction = 90000\n");
+    assert_eq!(
+        super::tests::ask(&mut ledger, &Spend { signed: [(0, 40_000)].into(), ..pay("b", 50_000) }, 5, &wide),
+        "pass"
+    );
     let mut next = Ledger::default();
     next.take(&Entry { carried: ledger.young(), ..entry(6, Weighed::default()) });
     assert_eq!(
@@ -274,26 +281,6 @@ fn an_approval_lets_one_transaction_pass_and_no_other() {
     );
 }
 
-#[test]
-fn the_log_can_carry_all_that_counts() {
-    let longest = |inputs: u32, unproved: u32| Signed {
-        at: 1_700_000_000_000,
-        txid: "f".repeat(64),
-        signed: (1_000..1_000 + inputs).map(|input| (input, 2_100_000_000_000_000)).collect(),
-        swept: (0..inputs).map(|input| (input, 2_100_000_000_000_000)).collect(),
-        coins: 2_100_000_000_000_000,
-        channels: 2_100_000_000_000_000,
-        unproved: (400_000..400_000 + unproved).collect(),
-        together: true,
-        comes_back: true,
-        approval: Some(Approved { entry: 100_000_000, at: 1_700_000_000_000 }),
-    };
-    for signed in [longest(0, 0), longest(1, 1), longest(500, 100)] {
-        assert!(serde_json::to_vec(&signed).unwrap().len() < room::size(&signed));
-    }
-    assert!(Room::ALL.map(Room::size).iter().sum::<usize>() < (8 << 20) - (256 << 10));
-}
-
 /// What comes back is set against what the inputs were said to hold, and that may be true of another one each time.
 #[test]
 fn an_input_whose_amount_was_a_lie_adds_up_on_another_day() {
@@ -301,64 +288,6 @@ fn an_input_whose_amount_was_a_lie_adds_up_on_another_day() {
     let said = |first, second| spend("a", &[(0, first), (1, second)], 500_000);
     assert_eq!(ask(&mut ledger, &said(499_999, 1), 1, &policy), "pass");
     assert_eq!(ask(&mut ledger, &said(1, 499_999), 2 * DAY, &policy), "outflow-transaction");
-}
-
-/// Coins that nobody has seen, of which all comes back: they take from no limit.
-fn flood(number: u32) -> Spend {
-    let inputs: Vec<(u32, u64)> = (0..1_499).map(|input| (input, 1_000)).collect();
-    Spend { inputs: 1_500, ..spend(&format!("flood {number}"), &inputs, 1_499_000) }
-}
-
-#[test]
-fn a_flood_of_coins_that_are_not_there_keeps_no_other_out() {
-    let (mut ledger, policy) = (Ledger::default(), policy(TIGHT));
-    let passed = (0..200).take_while(|number| ask(&mut ledger, &flood(*number), 1, &policy) == "pass").count();
-    assert!((50..150).contains(&passed), "{passed}");
-    let little = |number| Spend { inputs: 2, ..spend(&format!("little {number}"), &[(0, 90_000)], 90_000) };
-    assert!((0..200).any(|number| ask(&mut ledger, &little(number), 1, &policy) != "pass"), "there is no room at all");
-    assert_eq!(ask(&mut ledger, &flood(200), DAY, &policy), "outflow-transaction", "all that it spends counts now");
-    // Nothing of what passed is forgotten.
-    let more = Spend { signed: [(1_499, 5_000)].into(), ..flood(0) };
-    assert_eq!(ask(&mut ledger, &more, 80 * DAY, &policy), "outflow-transaction");
-
-    // A coin by itself passes as before, and several as far as all that they spend does.
-    let (now, two) = (80 * DAY, |txid: &str, input, amount| Spend {
-        inputs: 2,
-        signed: [(input, amount)].into(),
-        ..paying(txid, 0, 39_000, &[(STRANGER, 900)])
-    });
-    assert_eq!(ask(&mut ledger, &paying("a", 90_000, 89_000, &[(STRANGER, 900)]), now, &policy), "pass");
-    assert_eq!((ask(&mut ledger, &two("b", 0, 600), now, &policy), ledger.day(now)), ("pass", (1_600, 0)));
-    assert_eq!(ask(&mut ledger, &two("c", 0, 30_000), now, &policy), "outflow-transaction");
-    let approval = Approval { entry: 9, at: now, until: now + 9, pays: [(STRANGER.into(), 900)].into(), fee: 300 };
-    assert_eq!(ask_with(&mut ledger, &two("c", 0, 30_000), now, &policy, std::slice::from_ref(&approval)), "pass");
-    assert_eq!(ask_with(&mut ledger, &two("c", 1, 10_200), now, &policy, &[approval]), "pass");
-    // So does a sweep with a coin in it.
-    let mixed = |coin| Spend { inputs: 3, signed: [(2, coin)].into(), ..sweep("d", &[(0, 5_000)], 5_000 + coin) };
-    assert_eq!((ask(&mut ledger, &mixed(800), now, &policy), ledger.day(now).0), ("outflow-transaction", 1_600));
-    assert_eq!(ask(&mut ledger, &flood(201), 90 * DAY + 1, &policy), "pass", "they are forgotten at last");
-}
-
-#[test]
-fn where_nothing_is_limited_nothing_is_refused_for_want_of_room() {
-    let (mut ledger, unlimited) = (Ledger::default(), policy("unlimited = true\n"));
-    assert!((0..300).all(|number| ask(&mut ledger, &flood(number), 1, &unlimited) == "pass"));
-    let all: usize = ledger.young().iter().map(room::size).sum();
-    assert!(all <= Room::Together.size() + Room::Day.size(), "{all}");
-    // And once something is, the flood is over within a day.
-    assert_eq!(ask(&mut ledger, &spend("a", &[(0, 600)], 0), DAY + 1, &policy(TIGHT)), "pass");
-}
-
-#[test]
-fn a_day_that_is_full_is_told_by_its_own_name_and_what_was_approved_has_room() {
-    let (mut ledger, policy) = (Ledger::default(), policy("[coins]\nper-day = 90000000\n"));
-    let small = |number: u32| Signed { at: 1, txid: format!("{number:064}"), coins: 1, ..Signed::default() };
-    ledger.take(&Entry { carried: (0..7_710).map(small).collect(), ..entry(1, Weighed::default()) });
-    let pay = paying("a", 700, 0, &[(STRANGER, 600)]);
-    assert_eq!(ask(&mut ledger, &pay, 2, &policy), "ledger-full");
-    let approval = Approval { entry: 9, at: 1, until: 100, pays: [(STRANGER.into(), 600)].into(), fee: 300 };
-    assert_eq!(ask_with(&mut ledger, &pay, 2, &policy, &[approval]), "pass");
-    assert_eq!(ask(&mut ledger, &paying("b", 700, 0, &[]), DAY + 1, &policy), "pass");
 }
 
 #[test]
@@ -371,8 +300,8 @@ fn a_clock_that_was_ahead_counts_on_until_the_operator_says_that_it_is_right() {
     assert_eq!(ask(&mut ledger, &more, now + DAY, &policy), "outflow-hour");
     assert_eq!((ledger.ahead_of(9 * DAY - HOUR), ledger.ahead_of(now)), (None, Some(9 * DAY)));
     // What is approved holds by the clock of now.
-    let approval = Approval { entry: 9, at: now, until: now + 9, pays: BTreeMap::new(), fee: 3_000 };
-    assert_eq!(ask_with(&mut ledger, &spend("d", &[(0, 3_000)], 0), now, &policy, &[approval]), "pass");
+    let approved = paying("d", 3_000, 0, &[(STRANGER, 2_900)]);
+    assert_eq!(ask_with(&mut ledger, &approved, now, &policy, &[approval(now..now + 9, 2_900)]), "pass");
     ledger.take(&Entry { call: CLOCK.into(), ..entry(now, Weighed::default()) });
     assert_eq!((ledger.ahead_of(0), ledger.day(now)), (Some(now), (2_000, 0)), "nothing is forgotten");
     let rules = [now, now + HOUR, now + DAY].map(|now| ask(&mut ledger, &more, now, &policy));

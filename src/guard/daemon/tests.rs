@@ -1,6 +1,7 @@
 //! What a guard writes down and says that no lnd asks.
 
 use super::*;
+use crate::guard::budget::Signed;
 use crate::guard::log::{Entry, verify};
 use crate::guard::policy::Policy;
 use crate::guard::rates::Class;
@@ -21,6 +22,7 @@ fn work(folder: &Path) -> Work {
         policy: at("policy"),
         approvals: at("approvals"),
         clock: at("clock"),
+        forget: at("forget"),
         fence: at("fence"),
     })
 }
@@ -34,7 +36,7 @@ fn ask(work: &mut Work) -> Option<String> {
 
 fn entries(folder: &Path) -> Vec<Entry> {
     let read = |path: &Path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose();
-    verify(&folder.join("log"), read).unwrap().0
+    verify(&folder.join("log"), read).unwrap().entries
 }
 
 #[test]
@@ -63,7 +65,7 @@ fn a_clock_that_was_ahead_is_warned_of_until_the_operator_says_that_it_is_right(
     let mut work = work(folder.path());
     work.look_around();
     assert!(matches!(warnings(&work.status)[..], [what] if what.contains("lsm guard clock")), "{}", work.status);
-    std::fs::write(folder.path().join("clock"), clock::render(now())).unwrap();
+    std::fs::write(folder.path().join("clock"), word::render(now())).unwrap();
     (0..2).for_each(|_| work.look_around());
     assert_eq!(warnings(&work.status), [""; 0]);
     let told = entries(folder.path()).iter().filter(|entry| entry.call == CLOCK).count();
@@ -80,4 +82,23 @@ fn no_answer_leaves_that_it_was_not_asked_about_unless_its_call_signs_nothing() 
     assert!(matches!(work.leave(2, "/lnrpc.State/GetState"), Leave::Now));
     work.guard.enforces = false;
     assert!(matches!(work.leave(1, SIGNER_URIS[2]), Leave::Now));
+}
+
+#[test]
+fn what_waits_is_forgotten_once_where_the_operator_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = now();
+    let waits = Signed { at, together: true, signed: [(0, 70)].into(), ..Signed::default() };
+    let weighed = Weighed { signed: Some(waits), ..Weighed::default() };
+    let heard = Heard { weighed, ..Heard::new(at, "/a.B/C", Verdict::Passed) };
+    Log::open(&folder.path().join("log")).unwrap().write(&heard).unwrap();
+    let mut work = work(folder.path());
+    let told = |work: &mut Work| {
+        work.look_around();
+        entries(folder.path()).iter().filter(|entry| entry.call == FORGET).count()
+    };
+    assert_eq!(told(&mut work), 0);
+    std::fs::write(folder.path().join("forget"), word::render(now())).unwrap();
+    assert_eq!([told(&mut work), told(&mut work)], [1, 1]);
+    assert_eq!(work.log().unwrap().ledger().waiting(now()), 0);
 }

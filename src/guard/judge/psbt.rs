@@ -80,10 +80,7 @@ pub(super) fn read(bytes: &[u8], wallet: &mut Wallet) -> Result<Judged, Refusal>
         }
     }
     let is_taken = !signed.is_empty() || !swept.is_empty();
-    let spend = is_taken.then(|| {
-        let spend = Spend::of(transaction.compute_txid(), transaction.input.len(), signed, swept);
-        weigh_outputs(spend, transaction, wallet)
-    });
+    let spend = is_taken.then(|| weigh_outputs(Spend::of(transaction, signed, swept), transaction, wallet));
     Ok(Judged { class: None, spend, fundings })
 }
 

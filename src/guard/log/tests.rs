@@ -8,12 +8,12 @@ fn heard(verdict: Verdict, refusal: Option<&Refusal>) -> Heard<'_> {
     Heard { message: b"secret", refusal, ..Heard::new(7, "/a.B/C", verdict) }
 }
 
-fn read_all(path: &Path) -> Result<(Vec<Entry>, usize)> {
+fn read_all(path: &Path) -> Result<Whole> {
     verify(path, |path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose())
 }
 
 fn read(path: &Path) -> Result<Vec<Entry>> {
-    read_all(path).map(|(entries, _)| entries)
+    read_all(path).map(|log| log.entries)
 }
 
 /// A log of four entries, written by two guards one after the other.
@@ -76,12 +76,44 @@ fn any_line_changed_missing_moved_or_put_in_is_found() {
     // The last byte: of a full file nothing is cut off, and of the one that is written it is told.
     let no_end = [&text.as_bytes()[..text.len() - 1], b"x"].concat();
     std::fs::write(&path, &no_end).unwrap();
-    let (entries, rest) = read_all(&path).unwrap();
-    assert_eq!((entries.len(), rest), (3, lines[3].len() + 1));
+    let log = read_all(&path).unwrap();
+    assert_eq!((log.entries.len(), log.rest), (3, lines[3].len() + 1));
     std::fs::write(full(&path, 1), &no_end).unwrap();
     std::fs::remove_file(&path).unwrap();
     assert_eq!(read(&path).unwrap_err().code(), BROKEN);
     assert_eq!(Log::open(&path).err().map(|e| e.code()), Some(BROKEN));
+}
+
+/// Who writes it can make another chain of it: what was seen before is not in that.
+#[test]
+fn what_was_seen_before_is_found_or_missed_in_a_log_that_was_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.jsonl");
+    let text = four(&path);
+    let seen: Vec<Seen> = (1..=4)
+        .map(|count| {
+            let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').take(count).collect();
+            std::fs::write(&path, lines.concat()).unwrap();
+            read_all(&path).unwrap().last().unwrap()
+        })
+        .collect();
+    let log = read_all(&path).unwrap();
+    assert!(seen.iter().all(|seen| log.hold(seen).is_ok()));
+    assert_eq!(seen[3].to_string().parse::<Seen>().as_ref(), Ok(&seen[3]));
+    for bad in ["", "4", "4:", "4:12", &seen[3].to_string()[1..], &format!("{}0", seen[3])] {
+        assert!(bad.parse::<Seen>().is_err(), "{bad:?}");
+    }
+
+    // The second entry was refused, and whatever follows goes on from one that was passed.
+    std::fs::remove_file(&path).unwrap();
+    let mut log = Log::open(&path).unwrap();
+    for _ in 1..=4 {
+        log.write(&heard(Verdict::Passed, None)).unwrap();
+    }
+    let other = read_all(&path).unwrap();
+    assert!(other.hold(&seen[0]).is_ok(), "it is the same up to there");
+    let cut_off = format!("5:{}", &seen[0].to_string()[2..]).parse().unwrap();
+    assert!(seen[1..].iter().chain([&cut_off]).all(|missed| other.hold(missed).is_err()));
 }
 
 #[test]
@@ -90,11 +122,11 @@ fn a_line_that_a_crash_cut_off_is_dropped() {
     let path = folder.path().join("log.jsonl");
     let text = four(&path);
     std::fs::write(&path, &text[..text.len() - 9]).unwrap();
-    assert_ne!(read_all(&path).unwrap().1, 0);
+    assert_ne!(read_all(&path).unwrap().rest, 0);
     let mut log = Log::open(&path).unwrap();
     assert_eq!(log.write(&heard(Verdict::Passed, None)).unwrap(), 4);
-    let (entries, rest) = read_all(&path).unwrap();
-    assert_eq!((entries.len(), rest), (4, 0));
+    let log = read_all(&path).unwrap();
+    assert_eq!((log.entries.len(), log.rest), (4, 0));
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn a_policy_that_does_not_read_is_no_policy() {
         "[coins]\nquiet-hours = [\"22:00-22:00\"]\n",
         "[coins]\nquiet-hours = [\"24:00-06:00\"]\n",
         "[coins]\nquiet-hours = [\"+2:00-06:00\"]\n",
+        "[coins]\nquiet-hours = [\"22:00-06:00\"]\n[fees]\nper-vbyte = 9\n",
         "[rates.psbt]\nper-hour = 1\n",
         "[rates.message]\nper-second = 1\n",
         "[channels]\nper-hour = 1\n",
@@ -56,7 +57,8 @@ fn a_policy_that_does_not_read_is_no_policy() {
 #[test]
 fn quiet_hours_go_over_midnight_where_they_end_before_they_begin() {
     let at = |quiet: &str, clock: &str| {
-        let policy = Policy::parse(&format!("[coins]\nquiet-hours = [\"{quiet}\"]\n")).unwrap();
+        let policy =
+            Policy::parse(&format!("[coins]\nquiet-hours = [\"{quiet}\"]\n[fees]\nper-transaction = 9\n")).unwrap();
         policy.is_quiet(1_700_006_400_000 / DAY * DAY + read_minute(clock).unwrap() * MINUTE)
     };
     let night = ["21:59", "22:00", "23:59", "00:00", "05:59", "06:00"].map(|clock| at("22:00-06:00", clock));

@@ -12,9 +12,9 @@ const CALL: &str = "/walletrpc.WalletKit/SignPsbt";
 
 fn spend(txid: &str, amount: u64) -> Judged {
     let paid = vec![Paid { output: 0, script: "0014".to_owned() + &"07".repeat(20), amount: amount - 100 }];
-    let (txid, signed, swept) = (txid.into(), [(0, amount)].into(), [].into());
+    let (txid, first, signed, swept) = (txid.into(), format!("{txid}:0"), [(0, amount)].into(), [].into());
     Judged {
-        spend: Some(Spend { txid, inputs: 1, signed, swept, back: 0, paid, rest: 0, vsize: 150 }),
+        spend: Some(Spend { txid, inputs: 1, first, signed, swept, back: 0, paid, rest: 0, vsize: 150 }),
         ..Judged::default()
     }
 }
@@ -31,7 +31,8 @@ fn record(path: &Path, asked: &[(u64, Judged)]) -> Vec<Entry> {
     }
     let frozen = Refusal::new(Rule::Frozen, "frozen");
     log.write(&Heard { refusal: Some(&frozen), ..Heard::new(9_000, CALL, Verdict::Refused) }).unwrap();
-    log::verify(path, |path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose()).unwrap().0
+    let read = |path: &Path, limit| file::is_there(path)?.then(|| file::read_plain(path, limit)).transpose();
+    log::verify(path, read).unwrap().entries
 }
 
 #[test]

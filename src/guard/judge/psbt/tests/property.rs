@@ -1,5 +1,6 @@
 //! No sequence of SignPsbt requests moves more of the wallet's coins than the operator's budgets. What could be sent is told here from
-//! the transactions and from what the coins really hold, and not from what the guard counted.
+//! the transactions and from what the coins really hold, and not from what the guard counted: of all transactions that can take place
+//! together, those that take most.
 
 use super::*;
 use crate::guard::HOUR;
@@ -46,11 +47,20 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(dice: &mut Dice, number: u32) -> Self {
-        let inputs: Vec<(Kind, u64)> = (0..=dice.below(6)).map(|_| (kind(dice), 1 + dice.below(40_000))).collect();
-        let spent = |place: u32| OutPoint { txid: Txid::from_byte_array([7; 32]), vout: number * 8 + place };
-        let input = |place| TxIn {
-            previous_output: spent(place),
+    /// One that spends some of what `before` does, or all of it, and more, and often that first which the other spends first.
+    fn new(dice: &mut Dice, number: u32, before: Option<&Self>) -> Self {
+        let mut spent: Vec<(OutPoint, Kind, u64)> = before.map_or_else(Vec::new, |before| before.spends().collect());
+        spent.retain(|_| !dice.one_in(4));
+        spent.extend((0..=dice.below(4)).map(|place| {
+            let vout = number * 8 + u32::try_from(place).unwrap();
+            (OutPoint { txid: Txid::from_byte_array([7; 32]), vout }, kind(dice), 1 + dice.below(40_000))
+        }));
+        if dice.one_in(3) {
+            spent.reverse();
+        }
+        let inputs: Vec<(Kind, u64)> = spent.iter().map(|(_, kind, amount)| (*kind, *amount)).collect();
+        let input = |(previous_output, ..): &(OutPoint, Kind, u64)| TxIn {
+            previous_output: *previous_output,
             script_sig: ScriptBuf::new(),
             sequence: Sequence::MAX,
             witness: Witness::new(),
@@ -67,10 +77,21 @@ impl Asked {
         let transaction = Transaction {
             version: Version::TWO,
             lock_time: LockTime::ZERO,
-            input: (0..).take(inputs.len()).map(input).collect(),
+            input: spent.iter().map(input).collect(),
             output: (0..3).map(|_| output()).collect(),
         };
         Self { unsigned: Psbt::from_unsigned_tx(transaction).unwrap(), inputs, good: BTreeMap::new(), at: 0 }
+    }
+
+    /// What it spends.
+    fn spends(&self) -> impl Iterator<Item = (OutPoint, Kind, u64)> {
+        let spent = self.unsigned.unsigned_tx.input.iter().zip(&self.inputs);
+        spent.map(|(input, (kind, amount))| (input.previous_output, *kind, *amount))
+    }
+
+    /// True where no more than one of them can take place.
+    fn excludes(&self, other: &Self) -> bool {
+        self.spends().any(|(spent, ..)| other.spends().any(|(others, ..)| others == spent))
     }
 
     /// What the thief can take with what was signed: what the good signatures spend, less what is the wallet's or may be paid.
@@ -174,6 +195,25 @@ fn ask(log: &mut Log, terms: &mut Terms, psbt: &Psbt, at: u64, policy: &Policy) 
     weighed.is_ok()
 }
 
+/// The most that these take of which none exclude each other.
+fn most_of(mut all: Vec<&Asked>) -> u64 {
+    let Some(last) = all.pop() else { return 0 };
+    // Only what they lead to, one over the other, has to be tried in all ways.
+    let (mut own, mut seen) = (vec![last], 0);
+    while let Some(one) = own.get(seen).copied() {
+        own.extend(all.extract_if(.., |other| one.excludes(other)));
+        seen += 1;
+    }
+    try_all(&own) + most_of(all)
+}
+
+fn try_all(all: &[&Asked]) -> u64 {
+    let Some((first, rest)) = all.split_first() else { return 0 };
+    let others: Vec<&Asked> = rest.iter().filter(|other| !first.excludes(other)).copied().collect();
+    let with = first.taken() + try_all(&others);
+    if others.len() == rest.len() { with } else { with.max(try_all(rest)) }
+}
+
 #[test]
 fn no_sequence_of_requests_moves_more_than_the_budgets() {
     let (policy, mut terms) = (Policy::parse(POLICY).unwrap(), terms());
@@ -193,7 +233,9 @@ fn no_sequence_of_requests_moves_more_than_the_budgets() {
                 log = Log::open(&path).unwrap();
             }
             if all.is_empty() || dice.one_in(2) {
-                all.push(Asked::new(&mut dice, number));
+                let before = all.last().filter(|_| dice.one_in(2));
+                let asked = Asked::new(&mut dice, number, before);
+                all.push(asked);
             }
             let place = all.len() - 1 - usize::try_from(dice.below(all.len().min(4) as u64)).unwrap();
             if dice.one_in(4) {
@@ -206,7 +248,8 @@ fn no_sequence_of_requests_moves_more_than_the_budgets() {
                 asked.good.extend(good.into_iter().map(|input| (input, asked.inputs[input].1)));
                 (asked.at, passed) = (now, passed + 1);
             }
-            let within = |time| all.iter().filter(|asked| now - asked.at < time).map(Asked::taken).sum::<u64>();
+            let within =
+                |time| most_of(all.iter().filter(|asked| now - asked.at < time && asked.taken() > 0).collect());
             let one = all.iter().map(Asked::taken).max().unwrap_or(0);
             let plain = all.iter().filter(|asked| asked.opens_nothing()).map(Asked::taken).max().unwrap_or(0);
             for (most, taken) in most.iter_mut().zip([one, within(HOUR), within(24 * HOUR), plain]) {
