@@ -7,6 +7,7 @@ use lsm::archive;
 use lsm::guard;
 use lsm::guard::judge::{Terms, judge};
 use lsm::guard::request::Request;
+use lsm::guard::session::Sessions;
 use lsm::guard::wallet::Wallet;
 use lsm::release::pins::{self, Policy};
 use lsm::release::policy::minisign::Key;
@@ -86,7 +87,7 @@ fn wallet() -> Wallet {
 /// it once more.
 pub fn guard(data: &[u8]) {
     thread_local! {
-        static TERMS: RefCell<Terms> = RefCell::new(Terms { taproot_channels: true, wallet: Some(wallet()) });
+        static TERMS: RefCell<Terms> = RefCell::new(Terms { taproot_channels: true, wallet: Some(wallet()), sessions: Sessions::default() });
     }
     let Some((first, message)) = data.split_first() else { return };
     let asked = match CALLS.get(usize::from(*first) % (CALLS.len() + 1)) {

@@ -22,7 +22,7 @@
 //! With a [`guard`] lnd asks before it answers: a daemon under a user of its own judges each call by what it would move.
 //!
 //! What a signer is to be is kept in `/etc/lsm/I.toml`, and what was done to the machine in `/var/lib/lsm/journal/I.jsonl` (of a user
-//! without root both are below `~/.lnget/.lsm`); there is no other state of lsm's own. `lsm launch`, `lsm ready` and `lsm guard run`
+//! without root both are below `~/.lnget/.lsm`); there is no other state of lsm's own. `lsm launch`, `lsm ready`, `lsm guard run` and `lsm guard proxy`
 //! are lsm itself as the units run it.
 //!
 //! On the other machine [`watch_only`] takes the [`bundle`]. [`harden`] judges the same facts as the planner and more, and

@@ -16,6 +16,7 @@ use crate::guard::daemon::Guard;
 use crate::guard::judge::Terms;
 use crate::guard::log::{self, Entry, Seen, Verdict, Whole};
 use crate::guard::proxy;
+use crate::guard::session::Sessions;
 use crate::host::beneath;
 use crate::host::file;
 use crate::host::notify;
@@ -156,7 +157,7 @@ fn serve(args: &RunArgs, common: &Common) -> Result<Error> {
     let node = Node::new(Endpoint::Unix(door.socket), &cert::read(&door.certificate)?).with_macaroon(&macaroon);
     let guard = Guard {
         enforces: args.mode == Mode::Enforce,
-        terms: Terms { taproot_channels: args.taproot_channels, wallet: None },
+        terms: Terms { taproot_channels: args.taproot_channels, wallet: None, sessions: Sessions::default() },
         log: layout.guard_log(),
         reach: layout.guard_reach(),
         frozen: layout.frozen(),

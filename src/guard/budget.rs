@@ -75,7 +75,8 @@ impl Ledger {
         }
         if let Some(spend) = &judged.spend {
             let whole = self.with_before(spend);
-            let home = Signed { comes_back: whole.signed.is_empty(), ..self.record(&whole, at) };
+            let home = self.record(&whole, at);
+            let home = Signed { comes_back: whole.signed.is_empty() && home.coins == 0, ..home };
             // What is swept to the wallet passes whatever the limits are: they are not to lose what they are there to keep. With a coin
             // it has to be remembered, where without one the oldest is forgotten.
             if whole.comes_back() && (home.comes_back || self.has_room(&home)) {
@@ -108,10 +109,12 @@ impl Ledger {
         whole
     }
 
-    /// The spend as it is recorded, counted as nothing. An approval that its transaction has used is used, though limits let it pass now.
+    /// The spend as it is recorded, counted as nothing. An approval that its transaction has used is used, though limits let it pass now;
+    /// and what one was counted as of which the inputs are forgotten counts on, whatever is asked of it again.
     fn record(&self, whole: &Spend, at: u64) -> Signed {
-        let approval = self.transactions.get(&whole.txid).and_then(|before| before.approval);
-        Signed { approval, ..Signed::of(whole, at) }
+        let Some(before) = self.transactions.get(&whole.txid) else { return Signed::of(whole, at) };
+        let (coins, channels) = if before.has_inputs() { (0, 0) } else { (before.coins, before.channels) };
+        Signed { coins, channels, approval: before.approval, ..Signed::of(whole, at) }
     }
 
     fn weigh_spend(&self, whole: &Spend, now: u64, limits: &Limits<'_>) -> Result<Signed, Refusal> {
@@ -144,8 +147,9 @@ impl Ledger {
         let is_apart =
             policy.channels.is_some() && (self.is_channels(&whole.txid) || !self.is_doubted(&whole.txid, now));
         let fundings: Vec<&Paid> = paid.into_iter().filter(|paid| is_apart && may_be_funding(paid)).collect();
-        counted.channels = leaves.min(sum(fundings.iter().map(|paid| &paid.amount)));
-        counted.coins = leaves - counted.channels;
+        let channels = leaves.min(sum(fundings.iter().map(|paid| &paid.amount)));
+        counted.coins = counted.coins.max(leaves - channels);
+        counted.channels = counted.channels.max(channels);
         if counted.channels > 0 {
             let claimed = fundings.iter().map(|paid| paid.output);
             counted.unproved = claimed.filter(|output| !self.is_proved(&whole.txid, *output)).collect();
@@ -284,7 +288,8 @@ impl Ledger {
             return;
         }
         if let Some(class) = entry.class {
-            self.counts.note(class, entry.at);
+            // At the time that they are held at, or a clock that was ahead would have them long ago.
+            self.counts.note(class, self.at(entry.at));
         }
         if let Some(funding) = &entry.proves {
             self.prove(funding.clone());

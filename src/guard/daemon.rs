@@ -17,7 +17,7 @@ use crate::host::notify;
 use crate::signer::Node;
 use crate::signer::accounts::Accounts;
 use crate::signer::fence::Fence;
-use crate::signer::middleware::{Call, Leave, Middleware, NAME};
+use crate::signer::middleware::{Answer, Call, Leave, Middleware, NAME};
 use crate::ui;
 use pulse::Pulse;
 use std::collections::BTreeMap;
@@ -99,7 +99,7 @@ enum Passed {
     /// It signs nothing, and is not written down.
     Harmless,
     /// It is written down; and what it is counted as, where something is signed.
-    Noted(Option<Weighed>),
+    Noted(Option<Box<Weighed>>),
 }
 
 /// A guard, and what it knows.
@@ -148,8 +148,14 @@ impl Middleware for Work {
         refused
     }
 
-    fn leave(&mut self, id: u64, uri: &str) -> Leave {
-        let Some((entry, signs)) = self.passed.remove(&id) else { return self.leave_unknown(uri) };
+    fn leave(&mut self, id: u64, answer: &Answer<'_>) -> Leave {
+        let passed = self.passed.remove(&id);
+        // One that observes keeps no account of what it passes, and has seen all that began since it did.
+        if passed.is_some() || !self.guard.enforces {
+            let begun = answer.message.and_then(|message| Request::begun(answer.uri, message));
+            begun.into_iter().for_each(|session| self.guard.terms.sessions.note(session));
+        }
+        let Some((entry, signs)) = passed else { return self.leave_unknown(answer.uri) };
         // Since it was passed.
         if signs && frozen(&self.guard.frozen) {
             return Leave::Never(says(&Refusal::new(Rule::Frozen, "the operator has frozen this signer")));
@@ -229,7 +235,7 @@ impl Work {
         };
         // What is refused counts nowhere, and is of a class all the same, for who tries another policy on it.
         let unweighed = Weighed { class: judged.class, ..Weighed::default() };
-        let (signs, weighed, asked) = (weighed.is_some(), weighed.unwrap_or(unweighed), judged.spend);
+        let (signs, weighed, asked) = (weighed.is_some(), weighed.map_or(unweighed, |weighed| *weighed), judged.spend);
         let said = match (&refusal, self.guard.enforces) {
             (None, _) => Verdict::Passed,
             (Some(_), true) => Verdict::Refused,
@@ -275,7 +281,7 @@ impl Work {
             let approvals = || approval::read(&self.guard.approvals).unwrap_or_default();
             let limits = Limits { policy: self.policy.policy(), rates: self.policy.rates(), approvals: &approvals };
             let log = self.log.as_ref().ok_or_else(|| Refusal::new(Rule::NoLog, "the log is not open"))?;
-            log.ledger().weigh(&judged, at, &limits).map(|weighed| Passed::Noted(Some(weighed)))
+            log.ledger().weigh(&judged, at, &limits).map(|weighed| Passed::Noted(Some(Box::new(weighed))))
         }));
         judged.unwrap_or_else(|_| Err(Refusal::new(Rule::GuardFault, "the guard failed while it judged")))
     }

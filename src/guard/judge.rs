@@ -5,6 +5,7 @@ mod psbt;
 
 use super::rates::Class;
 use super::request::Request;
+use super::session::Sessions;
 use super::spend::Spend;
 use super::wallet::Wallet;
 use crate::plan::register::GUARD;
@@ -54,6 +55,8 @@ pub enum Rule {
     Musig2Key,
     /// MuSig2 with a key that is moved otherwise than to a taproot output's.
     Musig2Tweak,
+    /// A MuSig2 session that began without this guard.
+    Musig2Session,
     /// A PSBT that two readers could read differently.
     PsbtEncoding,
     /// A key that is not the one at its path, or more than one.
@@ -109,6 +112,7 @@ impl Rule {
             Self::Musig2Off => "musig2-off",
             Self::Musig2Key => "musig2-key",
             Self::Musig2Tweak => "musig2-tweak",
+            Self::Musig2Session => "musig2-session",
             Self::PsbtEncoding => "psbt-encoding",
             Self::PsbtDerivation => "psbt-derivation",
             Self::PsbtTweak => "psbt-tweak",
@@ -157,6 +161,8 @@ pub struct Terms {
     pub taproot_channels: bool,
     /// The signer's wallet; without it nothing is passed that needs one of its keys.
     pub wallet: Option<Wallet>,
+    /// The MuSig2 sessions that may be signed in.
+    pub sessions: Sessions,
 }
 
 /// What a request is that may be signed as far as it depends on nothing but itself.
@@ -181,7 +187,7 @@ pub fn judge(asked: &Request, terms: &mut Terms) -> Result<Judged, Refusal> {
         Request::Message(message) => judge_message(message, terms).map(|()| Some(Class::Message)),
         Request::SharedKey(shared) => judge_shared_key(shared, terms).map(Some),
         Request::Session(session) => judge_session(session, terms).map(|()| Some(Class::Musig2)),
-        Request::InSession => musig2_is_on(terms).map(|()| None),
+        Request::InSession(id) => judge_in_session(id, terms).map(|()| None),
         Request::Psbt(bytes) => {
             let no_wallet = || Refusal::new(Rule::PsbtDerivation, "the guard does not know the wallet's keys yet");
             return psbt::read(bytes, terms.wallet.as_mut().ok_or_else(no_wallet)?);
@@ -245,6 +251,14 @@ fn judge_shared_key(asked: &SharedKeyRequest, terms: &Terms) -> Result<Class, Re
         return Err(Refusal::new(Rule::SharedKeyPoint, why));
     }
     Ok(class)
+}
+
+/// One that lnd began with nobody asked has whatever key somebody chose, and its answer need not have left for that: whoever gives the
+/// nonce and the keys knows its number.
+fn judge_in_session(id: &[u8], terms: &Terms) -> Result<(), Refusal> {
+    musig2_is_on(terms)?;
+    let why = "the guard has not seen this session begin";
+    if terms.sessions.has(id) { Ok(()) } else { Err(Refusal::new(Rule::Musig2Session, why)) }
 }
 
 fn judge_session(asked: &MuSig2SessionRequest, terms: &Terms) -> Result<(), Refusal> {

@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod rates;
 pub mod replay;
 pub mod request;
+pub mod session;
 pub mod spend;
 pub mod wallet;
 pub mod word;

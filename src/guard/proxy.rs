@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-const NO_GUARD: Code = Code::refused("E-GUARD-005");
+const NO_GUARD: Code = Code::refused("E-GUARD-007");
 const CANNOT: Code = Code::lacking("E-GUARD-006");
 
 /// How many connections there may be at a time; as many as in lsm-proxy@.service.

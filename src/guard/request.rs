@@ -38,8 +38,8 @@ pub enum Request {
     SharedKey(signrpc::SharedKeyRequest),
     /// signrpc.Signer/MuSig2CreateSession.
     Session(signrpc::MuSig2SessionRequest),
-    /// Another call in a MuSig2 session.
-    InSession,
+    /// Another call in the MuSig2 session of this number.
+    InSession(Vec<u8>),
     /// walletrpc.WalletKit/SignPsbt: the PSBT.
     Psbt(Vec<u8>),
 }
@@ -59,7 +59,7 @@ impl Request {
             return Err(Refusal::new(Rule::TooLarge, format!("the message of {uri} has {} bytes", bytes.len())));
         }
         if in_session.contains(&uri) {
-            return Ok(Self::InSession);
+            return session_of(bytes).map(Self::InSession).ok_or_else(|| unreadable(uri));
         }
         let read = match uri {
             BAKE => lnrpc::BakeMacaroonRequest::decode(bytes).map(|asked| Self::RootKey(asked.root_key_id)),
@@ -73,10 +73,20 @@ impl Request {
         read.map_err(|_| unreadable(uri))
     }
 
+    /// The number of the MuSig2 session that `answer` says has begun, where it is the answer to a call that begins one.
+    pub fn begun(uri: &str, answer: &[u8]) -> Option<Vec<u8>> {
+        if uri == TAPROOT_URIS[0] { session_of(answer) } else { None }
+    }
+
     /// True where something is signed or a key given away.
     pub fn signs(&self) -> bool {
         !matches!(self, Self::Harmless | Self::RootKey(_))
     }
+}
+
+/// What every message of a session but the one that asks for one has in its first field (lnd's signrpc/signer.proto).
+fn session_of(bytes: &[u8]) -> Option<Vec<u8>> {
+    signrpc::MuSig2SessionResponse::decode(bytes).ok().map(|message| message.session_id)
 }
 
 fn unreadable(uri: &str) -> Refusal {

@@ -11,20 +11,25 @@ use super::wire::lnrpc::state_client::StateClient;
 use super::wire::lnrpc::{GetStateRequest, RpcMiddlewareRequest};
 use crate::error::{Error, Result};
 use crate::host::file;
+use futures_util::future::{Either, select};
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tonic::Request;
 use tonic::transport::Channel;
 
+/// How long it waits where something fails.
+const AGAIN: Duration = Duration::from_millis(50);
+
 /// The header by which a call of its own is known.
 const HEADER: &str = "lsm-fence";
 
-/// Where the proof is asked for: a byte for each, and it is given by a byte. Where it cannot be given the connection ends.
+/// Where the proof is asked for: a byte for each, and it is given by a byte. With the stream the connection ends.
 pub struct Fence(UnixListener);
 
 impl Fence {
@@ -46,8 +51,12 @@ impl Fence {
         let listener = tokio::net::UnixListener::from_std(self.0.try_clone()?)?;
         tasks.spawn(async move {
             let mut asking = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                asking.spawn(answer(stream, own.clone(), channel.clone()));
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(asking.spawn(answer(stream, own.clone(), channel.clone()))),
+                    // The system has nothing left for it.
+                    Err(_) => tokio::time::sleep(AGAIN).await,
+                }
             }
         });
         Ok(())
@@ -56,7 +65,8 @@ impl Fence {
 
 async fn answer(mut stream: tokio::net::UnixStream, own: OwnCalls, channel: Channel) {
     let mut byte = [0];
-    while stream.read_exact(&mut byte).await.is_ok() && own.call(channel.clone()).await {
+    while stream.read_exact(&mut byte).await.is_ok() {
+        own.call(&channel).await;
         if stream.write_all(&byte).await.is_err() {
             return;
         }
@@ -68,23 +78,29 @@ async fn answer(mut stream: tokio::net::UnixStream, own: OwnCalls, channel: Chan
 pub(super) struct OwnCalls(Arc<Mutex<HashMap<String, oneshot::Sender<()>>>>);
 
 impl OwnCalls {
-    /// Calls lnd, and waits until it asks about that; false where the call ends before.
-    async fn call(&self, channel: Channel) -> bool {
+    /// Calls lnd, and waits until it asks about that. lnd may have no patience to (`rpcmiddleware.intercepttimeout`), and the call
+    /// fails without: then again, as long as the stream stands.
+    async fn call(&self, channel: &Channel) {
         let mut random = [0; 16];
         getrandom::fill(&mut random).expect("the kernel's random generator answers");
         let name = hex::encode(random);
-        let (asked, is_asked) = oneshot::channel();
+        let (asked, mut is_asked) = oneshot::channel();
         self.waiting().insert(name.clone(), asked);
-        // It needs no macaroon, and lnd asks about it all the same.
-        let mut request = Request::new(GetStateRequest {});
-        request.metadata_mut().insert(HEADER, name.parse().expect("hexadecimal digits"));
-        let own = self.clone();
-        tokio::spawn(async move {
+        loop {
+            // It needs no macaroon, and lnd asks about it all the same.
+            let mut request = Request::new(GetStateRequest {});
+            request.metadata_mut().insert(HEADER, name.parse().expect("hexadecimal digits"));
+            let mut client = StateClient::new(channel.clone());
             // Its answer tells nothing: who was dropped gets one as well.
-            let _ = StateClient::new(channel).get_state(request).await;
-            own.waiting().remove(&name);
-        });
-        is_asked.await.is_ok()
+            let call = tokio::spawn(async move { client.get_state(request).await.map(drop) });
+            if let Either::Left(_) = select(&mut is_asked, call).await {
+                return;
+            }
+            if is_asked.try_recv().is_ok() {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// It was asked about a call.

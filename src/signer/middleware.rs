@@ -46,6 +46,14 @@ pub struct Call<'a> {
     pub replaceable: bool,
 }
 
+/// What lnd has answered, before it leaves.
+pub struct Answer<'a> {
+    /// The call, `/package.Service/Call`.
+    pub uri: &'a str,
+    /// Its message; none where the call has failed.
+    pub message: Option<&'a [u8]>,
+}
+
 /// Whether what lnd has answered leaves it.
 pub enum Leave {
     /// At once.
@@ -62,8 +70,8 @@ pub trait Middleware {
     fn begin(&mut self, accounts: Accounts);
     /// Why this call is refused, where it is.
     fn ask(&mut self, call: &Call<'_>) -> Option<String>;
-    /// Whether what lnd has answered to the call `uri` with this number leaves it.
-    fn leave(&mut self, id: u64, uri: &str) -> Leave;
+    /// Whether this answer to the call with this number leaves lnd.
+    fn leave(&mut self, id: u64, answer: &Answer<'_>) -> Leave;
     /// Nothing was asked for a while.
     fn idle(&mut self);
 }
@@ -188,7 +196,8 @@ fn hear(message: &RpcMiddlewareRequest, who: &mut impl Middleware, answers: &Ans
     let Some(InterceptType::Response(answer)) = &message.intercept_type else {
         return send(answers, id, feedback(ask(message, who)));
     };
-    match who.leave(message.request_id, &answer.method_full_uri) {
+    let said = (!answer.is_error).then_some(answer.serialized.as_slice());
+    match who.leave(message.request_id, &Answer { uri: &answer.method_full_uri, message: said }) {
         Leave::Now => send(answers, id, feedback(None)),
         Leave::Never(why) => send(answers, id, feedback(Some(why))),
         Leave::Told(told) => {
@@ -252,7 +261,7 @@ mod tests {
         fn ask(&mut self, call: &Call<'_>) -> Option<String> {
             Some(call.replaceable.to_string())
         }
-        fn leave(&mut self, _: u64, _: &str) -> Leave {
+        fn leave(&mut self, _: u64, _: &Answer<'_>) -> Leave {
             Leave::Now
         }
         fn idle(&mut self) {}

@@ -57,14 +57,18 @@ impl Signed {
 
     /// The same, counted as all that it spends: nothing is set against that, so that nothing is lost with what is forgotten in a day.
     pub(super) fn gross(self) -> Self {
-        let coins = sum(self.signed.values().chain(self.swept.values()));
+        let coins = sum(self.signed.values().chain(self.swept.values())).max(self.coins.saturating_add(self.channels));
         Self { together: false, coins, channels: 0, unproved: vec![], ..self }
     }
 
     /// True where what else is asked for of it is set against what comes back together with these inputs.
     pub(super) fn waits(&self) -> bool {
-        let has_inputs = !self.signed.is_empty() || !self.swept.is_empty();
-        self.together && self.approval.is_none() && has_inputs
+        self.together && self.approval.is_none() && self.has_inputs()
+    }
+
+    /// True where it is known which of its inputs were signed.
+    pub(super) fn has_inputs(&self) -> bool {
+        !self.signed.is_empty() || !self.swept.is_empty()
     }
 }
 

@@ -307,3 +307,14 @@ fn a_clock_that_was_ahead_counts_on_until_the_operator_says_that_it_is_right() {
     let rules = [now, now + HOUR, now + DAY].map(|now| ask(&mut ledger, &more, now, &policy));
     assert_eq!(rules, ["outflow-hour", "outflow-day", "pass"]);
 }
+
+#[test]
+fn a_clock_that_was_ahead_leaves_no_rate_unheld() {
+    let (mut ledger, policy) = (Ledger::default(), policy("[rates.message]\nper-minute = 1\n"));
+    assert_eq!(ask(&mut ledger, &spend("a", &[(0, 1_000)], 0), 2 * DAY, &policy), "pass");
+    let judged = Judged { class: Some(Class::Message), ..Judged::default() };
+    let limits = Limits { policy: Ok(&policy), rates: policy.rates, approvals: &Vec::new };
+    let passed = ledger.weigh(&judged, DAY, &limits).unwrap();
+    ledger.take(&entry(DAY, passed));
+    assert_eq!(ledger.weigh(&judged, DAY, &limits).unwrap_err().rule, Rule::Rate);
+}

@@ -5,9 +5,10 @@ use crate::guard::budget::Signed;
 use crate::guard::log::{Entry, verify};
 use crate::guard::policy::Policy;
 use crate::guard::rates::Class;
+use crate::guard::session::Sessions;
 use crate::guard::{HOUR, replay, warnings};
-use crate::signer::macaroon::SIGNER_URIS;
-use crate::signer::wire::signrpc::{KeyLocator, SignMessageReq};
+use crate::signer::macaroon::{SIGNER_URIS, TAPROOT_URIS};
+use crate::signer::wire::signrpc::{KeyLocator, MuSig2SessionRequest, MuSig2SessionResponse, SignMessageReq};
 use prost::Message as _;
 use std::path::Path;
 
@@ -15,7 +16,7 @@ fn work(folder: &Path) -> Work {
     let at = |name| folder.join(name);
     Work::new(Guard {
         enforces: true,
-        terms: Terms { taproot_channels: false, wallet: None },
+        terms: Terms { taproot_channels: true, wallet: None, sessions: Sessions::default() },
         log: at("log"),
         reach: at("reach"),
         frozen: at("frozen"),
@@ -76,12 +77,30 @@ fn a_clock_that_was_ahead_is_warned_of_until_the_operator_says_that_it_is_right(
 fn no_answer_leaves_that_it_was_not_asked_about_unless_its_call_signs_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut work = work(folder.path());
+    let leave = |work: &mut Work, uri| work.leave(1, &Answer { uri, message: Some(&[]) });
     assert_eq!(ask(&mut work), None);
-    assert!(!matches!(work.leave(1, SIGNER_URIS[2]), Leave::Never(_)));
-    assert!(matches!(work.leave(1, SIGNER_URIS[2]), Leave::Never(why) if why.contains("not asked")));
-    assert!(matches!(work.leave(2, "/lnrpc.State/GetState"), Leave::Now));
+    assert!(!matches!(leave(&mut work, SIGNER_URIS[2]), Leave::Never(_)));
+    assert!(matches!(leave(&mut work, SIGNER_URIS[2]), Leave::Never(why) if why.contains("not asked")));
+    assert!(matches!(leave(&mut work, "/lnrpc.State/GetState"), Leave::Now));
     work.guard.enforces = false;
-    assert!(matches!(work.leave(1, SIGNER_URIS[2]), Leave::Now));
+    assert!(matches!(leave(&mut work, SIGNER_URIS[2]), Leave::Now));
+}
+
+#[test]
+fn a_session_is_signed_in_only_where_it_was_asked_whether_that_may_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut work = work(folder.path());
+    let [create, register, ..] = TAPROOT_URIS;
+    let session = |id| MuSig2SessionResponse { session_id: vec![id; 32] }.encode_to_vec();
+    let ask = |work: &mut Work, uri, message: &[u8]| work.ask(&Call { id: 1, uri, message, replaceable: false });
+    let key_loc = Some(KeyLocator::default());
+    let begin = MuSig2SessionRequest { key_loc, ..MuSig2SessionRequest::default() }.encode_to_vec();
+    assert_eq!(ask(&mut work, create, &begin), None);
+    drop(work.leave(1, &Answer { uri: create, message: Some(&session(7)) }));
+    // lnd has answered one more, of which it had asked nobody.
+    drop(work.leave(2, &Answer { uri: create, message: Some(&session(8)) }));
+    assert_eq!(ask(&mut work, register, &session(7)), None);
+    assert!(ask(&mut work, register, &session(8)).is_some_and(|said| said.contains("(musig2-session)")));
 }
 
 #[test]

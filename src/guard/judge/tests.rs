@@ -37,8 +37,8 @@ pub(in crate::guard) fn accounts() -> Accounts {
     Accounts::parse(json!({"accounts": list}).to_string().as_bytes()).unwrap()
 }
 
-fn terms(taproot_channels: bool) -> Terms {
-    Terms { taproot_channels, wallet: Some(Wallet::new(accounts()).unwrap()) }
+pub(super) fn terms(taproot_channels: bool) -> Terms {
+    Terms { taproot_channels, wallet: Some(Wallet::new(accounts()).unwrap()), sessions: Sessions::default() }
 }
 
 fn rule(asked: Request, terms: &mut Terms) -> &'static str {
@@ -92,7 +92,7 @@ fn a_funding_key_signs_the_announcement_of_its_own_channel_alone() {
     ] {
         assert_eq!(ask(index, other), "message-announcement", "{what}");
     }
-    let mut blind = Terms { taproot_channels: false, wallet: None };
+    let mut blind = Terms { wallet: None, ..terms(false) };
     assert_eq!(rule(Request::Message(message(FUNDING, 3, &first)), &mut blind), "message-announcement");
 }
 
@@ -164,9 +164,12 @@ fn musig2_is_for_taproot_channels_and_their_funding_keys() {
         assert_eq!(rule(session(family), &mut terms(false)), "musig2-off");
         assert_eq!(rule(session(family), &mut terms(true)), if family == 0 { "pass" } else { "musig2-key" });
     }
+    let mut on = terms(true);
+    on.sessions.note(vec![7; 32]);
+    let in_session = |id| Request::InSession(vec![id; 32]);
     assert_eq!(
-        (rule(Request::InSession, &mut terms(false)), rule(Request::InSession, &mut terms(true))),
-        ("musig2-off", "pass")
+        [rule(in_session(7), &mut terms(false)), rule(in_session(7), &mut on), rule(in_session(8), &mut on)],
+        ["musig2-off", "pass", "musig2-session"]
     );
     let moved = MuSig2SessionRequest { tweaks: vec![TweakDesc::default()], ..MuSig2SessionRequest::default() };
     assert_eq!(rule(Request::Session(moved), &mut terms(true)), "musig2-tweak");

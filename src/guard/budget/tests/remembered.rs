@@ -121,6 +121,24 @@ fn what_waits_is_forgotten_by_the_operators_word_and_what_has_left_counts_on() {
     }
 }
 
+/// What takes nothing once its other inputs are forgotten makes no room for what takes as much again.
+#[test]
+fn what_is_asked_for_again_after_it_was_forgotten_counts_as_it_did() {
+    let (mut ledger, policy) = (Ledger::default(), policy(TIGHT));
+    let coin = |input| Spend { inputs: 2, signed: [(input, 900)].into(), ..spend("a", &[], 900) };
+    assert_eq!([0, 1].map(|input| ask(&mut ledger, &coin(input), 1, &policy)), ["pass"; 2]);
+    assert_eq!(ledger.day(1), (900, 0));
+    ledger.take(&Entry { call: FORGET.into(), ..entry(1, Weighed::default()) });
+    assert_eq!((ask(&mut ledger, &coin(0), 2, &policy), ledger.day(2)), ("pass", (900, 0)));
+    // So does a sweep, and it is not among those of which the oldest goes.
+    let (mut ledger, part) = (Ledger::default(), |input| Spend { inputs: 2, ..sweep("b", &[(input, 600)], 300) });
+    assert_eq!([0, 1].map(|input| ask(&mut ledger, &part(input), 1, &policy)), ["pass"; 2]);
+    assert_eq!(ledger.day(1), (900, 0));
+    ledger.take(&Entry { call: FORGET.into(), ..entry(1, Weighed::default()) });
+    assert_eq!((ask(&mut ledger, &part(0), 2, &policy), ledger.day(2)), ("pass", (900, 0)));
+    assert!(!ledger.transactions["b"].comes_back);
+}
+
 /// An approval outlasts it: what it let pass would else pass once more, by other inputs.
 #[test]
 fn what_was_approved_is_not_forgotten() {

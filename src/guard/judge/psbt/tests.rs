@@ -108,7 +108,7 @@ fn spend_previous(psbt: &mut Psbt, number: usize, amount: u64) {
 }
 
 fn terms() -> Terms {
-    Terms { taproot_channels: false, wallet: Some(Wallet::new(super::super::tests::accounts()).unwrap()) }
+    super::super::tests::terms(false)
 }
 
 /// What leaves, or the rule that refuses.
