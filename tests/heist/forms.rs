@@ -112,16 +112,16 @@ fn per_day(amount: u64) -> String {
     format!("[coins]\nper-transaction = 50000\nper-day = {amount}\n")
 }
 
-/// Two payments by one coin: only one of them can come true, and the thief chooses which.
+/// Two payments by one coin, of which one can come true, and the thief chooses which: the larger counts, and another besides.
 fn conflict() -> Attempt {
-    let both = attempt("one coin twice", "outflow-day", |b| {
-        let mut other = send(b, 84, 127, 39_000, COIN - 39_000);
+    let all = attempt("one coin twice, and another", "outflow-day", |b| {
+        let mut other = send(b, 84, 127, 1_000, COIN - 1_000);
         let first = send(b, 84, 126, 40_000, COIN - 40_000);
         other.unsigned_tx.input[0].previous_output = first.unsigned_tx.input[0].previous_output;
-        vec![first, other]
+        vec![first, other, send(b, 84, 127, 30_000, COIN - 30_000)]
     });
     // The first of the many small ones of a day is counted already.
-    Attempt { policy: per_day(100_000), ..both }
+    Attempt { policy: per_day(100_000), ..all }
 }
 
 /// Two payments at the same time, on two connections, of which the day has room for one.
