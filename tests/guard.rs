@@ -91,7 +91,7 @@ fn its_unit_is_as_tight_as_lnds(stage: &Stage) {
     assert_eq!(names("run"), ["credentials", "lsm", "systemd"]);
     assert_eq!(
         (names("run/lsm"), names("run/systemd")),
-        (vec!["signer".to_owned()], vec!["incoming".to_owned(), "notify".to_owned()])
+        (vec!["signer".to_owned(), "signer-guard".to_owned()], vec!["incoming".to_owned(), "notify".to_owned()])
     );
     let lnds = std::fs::metadata(stage.proc(pid, "root/var/lib/lsm/signer")).expect("a folder");
     assert_eq!(lnds.permissions().mode() & 0o777, 0);

@@ -92,7 +92,7 @@ fn a_funding_key_signs_the_announcement_of_its_own_channel_alone() {
     ] {
         assert_eq!(ask(index, other), "message-announcement", "{what}");
     }
-    let mut blind = Terms { wallet: None, ..terms(false) };
+    let mut blind = Terms { taproot_channels: false, wallet: None, sessions: Sessions::default() };
     assert_eq!(rule(Request::Message(message(FUNDING, 3, &first)), &mut blind), "message-announcement");
 }
 

@@ -4,7 +4,7 @@ mod property;
 
 use super::{Input, PAYMENTS};
 use crate::guard::judge::{Request, Rule, Terms, judge};
-use crate::guard::wallet::{Reach, Wallet};
+use crate::guard::wallet::Reach;
 use bitcoin::absolute::LockTime;
 use bitcoin::bip32::{DerivationPath, Fingerprint};
 use bitcoin::hashes::Hash;
