@@ -52,23 +52,26 @@ pub fn password_steps(
         password: Some(place.path().to_owned()),
     };
     let older: Vec<PathBuf> = upgrade::copies(&layout).filter(|other| *other != copy).collect();
-    let (mut service, mut image) = (None, None);
+    let (mut services, mut image) = (Vec::new(), None);
+    // Its guard too, without which one that enforces answers nobody.
+    let runs = [layout.service(), layout.guard_service()];
     for mut step in steps(spec, release, arch, wishes, facts)? {
         match &mut step {
             Step::Image { .. } => image = Some(step),
             // A container's has it among what it is started anew after.
-            Step::Container { .. } => service = Some(step),
-            Step::Service { unit, after, .. } if *unit == layout.service() => {
+            Step::Container { .. } => services.push(step),
+            Step::Service { unit, after, .. } if runs.contains(unit) => {
                 after.push(place.path().to_owned());
-                service = Some(step);
+                services.push(step);
             }
             _ => {}
         }
     }
-    let none = || Error::new(NO_WALLET_STEP, "nothing runs lnd while its password changes");
-    let service = service.ok_or_else(none)?;
+    if services.is_empty() {
+        return Err(Error::new(NO_WALLET_STEP, "nothing runs lnd while its password changes"));
+    }
     let (door, receipt, port) = (layout.door(), layout.receipt(), public_port(spec)?);
-    let around = [
+    let change = [
         folder(layout.places().snapshots(), 0o700),
         folder(layout.snapshots(), 0o700),
         Step::Password { keep: aside.clone(), from: wishes.password.clone() },
@@ -88,7 +91,8 @@ pub fn password_steps(
             database,
             receipt,
         },
-        service,
+    ];
+    let proof = [
         Step::Prove {
             version: spec.release.clone(),
             door,
@@ -100,5 +104,5 @@ pub fn password_steps(
         // upgrade's copy too.
         Step::Discard { folders: [aside.path().to_owned(), copy].into_iter().chain(older).collect(), objects: vec![] },
     ];
-    Ok(image.into_iter().chain(around).collect())
+    Ok(image.into_iter().chain(change).chain(services).chain(proof).collect())
 }

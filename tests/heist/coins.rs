@@ -94,7 +94,9 @@ pub fn half(bundle: &Bundle, number: u8, place: usize) -> Psbt {
     let mut other = psbt.unsigned_tx.input[0].clone();
     other.previous_output.vout += 1;
     psbt.unsigned_tx.input.push(other);
-    psbt.inputs.insert(1 - place, Input::default());
+    // lnd wants to be told what each spends.
+    let spends = psbt.inputs[0].witness_utxo.clone();
+    psbt.inputs.insert(1 - place, Input { witness_utxo: spends, ..Input::default() });
     psbt
 }
 
