@@ -101,7 +101,7 @@ fn what_was_agreed_to_is_done_or_nothing(stage: &Stage) {
     stage.host.lsm(["allow", "add", "10.77.0.8", "--yes"]).ok();
     let mut other = Terminal::start(stage, ["rollback"]);
     other.expect("[y/N] ");
-    stage.host.lsm(["allow", "add", "10.77.0.9", "--yes"]).ok();
+    stage.host.lsm(["allow", "add", "10.77.0.12", "--yes"]).ok();
     other.type_line("y");
     let (code, shown) = other.end();
     assert!(code == 1 && shown.contains("E-PLAN-051"), "{shown}");
