@@ -198,7 +198,8 @@ fn no_setting_of_the_caller_reaches_the_build() {
 fn poisoned_cache() -> TempDir {
     hostile_build();
     let (from, to) = (cache(), open_tempdir(&cache()));
-    let copied = ["go", "zip", "CACHEDIR.TAG"].map(|name| from.join(name));
+    lsm::release::cache::claim(to.path()).unwrap();
+    let copied = ["go", "zip"].map(|name| from.join(name));
     let copy = Program::new("cp").arg("-al").args(copied).arg(to.path());
     copy.run().unwrap();
     // A message of lnd's package signal.

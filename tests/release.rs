@@ -223,14 +223,9 @@ fn a_changed_toolchain_is_refused_by_name() {
     assert!(cause.contains("golang.org/toolchain@v0.0.1-go1.25.3.linux-amd64 is not what is pinned"), "{cause}");
 }
 
-/// Makes `folder` a cache of lsm's, as the one that the real build has made.
-fn mark(folder: &Path) {
-    std::fs::copy(cache().join("CACHEDIR.TAG"), folder.join("CACHEDIR.TAG")).unwrap();
-}
-
 /// Keeps the genuine zip of `path` in `cache`, so that a build gets past it.
 fn keep(cache: &Path, path: &str) {
-    mark(cache);
+    lsm::release::cache::claim(cache).unwrap();
     let kept = path[1..].replace("/@v/", "@").replace('/', "!");
     std::fs::create_dir_all(cache.join("zip")).unwrap();
     std::fs::write(cache.join("zip").join(kept), genuine(path).unwrap()).unwrap();
@@ -300,9 +295,9 @@ fn a_kept_archive_is_used_again_and_a_damaged_one_is_had_anew() {
     lsm::release::set_unpacker(Path::new(env!("CARGO_BIN_EXE_lsm")));
     let obtain = |cache: &Path| lsm::release::obtain(release, Arch::Amd64, cache, None).unwrap();
     let (dir, name) = (open_tempdir(), format!("archive/lnd-linux-amd64-{VERSION}/lnd-linux-amd64-{VERSION}.tar.gz"));
+    lsm::release::cache::claim(dir.path()).unwrap();
     std::fs::create_dir_all(dir.path().join(&name).parent().unwrap()).unwrap();
     std::fs::copy(built().archive(), dir.path().join(&name)).unwrap();
-    mark(dir.path());
     let kept = obtain(dir.path());
     assert_eq!((kept.sha256(), kept.provenance().len()), (PUBLISHED, 1));
     // From the download where the official server can be reached, else from a build: the hash is the same.

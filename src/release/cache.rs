@@ -62,7 +62,7 @@ pub(super) fn hold(cache: &Path) -> Result<()> {
 ///
 /// # Errors
 /// As [`hold`], and where it cannot be made or marked.
-pub(super) fn claim(cache: &Path) -> Result<()> {
+pub fn claim(cache: &Path) -> Result<()> {
     hold(cache)?;
     if !file::is_there(cache)? {
         file::make_folders(cache)?;
