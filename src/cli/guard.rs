@@ -11,15 +11,18 @@ use crate::backend::Layout;
 use crate::cli::control::{installed, require_root};
 use crate::cli::{Common, cert};
 use crate::error::{Code, Error, Result};
+use crate::guard::budget::Ledger;
 use crate::guard::clock::in_words;
 use crate::guard::daemon::Guard;
 use crate::guard::judge::Terms;
 use crate::guard::log::{self, Entry, Seen, Verdict, Whole};
 use crate::guard::proxy;
 use crate::guard::session::Sessions;
+use crate::guard::word;
 use crate::host::beneath;
-use crate::host::file;
+use crate::host::file::{self, Access};
 use crate::host::notify;
+use crate::host::user::Owner;
 use crate::signer::Node;
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::Macaroon;
@@ -55,10 +58,10 @@ pub enum GuardVerb {
     Thaw,
     /// Say that the clock is right, where it was ahead: what was signed meanwhile counts from now, and not until then
     #[command(after_help = "Example:\n  sudo lsm guard clock")]
-    Clock(clock::Options),
+    Clock(WordArgs),
     /// Say that nobody asks for more inputs of what was signed by now, so that it need not be remembered: after a flood
     #[command(after_help = "Example:\n  sudo lsm guard forget")]
-    Forget(forget::Options),
+    Forget(WordArgs),
     /// Say in words what the policy lets pass, and by which rule it refuses the rest
     #[command(
         after_help = "Examples:\n  lsm guard check --example >guard.toml\n  lsm guard check --file guard.toml\n  \
@@ -97,6 +100,14 @@ enum Mode {
     Enforce,
 }
 
+/// `lsm guard clock` and `forget`: what the operator says to a guard that runs.
+#[derive(Debug, Args)]
+pub struct WordArgs {
+    /// Do it without asking
+    #[arg(long)]
+    yes: bool,
+}
+
 /// `lsm guard log`.
 #[derive(Debug, Args)]
 pub struct LogArgs {
@@ -133,8 +144,8 @@ pub(super) fn run(verb: GuardVerb, common: &Common) -> Result<ExitCode> {
         GuardVerb::Status => return status::run(common),
         GuardVerb::Freeze => freeze::freeze(common)?,
         GuardVerb::Thaw => freeze::thaw(common)?,
-        GuardVerb::Clock(options) => clock::run(&options, common)?,
-        GuardVerb::Forget(options) => forget::run(&options, common)?,
+        GuardVerb::Clock(args) => clock::run(&args, common)?,
+        GuardVerb::Forget(args) => forget::run(&args, common)?,
         GuardVerb::Check(args) => policy::check(&args, common)?,
         GuardVerb::Replay(args) => return policy::replay(&args, common),
         GuardVerb::Approve(options) => approve::run(&options, common)?,
@@ -220,6 +231,18 @@ fn show_log(args: &LogArgs, common: &Common) -> Result<()> {
 
 fn read_log(layout: &Layout) -> Result<Vec<Entry>> {
     read_whole_log(layout).map(|log| log.entries)
+}
+
+/// What its entries say has left.
+fn read_ledger(layout: &Layout) -> Result<Ledger> {
+    let mut ledger = Ledger::default();
+    ledger.read(&read_log(layout)?);
+    Ok(ledger)
+}
+
+/// Says it at `path`, where the guard that runs reads it.
+fn say_to_guard(path: &Path, at: u64) -> Result<()> {
+    file::replace(path, &word::render(at), Access::owned(0o644, Owner::ROOT))
 }
 
 fn read_whole_log(layout: &Layout) -> Result<Whole> {

@@ -179,14 +179,6 @@ impl Middleware for Work {
 }
 
 impl Work {
-    /// Whether the answer to a call leaves of which nothing was kept: it signs nothing, or it was not asked about.
-    fn leave_unknown(&self, uri: &str) -> Leave {
-        if !self.guard.enforces || Request::read(uri, &[]).is_ok_and(|request| request == Request::Harmless) {
-            return Leave::Now;
-        }
-        Leave::Never(says(&Refusal::new(Rule::GuardFault, "it was not asked about this call")))
-    }
-
     fn new(guard: Guard) -> Self {
         let reach = file::is_there(&guard.reach).and_then(|there| {
             if !there {
@@ -259,6 +251,14 @@ impl Work {
                 None
             }
         }
+    }
+
+    /// Whether the answer to a call leaves of which nothing was kept: it signs nothing, or it was not asked about.
+    fn leave_unknown(&self, uri: &str) -> Leave {
+        if !self.guard.enforces || Request::read(uri, &[]).is_ok_and(|request| request == Request::Harmless) {
+            return Leave::Now;
+        }
+        Leave::Never(says(&Refusal::new(Rule::GuardFault, "it was not asked about this call")))
     }
 
     /// Judges one call, and says what it asks for; whatever goes wrong on the way is a refusal.

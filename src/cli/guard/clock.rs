@@ -1,46 +1,32 @@
 //! `lsm guard clock`: the operator's word that the clock is right, where it was ahead.
 
-use super::{guarded, read_log};
+use super::{WordArgs, guarded, read_ledger, say_to_guard};
 use crate::backend::Layout;
 use crate::cli::Common;
 use crate::cli::control::require_root;
 use crate::error::Result;
-use crate::guard::budget::Ledger;
 use crate::guard::clock::in_words;
-use crate::guard::{now, word};
-use crate::host::file::{self, Access};
-use crate::host::user::Owner;
+use crate::guard::now;
 use crate::ui::{self, say, terminal};
-use clap::Args;
 use serde_json::json;
-
-/// `lsm guard clock`.
-#[derive(Debug, Args)]
-pub struct Options {
-    /// Do it without asking
-    #[arg(long)]
-    yes: bool,
-}
 
 /// Writes it where the guard reads it.
 ///
 /// # Errors
 /// Where there is no guard, its log cannot be read, it is not root who says so, or nobody agrees.
-pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
+pub(super) fn run(args: &WordArgs, common: &Common) -> Result<()> {
     let spec = guarded(common)?;
     require_root()?;
     let (layout, at) = (Layout::of(&spec), now());
-    let mut ledger = Ledger::default();
-    ledger.read(&read_log(&layout)?);
-    let ahead = ledger.ahead_of(at);
+    let ahead = read_ledger(&layout)?.ahead_of(at);
     if let Some(until) = ahead {
-        if !options.yes {
+        if !args.yes {
             let (is, until) = (in_words(at), in_words(until));
             terminal::confirm(&format!(
                 "The clock says {is}, and something was signed at {until}. Is the clock right?"
             ))?;
         }
-        file::replace(&layout.guard_clock(), &word::render(at), Access::owned(0o644, Owner::ROOT))?;
+        say_to_guard(&layout.guard_clock(), at)?;
     }
     if ui::voice().json {
         say!("{}", json!({"instance": spec.instance, "changed": ahead.is_some(), "counted_until": ahead}));

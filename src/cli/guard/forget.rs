@@ -1,43 +1,29 @@
 //! `lsm guard forget`: the operator's word that nobody asks for more inputs of what was signed, where a flood has filled the room for it.
 
-use super::{guarded, read_log};
+use super::{WordArgs, guarded, read_ledger, say_to_guard};
 use crate::backend::Layout;
 use crate::cli::Common;
 use crate::cli::control::require_root;
 use crate::error::Result;
-use crate::guard::budget::Ledger;
-use crate::guard::{now, word};
-use crate::host::file::{self, Access};
-use crate::host::user::Owner;
+use crate::guard::now;
 use crate::ui::{self, say, terminal};
-use clap::Args;
 use serde_json::json;
-
-/// `lsm guard forget`.
-#[derive(Debug, Args)]
-pub struct Options {
-    /// Do it without asking
-    #[arg(long)]
-    yes: bool,
-}
 
 /// Writes it where the guard reads it.
 ///
 /// # Errors
 /// Where there is no guard, its log cannot be read, it is not root who says so, or nobody agrees.
-pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
+pub(super) fn run(args: &WordArgs, common: &Common) -> Result<()> {
     let spec = guarded(common)?;
     require_root()?;
     let (layout, at) = (Layout::of(&spec), now());
-    let mut ledger = Ledger::default();
-    ledger.read(&read_log(&layout)?);
-    let waiting = ledger.waiting(at);
+    let waiting = read_ledger(&layout)?.waiting(at);
     if waiting > 0 {
-        if !options.yes {
+        if !args.yes {
             ui::note("whoever can ask for their other inputs then takes what came back by them");
             terminal::confirm("Is the watch-only host yours alone, and the macaroon that it had before refused?")?;
         }
-        file::replace(&layout.guard_forget(), &word::render(at), Access::owned(0o644, Owner::ROOT))?;
+        say_to_guard(&layout.guard_forget(), at)?;
     }
     if ui::voice().json {
         say!("{}", json!({"instance": spec.instance, "changed": waiting > 0, "transactions": waiting}));

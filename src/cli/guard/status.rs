@@ -1,12 +1,11 @@
 //! `lsm guard status`: whether it enforces, proved, and what the operator has to know of it.
 
-use super::{guarded, read_log};
+use super::{guarded, read_ledger};
 use crate::backend::Layout;
 use crate::cli::Common;
 use crate::cli::control::require_root;
 use crate::error::{Exit, Result};
 use crate::facts;
-use crate::guard::budget::Ledger;
 use crate::guard::freeze::{Frozen, IN_SHORT};
 use crate::guard::policy::Policy;
 use crate::guard::{self, canary, now};
@@ -73,11 +72,7 @@ struct Coins {
 
 impl Coins {
     fn look(layout: &Layout) -> Self {
-        let day = read_log(layout).map(|entries| {
-            let mut ledger = Ledger::default();
-            ledger.read(&entries);
-            ledger.day(now())
-        });
+        let day = read_ledger(layout).map(|ledger| ledger.day(now()));
         Self { policy: Policy::read(&layout.guard_policy()), day }
     }
 
