@@ -19,7 +19,7 @@ use std::time::Duration;
 /// What the hostile program's sandbox leaves it of everything that runs out (units/lsm@.service, templates/launch.toml).
 const DESCRIPTORS: u32 = 4096;
 const THREADS: u32 = 256;
-const MEMORY: u32 = 2048 / 16;
+const MEMORY: u32 = 3072 / 16;
 const DISK: u32 = 64;
 
 const ENOMEM: u32 = 12;
