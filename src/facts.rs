@@ -282,6 +282,11 @@ impl State {
         self == Self::Active
     }
 
+    /// True of one that runs, is being started or stopped, or waits to be started again.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Active | Self::Between)
+    }
+
     /// Reads what `systemctl show` says of one unit.
     fn parse(said: &str) -> Self {
         let is = |property: &str, value: &str| said.lines().any(|line| line.split_once('=') == Some((property, value)));

@@ -29,6 +29,7 @@ fn a_signer_is_stopped_and_started_and_tells_what_it_did() {
     call_while(&stage.host, || restarting_keeps_callers_waiting(&stage));
     its_log_is_shown(&stage);
     its_credentials_are_explained(&stage);
+    what_systemd_starts_over_and_over_is_stopped(&stage);
     stopping_for_good_takes_the_wallet_too(&stage);
 }
 
@@ -51,6 +52,25 @@ fn stopping_shuts_the_port(stage: &Stage) {
     }
     assert!(!stage.is_active("lsm@signer"), "no connection starts it");
     assert_eq!(stage.host.lsm(["stop", "--yes", "--json"]).json()["changed"], false);
+}
+
+/// systemd, which starts lnd again each second, has its port opened too and gives up a stop of that.
+fn what_systemd_starts_over_and_over_is_stopped(stage: &Stage) {
+    let folder = "/run/systemd/system/lsm@signer.service.d";
+    let fails = "[Service]\nExecStartPre=/bin/false\nRestartSec=200ms\n";
+    stage
+        .host
+        .sh(&format!("mkdir -p {folder} && printf '{fails}' >{folder}/fails.conf && systemctl daemon-reload"))
+        .ok();
+    for _ in 0..20 {
+        stage.host.run(["systemctl", "restart", "--no-block", "lsm@signer.service", "lsm-proxy@signer.socket"]).ok();
+        stage.host.sh("sleep 0.$((RANDOM % 5))").ok();
+        stage.host.lsm(["stop", "--yes"]).ok();
+        let left = stage.host.run(["systemctl", "is-active", "lsm@signer.service", "lsm-proxy@signer.socket"]).stdout;
+        assert!(!left.contains("activating") && !left.lines().any(|state| state == "active"), "{left}");
+    }
+    stage.host.sh(&format!("rm -r {folder}/fails.conf && systemctl daemon-reload && systemctl reset-failed")).ok();
+    stage.host.lsm(["start", "--yes"]).ok();
 }
 
 fn starting_waits_until_it_can_sign(stage: &Stage) {

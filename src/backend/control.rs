@@ -28,11 +28,11 @@ pub fn is_up(spec: &Spec) -> bool {
     }
 }
 
-/// True where none of it runs.
+/// True where none of it runs, or is about to: systemd starts what has failed again.
 pub fn is_down(spec: &Spec) -> bool {
     match &spec.docker {
         Some(docker) => !docker::runs(docker),
-        None => !units(spec).iter().any(|unit| facts::is_active(unit)),
+        None => units(spec).iter().all(|unit| facts::state(unit).is_ok_and(|state| !state.is_up())),
     }
 }
 

@@ -21,6 +21,8 @@ const NOT_STARTED: Code = Code::refused("E-PLAN-030");
 
 /// How long lnd may take until it serves: its key derivation and database on a slow disk.
 const ACTIVE_DEADLINE: Duration = Duration::from_secs(180);
+/// How often a unit is told to stop until it does.
+const STOPS: u32 = 5;
 /// How often it is looked at whether lnd still runs.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -82,7 +84,7 @@ pub(super) fn finish(unit: &str) -> Result<()> {
 
 /// True of a unit that runs or is being started: one that waits for its wallet is that all the while.
 fn is_up(unit: &str) -> bool {
-    facts::state(unit).is_ok_and(|state| [facts::State::Between, facts::State::Active].contains(&state))
+    facts::state(unit).is_ok_and(facts::State::is_up)
 }
 
 fn journal_of(unit: &str) -> String {
@@ -99,7 +101,8 @@ pub(super) fn reload(unit: &str, check: &[String]) -> Result<()> {
 
 /// Stops a unit and disables it.
 pub(super) fn retire(unit: &str) -> Result<()> {
-    Program::new("systemctl").args(["disable", "--quiet", "--now", unit]).run().map(drop)
+    Program::new("systemctl").args(["disable", "--quiet", unit]).run()?;
+    systemctl("stop", unit)
 }
 
 /// Stops a unit, and forgets that it failed; one that systemd cannot start is stopped.
@@ -154,7 +157,15 @@ fn strangers(address: SocketAddr, peers: &[IpNet]) -> String {
 /// # Errors
 /// Where it fails.
 pub fn systemctl(verb: &str, unit: &str) -> Result<()> {
-    say(verb, &[], unit)
+    let mut said = say(verb, &[], unit);
+    // A signer that fails and is started again at that moment has its port opened, and systemd gives up a stop of that.
+    for _ in 1..if verb == "stop" { STOPS } else { 1 } {
+        if said.is_ok() {
+            break;
+        }
+        said = say(verb, &[], unit);
+    }
+    said
 }
 
 fn say(verb: &str, options: &[&str], unit: &str) -> Result<()> {
