@@ -1,22 +1,21 @@
 //! What is there before and after a step: enough to put it back, and to see whether somebody else changed it since.
 
+mod path;
+mod thing;
+
+pub use path::{AtPath, Role, Was};
+pub use thing::{Database, RootKey, Thing, Wallet};
+
 use crate::engine::{Engine, Kind, Object};
-use crate::error::{Code, Error, Result};
-use crate::facts::{self, Seen, look};
+use crate::error::{Code, Result};
+use crate::facts;
 use crate::host::account::Accounts;
-use crate::host::beneath;
-use crate::host::file;
 use crate::host::kept::Kept;
 use crate::host::program::Program;
 use crate::host::rights::Rights;
 use crate::host::sysctl;
-use crate::host::xattrs::{self, Attributes};
 use crate::plan::perform::open_as_admin;
-use crate::plan::register;
-use crate::plan::step::Door;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const CANNOT_SEE: Code = Code::refused("E-PLAN-040");
@@ -26,149 +25,6 @@ const LARGEST: u64 = 1 << 30;
 
 /// The name of lsm's table, as nft(8) wants it.
 pub const TABLE: [&str; 3] = ["table", "inet", "lsm"];
-
-/// Something that a step may change.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Thing {
-    /// A file, folder or link.
-    Path(PathBuf),
-    /// The same with a secret in it that could be guessed: the journal has no hash of it.
-    Secret(PathBuf),
-    /// A folder that is lsm's with all that is in it: where it was absent it goes as a whole.
-    Tree(PathBuf),
-    /// A file or folder that is handed to the operator: it is never taken back.
-    Given(PathBuf),
-    /// A unit: it runs or not. What enables it is a path.
-    Unit(String),
-    /// A user with its group.
-    Account(String),
-    /// lsm's table in the packet filter, which this file loads.
-    Filter(PathBuf),
-    /// Who may do what with a file or folder, whatever is in it.
-    Rights(PathBuf),
-    /// A setting of the running kernel, a file below /proc/sys.
-    Setting(PathBuf),
-    /// A unit that has read its settings, whether it runs or not.
-    Reader(String),
-    /// What a container engine holds.
-    Object(Object),
-    /// A wallet, and what is worth nothing without it.
-    Wallet(Wallet),
-    /// lnd's database, of which there is a copy to go back to.
-    Database(Database),
-    /// A key of lnd's that macaroons hang on.
-    RootKey(RootKey),
-}
-
-/// A key of lnd's that macaroons hang on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RootKey {
-    /// How its lnd is reached.
-    pub door: Door,
-    /// Its number.
-    pub id: u64,
-}
-
-/// A wallet and all that must stay as long as it does.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Wallet {
-    /// lnd's own folder.
-    pub data: PathBuf,
-    /// Its wallet database: once this is there, a wallet was made.
-    pub database: PathBuf,
-    /// Its password's place.
-    pub password: PathBuf,
-    /// Its receipt.
-    pub receipt: PathBuf,
-    /// The user who owns it.
-    pub account: Option<String>,
-    /// The engine's volume that it is in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume: Option<Object>,
-    /// It is the copy of one that stays where it was, and is worth something once its receipt says that it opens.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub adopted: bool,
-}
-
-impl Wallet {
-    /// True where a wallet was made, or lnd was about to.
-    ///
-    /// # Errors
-    /// Where that cannot be seen.
-    pub fn is_made(&self) -> Result<bool> {
-        if self.adopted { file::is_there(&self.receipt) } else { beneath::is_there(&self.data, &self.database) }
-    }
-
-    /// The register of its macaroons, whose root keys are in its database.
-    pub fn register(&self) -> PathBuf {
-        self.receipt.with_file_name(register::FILE)
-    }
-
-    /// True of what stays with it.
-    pub fn holds(&self, thing: &Thing) -> bool {
-        match thing {
-            Thing::Path(path) | Thing::Secret(path) | Thing::Tree(path) => {
-                [&self.data, &self.password, &self.receipt].iter().any(|kept| kept.starts_with(path))
-            }
-            Thing::Account(name) => self.account.as_ref() == Some(name),
-            Thing::Object(object) => self.volume.as_ref() == Some(object),
-            _ => false,
-        }
-    }
-}
-
-/// lnd's database before another lnd may have changed it for good.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Database {
-    /// The folder that holds all of it.
-    pub data: PathBuf,
-    /// The folder of its copy.
-    pub copy: PathBuf,
-    /// The unit that fills it, or the name of the container.
-    pub unit: String,
-    /// The container that fills it, where one does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<Object>,
-    /// The file that says which lnd the unit starts.
-    pub swap: PathBuf,
-    /// That file's hash where it says the other one, or [`Database::mark`]: only then the database may be another than the
-    /// copy.
-    pub swapped: String,
-    /// Where the password is kept that opens it, where that is what changes: the file above is then the other one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<PathBuf>,
-}
-
-impl Database {
-    /// True where the other lnd may have had the database.
-    pub fn is_given_over(&self) -> bool {
-        let is = if self.password.is_some() { Self::mark(&self.swap) } else { facts::hash(&self.swap) };
-        is.as_ref() == Some(&self.swapped)
-    }
-
-    /// What tells the file of one password from that of the other: when it was written, which it keeps when they change places.
-    /// Not its hash: a password that somebody chose could be guessed from that. Nor its number: there are file systems that give
-    /// it another one after the next boot.
-    pub fn mark(path: &Path) -> Option<String> {
-        let meta = std::fs::symlink_metadata(path).ok()?;
-        Some(format!("written {}.{:09}", meta.mtime(), meta.mtime_nsec()))
-    }
-
-    /// The place of the password and that of the other one: they change places with each other.
-    pub(super) fn passwords(&self) -> Option<[&Path; 2]> {
-        self.password.as_deref().map(|place| [place, self.swap.as_path()])
-    }
-
-    /// What fills it.
-    pub fn filled_by(&self) -> Thing {
-        self.container.as_ref().map_or_else(|| Thing::Unit(self.unit.clone()), |object| Thing::Object(object.clone()))
-    }
-
-    /// The folder above lnd's own, which is root's.
-    pub fn home(&self) -> &Path {
-        self.data.parent().and_then(Path::parent).unwrap_or(Path::new("/"))
-    }
-}
 
 /// What a thing was, or is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -257,77 +113,6 @@ pub enum Prior {
     },
 }
 
-/// What is at a path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AtPath {
-    /// The path.
-    pub path: PathBuf,
-    /// What it is.
-    pub was: Was,
-    /// How undo treats it.
-    #[serde(default, skip_serializing_if = "Role::is_plain")]
-    pub role: Role,
-    /// Permission bits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<u32>,
-    /// Owner's number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
-    /// Group's number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gid: Option<u32>,
-    /// A file's hash.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
-    /// Where a link leads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<PathBuf>,
-    /// Extended attributes, in hex.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub attributes: BTreeMap<String, String>,
-    /// Under which name a file's bytes are kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept: Option<String>,
-}
-
-/// The kinds of what is at a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Was {
-    /// Nothing.
-    Absent,
-    /// A plain file.
-    File,
-    /// A folder.
-    Folder,
-    /// A symbolic link.
-    Link,
-    /// A socket or something else that cannot be kept.
-    Other,
-}
-
-/// How undo treats a path, as [`Thing`] has it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Put back.
-    #[default]
-    Plain,
-    /// Put back; never hashed.
-    Secret,
-    /// Taken away whole.
-    Tree,
-    /// Left to the operator.
-    Given,
-}
-
-impl Role {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-    fn is_plain(&self) -> bool {
-        *self == Self::Plain
-    }
-}
-
 impl Prior {
     /// There was no folder at `path`, which is lsm's with all that is in it.
     pub fn no_tree(path: &Path) -> Self {
@@ -361,7 +146,7 @@ impl Prior {
             Thing::Secret(path) => Self::Path(AtPath::of(path, Role::Secret, kept)?),
             Thing::Tree(path) => Self::Path(AtPath::of(path, Role::Tree, kept)?),
             Thing::Given(path) => Self::Path(AtPath::of(path, Role::Given, None)?),
-            Thing::Unit(unit) => Self::Unit { unit: unit.clone(), active: facts::state(unit)?.is_active() },
+            Thing::Unit(unit) => Self::Unit { unit: unit.clone(), active: facts::state(unit)?.is_up() },
             Thing::Account(name) => {
                 let lines = Accounts::default().find(name)?;
                 let (exists, files) = (!lines.is_empty(), lines.files());
@@ -518,60 +303,6 @@ impl Prior {
     }
 }
 
-impl AtPath {
-    fn absent(path: &Path, role: Role) -> Self {
-        Self {
-            path: path.to_owned(),
-            was: Was::Absent,
-            role,
-            mode: None,
-            uid: None,
-            gid: None,
-            sha256: None,
-            target: None,
-            attributes: BTreeMap::new(),
-            kept: None,
-        }
-    }
-
-    fn of(path: &Path, role: Role, kept: Option<&Kept>) -> Result<Self> {
-        let mut at = Self::absent(path, role);
-        match look(path) {
-            Seen::Absent => return Ok(at),
-            Seen::Hidden => return Err(Error::new(CANNOT_SEE, format!("cannot see {}", path.display()))),
-            Seen::File { mode, uid, gid, sha256 } => {
-                (at.was, at.mode, at.uid, at.gid) = (Was::File, Some(mode), Some(uid), Some(gid));
-                at.sha256 = sha256.filter(|_| role != Role::Secret);
-                at.kept = kept.map(|kept| kept.keep_file(path)).transpose()?;
-            }
-            Seen::Folder { mode, uid, gid } => {
-                (at.was, at.mode, at.uid, at.gid) = (Was::Folder, Some(mode), Some(uid), Some(gid));
-            }
-            Seen::Other => {
-                at.target = std::fs::read_link(path).ok();
-                at.was = if at.target.is_some() { Was::Link } else { Was::Other };
-                return Ok(at);
-            }
-        }
-        at.attributes = xattrs::read(path)?.into_iter().map(|(name, value)| (name, hex::encode(value))).collect();
-        Ok(at)
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        // A secret has no hash, and an older journal none of these: what is not known is no difference.
-        let same_hash = self.sha256.is_none() || other.sha256.is_none() || self.sha256 == other.sha256;
-        (&self.path, self.was, self.mode, self.uid, self.gid, &self.target, &self.attributes)
-            == (&other.path, other.was, other.mode, other.uid, other.gid, &other.target, &other.attributes)
-            && same_hash
-    }
-
-    /// The attributes as they are to be set.
-    pub(super) fn attributes(&self) -> Attributes {
-        let decoded = |(name, value): (&String, &String)| Some((name.clone(), hex::decode(value).ok()?));
-        self.attributes.iter().filter_map(decoded).collect()
-    }
-}
-
 /// True where lsm's table is loaded: of all tables, since nft(8) says of one that is not there no more than that it failed.
 ///
 /// # Errors
@@ -587,6 +318,8 @@ pub(super) fn is_loaded() -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::file;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_password_is_known_again_by_its_file_whatever_number_that_has() {
