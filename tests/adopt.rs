@@ -8,6 +8,8 @@ use crate::lab::process::Done;
 use crate::stage::older::{identity, make_wallet};
 use crate::stage::{BUNDLE, LISTEN, PORT, Stage};
 use lsm::secret::Secret;
+use lsm::signer::MACAROON_REFUSED;
+use lsm::signer::macaroon::Macaroon;
 use std::fs;
 use std::time::Duration;
 
@@ -143,6 +145,11 @@ fn the_scripts_own_lnd_is_taken_over_when_it_does_not_run() {
     args.extend([format!("--bundle-out={BUNDLE}"), "--password-file=/root/password".into()]);
     stage.install_with(&args, &[]).ok();
     stage.hold_keys(&keys);
+    let admin =
+        fs::read(host.path(&format!("{home}/data/chain/bitcoin/testnet/admin.macaroon"))).expect("the old lnd's");
+    let thief = stage.signer().with_macaroon(&Macaroon::parse(admin).expect("a macaroon"));
+    let refused = host.allowed().inside(|| thief.sign_with_key(6, 0, b"a message"));
+    assert_eq!(refused.unwrap_err().code(), MACAROON_REFUSED, "what the old lnd gave away is good there alone");
     host.lsm(["upgrade", &stage.release.version, &format!("--from={}", stage.archive_inside()), "--yes"]).ok();
     stage.hold_keys(&keys);
     host.sh(&format!("mv /root/password {home}/wallet-password.txt")).ok();

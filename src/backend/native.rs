@@ -298,9 +298,10 @@ impl Build<'_> {
         Ok(steps)
     }
 
-    /// What runs lnd while its wallet is made: its own unit, where that gives it neither a port nor a guard by itself.
+    /// What runs lnd while its wallet is made: its own unit, where that gives it neither a port nor a guard by itself. Not where a
+    /// wallet is adopted: lnd writes its macaroons anew at the next start.
     fn maker(&self) -> Result<Runner> {
-        if self.spec.mode == Mode::Host || self.spec.guard.is_on() {
+        if self.spec.mode == Mode::Host || self.spec.guard.is_on() || self.wishes.adopt.is_some() {
             return self.runner();
         }
         let unit = self.layout.service();

@@ -93,7 +93,7 @@ pub(super) fn create(work: &Work<'_>, journal: &mut Journal, machine: &Machine<'
     let password = work.password.load()?;
     shown.say("making the wallet");
     let (node, birthday) = match state {
-        State::Locked if adopts => (unlock(work, &node, &password)?, OLDEST_WALLET),
+        State::Locked if adopts => (take_over(work, node, &password)?, OLDEST_WALLET),
         State::Locked => {
             let kept_at = journal.history().seed_kept_at().unwrap_or_default();
             (unlock(work, &node, &password)?, work.birthday().unwrap_or(kept_at))
@@ -153,20 +153,30 @@ fn no_words() -> Error {
     Error::new(NO_WORDS, "there are no words to restore the wallet from").hint("give them again: lsm wallet restore")
 }
 
+/// A wallet that is adopted: the password that was named has to open it. Its root keys came with it, and macaroons on them are in
+/// many hands: none is good here.
+fn take_over(work: &Work<'_>, node: Node, password: &Secret) -> Result<Node> {
+    let hint = "the wallet is left as it is; name it with --password-file";
+    let admin = node.renew_root_keys(password).map_err(|e| shut(work, "the password that was named", hint, e))?;
+    service::wait(&node, work.runner, |state| state == State::Active)?;
+    let node = node.with_macaroon(&admin);
+    for key in node.root_key_ids()?.into_iter().filter(|key| *key != 0) {
+        node.delete_root_key(key)?;
+    }
+    Ok(node)
+}
+
 /// A wallet that an earlier run began: the password that was sealed for it has to open it.
 fn unlock(work: &Work<'_>, node: &Node, password: &Secret) -> Result<Node> {
-    node.unlock(password).map_err(|e| {
-        let (whose, hint) = match work.seed {
-            SeedSink::Adopted => {
-                ("the password that was named", "the wallet is left as it is; name it with --password-file")
-            }
-            _ => ("its sealed password", "it is kept as it is; an earlier run was cut off while lnd was writing it"),
-        };
-        let cause = format!("the wallet {} does not open with {whose}", work.database.display());
-        Error::new(NOT_OURS, cause).hint(hint).because(e)
-    })?;
+    let hint = "it is kept as it is; an earlier run was cut off while lnd was writing it";
+    node.unlock(password).map_err(|e| shut(work, "its sealed password", hint, e))?;
     service::wait(node, work.runner, |state| state >= State::RpcActive)?;
     open_as_admin(work.door)
+}
+
+fn shut(work: &Work<'_>, whose: &str, hint: &'static str, why: Error) -> Error {
+    let cause = format!("the wallet {} does not open with {whose}", work.database.display());
+    Error::new(NOT_OURS, cause).hint(hint).because(why)
 }
 
 fn keep(seed: &Seed, sink: &SeedSink, journal: &mut Journal, shown: &Progress) -> Result<Option<PathBuf>> {
