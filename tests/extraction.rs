@@ -34,6 +34,14 @@ fn the_bundle_takes_no_key_unless_taproot_channels_were_asked_for() {
     extract(&stage, &wide).unwrap();
     assert_eq!(extract(&stage, &least).unwrap_err().code(), NOT_PERMITTED, "the first bundle is as narrow as it was");
 
+    // Undone, it is worth nothing either, and done again it is another one.
+    stage.host.lsm(["rollback", "--yes"]).ok();
+    assert_eq!(extract(&stage, &wide).unwrap_err().code(), MACAROON_REFUSED);
+    assert_eq!(extract(&stage, &least).unwrap_err().code(), NOT_PERMITTED);
+    stage.install(&["--taproot-channels"]).ok();
+    let wide = stage.bundle();
+    extract(&stage, &wide).unwrap();
+
     // Not asked for again is not taken back; taken back, the wide macaroon is worth nothing any more.
     stage.install(&[]).ok();
     extract(&stage, &wide).unwrap();
@@ -49,4 +57,6 @@ fn the_bundle_takes_no_key_unless_taproot_channels_were_asked_for() {
     assert_eq!(extract(&stage, &wide).unwrap_err().code(), MACAROON_REFUSED);
     assert_eq!(extract(&stage, &stage.bundle()).unwrap_err().code(), NOT_PERMITTED);
     stage.host.allowed().inside(|| stage.signer().sign_with_key(6, 0, b"a message")).unwrap();
+    let back = stage.host.lsm(["rollback", "--yes", "--json"]).json();
+    assert!(back["lost"].to_string().contains("stays revoked"), "{back}");
 }

@@ -177,6 +177,16 @@ impl History {
     /// What a rollback puts back: all that the last plan touched, with those before it that were cut off and that it
     /// went on with; `None` where that was undone already. Where its undoing was cut off, it is the same again.
     pub fn to_undo(&self) -> Option<Vec<Touched>> {
+        self.records_to_undo().map(|records| touched_by(&records))
+    }
+
+    /// True where a rollback undoes a step that `is` knows, which was begun.
+    pub fn undoes(&self, is: impl Fn(&Value) -> bool) -> bool {
+        let records = self.records_to_undo().unwrap_or_default();
+        records.iter().flat_map(|record| &record.intents).any(|intent| is(intent.what))
+    }
+
+    fn records_to_undo(&self) -> Option<Vec<Record<'_>>> {
         let mut records = self.records();
         if records.last().is_some_and(|last| last.verb == ROLLBACK && last.ended) {
             return None;
@@ -185,7 +195,7 @@ impl History {
             records.pop();
         }
         records.last()?;
-        Some(touched_by(&records[start_of_last(&records)..]))
+        Some(records.split_off(start_of_last(&records)))
     }
 
     /// The lnd of the last plan that had one and was not undone.
