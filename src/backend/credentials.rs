@@ -4,7 +4,7 @@ use super::native::{Wishes, bundle_steps, public_port, text};
 use super::{Layout, docker, runner, steps};
 use crate::error::Result;
 use crate::facts::Facts;
-use crate::plan::register::{Entry, Register};
+use crate::plan::register::{self, Entry, Register};
 use crate::plan::step::{Guarded, Step};
 use crate::release::pins::{self, Arch};
 use crate::signer::middleware::CREDENTIAL;
@@ -49,7 +49,14 @@ pub fn retire_steps(spec: &Spec, register: &Register) -> Result<Vec<Step>> {
 /// The steps that revoke what hangs on these root keys.
 pub fn revoke_steps(spec: &Spec, root_keys: &[u64]) -> Vec<Step> {
     let door = Layout::of(spec).door();
-    root_keys.iter().map(|key| Step::Revoke { door: door.clone(), root_key: *key }).collect()
+    let revoked = root_keys.iter().map(|key| Step::Revoke { door: door.clone(), root_key: *key });
+    revoked.chain(root_keys.contains(&register::GUARD).then(|| forget_guard(spec)).flatten()).collect()
+}
+
+/// The macaroon of a guard that is off, which is kept for when it is on again, is of no use once its root key is gone.
+fn forget_guard(spec: &Spec) -> Option<Step> {
+    let kept = Layout::of(spec).keep(CREDENTIAL, spec.sealed);
+    (!spec.guard.is_on()).then(|| Step::Discard { folders: vec![kept.path().to_owned()], objects: vec![] })
 }
 
 /// The steps that replace every root key, and give the bundle a new macaroon; `register` says so already.
@@ -73,6 +80,7 @@ pub fn renew_root_keys_steps(spec: &Spec, register: &Register, wishes: &Wishes, 
             .is_on()
             .then(|| Guarded { unit: layout.guard_service(), keep: layout.keep(CREDENTIAL, spec.sealed) }),
     });
+    wanted.extend(forget_guard(spec));
     wanted.extend(bundle_steps(spec, &wishes.bundle, wishes.handed));
     Ok(wanted)
 }

@@ -175,6 +175,7 @@ pub(super) fn change<T>(
     if plan.is_empty() && !history.was_cut_off(verb) {
         return Ok(Some((found, false)));
     }
+    admit(&history, verb)?;
     let agreed = consent(args, &plan)?;
     let mut journal = open_journal(&layout)?;
     let (plan, found) = find(journal.history())?;

@@ -58,6 +58,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
         finish(&look, None);
         return Ok(());
     }
+    machine::admit(&History::read(&look.layout.journal())?, VERB)?;
     if !options.machine.yes {
         terminal::require()?;
     }

@@ -42,6 +42,11 @@ pub const OTHER_VERSION: Code = Code::refused("E-SIGNER-015");
 pub const FAILED: Code = Code::refused("E-SIGNER-016");
 /// The channel broke during the call.
 pub const BROKEN: Code = Code::refused("E-SIGNER-017");
+/// The operator has frozen what it lets be signed.
+pub const FROZEN: Code = Code::refused("E-SIGNER-019");
+
+/// What the guard of a signer says that the operator has frozen.
+pub const IS_FROZEN: &str = "the operator has frozen this signer";
 
 /// What tonic and hyper say, under codes that mean other things too, of a connection that breaks while it is set up or
 /// before the call was sent.
@@ -305,6 +310,8 @@ fn explain(at: &Endpoint, status: &tonic::Status) -> Error {
     {
         Error::new(MACAROON_REFUSED, format!("{at} refuses the macaroon: {words}"))
             .hint("it was revoked, has expired, or is another node's; on the signer: lsm bundle export")
+    } else if says(IS_FROZEN) {
+        Error::new(FROZEN, format!("{at} refused: {words}")).hint("on the signer: lsm guard thaw")
     } else if status.code() == tonic::Code::Unimplemented {
         Error::new(OTHER_VERSION, format!("lnd at {at} does not know this call: {words}"))
             .hint("its version differs from what lsm knows, or it was built without signrpc and walletrpc")

@@ -1,10 +1,12 @@
-//! The macaroon of a bundle: the one that the last bundle had where that still is what is wanted, else a new one. Both sign.
+//! The macaroon of a bundle: the one that the last bundle had where that still is what is wanted, else a new one. Both sign, unless
+//! the signer is frozen.
 
+use super::outside;
 use crate::bundle::Bundle;
 use crate::error::Result;
-use crate::signer::Node;
 use crate::signer::macaroon::{Macaroon, Permission};
 use crate::signer::proof;
+use crate::signer::{self, Node};
 
 /// What is signed to prove that the macaroon can.
 const PROOF: &[u8] = b"lsm bundle export";
@@ -29,8 +31,10 @@ pub(super) fn obtain(
 ) -> Result<Macaroon> {
     let prove = |macaroon: Macaroon| {
         let (family, index) = proof::IDENTITY;
-        let signature = open()?.with_macaroon(&macaroon).sign_with_key(family, index, PROOF)?;
-        proof::verify_compact(PROOF, &signature, wanted.identity_pubkey)?;
+        match open()?.with_macaroon(&macaroon).sign_with_key(family, index, PROOF) {
+            Err(e) if e.code() == signer::FROZEN => outside::unsigned(),
+            signed => proof::verify_compact(PROOF, &signed?, wanted.identity_pubkey)?,
+        }
         Ok(macaroon)
     };
     let is_wanted = |had: &Macaroon| {

@@ -3,10 +3,11 @@
 use super::{open_as_admin, read_certificate, read_receipt, service};
 use crate::error::Result;
 use crate::plan::step::{Door, Port};
-use crate::signer::Node;
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::signer_permissions;
 use crate::signer::proof;
+use crate::signer::{self, Node};
+use crate::ui;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -17,7 +18,16 @@ const TRIED: u64 = 10_012;
 pub(super) fn sign(door: &Door, port: &Port) -> Result<()> {
     // lnd's unit wants it, and systemd may not be done with it: this waits.
     port.unit.as_deref().map_or(Ok(()), |unit| service::systemctl("start", unit))?;
-    prove_outside(door, &port.receipt, &port.host, port.address)
+    match prove_outside(door, &port.receipt, &port.host, port.address) {
+        Err(e) if e.code() == signer::FROZEN => Ok(unsigned()),
+        proved => proved,
+    }
+}
+
+/// A signer that is frozen is looked after too, and first of all after a break-in. lnd has held the macaroon to be good before it
+/// asked the guard (its rpcperms/interceptor.go).
+pub(super) fn unsigned() {
+    ui::note("the signer is frozen: that it signs is not proved");
 }
 
 /// Has the signer sign through its port with a new least macaroon, as a watch-only node would, and checks the signature
