@@ -24,7 +24,8 @@ fn render_body(name: &str, found: ContainerInspectResponse) -> Result<Vec<u8>> {
             .hint("it is left as it is: without that it could not be made again")
     };
     let (config, mut host) = found.config.zip(found.host_config).ok_or_else(bad)?;
-    let config = serde_json::to_value(config).and_then(serde_json::from_value);
+    // By way of text, as the engine is told of it: what reads and writes that is in the program anyway.
+    let config = serde_json::to_vec(&config).and_then(|text| serde_json::from_slice(&text));
     let mut body: ContainerCreateBody = config.map_err(|e| bad().because(e))?;
     name_volumes(&mut host, found.mounts.unwrap_or_default());
     body.host_config = Some(host);

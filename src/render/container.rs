@@ -8,6 +8,7 @@ use bollard::models::{
     HostConfigLogConfig, Mount, MountType, NetworkingConfig, PortBinding, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
 };
+use serde_json::Value;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -176,7 +177,8 @@ fn put(body: &mut ContainerCreateBody, place: Place) {
 /// The same each time: a JSON value keeps its names in order, and the API's maps do not.
 fn text(body: &ContainerCreateBody) -> Result<String> {
     let broken = |e| Error::new(BROKEN, "a container cannot be described").because(e);
-    serde_json::to_value(body).map(|value| value.to_string()).map_err(broken)
+    let value: Value = serde_json::to_vec(body).and_then(|text| serde_json::from_slice(&text)).map_err(broken)?;
+    Ok(value.to_string())
 }
 
 fn signer(frame: &Frame, files: &Files, landlock: Option<u32>, args: &[String]) -> Result<ContainerCreateBody> {
