@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 
 const NO_GUARD: Code = Code::refused("E-GUARD-007");
 const CANNOT: Code = Code::lacking("E-GUARD-006");
@@ -24,8 +25,13 @@ const HELD: usize = 64 << 10;
 /// How long it waits where the system has nothing left for another connection.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// How many proofs are asked for at a time. lnd acknowledges a request before it answers it: with one the answer would wait for
+/// the proof of that, and then for its own.
+const PROOFS: usize = 2;
+
 /// Those who hold back what they have read of lnd, each until it is proved.
 type Holding = mpsc::UnboundedSender<oneshot::Sender<()>>;
+type Held = mpsc::UnboundedReceiver<oneshot::Sender<()>>;
 
 /// Passes connections to `port` on to `lnd`, as long as the guard at `fence` proves that it is asked.
 ///
@@ -38,11 +44,15 @@ pub fn run(port: TcpListener, lnd: &Path, fence: &Path) -> Result<()> {
     runtime.block_on(async {
         let no_guard = |e| Error::new(NO_GUARD, format!("the guard cannot be asked for its proof: {e}")).because(e);
         let port = tokio::net::TcpListener::from_std(port).map_err(cannot)?;
-        let guard = UnixStream::connect(fence).await.map_err(no_guard)?;
         let (holding, held) = mpsc::unbounded_channel();
+        let (held, mut proving) = (Arc::new(Mutex::new(held)), JoinSet::new());
+        for _ in 0..PROOFS {
+            let guard = UnixStream::connect(fence).await.map_err(no_guard)?;
+            proving.spawn(prove(guard, Arc::clone(&held)));
+        }
         tokio::spawn(accept(port, Arc::from(lnd), holding));
         // With the runtime all connections end.
-        if let Err(e) = prove(guard, held).await {
+        if let Some(Ok(Err(e))) = proving.join_next().await {
             ui::note(&format!("lnd's answers are held back, and all connections cut: the guard proves nothing ({e})"));
         }
         Ok(())
@@ -50,12 +60,12 @@ pub fn run(port: TcpListener, lnd: &Path, fence: &Path) -> Result<()> {
 }
 
 /// Has the guard prove that it was asked about what was read of lnd before, for all who wait for that.
-async fn prove(mut guard: UnixStream, mut held: mpsc::UnboundedReceiver<oneshot::Sender<()>>) -> io::Result<()> {
-    while let Some(first) = held.recv().await {
+async fn prove(mut guard: UnixStream, held: Arc<Mutex<Held>>) -> io::Result<()> {
+    loop {
         // Who waits now has read before the proof begins; who comes later waits for the next one.
-        let mut waiting = vec![first];
-        while let Ok(next) = held.try_recv() {
-            waiting.push(next);
+        let mut waiting = Vec::new();
+        if held.lock().await.recv_many(&mut waiting, CONNECTIONS).await == 0 {
+            return Ok(());
         }
         guard.write_all(&[0]).await?;
         guard.read_exact(&mut [0]).await?;
@@ -64,7 +74,6 @@ async fn prove(mut guard: UnixStream, mut held: mpsc::UnboundedReceiver<oneshot:
             let _ = one.send(());
         }
     }
-    Ok(())
 }
 
 async fn accept(port: tokio::net::TcpListener, lnd: Arc<Path>, holding: Holding) {
