@@ -6,8 +6,8 @@ mod payments;
 use crate::caller::{Client, Port};
 use crate::lab::wait_for;
 use crate::stage::{LISTEN, Stage, endpoint};
-use lsm::signer::Node;
 use lsm::signer::wire::walletrpc::SignPsbtRequest;
+use lsm::signer::{MACAROON_REFUSED, Node};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -285,12 +285,42 @@ fn credentials_are_replaced_under_it(stage: &Stage) {
     let key = line.split_whitespace().next().expect("its number");
     assert_eq!(stage.host.lsm(["macaroon", "revoke", key, "--yes"]).code, 1);
     let old = std::fs::read(stage.host.path("/etc/credstore.encrypted/lsm-signer.guard-macaroon")).unwrap();
-    stage.host.lsm(["macaroon", "revoke", "--admin", "--yes"]).ok();
+    // Frozen, as after a break-in: what somebody may have is replaced before anything is signed again.
+    let (stolen, freeze) = (stage.bundle(), |verb| drop(stage.host.lsm(["guard", verb]).ok()));
+    freeze("freeze");
+    for verb in [&["rotate"][..], &["rotate", "--finish"], &["revoke", "--admin"]] {
+        let done = stage.host.lsm(["macaroon"].iter().chain(verb).chain(&["--yes"]));
+        assert!(done.code == 0, "{done:?}");
+        assert!(sign(stage).unwrap_err().contains("(frozen)"), "{verb:?}");
+    }
+    freeze("thaw");
+    let signer = Node::new(endpoint(), &stolen.certificate).with_macaroon(&stolen.macaroon);
+    let refused = stage.host.allowed().inside(|| signer.sign_with_key(6, 0, b"a message"));
+    assert_eq!(refused.unwrap_err().code(), MACAROON_REFUSED);
     assert_ne!(std::fs::read(stage.host.path("/etc/credstore.encrypted/lsm-signer.guard-macaroon")).unwrap(), old);
     sign(stage).unwrap();
     stage.host.lsm(["macaroon", "rotate", "--yes"]).ok();
     sign(stage).unwrap();
     assert_eq!(status(stage)["canary_refused"], true);
+}
+
+/// No session that lnd began unasked outlives the guard; and one that is turned on again has another macaroon, where the old one was
+/// revoked meanwhile.
+fn a_guard_of_taproot_channels_takes_lnd_with_it(stage: &Stage) {
+    stage.host.lsm(["macaroon", "revoke", "--admin", "--yes"]).ok();
+    stage.install(&["--guard=enforce", "--taproot-channels"]).ok();
+    wait_signed(stage);
+    let lnd = stage.lnd();
+    stage.host.run(["systemctl", "restart", GUARD]).ok();
+    wait_signed(stage);
+    assert_eq!(stage.lnd(), lnd, "one that was told to end has let nobody in");
+    stage.host.run(["systemctl", "kill", "--signal=KILL", GUARD]).ok();
+    wait_for("another lnd", PATIENCE, || {
+        let shown = stage.host.run(["systemctl", "show", "--property=MainPID", "--value", "lsm@signer"]).stdout;
+        (shown.trim() != lnd.to_string() && shown.trim() != "0").then_some(())
+    });
+    wait_signed(stage);
+    stage.install(&["--guard=off", "--taproot-channels=false"]).ok();
 }
 
 /// Without the guard the same signer signs what it refused; taken away, nothing of it is left.
@@ -309,6 +339,7 @@ fn it_goes_as_it_came(stage: &Stage) {
     stage.install(&["--guard=off"]).ok();
     opaque().unwrap();
     assert!(!stage.is_active(GUARD));
+    a_guard_of_taproot_channels_takes_lnd_with_it(stage);
     stage.host.sh("echo '[]' >/var/lib/lsm/guard/signer/approvals.json").ok();
     assert_eq!(stage.host.lsm(["guard", "status"]).code, 1);
     let again = stage.host.lsm(["install", "--network=regtest", "--dry-run", "--json"]).json();

@@ -226,6 +226,11 @@ impl Layout {
         self.guard_own().join("reach.json")
     }
 
+    /// Where its guard writes down which accounts the wallet has.
+    pub fn guard_accounts(&self) -> PathBuf {
+        self.guard_own().join("accounts.json")
+    }
+
     /// The operator's policy for the guard.
     pub fn guard_policy(&self) -> PathBuf {
         format!("/etc/lsm/{}-guard.toml", self.instance).into()

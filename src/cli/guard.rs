@@ -14,10 +14,8 @@ use crate::error::{Code, Error, Result};
 use crate::guard::budget::Ledger;
 use crate::guard::clock::in_words;
 use crate::guard::daemon::Guard;
-use crate::guard::judge::Terms;
 use crate::guard::log::{self, Entry, Seen, Verdict, Whole};
 use crate::guard::proxy;
-use crate::guard::session::Sessions;
 use crate::guard::word;
 use crate::host::beneath;
 use crate::host::file::{self, Access};
@@ -168,9 +166,10 @@ fn serve(args: &RunArgs, common: &Common) -> Result<Error> {
     let node = Node::new(Endpoint::Unix(door.socket), &cert::read(&door.certificate)?).with_macaroon(&macaroon);
     let guard = Guard {
         enforces: args.mode == Mode::Enforce,
-        terms: Terms { taproot_channels: args.taproot_channels, wallet: None, sessions: Sessions::default() },
+        taproot_channels: args.taproot_channels,
         log: layout.guard_log(),
         reach: layout.guard_reach(),
+        accounts: layout.guard_accounts(),
         frozen: layout.frozen(),
         policy: layout.guard_policy(),
         approvals: layout.guard_approvals(),

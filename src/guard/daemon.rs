@@ -1,5 +1,6 @@
 //! The guard at work: lnd asks, the judge says, the log keeps it, and only then lnd hears it.
 
+mod apart;
 mod pulse;
 
 use super::approval;
@@ -8,21 +9,23 @@ use super::judge::{self, Judged, Refusal, Rule, Terms};
 use super::log::{CLOCK, FORGET, Heard, Kept, Log, POLICY, Verdict};
 use super::policy::Current;
 use super::request::Request;
+use super::session::Sessions;
 use super::wallet::{Reach, Wallet};
 use super::{ASKED, NO_COIN, REFUSES_ALL, SAYS, WARNS, clock, frozen, now, word};
 use crate::error::{Error, Result};
 use crate::facts;
 use crate::host::file::{self, Access};
 use crate::host::notify;
-use crate::signer::Node;
 use crate::signer::accounts::Accounts;
 use crate::signer::fence::Fence;
 use crate::signer::middleware::{Answer, Call, Leave, Middleware, NAME};
+use crate::signer::{IS_FROZEN, Node};
 use crate::ui;
+use apart::{Apart, Worker};
 use pulse::Pulse;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long it waits before it dials lnd again.
@@ -33,6 +36,8 @@ const HELD: &str = "lnd";
 const UNDER_WAY: usize = 100_000;
 /// Below how many free bytes its disk counts as full.
 const ROOM: u64 = 256 << 10;
+/// The largest list of accounts that is kept, in bytes: lnd's own 260 have 130 KB.
+const ACCOUNTS: u64 = 1 << 20;
 /// How many addresses the table of own ones may grow until that is written down.
 const GROWTH: u32 = 100;
 
@@ -40,12 +45,14 @@ const GROWTH: u32 = 100;
 pub struct Guard {
     /// It refuses; else it only writes down what it would refuse.
     pub enforces: bool,
-    /// What it judges by.
-    pub terms: Terms,
+    /// The signer's watch-only node has taproot channels.
+    pub taproot_channels: bool,
     /// Where it writes down what it says.
     pub log: PathBuf,
     /// Where it writes down how far the table of the wallet's addresses reaches.
     pub reach: PathBuf,
+    /// Where it writes down which accounts the wallet has.
+    pub accounts: PathBuf,
     /// The file that is there while the operator has frozen the signer.
     pub frozen: PathBuf,
     /// The operator's policy.
@@ -74,12 +81,12 @@ impl Guard {
         notify::hang_up(HELD);
         let node = if self.enforces { node.on_open(|socket| notify::keep(HELD, socket)) } else { node };
         let fence = if self.enforces { Some(Fence::bind(&self.fence)?) } else { None };
-        let mut work = Work::new(self);
-        let mut told = String::new();
+        let (guard, mut pulse, mut told) = (Arc::new(self), Pulse::default(), String::new());
+        let mut work = Apart::new(guard.enforces, pulse.tick(), move || Work::new(Arc::clone(&guard)));
         loop {
-            let ended = node.judge_calls(NAME, work.pulse.tick(), fence.as_ref(), &mut work);
+            let ended = node.judge_calls(NAME, pulse.tick(), fence.as_ref(), &mut work);
             let Err(why) = ended;
-            if work.is_asked {
+            if work.is_asked() {
                 return Ok(why);
             }
             // Not every try anew: lnd may be down for hours.
@@ -88,7 +95,7 @@ impl Guard {
                 ui::note(&format!("no stream from lnd: {why}"));
             }
             notify::notify(&format!("STATUS=waiting for lnd: {}", why.cause()));
-            work.pulse.beat();
+            pulse.beat();
             std::thread::sleep(AGAIN);
         }
     }
@@ -104,7 +111,9 @@ enum Passed {
 
 /// A guard, and what it knows.
 struct Work {
-    guard: Guard,
+    guard: Arc<Guard>,
+    /// What it judges by.
+    terms: Terms,
     log: Option<Log>,
     /// The calls that were passed and not answered yet, each with its entry, and whether something is signed.
     passed: BTreeMap<u64, (u64, bool)>,
@@ -115,31 +124,30 @@ struct Work {
     looked: Instant,
     /// Its disk has no room for more.
     is_full: bool,
-    is_asked: bool,
     /// What systemd was told last.
     status: String,
     pulse: Pulse,
 }
 
 impl Middleware for Work {
-    fn begin(&mut self, accounts: Accounts) {
-        match Wallet::new(accounts) {
+    fn begin(&mut self, accounts: Result<Accounts>) -> Result<()> {
+        match Wallet::new(self.keep_accounts(accounts)?) {
             Ok(mut wallet) => {
                 wallet.stretch(&self.reach);
                 wallet.look_far();
-                self.guard.terms.wallet = Some(wallet);
+                self.terms.wallet = Some(wallet);
             }
             Err(e) => ui::note(&e.to_string()),
         }
-        self.is_asked = true;
         self.look_after_log();
         ui::note(&format!("the guard is asked by lnd and {}", self.does()));
         notify::notify("READY=1");
         self.pulse.beat();
+        Ok(())
     }
 
-    fn ask(&mut self, call: &Call<'_>) -> Option<String> {
-        let refused = self.answer(call);
+    fn ask(&mut self, call: Call) -> Option<String> {
+        let refused = self.answer(&call);
         // It may never be idle.
         if self.looked.elapsed() >= self.pulse.tick() {
             self.look_around();
@@ -148,17 +156,17 @@ impl Middleware for Work {
         refused
     }
 
-    fn leave(&mut self, id: u64, answer: &Answer<'_>) -> Leave {
+    fn leave(&mut self, id: u64, answer: Answer) -> Leave {
         let passed = self.passed.remove(&id);
         // One that observes keeps no account of what it passes, and has seen all that began since it did.
         if passed.is_some() || !self.guard.enforces {
-            let begun = answer.message.and_then(|message| Request::begun(answer.uri, message));
-            begun.into_iter().for_each(|session| self.guard.terms.sessions.note(session));
+            let begun = answer.message.and_then(|message| Request::begun(&answer.uri, &message));
+            begun.into_iter().for_each(|session| self.terms.sessions.note(session));
         }
-        let Some((entry, signs)) = passed else { return self.leave_unknown(answer.uri) };
+        let Some((entry, signs)) = passed else { return self.leave_unknown(&answer.uri) };
         // Since it was passed.
         if signs && frozen(&self.guard.frozen) {
-            return Leave::Never(says(&Refusal::new(Rule::Frozen, "the operator has frozen this signer")));
+            return Leave::Never(says(&Refusal::new(Rule::Frozen, IS_FROZEN)));
         }
         let no_log = |why: &str| Leave::Never(says(&Refusal::new(Rule::NoLog, why)));
         match self.log.as_ref().map(|log| log.has(entry)) {
@@ -178,8 +186,15 @@ impl Middleware for Work {
     }
 }
 
+impl Worker for Work {
+    fn fault(&mut self, uri: &str) -> Option<String> {
+        let call = Call { id: 0, uri: uri.to_owned(), message: vec![], replaceable: false };
+        self.conclude(&call, now(), Judged::default(), Err(apart::refusal()))
+    }
+}
+
 impl Work {
-    fn new(guard: Guard) -> Self {
+    fn new(guard: Arc<Guard>) -> Self {
         let reach = file::is_there(&guard.reach).and_then(|there| {
             if !there {
                 return Ok(Reach::default());
@@ -193,17 +208,39 @@ impl Work {
             Reach::default()
         });
         let (passed, policy) = (BTreeMap::new(), Current::default());
+        let terms = Terms { taproot_channels: guard.taproot_channels, wallet: None, sessions: Sessions::default() };
         Self {
             guard,
+            terms,
             log: None,
             passed,
             reach,
             policy,
             looked: Instant::now(),
             is_full: false,
-            is_asked: false,
             status: String::new(),
             pulse: Pulse::default(),
+        }
+    }
+
+    /// The accounts as lnd has just told them, else those that it told before. It makes one for each family that somebody asks it to
+    /// sign with, at a moment when it asks nobody too, and never takes one away: that their list is too long is not to be the end.
+    fn keep_accounts(&self, told: Result<Accounts>) -> Result<Accounts> {
+        let (place, kept) = (&self.guard.accounts, file::read_plain(&self.guard.accounts, ACCOUNTS));
+        match told {
+            Ok(accounts) => {
+                let text = accounts.to_json();
+                if text.len() as u64 <= ACCOUNTS && kept.ok().is_none_or(|kept| kept != text) {
+                    file::replace(place, &text, Access::mode(0o600))
+                        .unwrap_or_else(|e| ui::note(&format!("the wallet's accounts are not written down: {e}")));
+                }
+                Ok(accounts)
+            }
+            Err(why) => {
+                let before = kept.and_then(|kept| Accounts::parse(&kept)).map_err(|_| why)?;
+                ui::note("lnd does not say which accounts its wallet has: it has those of before");
+                Ok(before)
+            }
         }
     }
 
@@ -212,7 +249,7 @@ impl Work {
     }
 
     /// What the caller is told, where it is refused.
-    fn answer(&mut self, call: &Call<'_>) -> Option<String> {
+    fn answer(&mut self, call: &Call) -> Option<String> {
         let at = now();
         let mut judged = Judged::default();
         let verdict = if call.replaceable {
@@ -220,6 +257,11 @@ impl Work {
         } else {
             self.judge(call, at, &mut judged)
         };
+        self.conclude(call, at, judged, verdict)
+    }
+
+    /// Writes down what was said of a call, and says it.
+    fn conclude(&mut self, call: &Call, at: u64, judged: Judged, verdict: Result<Passed, Refusal>) -> Option<String> {
         let (weighed, refusal) = match verdict {
             Ok(Passed::Harmless) => return None,
             Ok(Passed::Noted(weighed)) => (weighed, None),
@@ -233,7 +275,7 @@ impl Work {
             (Some(_), true) => Verdict::Refused,
             (Some(_), false) => Verdict::WouldRefuse,
         };
-        let (uri, message) = (call.uri, call.message);
+        let (uri, message) = (call.uri.as_str(), call.message.as_slice());
         let refused = refusal.as_ref();
         let heard = Heard { message, refusal: refused, asked, weighed, ..Heard::new(at, uri, said) };
         let written = self.write(&heard);
@@ -262,28 +304,25 @@ impl Work {
     }
 
     /// Judges one call, and says what it asks for; whatever goes wrong on the way is a refusal.
-    fn judge(&mut self, call: &Call<'_>, at: u64, asked: &mut Judged) -> Result<Passed, Refusal> {
-        let judged = catch_unwind(AssertUnwindSafe(|| {
-            let request = Request::read(call.uri, call.message)?;
-            if request == Request::Harmless {
-                return Ok(Passed::Harmless);
-            }
-            if request.signs() && frozen(&self.guard.frozen) {
-                return Err(Refusal::new(Rule::Frozen, "the operator has frozen this signer"));
-            }
-            let judged = judge::judge(&request, &mut self.guard.terms)?;
-            if !request.signs() {
-                return Ok(Passed::Noted(None));
-            }
-            asked.clone_from(&judged);
-            self.look_at_policy(at).map_err(|e| Refusal::new(Rule::NoLog, e.cause()))?;
-            // One that does not read is none: the refusal stands, and names what was asked for.
-            let approvals = || approval::read(&self.guard.approvals).unwrap_or_default();
-            let limits = Limits { policy: self.policy.policy(), rates: self.policy.rates(), approvals: &approvals };
-            let log = self.log.as_ref().ok_or_else(|| Refusal::new(Rule::NoLog, "the log is not open"))?;
-            log.ledger().weigh(&judged, at, &limits).map(|weighed| Passed::Noted(Some(Box::new(weighed))))
-        }));
-        judged.unwrap_or_else(|_| Err(Refusal::new(Rule::GuardFault, "the guard failed while it judged")))
+    fn judge(&mut self, call: &Call, at: u64, asked: &mut Judged) -> Result<Passed, Refusal> {
+        let request = Request::read(&call.uri, &call.message)?;
+        if request == Request::Harmless {
+            return Ok(Passed::Harmless);
+        }
+        if request.signs() && frozen(&self.guard.frozen) {
+            return Err(Refusal::new(Rule::Frozen, IS_FROZEN));
+        }
+        let judged = judge::judge(&request, &mut self.terms)?;
+        if !request.signs() {
+            return Ok(Passed::Noted(None));
+        }
+        asked.clone_from(&judged);
+        self.look_at_policy(at).map_err(|e| Refusal::new(Rule::NoLog, e.cause()))?;
+        // One that does not read is none: the refusal stands, and names what was asked for.
+        let approvals = || approval::read(&self.guard.approvals).unwrap_or_default();
+        let limits = Limits { policy: self.policy.policy(), rates: self.policy.rates(), approvals: &approvals };
+        let log = self.log.as_ref().ok_or_else(|| Refusal::new(Rule::NoLog, "the log is not open"))?;
+        log.ledger().weigh(&judged, at, &limits).map(|weighed| Passed::Noted(Some(Box::new(weighed))))
     }
 
     /// Looks at the operator's policy of now, and tells the log where it is another one.
@@ -399,7 +438,7 @@ impl Work {
             let until = clock::in_words(until);
             format!("{WARNS}the clock was ahead, and what is signed counts until {until}; if it is right now: lsm guard clock")
         });
-        let near = self.guard.terms.wallet.as_ref().and_then(Wallet::near_end).map(|(reach, end)| {
+        let near = self.terms.wallet.as_ref().and_then(Wallet::near_end).map(|(reach, end)| {
             format!(
                 "{WARNS}the wallet's addresses are known up to number {reach}, and never beyond {end}: what comes back to later ones \
                  counts as leaving"
@@ -410,7 +449,7 @@ impl Work {
 
     /// Writes down how far the table of own addresses reaches, where it has grown by `growth` since.
     fn keep_reach(&mut self, growth: u32) {
-        let Some(wallet) = &self.guard.terms.wallet else { return };
+        let Some(wallet) = &self.terms.wallet else { return };
         let reach = wallet.reach();
         if reach.beyond(&self.reach) < growth {
             return;

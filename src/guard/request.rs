@@ -16,6 +16,11 @@ const HARMLESS: [&str; 7] = [
     "/walletrpc.WalletKit/ListAccounts",
 ];
 
+/// True of a call that signs nothing and gives no key away, whatever it says.
+pub(super) fn is_harmless(uri: &str) -> bool {
+    HARMLESS.contains(&uri)
+}
+
 /// As harmless, though written down, but for the guard's own root key: without it the guard could not register again. That whoever
 /// may bake a macaroon bakes one for any call is no way around the guard: it judges calls, not macaroons.
 const BAKE: &str = "/lnrpc.Lightning/BakeMacaroon";
@@ -52,7 +57,7 @@ impl Request {
     pub fn read(uri: &str, bytes: &[u8]) -> Result<Self, Refusal> {
         let [psbt, shared_key, message] = SIGNER_URIS;
         let [create, in_session @ ..] = TAPROOT_URIS;
-        if HARMLESS.contains(&uri) {
+        if is_harmless(uri) {
             return Ok(Self::Harmless);
         }
         if bytes.len() > LARGEST {

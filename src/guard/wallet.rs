@@ -7,7 +7,7 @@ use bitcoin::key::{CompressedPublicKey, Secp256k1, XOnlyPublicKey};
 use bitcoin::secp256k1::{PublicKey, VerifyOnly};
 use bitcoin::{NetworkKind, Script, ScriptBuf};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -39,8 +39,8 @@ pub struct Wallet {
     /// The row of channels' funding keys.
     fundings: Xpub,
     scripts: HashSet<ScriptBuf>,
-    /// All addresses up to [`END`] to which what was in channels is swept, once they are derived.
-    far: Arc<OnceLock<HashSet<ScriptBuf>>>,
+    /// All addresses up to [`END`], once they are derived.
+    far: Arc<OnceLock<Far>>,
     /// How many addresses may still be derived for this request.
     room: u32,
 }
@@ -57,6 +57,13 @@ impl Reach {
     }
 }
 
+/// Addresses that were derived beside what else is done, each with its row and its index.
+struct Far {
+    scripts: HashMap<ScriptBuf, (usize, u32)>,
+    /// The first index that is not among them.
+    end: u32,
+}
+
 /// One of an account's two rows of addresses.
 #[derive(Clone)]
 struct Branch {
@@ -64,7 +71,7 @@ struct Branch {
     account: u32,
     change: u32,
     key: Xpub,
-    /// The first index that is not in the table.
+    /// The first index that does not count as the wallet's yet.
     next: u32,
 }
 
@@ -116,12 +123,12 @@ impl Wallet {
         self.branches.iter().map(|row| row.next).max().filter(|next| *next >= NEAR).map(|next| (next, END))
     }
 
-    /// Has the table reach as far as `reach`, which an earlier guard remembered.
+    /// Has the table reach as far as `reach`, which an earlier guard remembered: once all addresses are derived, since whoever may
+    /// ask can have it reach so far that a guard which derived them first would not be asked for long.
     pub fn stretch(&mut self, reach: &Reach) {
-        for row in 0..self.branches.len() {
-            if let Some(end) = reach.0.get(&self.branches[row].name()) {
-                self.extend(row, (*end).min(END));
-            }
+        for row in &mut self.branches {
+            let end = reach.0.get(&row.name()).copied().unwrap_or_default();
+            row.next = end.min(END).max(row.next);
         }
     }
 
@@ -145,7 +152,7 @@ impl Wallet {
 
     /// True where `script` is the wallet's.
     pub fn owns(&self, script: &Script) -> bool {
-        self.scripts.contains(script)
+        self.scripts.contains(script) || self.find(script).is_some_and(|(row, index)| index < self.branches[row].next)
     }
 
     /// Begins to derive all addresses up to [`END`], beside what else is done. A node that has handed out more than a thousand
@@ -159,15 +166,23 @@ impl Wallet {
         let (branches, far) = (self.branches.clone(), Arc::clone(&self.far));
         std::thread::spawn(move || {
             let secp = Secp256k1::verification_only();
-            let all = branches.iter().flat_map(|row| row.scripts(&secp, 0, end)).collect();
+            let of_row = |(row, branch): (usize, &Branch)| {
+                let scripts = branch.scripts(&secp, 0, end).into_iter();
+                scripts.map(|(index, script)| (script, (row, index))).collect::<Vec<_>>()
+            };
+            let scripts = branches.iter().enumerate().flat_map(of_row).collect();
             // Nobody else sets it, and it is set once.
-            let _ = far.set(all);
+            let _ = far.set(Far { scripts, end });
         })
     }
 
     /// True where `script` is the wallet's, and as far as there are addresses for sweeps.
     pub fn owns_far(&self, script: &Script) -> bool {
-        self.owns(script) || self.far.get().is_some_and(|far| far.contains(script))
+        self.owns(script) || self.find(script).is_some()
+    }
+
+    fn find(&self, script: &Script) -> Option<(usize, u32)> {
+        self.far.get()?.scripts.get(script).copied()
     }
 
     /// What the key at m/PURPOSE'/0'/ACCOUNT'/CHANGE/INDEX spends, where that key is `public`. From then on what comes after it is
@@ -195,8 +210,10 @@ impl Wallet {
     /// Has the table reach to `end`.
     fn extend(&mut self, row: usize, end: u32) {
         let from = self.branches[row].next;
-        let derived = self.branches[row].scripts(&self.secp, from, end);
-        self.scripts.extend(derived);
+        if self.far.get().is_none_or(|far| far.end < end) {
+            let derived = self.branches[row].scripts(&self.secp, from, end);
+            self.scripts.extend(derived.into_iter().map(|(_, script)| script));
+        }
         self.branches[row].next = end.max(from);
     }
 }
@@ -206,10 +223,10 @@ impl Branch {
         format!("{}/{}", self.purpose, self.account)
     }
 
-    /// Those of the addresses from one index to before another.
-    fn scripts(&self, secp: &Secp256k1<VerifyOnly>, from: u32, end: u32) -> Vec<ScriptBuf> {
-        let key = |index| derive(secp, &self.key, index);
-        (from..end).filter_map(|index| Some(coin(secp, self.purpose, self.change, key(index)?).script)).collect()
+    /// Those of the addresses from one index to before another, each with its index.
+    fn scripts(&self, secp: &Secp256k1<VerifyOnly>, from: u32, end: u32) -> Vec<(u32, ScriptBuf)> {
+        let script = |index| Some(coin(secp, self.purpose, self.change, derive(secp, &self.key, index)?).script);
+        (from..end).filter_map(|index| Some((index, script(index)?))).collect()
     }
 }
 

@@ -34,24 +34,27 @@ pub const URIS: [&str; 2] = ["/lnrpc.Lightning/RegisterRPCMiddleware", "/walletr
 /// call's name and metadata around each.
 const LARGEST_MESSAGE: usize = 256 << 20;
 
+/// How long lnd may take to say which accounts there are.
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// A call, of which lnd asks whether it may be answered. Of a stream it asks for each message, and first for none.
-pub struct Call<'a> {
+pub struct Call {
     /// Its number, the same when lnd asks whether its answer may leave.
     pub id: u64,
     /// The call, `/package.Service/Call`.
-    pub uri: &'a str,
+    pub uri: String,
     /// Its message.
-    pub message: &'a [u8],
+    pub message: Vec<u8>,
     /// Another middleware may put another message in its place once this one was passed: the caller's macaroon asks for it.
     pub replaceable: bool,
 }
 
 /// What lnd has answered, before it leaves.
-pub struct Answer<'a> {
+pub struct Answer {
     /// The call, `/package.Service/Call`.
-    pub uri: &'a str,
+    pub uri: String,
     /// Its message; none where the call has failed.
-    pub message: Option<&'a [u8]>,
+    pub message: Option<Vec<u8>>,
 }
 
 /// Whether what lnd has answered leaves it.
@@ -66,12 +69,15 @@ pub enum Leave {
 
 /// Who is asked.
 pub trait Middleware {
-    /// lnd asks from now on, and the wallet has these keys.
-    fn begin(&mut self, accounts: Accounts);
+    /// lnd asks from now on, and the wallet has these keys, where lnd could say.
+    ///
+    /// # Errors
+    /// Where it cannot do without them.
+    fn begin(&mut self, accounts: Result<Accounts>) -> Result<()>;
     /// Why this call is refused, where it is.
-    fn ask(&mut self, call: &Call<'_>) -> Option<String>;
+    fn ask(&mut self, call: Call) -> Option<String>;
     /// Whether this answer to the call with this number leaves lnd.
-    fn leave(&mut self, id: u64, answer: &Answer<'_>) -> Leave;
+    fn leave(&mut self, id: u64, answer: Answer) -> Leave;
     /// Nothing was asked for a while.
     fn idle(&mut self);
 }
@@ -136,7 +142,9 @@ impl Stream<'_> {
                     if let Some(fence) = self.fence {
                         fence.serve(own.clone(), channel.clone(), &mut proving)?;
                     }
-                    who.begin(Accounts::from_wire(known?).map_err(|e| Status::internal(e.to_string()))?);
+                    let known = known.map_err(|status| explain(self.node.endpoint(), &status));
+                    let begun = who.begin(known.and_then(Accounts::from_wire));
+                    begun.map_err(|e| Status::internal(e.to_string()))?;
                 }
                 Ok(Next::Message(None)) => return Ok(Response::new(())),
                 Ok(Next::Message(Some(message))) => match message? {
@@ -145,7 +153,7 @@ impl Stream<'_> {
                     }
                     message => {
                         own.hear(&message);
-                        hear(&message, who, &answers)?;
+                        hear(message, who, &answers)?;
                     }
                 },
             }
@@ -158,7 +166,9 @@ impl Stream<'_> {
         let request = self.request(ListAccountsRequest {});
         tokio::spawn(async move {
             let mut client = WalletKitClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
-            let answer = client.list_accounts(request).await.map(Response::into_inner);
+            let answer = tokio::time::timeout(LONGEST, client.list_accounts(request)).await;
+            let late = |_| Err(Status::deadline_exceeded("lnd did not say in time which accounts it has"));
+            let answer = answer.unwrap_or_else(late).map(Response::into_inner);
             // Nobody waits for it where the stream has ended.
             let _ = told.send(answer);
         });
@@ -189,15 +199,16 @@ async fn next(incoming: &mut Streaming<RpcMiddlewareRequest>, accounts: &mut Ask
 }
 
 /// Has `who` hear one message, and lnd the answer to it.
-fn hear(message: &RpcMiddlewareRequest, who: &mut impl Middleware, answers: &Answers) -> Result<(), Status> {
+fn hear(message: RpcMiddlewareRequest, who: &mut impl Middleware, answers: &Answers) -> Result<(), Status> {
     let feedback =
         |error: Option<String>| MiddlewareMessage::Feedback(InterceptFeedback { error: error.unwrap_or_default() });
-    let id = message.msg_id;
-    let Some(InterceptType::Response(answer)) = &message.intercept_type else {
-        return send(answers, id, feedback(ask(message, who)));
+    let RpcMiddlewareRequest { msg_id: id, request_id, raw_macaroon, intercept_type, .. } = message;
+    let answer = match intercept_type {
+        Some(InterceptType::Response(answer)) => answer,
+        asked => return send(answers, id, feedback(ask(request_id, asked, &raw_macaroon, who))),
     };
-    let said = (!answer.is_error).then_some(answer.serialized.as_slice());
-    match who.leave(message.request_id, &Answer { uri: &answer.method_full_uri, message: said }) {
+    let said = (!answer.is_error).then_some(answer.serialized);
+    match who.leave(request_id, Answer { uri: answer.method_full_uri, message: said }) {
         Leave::Now => send(answers, id, feedback(None)),
         Leave::Never(why) => send(answers, id, feedback(Some(why))),
         Leave::Told(told) => {
@@ -217,15 +228,15 @@ fn hear(message: &RpcMiddlewareRequest, who: &mut impl Middleware, answers: &Ans
 const CUSTOM: &[u8] = b"lnd-custom";
 
 /// Why what is asked is refused, where it is.
-fn ask(asked: &RpcMiddlewareRequest, who: &mut impl Middleware) -> Option<String> {
-    let (uri, message) = match &asked.intercept_type {
-        Some(InterceptType::Request(call)) => (call.method_full_uri.as_str(), call.serialized.as_slice()),
-        Some(InterceptType::StreamAuth(stream)) => (stream.method_full_uri.as_str(), &[][..]),
+fn ask(id: u64, asked: Option<InterceptType>, macaroon: &[u8], who: &mut impl Middleware) -> Option<String> {
+    let (uri, message) = match asked {
+        Some(InterceptType::Request(call)) => (call.method_full_uri, call.serialized),
+        Some(InterceptType::StreamAuth(stream)) => (stream.method_full_uri, vec![]),
         // A later lnd asks what is not known here.
-        Some(InterceptType::Response(_) | InterceptType::RegComplete(_)) | None => ("", &[][..]),
+        Some(InterceptType::Response(_) | InterceptType::RegComplete(_)) | None => Default::default(),
     };
-    let replaceable = asked.raw_macaroon.windows(CUSTOM.len()).any(|bytes| bytes == CUSTOM);
-    who.ask(&Call { id: asked.request_id, uri, message, replaceable })
+    let replaceable = macaroon.windows(CUSTOM.len()).any(|bytes| bytes == CUSTOM);
+    who.ask(Call { id, uri, message, replaceable })
 }
 
 fn send(answers: &Answers, ref_msg_id: u64, message: MiddlewareMessage) -> Result<(), Status> {
@@ -244,12 +255,8 @@ mod tests {
             [(&b"\x02\x06lnd-time-before"[..], false), (b"\x02\x10lnd-custom evil 1", true), (b"", false)]
         {
             let call = RpcMessage { method_full_uri: "/a.B/C".into(), ..Default::default() };
-            let asked = RpcMiddlewareRequest {
-                raw_macaroon: macaroon.to_vec(),
-                intercept_type: Some(InterceptType::Request(call)),
-                ..Default::default()
-            };
-            assert_eq!(ask(&asked, &mut Parrot), Some(told.to_string()));
+            let asked = Some(InterceptType::Request(call));
+            assert_eq!(ask(1, asked, macaroon, &mut Parrot), Some(told.to_string()));
         }
     }
 
@@ -257,11 +264,13 @@ mod tests {
     struct Parrot;
 
     impl Middleware for Parrot {
-        fn begin(&mut self, _: Accounts) {}
-        fn ask(&mut self, call: &Call<'_>) -> Option<String> {
+        fn begin(&mut self, _: Result<Accounts>) -> Result<()> {
+            Ok(())
+        }
+        fn ask(&mut self, call: Call) -> Option<String> {
             Some(call.replaceable.to_string())
         }
-        fn leave(&mut self, _: u64, _: &Answer<'_>) -> Leave {
+        fn leave(&mut self, _: u64, _: Answer) -> Leave {
             Leave::Now
         }
         fn idle(&mut self) {}

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::guard::budget::Signed;
+use crate::guard::judge::tests::accounts;
 use crate::guard::log::{Entry, verify};
 use crate::guard::policy::Policy;
 use crate::guard::rates::Class;
-use crate::guard::session::Sessions;
 use crate::guard::{HOUR, replay, warnings};
 use crate::signer::macaroon::{SIGNER_URIS, TAPROOT_URIS};
 use crate::signer::wire::signrpc::{KeyLocator, MuSig2SessionRequest, MuSig2SessionResponse, SignMessageReq};
@@ -13,26 +13,31 @@ use prost::Message as _;
 use std::path::Path;
 
 fn work(folder: &Path) -> Work {
+    Work::new(Arc::new(guard(folder)))
+}
+
+fn guard(folder: &Path) -> Guard {
     let at = |name| folder.join(name);
-    Work::new(Guard {
+    Guard {
         enforces: true,
-        terms: Terms { taproot_channels: true, wallet: None, sessions: Sessions::default() },
+        taproot_channels: true,
         log: at("log"),
         reach: at("reach"),
+        accounts: at("accounts"),
         frozen: at("frozen"),
         policy: at("policy"),
         approvals: at("approvals"),
         clock: at("clock"),
         forget: at("forget"),
         fence: at("fence"),
-    })
+    }
 }
 
 /// What is said of a message that the node signs.
 fn ask(work: &mut Work) -> Option<String> {
     let key_loc = Some(KeyLocator { key_family: 6, key_index: 0 });
     let message = SignMessageReq { msg: b"hello".to_vec(), key_loc, ..SignMessageReq::default() }.encode_to_vec();
-    work.ask(&Call { id: 1, uri: SIGNER_URIS[2], message: &message, replaceable: false })
+    work.ask(Call { id: 1, uri: SIGNER_URIS[2].into(), message, replaceable: false })
 }
 
 fn entries(folder: &Path) -> Vec<Entry> {
@@ -77,12 +82,12 @@ fn a_clock_that_was_ahead_is_warned_of_until_the_operator_says_that_it_is_right(
 fn no_answer_leaves_that_it_was_not_asked_about_unless_its_call_signs_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut work = work(folder.path());
-    let leave = |work: &mut Work, uri| work.leave(1, &Answer { uri, message: Some(&[]) });
+    let leave = |work: &mut Work, uri: &str| work.leave(1, Answer { uri: uri.to_owned(), message: Some(vec![]) });
     assert_eq!(ask(&mut work), None);
     assert!(!matches!(leave(&mut work, SIGNER_URIS[2]), Leave::Never(_)));
     assert!(matches!(leave(&mut work, SIGNER_URIS[2]), Leave::Never(why) if why.contains("not asked")));
     assert!(matches!(leave(&mut work, "/lnrpc.State/GetState"), Leave::Now));
-    work.guard.enforces = false;
+    Arc::get_mut(&mut work.guard).unwrap().enforces = false;
     assert!(matches!(leave(&mut work, SIGNER_URIS[2]), Leave::Now));
 }
 
@@ -92,15 +97,28 @@ fn a_session_is_signed_in_only_where_it_was_asked_whether_that_may_begin() {
     let mut work = work(folder.path());
     let [create, register, ..] = TAPROOT_URIS;
     let session = |id| MuSig2SessionResponse { session_id: vec![id; 32] }.encode_to_vec();
-    let ask = |work: &mut Work, uri, message: &[u8]| work.ask(&Call { id: 1, uri, message, replaceable: false });
+    let ask = |work: &mut Work, uri: &str, message: &[u8]| {
+        work.ask(Call { id: 1, uri: uri.into(), message: message.to_vec(), replaceable: false })
+    };
     let key_loc = Some(KeyLocator::default());
     let begin = MuSig2SessionRequest { key_loc, ..MuSig2SessionRequest::default() }.encode_to_vec();
     assert_eq!(ask(&mut work, create, &begin), None);
-    drop(work.leave(1, &Answer { uri: create, message: Some(&session(7)) }));
+    drop(work.leave(1, Answer { uri: create.into(), message: Some(session(7)) }));
     // lnd has answered one more, of which it had asked nobody.
-    drop(work.leave(2, &Answer { uri: create, message: Some(&session(8)) }));
+    drop(work.leave(2, Answer { uri: create.into(), message: Some(session(8)) }));
     assert_eq!(ask(&mut work, register, &session(7)), None);
     assert!(ask(&mut work, register, &session(8)).is_some_and(|said| said.contains("(musig2-session)")));
+}
+
+#[test]
+fn a_wallet_whose_accounts_lnd_cannot_tell_any_more_is_known_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let cannot = || Err(Error::new(crate::guard::NO_REACH, "too long"));
+    assert!(work(folder.path()).begin(cannot()).is_err());
+    work(folder.path()).begin(Ok(accounts())).unwrap();
+    let mut next = work(folder.path());
+    next.begin(cannot()).unwrap();
+    assert!(next.terms.wallet.is_some_and(|wallet| wallet.key(6, 0) == accounts().key(6, 0)));
 }
 
 #[test]

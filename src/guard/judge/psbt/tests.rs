@@ -170,7 +170,13 @@ fn how_far_the_wallet_was_seen_outlives_the_guard() {
     let mut next = terms();
     assert_eq!(ask(&spend(7), &mut next), Ok(100_000));
     next.wallet.as_mut().unwrap().stretch(&reach);
+    assert_eq!(ask(&spend(7), &mut next), Ok(100_000), "not derived yet");
+    next.wallet.as_ref().unwrap().look_far_to(2000).join().unwrap();
     assert_eq!(ask(&spend(7), &mut next), Ok(1_000));
+    // As far as it was seen, and no farther.
+    let beyond = script(84, 1, key(84, 0, 1, 1700));
+    let spend = |index| psbt(&Coin { purpose: 84, change: 0, index, amount: 100_000 }, &[(beyond.clone(), 99_000)]);
+    assert_eq!((ask(&spend(7), &mut next), ask(&spend(800), &mut next)), (Ok(100_000), Ok(1_000)));
 }
 
 #[test]
