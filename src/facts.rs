@@ -270,6 +270,8 @@ pub enum State {
     Unknown,
     /// It does not run it.
     Inactive,
+    /// It has ended, and systemd starts it again after a while.
+    Failing,
     /// It starts it, or stops it.
     Between,
     /// It runs it.
@@ -282,9 +284,9 @@ impl State {
         self == Self::Active
     }
 
-    /// True of one that runs, is being started or stopped, or waits to be started again.
+    /// True of one that runs, or is about to.
     pub fn is_up(self) -> bool {
-        matches!(self, Self::Active | Self::Between)
+        matches!(self, Self::Active | Self::Between | Self::Failing)
     }
 
     /// Reads what `systemctl show` says of one unit.
@@ -293,6 +295,8 @@ impl State {
         let of = |values: &[&str]| values.iter().any(|value| is("ActiveState", value));
         if of(&["active", "reloading", "refreshing"]) {
             Self::Active
+        } else if is("SubState", "auto-restart") || is("SubState", "auto-restart-queued") {
+            Self::Failing
         } else if !of(&["inactive", "failed"]) {
             Self::Between
         } else if !is("LoadState", "loaded") {
@@ -303,12 +307,13 @@ impl State {
     }
 }
 
-/// What systemd has of `unit` (systemctl(1), `ActiveState`).
+/// What systemd has of `unit` (systemctl(1), `ActiveState` and `SubState`).
 ///
 /// # Errors
 /// Where it cannot be asked: what is not known is not to be taken for stopped.
 pub fn state(unit: &str) -> Result<State> {
-    let asked = program::Program::new("systemctl").args(["show", "--property=LoadState,ActiveState", unit]).run()?;
+    let asked =
+        program::Program::new("systemctl").args(["show", "--property=LoadState,ActiveState,SubState", unit]).run()?;
     Ok(State::parse(&String::from_utf8_lossy(&asked)))
 }
 

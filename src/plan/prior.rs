@@ -8,7 +8,7 @@ pub use thing::{Database, RootKey, Thing, Wallet};
 
 use crate::engine::{Engine, Kind, Object};
 use crate::error::{Code, Result};
-use crate::facts;
+use crate::facts::{self, State};
 use crate::host::account::Accounts;
 use crate::host::kept::Kept;
 use crate::host::program::Program;
@@ -146,7 +146,11 @@ impl Prior {
             Thing::Secret(path) => Self::Path(AtPath::of(path, Role::Secret, kept)?),
             Thing::Tree(path) => Self::Path(AtPath::of(path, Role::Tree, kept)?),
             Thing::Given(path) => Self::Path(AtPath::of(path, Role::Given, None)?),
-            Thing::Unit(unit) => Self::Unit { unit: unit.clone(), active: facts::state(unit)?.is_up() },
+            Thing::Unit(unit) => {
+                // One that fails again and again is not to be started again, which no rollback could wait for.
+                let active = matches!(facts::state(unit)?, State::Active | State::Between);
+                Self::Unit { unit: unit.clone(), active }
+            }
             Thing::Account(name) => {
                 let lines = Accounts::default().find(name)?;
                 let (exists, files) = (!lines.is_empty(), lines.files());

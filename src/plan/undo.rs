@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, Kind};
 use crate::error::Result;
-use crate::facts::units;
+use crate::facts::{self, units};
 use crate::host::file;
 use crate::plan::history::{History, Touched};
 use crate::plan::planner::Plan;
@@ -166,7 +166,7 @@ impl Undo {
             Prior::Unit { active: true, .. } | Prior::Reader { .. } => true,
             Prior::Object { ref held, runs: true, ref mark, .. } => held.object == Kind::Container && !mark.is_empty(),
             // A boot in between may have found half of its files: systemd forgets that it failed when it is stopped.
-            Prior::Unit { active: false, .. } => cut_off,
+            Prior::Unit { ref unit, active: false } => cut_off || facts::state(unit)?.is_up(),
             _ => false,
         };
         if now.is_same(&first) && !again {
@@ -331,7 +331,6 @@ pub fn left_over(history: &History) -> Result<Vec<Prior>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts;
     use crate::plan::prior::Database;
     use serde_json::json;
 
