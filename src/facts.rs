@@ -270,10 +270,12 @@ pub enum State {
     Unknown,
     /// It does not run it.
     Inactive,
-    /// It has ended, and systemd starts it again after a while.
+    /// It stops it.
+    Stopping,
+    /// It has ended by itself, and systemd starts it again and again.
     Failing,
-    /// It starts it, or stops it.
-    Between,
+    /// It starts it.
+    Starting,
     /// It runs it.
     Active,
 }
@@ -284,9 +286,9 @@ impl State {
         self == Self::Active
     }
 
-    /// True of one that runs, or is about to.
+    /// True of one of which something runs, or is about to.
     pub fn is_up(self) -> bool {
-        matches!(self, Self::Active | Self::Between | Self::Failing)
+        !matches!(self, Self::Unknown | Self::Inactive)
     }
 
     /// Reads what `systemctl show` says of one unit.
@@ -295,10 +297,13 @@ impl State {
         let of = |values: &[&str]| values.iter().any(|value| is("ActiveState", value));
         if of(&["active", "reloading", "refreshing"]) {
             Self::Active
-        } else if is("SubState", "auto-restart") || is("SubState", "auto-restart-queued") {
-            Self::Failing
+        } else if of(&["deactivating"]) {
+            Self::Stopping
         } else if !of(&["inactive", "failed"]) {
-            Self::Between
+            // One that takes its time to fail is seldom seen while it waits for its next start.
+            let again = said.lines().any(|line| line.strip_prefix("NRestarts=").is_some_and(|count| count != "0"));
+            let waits = is("SubState", "auto-restart") || is("SubState", "auto-restart-queued");
+            if again || waits { Self::Failing } else { Self::Starting }
         } else if !is("LoadState", "loaded") {
             Self::Unknown
         } else {
@@ -307,13 +312,13 @@ impl State {
     }
 }
 
-/// What systemd has of `unit` (systemctl(1), `ActiveState` and `SubState`).
+/// What systemd has of `unit` (systemctl(1), `ActiveState`, `SubState` and `NRestarts`).
 ///
 /// # Errors
 /// Where it cannot be asked: what is not known is not to be taken for stopped.
 pub fn state(unit: &str) -> Result<State> {
-    let asked =
-        program::Program::new("systemctl").args(["show", "--property=LoadState,ActiveState,SubState", unit]).run()?;
+    let properties = "--property=LoadState,ActiveState,SubState,NRestarts";
+    let asked = program::Program::new("systemctl").args(["show", properties, unit]).run()?;
     Ok(State::parse(&String::from_utf8_lossy(&asked)))
 }
 

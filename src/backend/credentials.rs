@@ -50,7 +50,9 @@ pub fn retire_steps(spec: &Spec, register: &Register) -> Result<Vec<Step>> {
 pub fn revoke_steps(spec: &Spec, root_keys: &[u64]) -> Vec<Step> {
     let door = Layout::of(spec).door();
     let revoked = root_keys.iter().map(|key| Step::Revoke { door: door.clone(), root_key: *key });
-    revoked.chain(root_keys.contains(&register::GUARD).then(|| forget_guard(spec)).flatten()).collect()
+    // First: cut off in between, it is not taken for a good one.
+    let forgotten = root_keys.contains(&register::GUARD).then(|| forget_guard(spec)).flatten();
+    forgotten.into_iter().chain(revoked).collect()
 }
 
 /// The macaroon of a guard that is off, which is kept for when it is on again, is of no use once its root key is gone.

@@ -7,11 +7,10 @@ use crate::error::{Code, Error, Result};
 use crate::facts::{self, Seen};
 use crate::host::file;
 use crate::plan::history::ROLLBACK;
-use crate::plan::prior::{Prior, RootKey, Thing};
-use crate::plan::register::Register;
+use crate::plan::prior::{Prior, Thing};
 use crate::plan::undo::{self, Undo};
 use crate::plan::{self, History, Journal, Machine, Step};
-use crate::spec::{Instance, Spec};
+use crate::spec::Instance;
 use crate::ui::{self, say, terminal};
 use clap::Args;
 use serde_json::json;
@@ -61,10 +60,8 @@ pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
             ui::note("what was revoked stays revoked");
             return Ok(None);
         }
-        let before = native::spec_before(&layout, history);
-        let stays = native::stays(&layout, before.as_ref())?;
-        let undo = undo::undo_last(history, &stays)?;
-        undo.map(|undo| with_taproot_as_before(undo, history, before.as_ref())).transpose()
+        let stays = native::stays(&layout, native::spec_before(&layout, history).as_ref())?;
+        undo::undo_last(history, &stays)
     };
     let history = read_journal(&layout)?;
     if history.is_past_return() {
@@ -123,23 +120,6 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
         journal.hand_on(&heir, &undo.shared)?;
     }
     end(undo, journal, &layout)
-}
-
-/// Has what a bundle's macaroon may do go back with the bundle: one with MuSig2, which takes keys, is good no more where there was
-/// none, and one that was revoked does not become good again.
-fn with_taproot_as_before(mut undo: Undo, history: &History, before: Option<&Spec>) -> Result<Undo> {
-    let Some(before) = before else { return Ok(undo) };
-    let exported =
-        |taproot: bool| history.undoes(|what| what["kind"] == "bundle" && what["taproot_channels"] == taproot);
-    let layout = Layout::of(before);
-    if !before.taproot_channels && exported(true) {
-        let keys = Register::read(&layout.register())?.taproot_keys();
-        let gone = |id| Prior::RootKey { root_key: RootKey { door: layout.door(), id }, exists: false };
-        undo.plan.steps.extend(keys.into_iter().map(|id| Step::Restore { to: gone(id) }));
-    } else if before.taproot_channels && exported(false) {
-        undo.lost.push("the macaroon with MuSig2 of the bundle stays revoked: lsm bundle export".to_owned());
-    }
-    Ok(undo)
 }
 
 impl UninstallOptions {

@@ -8,11 +8,12 @@ use crate::cli::lnd::{Cache, LndArgs};
 use crate::cli::machine::{self, Interrupt, MachineArgs, consent, open_journal, show_plan};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
+use crate::host::file;
 use crate::plan::prior::Prior;
 use crate::plan::{self, About, History, Machine, Plan, Step, Told};
 use crate::release::pins::{self, Arch, Release};
 use crate::sandbox::landlock::Interface;
-use crate::spec::{Instance, Spec};
+use crate::spec::{Guard, Instance, Spec};
 use crate::ui::{self, say, terminal};
 use clap::Args;
 use serde_json::json;
@@ -20,6 +21,7 @@ use serde_json::json;
 const NOT_INSTALLED: Code = Code::refused("E-UPGRADE-001");
 const NO_WALLET: Code = Code::refused("E-UPGRADE-002");
 const OTHER_UPGRADE: Code = Code::refused("E-UPGRADE-003");
+const IS_FROZEN: Code = Code::refused("E-UPGRADE-004");
 
 /// Under which name the journal has these plans.
 const VERB: &str = "upgrade";
@@ -146,6 +148,10 @@ impl Look {
     fn check(&self, options: &Options) -> Result<()> {
         preflight::check_machine(&self.there, &self.facts, self.goes_on)?;
         docker::hold_own(&self.there)?;
+        if self.there.guard == Guard::Enforce && file::is_there(&self.layout.frozen())? {
+            return Err(Error::new(IS_FROZEN, "the signer is frozen: whether another lnd signs could not be seen")
+                .hint("first: sudo lsm guard thaw"));
+        }
         Interface::of_kernel().require(self.there.require_landlock.unwrap_or(0))?;
         options.lnd.check(&self.there, self.release, &self.plan)?;
         for step in &self.plan.steps {

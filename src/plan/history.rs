@@ -159,8 +159,8 @@ impl History {
         (last.what["given"] == true).then(|| last.what["folder"].as_str().map(PathBuf::from)).flatten()
     }
 
-    /// When lsm itself last had a signature of this signer, in unix seconds: no bundle is exported without one, and no change of
-    /// lnd comes to its end.
+    /// When lsm itself last had a signature of this signer, in unix seconds: no bundle is exported without one, unless the
+    /// signer is frozen, and no change of lnd comes to its end.
     pub fn proved_at(&self) -> Option<u64> {
         let proves = |what: &Value| ["bundle", "rotate", "prove", "sign"].iter().any(|kind| what["kind"] == *kind);
         let records = self.records();

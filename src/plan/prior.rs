@@ -148,7 +148,7 @@ impl Prior {
             Thing::Given(path) => Self::Path(AtPath::of(path, Role::Given, None)?),
             Thing::Unit(unit) => {
                 // One that fails again and again is not to be started again, which no rollback could wait for.
-                let active = matches!(facts::state(unit)?, State::Active | State::Between);
+                let active = matches!(facts::state(unit)?, State::Active | State::Starting);
                 Self::Unit { unit: unit.clone(), active }
             }
             Thing::Account(name) => {

@@ -5,9 +5,11 @@ use crate::error::Result;
 use crate::facts::{self, units};
 use crate::host::file;
 use crate::plan::history::{History, Touched};
+use crate::plan::perform::open_as_admin;
 use crate::plan::planner::Plan;
-use crate::plan::prior::{AtPath, Prior, Role, Thing, Wallet, Was};
-use crate::plan::step::Step;
+use crate::plan::prior::{AtPath, Prior, Role, RootKey, Thing, Wallet, Was};
+use crate::plan::register::Register;
+use crate::plan::step::{Door, Step};
 use crate::spec::docker::CREATE;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -20,8 +22,23 @@ pub struct Stays {
     pub shared: BTreeSet<Thing>,
     /// The packet filter's step for those signers, where there are any.
     pub filter: Option<Step>,
+    /// What the signer's bundle is to be again, where there is one afterwards.
+    pub bundle: Option<BundleBefore>,
     /// The wallet goes too.
     pub purge: bool,
+}
+
+/// What a bundle was before the plan that is undone.
+#[derive(Debug)]
+pub struct BundleBefore {
+    /// How its lnd is reached.
+    pub door: Door,
+    /// The unit that runs that lnd.
+    pub unit: String,
+    /// The register of its macaroons.
+    pub register: PathBuf,
+    /// Its macaroon permitted MuSig2.
+    pub taproot_channels: bool,
 }
 
 /// A plan that undoes, and what it leaves.
@@ -52,7 +69,8 @@ pub struct Undo {
 pub fn undo_last(history: &History, stays: &Stays) -> Result<Option<Undo>> {
     let wallets = find_wallets(&history.touched());
     let cut_off = history.unfinished().is_some();
-    history.to_undo().map(|touched| Undo::of(touched, &wallets, stays, (cut_off, false))).transpose()
+    let undo = history.to_undo().map(|touched| Undo::of(touched, &wallets, stays, (cut_off, false))).transpose()?;
+    undo.map(|undo| undo.with_bundle(history, stays.bundle.as_ref())).transpose()
 }
 
 /// Undoes all that lsm answers for.
@@ -124,6 +142,45 @@ impl Undo {
         undo.shared.reverse();
         undo.plan = order(folders_last(back), stays, (cut_off, reads_units));
         Ok(undo)
+    }
+
+    /// Has what a bundle's macaroon permits go back with the bundle: one with MuSig2, which takes keys, is good no more where there
+    /// was none, and one that was revoked does not become good again.
+    fn with_bundle(mut self, history: &History, before: Option<&BundleBefore>) -> Result<Self> {
+        let Some(before) = before else { return Ok(self) };
+        let exported =
+            |taproot: bool| history.undoes(|what| what["kind"] == "bundle" && what["taproot_channels"] == taproot);
+        if before.taproot_channels && exported(false) {
+            self.lost.push("the macaroon with MuSig2 of the bundle stays revoked: lsm bundle export".to_owned());
+        } else if !before.taproot_channels && exported(true) {
+            let keys = Register::read(&before.register)?.taproot_keys().into_iter();
+            let delete = |id| {
+                let root_key = RootKey { door: before.door.clone(), id };
+                Step::Restore { to: Prior::RootKey { root_key, exists: false } }
+            };
+            match open_as_admin(&before.door).and_then(|admin| admin.root_key_ids()) {
+                // While its lnd runs, whether or not it does afterwards.
+                Ok(live) => {
+                    let gone: Vec<Step> = keys.filter(|key| live.contains(key)).map(delete).collect();
+                    self.plan.steps.splice(0..0, gone);
+                }
+                Err(_) if self.starts(&before.unit) => self.plan.steps.extend(keys.map(delete)),
+                Err(_) => self.lost.push(
+                    "the macaroon with MuSig2 is not revoked, since lnd does not run: lsm start, lsm bundle export"
+                        .to_owned(),
+                ),
+            }
+        }
+        Ok(self)
+    }
+
+    /// True where its plan ends with an lnd that runs.
+    fn starts(&self, service: &str) -> bool {
+        self.plan.steps.iter().any(|step| match step {
+            Step::Restore { to: Prior::Unit { unit, active: true } } => unit == service,
+            Step::Restore { to: Prior::Object { held, runs: true, .. } } => held.object == Kind::Container,
+            _ => false,
+        })
     }
 
     /// What is to be put back of one thing, if anything.

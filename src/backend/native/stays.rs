@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::host::kept::Kept;
 use crate::plan::journal::kept_beside;
 use crate::plan::prior::{AtPath, Prior, Was};
-use crate::plan::undo::Stays;
+use crate::plan::undo::{BundleBefore, Stays};
 use crate::plan::{History, SeedSink, Step};
 use crate::release::pins::{self, Arch};
 use crate::spec::Spec;
@@ -21,7 +21,16 @@ use std::path::PathBuf;
 pub fn stays(layout: &Layout, own: Option<&Spec>) -> Result<Stays> {
     let (instance, places) = (layout.instance(), layout.places());
     let others: Vec<Spec> = read_specs(places)?.into_iter().filter(|spec| spec.instance != *instance).collect();
-    let mut stays = Stays::default();
+    let bundle = own.map(|own| {
+        let own_layout = Layout::of(own);
+        BundleBefore {
+            door: own_layout.door(),
+            unit: own_layout.service(),
+            register: own_layout.register(),
+            taproot_channels: own.taproot_channels,
+        }
+    });
+    let mut stays = Stays { bundle, ..Stays::default() };
     for other in watched(places)?.iter().filter(|other| *other != instance) {
         stays.shared.extend(watch_steps(other, String::new())?.iter().flat_map(Step::touches));
     }

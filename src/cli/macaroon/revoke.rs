@@ -58,7 +58,9 @@ fn revoke(args: &RevokeArgs, common: &Common) -> Result<()> {
         let mut keys: Vec<u64> = asked.iter().copied().collect();
         if layout.is_ours() {
             let live = live_keys(&layout)?;
-            if let Some(strange) = keys.iter().find(|key| !live.contains(key) && register.find(**key).is_none()) {
+            if let Some(strange) =
+                keys.iter().find(|key| !live.contains(key) && **key != GUARD && register.find(**key).is_none())
+            {
                 return Err(Error::new(UNKNOWN, format!("there is no macaroon on root key {strange}"))
                     .hint("all that there are: lsm macaroon list"));
             }

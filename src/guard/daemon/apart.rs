@@ -17,7 +17,7 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 /// How often it may fail before the guard ends, and begins anew with all of its memory.
-const FAILURES: u32 = 8;
+const FAILURES: u32 = 5;
 
 /// Who works: a [`Middleware`] that can also go on after one like it has failed.
 pub(super) trait Worker: Middleware {
@@ -84,23 +84,37 @@ impl<W: Worker + 'static> Apart<W> {
 
     fn tell(&mut self, told: Told) -> Said {
         self.heard = Instant::now();
-        // One that is gone has failed.
-        self.thread.tell.send(told).ok().and_then(|()| self.thread.hear.recv().ok()).unwrap_or(Said::Failed)
+        let said = self.thread.tell.send(told).ok().and_then(|()| self.thread.hear.recv().ok()).unwrap_or(Said::Failed);
+        if matches!(said, Said::Failed) {
+            // It stands still and says nothing more: whoever tells it something is not to wait for that.
+            self.thread.hear = channel().1;
+        }
+        said
     }
 
     /// Has another take the place of one that failed.
     fn replace(&mut self) {
-        self.failures += 1;
+        self.count_failure();
         self.thread = Thread::begin(&self.make);
         let known =
             self.accounts.clone().ok_or_else(|| Error::new(NO_REACH, "lnd has not said which accounts there are"));
-        let is_well = self.failures <= FAILURES && matches!(self.tell(Told::Begin(known)), Said::Begun(Ok(())));
-        if !is_well {
-            ui::note("the guard has failed too often, and ends");
-            // As where it is killed: nothing leaves before another one is asked.
-            std::process::exit(1);
+        if !matches!(self.tell(Told::Begin(known)), Said::Begun(Ok(()))) {
+            give_up();
         }
     }
+
+    fn count_failure(&mut self) {
+        self.failures += 1;
+        if self.failures > FAILURES {
+            give_up();
+        }
+    }
+}
+
+/// As where it is killed: nothing leaves before another guard is asked.
+fn give_up() -> ! {
+    ui::note("the guard has failed too often, and ends");
+    std::process::exit(1)
 }
 
 impl<W: Worker + 'static> Middleware for Apart<W> {
@@ -112,7 +126,11 @@ impl<W: Worker + 'static> Middleware for Apart<W> {
                 Ok(())
             }
             Said::Begun(begun) => begun,
-            _ => Err(Error::new(NO_REACH, "the guard failed as it began")),
+            _ => {
+                self.count_failure();
+                self.thread = Thread::begin(&self.make);
+                Err(Error::new(NO_REACH, "the guard failed as it began"))
+            }
         }
     }
 
@@ -220,7 +238,7 @@ mod tests {
             accounts.map(drop)
         }
         fn ask(&mut self, call: Call) -> Option<String> {
-            assert_ne!(call.uri, "/panic");
+            assert!(!call.uri.starts_with("/panic"));
             self.0 += 1;
             Some(format!("{} since", self.0))
         }
@@ -233,6 +251,7 @@ mod tests {
 
     impl Worker for Frail {
         fn fault(&mut self, uri: &str) -> Option<String> {
+            assert_ne!(uri, "/panic/again");
             Some(format!("it failed on {uri}"))
         }
     }
@@ -260,11 +279,14 @@ mod tests {
         alone("what_it_panics_on_is_refused_and_the_next_is_heard", || {
             let mut apart = Apart::new(true, Duration::from_secs(60), Frail::default);
             apart.begin(Ok(accounts())).unwrap();
-            for _ in 0..3 {
+            for _ in 0..2 {
                 assert_eq!(ask(&mut apart, "/a.B/C"), Some("1 since".to_owned()));
                 assert_eq!(ask(&mut apart, "/a.B/C"), Some("2 since".to_owned()));
                 assert_eq!(ask(&mut apart, "/panic"), Some("it failed on /panic".to_owned()));
             }
+            // Also where the next one fails on that: the call after it finds a third.
+            assert!(ask(&mut apart, "/panic/again").is_some_and(|why| why.contains("(guard-fault)")));
+            assert!(ask(&mut apart, "/a.B/C").is_some());
             let answer = || Answer { uri: "/a.B/C".to_owned(), message: None };
             assert!(matches!(apart.leave(1, answer()), Leave::Now));
             assert!(matches!(apart.leave(7, answer()), Leave::Never(why) if why.contains("(guard-fault)")));

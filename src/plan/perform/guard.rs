@@ -26,7 +26,7 @@ pub(super) struct Work<'a> {
 
 /// Stops lnd where it runs, and has it bake the macaroon in the unit without a port.
 pub(super) fn bake(work: &Work<'_>, shown: &Progress) -> Result<()> {
-    if facts::is_active(work.unit) {
+    if facts::state(work.unit)?.is_up() {
         service::systemctl("stop", work.unit)?;
     }
     shown.say("waiting for lnd");

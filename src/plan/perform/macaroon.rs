@@ -108,7 +108,7 @@ pub(super) fn renew_root_keys(work: &Renewal<'_>) -> Result<()> {
     for key in admin.root_key_ids()?.into_iter().filter(|key| ![0, register::GUARD].contains(key)) {
         admin.delete_root_key(key)?;
     }
-    outside::sign(work.door, work.port)
+    outside::sign_unless_frozen(work.door, work.port)
 }
 
 fn replace_root_keys(work: &Renewal<'_>) -> Result<()> {

@@ -160,7 +160,7 @@ pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>,
             guard::bake(&work, shown)
         }
         Step::Switch { path, key, next, next_key } => certificate::switch(path, key, next, next_key),
-        Step::Sign { door, port, .. } => outside::sign(door, port),
+        Step::Sign { door, port, .. } => outside::sign_unless_frozen(door, port),
     }
 }
 

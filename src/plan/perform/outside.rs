@@ -14,20 +14,28 @@ use std::path::Path;
 /// The root key of what is baked to try a signature: it goes again at once, so that nothing hangs on it.
 const TRIED: u64 = 10_012;
 
+/// As [`sign`]. A signer that is frozen is looked after too, and first of all after a break-in: lnd has held the macaroon to be good
+/// before it asked the guard (its rpcperms/interceptor.go), and no more is proved then.
+pub(super) fn sign_unless_frozen(door: &Door, port: &Port) -> Result<()> {
+    match sign(door, port) {
+        Err(e) if e.code() == signer::FROZEN => {
+            tell_unproved();
+            Ok(())
+        }
+        signed => signed,
+    }
+}
+
+/// Says that what would have been proved by a signature was not.
+pub(super) fn tell_unproved() {
+    ui::note("the signer is frozen: that it signs is not proved");
+}
+
 /// As [`prove_outside`], once the port's unit runs.
 pub(super) fn sign(door: &Door, port: &Port) -> Result<()> {
     // lnd's unit wants it, and systemd may not be done with it: this waits.
     port.unit.as_deref().map_or(Ok(()), |unit| service::systemctl("start", unit))?;
-    match prove_outside(door, &port.receipt, &port.host, port.address) {
-        Err(e) if e.code() == signer::FROZEN => Ok(unsigned()),
-        proved => proved,
-    }
-}
-
-/// A signer that is frozen is looked after too, and first of all after a break-in. lnd has held the macaroon to be good before it
-/// asked the guard (its rpcperms/interceptor.go).
-pub(super) fn unsigned() {
-    ui::note("the signer is frozen: that it signs is not proved");
+    prove_outside(door, &port.receipt, &port.host, port.address)
 }
 
 /// Has the signer sign through its port with a new least macaroon, as a watch-only node would, and checks the signature
