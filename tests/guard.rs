@@ -47,6 +47,15 @@ fn wait_signed(stage: &Stage) {
     wait_for("a signature", PATIENCE, || sign(stage).ok());
 }
 
+/// Waits until another lnd runs than the one of this number.
+#[track_caller]
+fn wait_for_another_lnd(stage: &Stage, lnd: u32) {
+    wait_for("another lnd", PATIENCE, || {
+        let shown = stage.host.run(["systemctl", "show", "--property=MainPID", "--value", "lsm@signer"]).stdout;
+        (shown.trim() != lnd.to_string() && shown.trim() != "0").then_some(())
+    });
+}
+
 fn status(stage: &Stage) -> Value {
     let said = stage.host.lsm(["guard", "status", "--json"]);
     serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"))
@@ -182,10 +191,7 @@ fn who_ends_the_guard_ends_no_lnd_and_gets_no_signature(stage: &Stage) {
 
     // And the other way round: lnd ends, and finds its guard again.
     stage.host.run(["kill", "-9", &lnd.to_string()]).ok();
-    wait_for("another lnd", PATIENCE, || {
-        let shown = stage.host.run(["systemctl", "show", "--property=MainPID", "--value", "lsm@signer"]).stdout;
-        (shown.trim() != lnd.to_string() && shown.trim() != "0").then_some(())
-    });
+    wait_for_another_lnd(stage, lnd);
     wait_signed(stage);
 }
 
@@ -315,10 +321,7 @@ fn a_guard_of_taproot_channels_takes_lnd_with_it(stage: &Stage) {
     wait_signed(stage);
     assert_eq!(stage.lnd(), lnd, "one that was told to end has let nobody in");
     stage.host.run(["systemctl", "kill", "--signal=KILL", GUARD]).ok();
-    wait_for("another lnd", PATIENCE, || {
-        let shown = stage.host.run(["systemctl", "show", "--property=MainPID", "--value", "lsm@signer"]).stdout;
-        (shown.trim() != lnd.to_string() && shown.trim() != "0").then_some(())
-    });
+    wait_for_another_lnd(stage, lnd);
     wait_signed(stage);
     stage.install(&["--guard=off", "--taproot-channels=false"]).ok();
 }

@@ -213,6 +213,15 @@ impl Node {
         Ok(answer.deleted)
     }
 
+    /// Deletes all root keys but the `kept` ones.
+    ///
+    /// # Errors
+    /// As [`Node::delete_root_key`].
+    pub fn delete_root_keys_but(&self, kept: &[u64]) -> Result<()> {
+        let mut others = self.root_key_ids()?.into_iter().filter(|key| !kept.contains(key));
+        others.try_for_each(|key| self.delete_root_key(key).map(drop))
+    }
+
     /// A message signed by the node's identity, as `lncli signmessage` gives it (zbase32). A watch-only node asks its
     /// signer for it. Needs `message:write`.
     ///

@@ -94,8 +94,7 @@ impl<W: Worker + 'static> Apart<W> {
 
     /// Has another take the place of one that failed.
     fn replace(&mut self) {
-        self.count_failure();
-        self.thread = Thread::begin(&self.make);
+        self.begin_anew();
         let known =
             self.accounts.clone().ok_or_else(|| Error::new(NO_REACH, "lnd has not said which accounts there are"));
         if !matches!(self.tell(Told::Begin(known)), Said::Begun(Ok(()))) {
@@ -103,11 +102,12 @@ impl<W: Worker + 'static> Apart<W> {
         }
     }
 
-    fn count_failure(&mut self) {
+    fn begin_anew(&mut self) {
         self.failures += 1;
         if self.failures > FAILURES {
             give_up();
         }
+        self.thread = Thread::begin(&self.make);
     }
 }
 
@@ -127,8 +127,7 @@ impl<W: Worker + 'static> Middleware for Apart<W> {
             }
             Said::Begun(begun) => begun,
             _ => {
-                self.count_failure();
-                self.thread = Thread::begin(&self.make);
+                self.begin_anew();
                 Err(Error::new(NO_REACH, "the guard failed as it began"))
             }
         }

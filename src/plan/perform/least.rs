@@ -4,9 +4,9 @@
 use super::outside;
 use crate::bundle::Bundle;
 use crate::error::Result;
+use crate::signer::Node;
 use crate::signer::macaroon::{Macaroon, Permission};
 use crate::signer::proof;
-use crate::signer::{self, Node};
 
 /// What is signed to prove that the macaroon can.
 const PROOF: &[u8] = b"lsm bundle export";
@@ -31,11 +31,9 @@ pub(super) fn obtain(
 ) -> Result<Macaroon> {
     let prove = |macaroon: Macaroon| {
         let (family, index) = proof::IDENTITY;
-        match open()?.with_macaroon(&macaroon).sign_with_key(family, index, PROOF) {
-            Err(e) if e.code() == signer::FROZEN => outside::tell_unproved(),
-            signed => proof::verify_compact(PROOF, &signed?, wanted.identity_pubkey)?,
-        }
-        Ok(macaroon)
+        let signed = open()?.with_macaroon(&macaroon).sign_with_key(family, index, PROOF);
+        let proved = signed.and_then(|signature| proof::verify_compact(PROOF, &signature, wanted.identity_pubkey));
+        outside::unless_frozen(proved).map(|()| macaroon)
     };
     let is_wanted = |had: &Macaroon| {
         let same_key = had.root_key_id() == wanted.root_key.to_string();

@@ -104,10 +104,7 @@ pub(super) fn renew_root_keys(work: &Renewal<'_>) -> Result<()> {
             Ok(_) => return Err(Error::new(STILL_GOOD, "lnd still accepts the old admin macaroon")),
         }
     }
-    let admin = open_as_admin(work.door)?;
-    for key in admin.root_key_ids()?.into_iter().filter(|key| ![0, register::GUARD].contains(key)) {
-        admin.delete_root_key(key)?;
-    }
+    open_as_admin(work.door)?.delete_root_keys_but(&[0, register::GUARD])?;
     outside::sign_unless_frozen(work.door, work.port)
 }
 

@@ -14,21 +14,21 @@ use std::path::Path;
 /// The root key of what is baked to try a signature: it goes again at once, so that nothing hangs on it.
 const TRIED: u64 = 10_012;
 
-/// As [`sign`]. A signer that is frozen is looked after too, and first of all after a break-in: lnd has held the macaroon to be good
-/// before it asked the guard (its rpcperms/interceptor.go), and no more is proved then.
+/// As [`sign`], where [`unless_frozen`].
 pub(super) fn sign_unless_frozen(door: &Door, port: &Port) -> Result<()> {
-    match sign(door, port) {
-        Err(e) if e.code() == signer::FROZEN => {
-            tell_unproved();
-            Ok(())
-        }
-        signed => signed,
-    }
+    unless_frozen(sign(door, port))
 }
 
-/// Says that what would have been proved by a signature was not.
-pub(super) fn tell_unproved() {
-    ui::note("the signer is frozen: that it signs is not proved");
+/// What came of a proof by a signature. A signer that is frozen is looked after too, and first of all after a break-in: lnd has held
+/// the macaroon to be good before it asked the guard (its rpcperms/interceptor.go), and no more is proved then.
+pub(super) fn unless_frozen(proved: Result<()>) -> Result<()> {
+    match proved {
+        Err(e) if e.code() == signer::FROZEN => {
+            ui::note("the signer is frozen: that it signs is not proved");
+            Ok(())
+        }
+        proved => proved,
+    }
 }
 
 /// As [`prove_outside`], once the port's unit runs.

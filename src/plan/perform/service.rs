@@ -157,15 +157,9 @@ fn strangers(address: SocketAddr, peers: &[IpNet]) -> String {
 /// # Errors
 /// Where it fails.
 pub fn systemctl(verb: &str, unit: &str) -> Result<()> {
-    let mut said = say(verb, &[], unit);
     // A signer that fails and is started again at that moment has its port opened, and systemd gives up a stop of that.
-    for _ in 1..if verb == "stop" { STOPS } else { 1 } {
-        if said.is_ok() {
-            break;
-        }
-        said = say(verb, &[], unit);
-    }
-    said
+    let tries = if verb == "stop" { STOPS } else { 1 };
+    (1..tries).fold(say(verb, &[], unit), |said, _| said.or_else(|_| say(verb, &[], unit)))
 }
 
 fn say(verb: &str, options: &[&str], unit: &str) -> Result<()> {

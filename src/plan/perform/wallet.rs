@@ -160,9 +160,7 @@ fn take_over(work: &Work<'_>, node: Node, password: &Secret) -> Result<Node> {
     let admin = node.renew_root_keys(password).map_err(|e| shut(work, "the password that was named", hint, e))?;
     service::wait(&node, work.runner, |state| state == State::Active)?;
     let node = node.with_macaroon(&admin);
-    for key in node.root_key_ids()?.into_iter().filter(|key| *key != 0) {
-        node.delete_root_key(key)?;
-    }
+    node.delete_root_keys_but(&[0])?;
     Ok(node)
 }
 
