@@ -306,18 +306,21 @@ impl State {
             if again || waits { Self::Failing } else { Self::Starting }
         } else if !is("LoadState", "loaded") {
             Self::Unknown
+        } else if said.lines().any(|line| line.strip_prefix("Job=").is_some_and(|job| !job.is_empty())) {
+            // It waits for its turn, as between the two halves of a restart.
+            Self::Starting
         } else {
             Self::Inactive
         }
     }
 }
 
-/// What systemd has of `unit` (systemctl(1), `ActiveState`, `SubState` and `NRestarts`).
+/// What systemd has of `unit` (systemctl(1), `ActiveState`, `SubState`, `NRestarts` and `Job`).
 ///
 /// # Errors
 /// Where it cannot be asked: what is not known is not to be taken for stopped.
 pub fn state(unit: &str) -> Result<State> {
-    let properties = "--property=LoadState,ActiveState,SubState,NRestarts";
+    let properties = "--property=LoadState,ActiveState,SubState,NRestarts,Job";
     let asked = program::Program::new("systemctl").args(["show", properties, unit]).run()?;
     Ok(State::parse(&String::from_utf8_lossy(&asked)))
 }
