@@ -295,20 +295,20 @@ impl State {
     fn parse(said: &str) -> Self {
         let is = |property: &str, value: &str| said.lines().any(|line| line.split_once('=') == Some((property, value)));
         let of = |values: &[&str]| values.iter().any(|value| is("ActiveState", value));
+        let again = said.lines().any(|line| line.strip_prefix("NRestarts=").is_some_and(|count| count != "0"));
         if of(&["active", "reloading", "refreshing"]) {
             Self::Active
         } else if of(&["deactivating"]) {
             Self::Stopping
         } else if !of(&["inactive", "failed"]) {
             // One that takes its time to fail is seldom seen while it waits for its next start.
-            let again = said.lines().any(|line| line.strip_prefix("NRestarts=").is_some_and(|count| count != "0"));
             let waits = is("SubState", "auto-restart") || is("SubState", "auto-restart-queued");
             if again || waits { Self::Failing } else { Self::Starting }
         } else if !is("LoadState", "loaded") {
             Self::Unknown
         } else if said.lines().any(|line| line.strip_prefix("Job=").is_some_and(|job| !job.is_empty())) {
             // It waits for its turn, as between the two halves of a restart.
-            Self::Starting
+            if is("ActiveState", "failed") && again { Self::Failing } else { Self::Starting }
         } else {
             Self::Inactive
         }

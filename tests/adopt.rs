@@ -97,9 +97,9 @@ fn the_scripts_container_is_taken_over_and_comes_back() {
 }
 
 /// The scripts' lnd as a process of root's.
-fn run_native(stage: &Stage, old: &Release) {
+fn run_native(stage: &Stage, old: &Release, settings: &str) {
     stage.host.copy_in(&old.lnd(), "/root/old/lnd", 0o755);
-    fs::write(stage.host.path("/root/old/home/lnd.conf"), settings("/root/old/home")).expect("written");
+    fs::write(stage.host.path("/root/old/home/lnd.conf"), settings).expect("written");
     start_native(stage);
 }
 
@@ -115,7 +115,7 @@ fn the_scripts_own_lnd_is_taken_over_when_it_does_not_run() {
     let (host, home, password) = (&stage.host, "/root/old/home", Secret::generate_password());
     host.sh(&format!("mkdir -p {home}")).ok();
     fs::write(host.path(&format!("{home}/wallet-password.txt")), password.expose()).expect("written");
-    run_native(&stage, &old);
+    run_native(&stage, &old, &settings(home));
     drop(make_wallet(host, ADDRESS, home, &password));
     let keys = identity(host, ADDRESS, home, "testnet");
 
@@ -169,4 +169,19 @@ fn the_scripts_own_lnd_is_taken_over_when_it_does_not_run() {
     let refused = stage.adopt(&[&from]);
     assert!(refused.code == 1 && refused.stderr.contains("E-ADOPT-006"), "{refused:?}");
     stage.hold_keys(&own);
+}
+
+#[test]
+fn a_wallet_without_root_keys_is_taken_over() {
+    let Some(old) = Release::find("v0.20.0-beta") else { return };
+    let Some(stage) = Stage::boot("adopt-keyless") else { return };
+    let (host, home, password) = (&stage.host, "/root/old/home", Secret::generate_password());
+    host.sh(&format!("mkdir -p {home}")).ok();
+    fs::write(host.path(&format!("{home}/wallet-password.txt")), password.expose()).expect("written");
+    run_native(&stage, &old, &settings(home).replace("db.backend=sqlite", "db.backend=bolt"));
+    drop(make_wallet(host, ADDRESS, home, &password));
+    let keys = identity(host, ADDRESS, home, "testnet");
+    host.sh(&format!("systemctl stop old; rm {home}/data/chain/bitcoin/testnet/macaroons.db")).ok();
+    stage.adopt(&[&format!("--adopt={home}")]).ok();
+    stage.hold_keys(&keys);
 }

@@ -2,6 +2,7 @@
 
 use crate::lab::net::Met;
 use crate::stage::port::call_while;
+use crate::stage::terminal::Terminal;
 use crate::stage::{BUNDLE, PORT, Stage};
 use lsm::signer::wallet::State;
 use serde_json::json;
@@ -54,14 +55,18 @@ fn stopping_shuts_the_port(stage: &Stage) {
     assert_eq!(stage.host.lsm(["stop", "--yes", "--json"]).json()["changed"], false);
 }
 
+/// What has lnd fail at every start.
+const FAILS: &str = "/run/systemd/system/lsm@signer.service.d/fails.conf";
+
+fn fail_over_and_over(stage: &Stage) {
+    let fails = "[Service]\nExecStartPre=/bin/false\nRestartSec=200ms\n";
+    let line = format!("mkdir -p ${{0%/*}} && printf '{fails}' >$0 && systemctl daemon-reload");
+    stage.host.run(["sh", "-c", &line, FAILS]).ok();
+}
+
 /// systemd, which starts lnd again each second, has its port opened too and gives up a stop of that.
 fn what_systemd_starts_over_and_over_is_stopped(stage: &Stage) {
-    let folder = "/run/systemd/system/lsm@signer.service.d";
-    let fails = "[Service]\nExecStartPre=/bin/false\nRestartSec=200ms\n";
-    stage
-        .host
-        .sh(&format!("mkdir -p {folder} && printf '{fails}' >{folder}/fails.conf && systemctl daemon-reload"))
-        .ok();
+    fail_over_and_over(stage);
     for _ in 0..20 {
         stage.host.run(["systemctl", "restart", "--no-block", "lsm@signer.service", "lsm-proxy@signer.socket"]).ok();
         stage.host.sh("sleep 0.$((RANDOM % 5))").ok();
@@ -69,7 +74,7 @@ fn what_systemd_starts_over_and_over_is_stopped(stage: &Stage) {
         let left = stage.host.run(["systemctl", "is-active", "lsm@signer.service", "lsm-proxy@signer.socket"]).stdout;
         assert!(!left.contains("activating") && !left.lines().any(|state| state == "active"), "{left}");
     }
-    stage.host.sh(&format!("rm -r {folder}/fails.conf && systemctl daemon-reload && systemctl reset-failed")).ok();
+    stage.host.sh(&format!("rm {FAILS} && systemctl daemon-reload && systemctl reset-failed")).ok();
     stage.host.lsm(["start", "--yes"]).ok();
 }
 
@@ -210,6 +215,14 @@ fn stopping_for_good_takes_the_wallet_too(stage: &Stage) {
         assert_eq!(stage.host.lsm(unnamed).code, 2, "{unnamed:?}");
     }
     assert!(stage.is_active("lsm@signer"));
-    stage.host.lsm(["stop", "--clean", "--confirm=signer", "--yes"]).ok();
+    // What is to be stopped changes by the moment, also while the question is on the terminal.
+    fail_over_and_over(stage);
+    stage.host.run(["systemctl", "restart", "--no-block", "lsm@signer.service"]).ok();
+    let mut terminal = Terminal::start(stage, ["stop", "--clean", "--confirm=signer"]);
+    terminal.expect("[y/N] ");
+    std::thread::sleep(SOON);
+    terminal.type_line("y");
+    let (code, shown) = terminal.end();
+    assert_eq!(code, 0, "{shown}");
     assert!(!stage.host.path("/var/lib/lsm").exists() && !stage.host.path("/etc/lsm").exists());
 }

@@ -11,6 +11,7 @@ use crate::host::file::{self, Access};
 use crate::host::process;
 use crate::host::user::Owner;
 use crate::plan::history::ROLLBACK;
+use crate::plan::prior::Prior;
 use crate::plan::{self, History, Journal, Machine, Plan, Runner, Step};
 use crate::spec::Spec;
 use crate::ui::{self, say, terminal};
@@ -55,8 +56,15 @@ impl Agreed {
     /// # Errors
     /// Where it is another one.
     pub(super) fn hold(&self, plan: &Plan) -> Result<()> {
-        if self.0.as_ref().is_none_or(|seen| seen == plan) { Ok(()) } else { Err(changed_meanwhile()) }
+        let is_same = self.0.as_ref().is_none_or(|seen| settled(seen).eq(settled(plan)));
+        if is_same { Ok(()) } else { Err(changed_meanwhile()) }
     }
+}
+
+/// The steps that are planned whenever one looks: a unit that systemd starts over and over is to be stopped at one moment, and is
+/// down at the next.
+fn settled(plan: &Plan) -> impl Iterator<Item = &Step> {
+    plan.steps.iter().filter(|step| !matches!(step, Step::Restore { to: Prior::Unit { active: false, .. } }))
 }
 
 /// What says that something else is to be done by now than what was agreed to.
@@ -251,5 +259,25 @@ pub(super) fn admit(history: &History, verb: &str) -> Result<()> {
             Err(Error::new(CUT_OFF, what).hint(format!("{again}undo it with: lsm rollback")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemd_starts_over_and_over_may_be_down_at_one_moment_and_up_at_the_next() {
+        let stop = Step::Restore { to: Prior::Unit { unit: "a.service".into(), active: false } };
+        let start = Step::Restore { to: Prior::Unit { unit: "a.service".into(), active: true } };
+        let gone = Step::Restore { to: Prior::nothing_at(Path::new("/a")) };
+        let plan = |steps: &[&Step]| Plan { steps: steps.iter().map(|step| (*step).clone()).collect() };
+        let agreed = Agreed(Some(plan(&[&stop, &gone])));
+        for same in [&[&gone][..], &[&stop, &gone], &[&stop, &stop, &gone]] {
+            agreed.hold(&plan(same)).unwrap();
+        }
+        for other in [&[&stop][..], &[&stop, &gone, &start], &[]] {
+            assert_eq!(agreed.hold(&plan(other)).unwrap_err().code(), OTHER_PLAN);
+        }
     }
 }

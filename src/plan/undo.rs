@@ -164,7 +164,10 @@ impl Undo {
                     let gone: Vec<Step> = keys.filter(|key| live.contains(key)).map(delete).collect();
                     self.plan.steps.splice(0..0, gone);
                 }
-                Err(_) if self.starts(&before.unit) => self.plan.steps.extend(keys.map(delete)),
+                // It serves again at the end, or what cannot be revoked keeps the plan from ending.
+                Err(_) if self.starts(&before.unit) || facts::state(&before.unit)?.is_up() => {
+                    self.plan.steps.extend(keys.map(delete));
+                }
                 Err(_) => self.lost.push(
                     "the macaroon with MuSig2 is not revoked, since lnd does not run: lsm start, lsm bundle export"
                         .to_owned(),

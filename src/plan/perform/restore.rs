@@ -13,8 +13,10 @@ use crate::host::sysctl;
 use crate::host::user::Owner;
 use crate::host::xattrs;
 use crate::plan::prior::{self, AtPath, Prior, Role, TABLE, Was};
+use crate::signer::wallet::State;
 use crate::ui;
 use std::path::Path;
+use std::time::Duration;
 
 const NOT_KEPT: Code = Code::refused("E-PLAN-041");
 
@@ -22,6 +24,8 @@ const NOT_KEPT: Code = Code::refused("E-PLAN-041");
 const BODY: u64 = 1 << 20;
 /// The lines of an account, in bytes.
 const ACCOUNT: u64 = 1 << 16;
+/// How long an lnd may take that was started a moment ago.
+const SERVES_AGAIN: Duration = Duration::from_secs(60);
 
 pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
     match to {
@@ -51,7 +55,11 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
             make_again(held, (mark, *runs), body)
         }
         Prior::Wallet { .. } | Prior::RootKey { exists: true, .. } => Ok(()),
-        Prior::RootKey { root_key, .. } => super::open_as_admin(&root_key.door)?.delete_root_key(root_key.id).map(drop),
+        Prior::RootKey { root_key, .. } => {
+            let node = super::open_as_admin(&root_key.door)?;
+            node.wait_for(|state| state == State::Active, SERVES_AGAIN)?;
+            node.delete_root_key(root_key.id).map(drop)
+        }
         Prior::Database { database } => {
             // The lnd that has it now must not go on writing into what is taken away.
             service::halt_lnd(database)?;

@@ -12,6 +12,7 @@ use crate::signer::wallet::State;
 use crate::ui;
 use crate::{facts, host::process};
 use ipnet::IpNet;
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ const NOT_STARTED: Code = Code::refused("E-PLAN-030");
 const ACTIVE_DEADLINE: Duration = Duration::from_secs(180);
 /// How often a unit is told to stop until it does.
 const STOPS: u32 = 5;
+/// How systemctl says that another job took a unit's place in the queue.
+const GIVEN_UP: &str = " canceled";
 /// How often it is looked at whether lnd still runs.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -159,7 +162,11 @@ fn strangers(address: SocketAddr, peers: &[IpNet]) -> String {
 pub fn systemctl(verb: &str, unit: &str) -> Result<()> {
     // A signer that fails and is started again at that moment has its port opened, and systemd gives up a stop of that.
     let tries = if verb == "stop" { STOPS } else { 1 };
-    (1..tries).fold(say(verb, &[], unit), |said, _| said.or_else(|_| say(verb, &[], unit)))
+    let is_given_up = |e: &Error| e.source().is_some_and(|why| why.to_string().contains(GIVEN_UP));
+    (1..tries).fold(say(verb, &[], unit), |said, _| match said {
+        Err(e) if is_given_up(&e) => say(verb, &[], unit),
+        said => said,
+    })
 }
 
 fn say(verb: &str, options: &[&str], unit: &str) -> Result<()> {

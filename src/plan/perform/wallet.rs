@@ -11,8 +11,8 @@ use crate::host::process;
 use crate::plan::journal::{Event, Journal};
 use crate::plan::step::{Door, Runner, SeedSink};
 use crate::secret::Secret;
-use crate::signer::Node;
 use crate::signer::wallet::{Seed, State};
+use crate::signer::{MACAROON_REFUSED, Node};
 use crate::spec::Network;
 use crate::ui::progress::Progress;
 use crate::ui::terminal;
@@ -26,6 +26,14 @@ const BAD_RECEIPT: Code = Code::refused("E-WALLET-011");
 const NOT_OURS: Code = Code::refused("E-WALLET-012");
 const NO_WALLET: Code = Code::refused("E-WALLET-013");
 const NO_WORDS: Code = Code::usage("E-WALLET-014");
+
+/// Whose password it is that does not open the wallet, and what to do then.
+type Password = (&'static str, &'static str);
+/// What the operator named for a wallet that is adopted.
+const NAMED: Password = ("the password that was named", "the wallet is left as it is; name it with --password-file");
+/// What was sealed for a wallet that an earlier run began.
+const SEALED: Password =
+    ("its sealed password", "it is kept as it is; an earlier run was cut off while lnd was writing it");
 
 /// Before which no wallet has anything that lnd could find, in unix seconds: SegWit's first day on mainnet (BIP 141). The
 /// birthday of a wallet that does not say its own.
@@ -96,7 +104,7 @@ pub(super) fn create(work: &Work<'_>, journal: &mut Journal, machine: &Machine<'
         State::Locked if adopts => (take_over(work, node, &password)?, OLDEST_WALLET),
         State::Locked => {
             let kept_at = journal.history().seed_kept_at().unwrap_or_default();
-            (unlock(work, &node, &password)?, work.birthday().unwrap_or(kept_at))
+            (unlock(work, &node, &password, SEALED)?, work.birthday().unwrap_or(kept_at))
         }
         _ if adopts => {
             return Err(Error::new(NO_WALLET, format!("{} holds no wallet", work.database.display()))
@@ -156,23 +164,27 @@ fn no_words() -> Error {
 /// A wallet that is adopted: the password that was named has to open it. Its root keys came with it, and macaroons on them are in
 /// many hands: none is good here.
 fn take_over(work: &Work<'_>, node: Node, password: &Secret) -> Result<Node> {
-    let hint = "the wallet is left as it is; name it with --password-file";
-    let admin = node.renew_root_keys(password).map_err(|e| shut(work, "the password that was named", hint, e))?;
-    service::wait(&node, work.runner, |state| state == State::Active)?;
-    let node = node.with_macaroon(&admin);
+    let node = match node.renew_root_keys(password) {
+        Ok(admin) => {
+            service::wait(&node, work.runner, |state| state == State::Active)?;
+            node.with_macaroon(&admin)
+        }
+        // It did without macaroons, or their database was removed: lnd makes a key as it opens (macaroons/store.go).
+        Err(e) if e.code() == MACAROON_REFUSED => unlock(work, &node, password, NAMED)?,
+        Err(e) => return Err(shut(work, NAMED, e)),
+    };
     node.delete_root_keys_but(&[0])?;
     Ok(node)
 }
 
-/// A wallet that an earlier run began: the password that was sealed for it has to open it.
-fn unlock(work: &Work<'_>, node: &Node, password: &Secret) -> Result<Node> {
-    let hint = "it is kept as it is; an earlier run was cut off while lnd was writing it";
-    node.unlock(password).map_err(|e| shut(work, "its sealed password", hint, e))?;
+/// Opens it with a password that has to be the wallet's.
+fn unlock(work: &Work<'_>, node: &Node, password: &Secret, whose: Password) -> Result<Node> {
+    node.unlock(password).map_err(|e| shut(work, whose, e))?;
     service::wait(node, work.runner, |state| state >= State::RpcActive)?;
     open_as_admin(work.door)
 }
 
-fn shut(work: &Work<'_>, whose: &str, hint: &'static str, why: Error) -> Error {
+fn shut(work: &Work<'_>, (whose, hint): Password, why: Error) -> Error {
     let cause = format!("the wallet {} does not open with {whose}", work.database.display());
     Error::new(NOT_OURS, cause).hint(hint).because(why)
 }
