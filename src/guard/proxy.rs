@@ -9,11 +9,12 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 
 const NO_GUARD: Code = Code::refused("E-GUARD-007");
 const CANNOT: Code = Code::lacking("E-GUARD-006");
@@ -25,13 +26,13 @@ const HELD: usize = 64 << 10;
 /// How long it waits where the system has nothing left for another connection.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// How many proofs are asked for at a time. lnd acknowledges a request before it answers it: with one the answer would wait for
-/// the proof of that, and then for its own.
-const PROOFS: usize = 2;
+/// With so few bytes at most, in TLS, lnd acknowledges a request before it answers it (HTTP/2's PING and WINDOW_UPDATE).
+const ACKNOWLEDGED: usize = 64;
+/// How long such bytes wait for the answer, so that one proof does for both.
+const FOR_ITS_ANSWER: Duration = Duration::from_millis(5);
 
 /// Those who hold back what they have read of lnd, each until it is proved.
 type Holding = mpsc::UnboundedSender<oneshot::Sender<()>>;
-type Held = mpsc::UnboundedReceiver<oneshot::Sender<()>>;
 
 /// Passes connections to `port` on to `lnd`, as long as the guard at `fence` proves that it is asked.
 ///
@@ -44,15 +45,11 @@ pub fn run(port: TcpListener, lnd: &Path, fence: &Path) -> Result<()> {
     runtime.block_on(async {
         let no_guard = |e| Error::new(NO_GUARD, format!("the guard cannot be asked for its proof: {e}")).because(e);
         let port = tokio::net::TcpListener::from_std(port).map_err(cannot)?;
+        let guard = UnixStream::connect(fence).await.map_err(no_guard)?;
         let (holding, held) = mpsc::unbounded_channel();
-        let (held, mut proving) = (Arc::new(Mutex::new(held)), JoinSet::new());
-        for _ in 0..PROOFS {
-            let guard = UnixStream::connect(fence).await.map_err(no_guard)?;
-            proving.spawn(prove(guard, Arc::clone(&held)));
-        }
         tokio::spawn(accept(port, Arc::from(lnd), holding));
         // With the runtime all connections end.
-        if let Some(Ok(Err(e))) = proving.join_next().await {
+        if let Err(e) = prove(guard, held).await {
             ui::note(&format!("lnd's answers are held back, and all connections cut: the guard proves nothing ({e})"));
         }
         Ok(())
@@ -60,11 +57,11 @@ pub fn run(port: TcpListener, lnd: &Path, fence: &Path) -> Result<()> {
 }
 
 /// Has the guard prove that it was asked about what was read of lnd before, for all who wait for that.
-async fn prove(mut guard: UnixStream, held: Arc<Mutex<Held>>) -> io::Result<()> {
+async fn prove(mut guard: UnixStream, mut held: mpsc::UnboundedReceiver<oneshot::Sender<()>>) -> io::Result<()> {
     loop {
         // Who waits now has read before the proof begins; who comes later waits for the next one.
         let mut waiting = Vec::new();
-        if held.lock().await.recv_many(&mut waiting, CONNECTIONS).await == 0 {
+        if held.recv_many(&mut waiting, CONNECTIONS).await == 0 {
             return Ok(());
         }
         guard.write_all(&[0]).await?;
@@ -99,16 +96,29 @@ async fn pass(caller: TcpStream, lnd: &Path, holding: &Holding) -> io::Result<()
     caller.set_nodelay(true)?;
     let (mut from_caller, mut to_caller) = caller.into_split();
     let (mut from_lnd, mut to_lnd) = UnixStream::connect(lnd).await?.into_split();
+    // The caller has said something since lnd did.
+    let spoke = AtomicBool::new(false);
     let there = async {
-        tokio::io::copy(&mut from_caller, &mut to_lnd).await?;
-        to_lnd.shutdown().await
+        let mut buffer = vec![0; HELD];
+        loop {
+            let read = from_caller.read(&mut buffer).await?;
+            if read == 0 {
+                return to_lnd.shutdown().await;
+            }
+            spoke.store(true, Ordering::Relaxed);
+            to_lnd.write_all(&buffer[..read]).await?;
+        }
     };
     let back = async {
         let mut buffer = vec![0; HELD];
         loop {
-            let read = from_lnd.read(&mut buffer).await?;
+            let mut read = from_lnd.read(&mut buffer).await?;
             if read == 0 {
                 return to_caller.shutdown().await;
+            }
+            if spoke.swap(false, Ordering::Relaxed) && read <= ACKNOWLEDGED {
+                let answer = from_lnd.read(&mut buffer[read..]);
+                read += timeout(FOR_ITS_ANSWER, answer).await.unwrap_or(Ok(0))?;
             }
             let (proved, is_proved) = oneshot::channel();
             // Where nobody proves anything any more, both fail.
