@@ -1,7 +1,8 @@
 //! What the operator lets pass by hand: one refused spend, by what it pays and not by all of its inputs, once and for a time.
 
-use super::judge::Rule;
-use super::log::Entry;
+use super::entry::Entry;
+use super::refusal::Rule;
+use super::signed::Approved;
 use super::spend::Spend;
 use crate::error::{Code, Error, Result};
 use crate::host::file;
@@ -47,16 +48,6 @@ pub struct Approval {
     pub first: Option<String>,
     /// What more may leave the wallet at most, in satoshis.
     pub fee: u64,
-}
-
-/// By which approval something was signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Approved {
-    /// Its entry.
-    pub entry: u64,
-    /// When that was approved.
-    pub at: u64,
 }
 
 impl Approval {

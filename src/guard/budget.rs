@@ -3,20 +3,18 @@
 //! nothing has to be believed of what a request says of other inputs, and no fee can hide.
 
 mod room;
-mod signed;
-
-pub use signed::Signed;
 
 use super::approval::Approval;
-use super::judge::{Judged, Refusal, Rule};
-use super::log::{CLOCK, Entry, FORGET, Verdict};
+use super::entry::{CLOCK, Entry, FORGET, Verdict};
+use super::judge::Judged;
 use super::policy::{Policy, Told};
 use super::rates::{Class, Counts, Rates};
+use super::refusal::{Refusal, Rule};
+use super::signed::{Signed, most};
 use super::spend::{Paid, Spend, sum};
 use super::{DAY, HOUR};
 use bitcoin::ScriptBuf;
 use room::{Room, is_kept, is_young};
-use signed::most;
 use std::collections::{BTreeMap, VecDeque};
 
 /// How many fundings that were proved before they are paid are remembered.

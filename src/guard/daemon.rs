@@ -5,9 +5,11 @@ mod pulse;
 
 use super::approval;
 use super::budget::{Limits, Weighed};
-use super::judge::{self, Judged, Refusal, Rule, Terms};
-use super::log::{CLOCK, FORGET, Heard, Kept, Log, POLICY, Verdict};
+use super::entry::{CLOCK, FORGET, POLICY, Verdict};
+use super::judge::{self, Judged, Terms};
+use super::log::{Heard, Kept, Log};
 use super::policy::Current;
+use super::refusal::{Refusal, Rule};
 use super::request::Request;
 use super::session::Sessions;
 use super::wallet::{Reach, Wallet};

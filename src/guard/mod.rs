@@ -8,15 +8,18 @@ pub mod budget;
 pub mod clock;
 pub mod daemon;
 pub mod destination;
+pub mod entry;
 pub mod freeze;
 pub mod judge;
 pub mod log;
 pub mod policy;
 pub mod proxy;
 pub mod rates;
+pub mod refusal;
 pub mod replay;
 pub mod request;
 pub mod session;
+pub mod signed;
 pub mod spend;
 pub mod wallet;
 pub mod word;
@@ -24,6 +27,7 @@ pub mod word;
 use crate::error::{Code, Result};
 use crate::host::file;
 use crate::signer::{Node, proof};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -71,6 +75,11 @@ pub const DAY: u64 = 24 * HOUR;
 pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     u64::try_from(since).unwrap_or(u64::MAX)
+}
+
+/// How the log names a message, a policy and the line before.
+pub fn hash(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// What a refusal begins with, as the caller is told it.

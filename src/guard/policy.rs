@@ -1,9 +1,9 @@
 //! The operator's policy: a file whose rules hold from the next call on, and what it says in words.
 
 use super::destination::{Destinations, Named};
-use super::judge::{Refusal, Rule};
-use super::log;
+use super::hash;
 use super::rates::{Class, Rate, Rates};
+use super::refusal::{Refusal, Rule};
 use super::spend::Spend;
 use super::{DAY, MINUTE};
 use crate::error::{Code, Error, Result};
@@ -321,12 +321,12 @@ impl Current {
 
     /// True where the log was told of it, and of no other since.
     pub fn is_told(&self, told: &Told) -> bool {
-        told.hash.as_ref().map_or(self.text().is_empty(), |hash| *hash == log::hash(self.text().as_bytes()))
+        told.hash.as_ref().map_or(self.text().is_empty(), |told| *told == hash(self.text().as_bytes()))
     }
 
     /// What the log is to be told of it.
     pub fn told(&self) -> Told {
-        let hash = Some(log::hash(self.text().as_bytes()));
+        let hash = Some(hash(self.text().as_bytes()));
         Told { hash, limited: self.limited, rates: self.rates() }
     }
 

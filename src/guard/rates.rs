@@ -1,6 +1,6 @@
 //! How often something of a class is signed: in any minute and in any hour.
 
-use super::judge::{Refusal, Rule};
+use super::refusal::{Refusal, Rule};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 

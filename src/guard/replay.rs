@@ -2,9 +2,10 @@
 
 use super::approval::Approval;
 use super::budget::{Ledger, Limits};
-use super::judge::{Judged, Refusal};
-use super::log::{Entry, Verdict};
+use super::entry::{Entry, Verdict};
+use super::judge::Judged;
 use super::policy::Policy;
+use super::refusal::Refusal;
 
 /// What came of it.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! What is asked: a call's URI and bytes, read as far as they have to be judged.
 
-use super::judge::{Refusal, Rule};
+use super::refusal::{Refusal, Rule};
 use crate::signer::macaroon::{SIGNER_URIS, TAPROOT_URIS};
 use crate::signer::wire::{lnrpc, signrpc, walletrpc};
 use prost::Message;

@@ -6,7 +6,7 @@ use crate::cli::Common;
 use crate::cli::control::require_root;
 use crate::error::{Code, Error, Exit, Result};
 use crate::guard::clock::in_words;
-use crate::guard::log::Verdict;
+use crate::guard::entry::Verdict;
 use crate::guard::policy::{EXAMPLE, Policy};
 use crate::guard::replay;
 use crate::guard::{HOUR, now};

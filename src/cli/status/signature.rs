@@ -2,7 +2,8 @@
 
 use crate::backend::Layout;
 use crate::cli::guard::read_file;
-use crate::guard::log::{self, Verdict};
+use crate::guard::entry::Verdict;
+use crate::guard::log;
 use crate::plan::History;
 use crate::spec::Spec;
 use serde::Serialize;

@@ -1,6 +1,7 @@
 //! How much is remembered: all of it has to fit into the first line of a file of the log.
 
-use super::{DAY, Signed};
+use crate::guard::DAY;
+use crate::guard::signed::Signed;
 
 /// How long a transaction of several inputs is remembered, in milliseconds: what comes back by it is set against them together, so
 /// that none must be asked for after the others were forgotten. As long what was approved: where a clock was ahead for a while that must

@@ -4,9 +4,10 @@
 //! thread the hook says that it failed, and never returns. The thread stands still with all that it held; another one begins as after
 //! a start. That is done some times and no more, since what the old one holds is lost.
 
-use super::{Refusal, Rule, says};
+use super::says;
 use crate::error::{Error, Result};
 use crate::guard::NO_REACH;
+use crate::guard::refusal::{Refusal, Rule};
 use crate::guard::request;
 use crate::signer::accounts::Accounts;
 use crate::signer::middleware::{Answer, Call, Leave, Middleware};

@@ -1,11 +1,12 @@
 //! What a guard writes down and says that no lnd asks.
 
 use super::*;
-use crate::guard::budget::Signed;
+use crate::guard::entry::Entry;
 use crate::guard::judge::tests::accounts;
-use crate::guard::log::{Entry, verify};
+use crate::guard::log::verify;
 use crate::guard::policy::Policy;
 use crate::guard::rates::Class;
+use crate::guard::signed::Signed;
 use crate::guard::{HOUR, replay, warnings};
 use crate::signer::macaroon::{SIGNER_URIS, TAPROOT_URIS};
 use crate::signer::wire::signrpc::{KeyLocator, MuSig2SessionRequest, MuSig2SessionResponse, SignMessageReq};

@@ -1,7 +1,8 @@
 //! What a PSBT would have lnd sign, read as lnd reads it (lnd's lnwallet/btcwallet/psbt.go, SignPsbt), and what it takes from the
 //! wallet's own coins.
 
-use super::{Judged, Refusal, Rule};
+use super::Judged;
+use crate::guard::refusal::{Refusal, Rule};
 use crate::guard::spend::{Paid, Spend};
 use crate::guard::wallet::{FUNDING, LND, Wallet};
 use bitcoin::bip32::ChildNumber;

@@ -1,7 +1,8 @@
 //! The log on the disk: what is found in it, and what is gone on from.
 
 use super::*;
-use crate::guard::judge::Rule;
+use crate::guard::entry::POLICY;
+use crate::guard::refusal::Rule;
 use std::os::unix::fs::PermissionsExt;
 
 fn heard(verdict: Verdict, refusal: Option<&Refusal>) -> Heard<'_> {

@@ -1,9 +1,9 @@
 //! A day of a guard, replayed.
 
 use super::*;
-use crate::guard::judge::Rule;
 use crate::guard::log::{self, Heard, Log};
 use crate::guard::rates::Class;
+use crate::guard::refusal::Rule;
 use crate::guard::spend::{Paid, Spend};
 use crate::host::file;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! What is remembered, how much of it, and how its operator ends that.
 
 use super::*;
-use crate::guard::approval::Approved;
+use crate::guard::signed::Approved;
 
 #[test]
 fn of_sweeps_that_come_back_the_oldest_is_forgotten_and_none_refused() {

@@ -3,7 +3,8 @@
 mod property;
 
 use super::{Input, PAYMENTS};
-use crate::guard::judge::{Request, Rule, Terms, judge};
+use crate::guard::judge::{Request, Terms, judge};
+use crate::guard::refusal::Rule;
 use crate::guard::wallet::Reach;
 use bitcoin::absolute::LockTime;
 use bitcoin::bip32::{DerivationPath, Fingerprint};

@@ -5,8 +5,9 @@
 use super::*;
 use crate::guard::HOUR;
 use crate::guard::budget::{Limits, Weighed};
+use crate::guard::entry::Verdict;
 use crate::guard::judge::Judged;
-use crate::guard::log::{Heard, Log, Verdict};
+use crate::guard::log::{Heard, Log};
 use crate::guard::policy::Policy;
 
 /// All that is named there, and what of it may leave in a transaction, an hour and a day; and in a transaction that opens no channel.

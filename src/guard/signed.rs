@@ -1,13 +1,22 @@
 //! A transaction of which something was signed, as it is remembered, and how much leaves by many of them.
 
-use crate::guard::approval::Approved;
-use crate::guard::spend::{Spend, is_zero, sum};
+use super::spend::{Spend, is_zero, sum};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_false(is: &bool) -> bool {
     !is
+}
+
+/// By which approval something was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approved {
+    /// Its entry.
+    pub entry: u64,
+    /// When that was approved.
+    pub at: u64,
 }
 
 /// A transaction of which something was signed, and what that was counted as.
