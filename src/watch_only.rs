@@ -5,10 +5,13 @@ pub mod conf;
 pub mod import;
 pub mod init;
 mod migrate;
+pub mod request;
+mod started;
 
 pub use check::{CheckRequest, Checked, check};
 pub use import::import;
-pub use init::{InitRequest, Ready, init};
+pub use init::{Ready, init};
+pub use request::InitRequest;
 
 use crate::error::{Code, Error, Result};
 use crate::host::file;

@@ -52,7 +52,7 @@ fn release() -> Release {
 
 /// The name of our class, and whether it is what gpgv's class says.
 fn class(class: Class, gpgv: &str) -> (String, bool) {
-    use openpgp::Reason::{AfterRevocation, Expired, Revoked};
+    use lsm::release::quorum::reason::Reason::{AfterRevocation, Expired, Revoked};
     match class {
         Class::Good { expired_since: None, .. } => ("good".into(), gpgv == "GOODSIG"),
         Class::Good { expired_since: Some(_), .. } => ("good, expired since".into(), gpgv == "EXPKEYSIG"),

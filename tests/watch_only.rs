@@ -13,7 +13,7 @@ use lsm::signer::wallet::State;
 use lsm::signer::{self, Node};
 use lsm::spec::Network;
 use lsm::watch_only::conf::Flavour;
-use lsm::watch_only::init::Start;
+use lsm::watch_only::request::Start;
 use lsm::watch_only::{self, CheckRequest, Checked, InitRequest, Ready};
 use std::path::Path;
 use std::process::Command;

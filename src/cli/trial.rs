@@ -13,7 +13,7 @@ use crate::release::{self, Archive, Verified};
 use crate::spec::{Instance, Mode, Network, Spec};
 use crate::ui::{self, progress::Progress, say};
 use crate::watch_only::conf::Flavour;
-use crate::watch_only::init::Start;
+use crate::watch_only::request::Start;
 use crate::watch_only::{self, InitRequest, Ready};
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;

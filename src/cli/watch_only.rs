@@ -6,7 +6,7 @@ use crate::signer::channel::Endpoint;
 use crate::spec::Network;
 use crate::ui::{self, say};
 use crate::watch_only::conf::Flavour;
-use crate::watch_only::init::Start;
+use crate::watch_only::request::Start;
 use crate::watch_only::{self, CheckRequest, Checked, InitRequest, Ready};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};

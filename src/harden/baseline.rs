@@ -1,7 +1,7 @@
 //! An earlier report, and what changed since.
 
 use super::check::{Severity, Verdict};
-use super::report::{Finding, Grade};
+use super::finding::{Finding, Grade};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use serde::de::IgnoredAny;

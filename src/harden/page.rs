@@ -2,8 +2,8 @@
 
 use super::about::About;
 use super::check::{Severity, Verdict};
-use super::report::{Finding, Report};
-use super::waiver::Waived;
+use super::finding::{Finding, Waived};
+use super::report::Report;
 use crate::error::{Code, Error, Result};
 use askama::Template;
 use base64::Engine;

@@ -2,7 +2,8 @@
 
 use super::baseline::Kind;
 use super::check::{Severity, Verdict};
-use super::report::{Finding, Report};
+use super::finding::Finding;
+use super::report::Report;
 use serde_json::{Value, json};
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";

@@ -2,7 +2,8 @@
 
 use super::about::About;
 use super::check::{Severity, Verdict};
-use super::report::{Finding, Report};
+use super::finding::Finding;
+use super::report::Report;
 
 /// What to do first is a handful: who has done that asks again.
 const FIRST: usize = 3;
@@ -167,7 +168,7 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use super::super::waiver::Waived;
+    use super::super::finding::Waived;
     use super::*;
     use time::macros::date;
 

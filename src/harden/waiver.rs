@@ -2,10 +2,9 @@
 
 use super::about::day;
 use super::check::{Severity, Verdict, few};
-use super::report::Finding;
+use super::finding::{Finding, Waived};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
-use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::Path;
 use time::{Date, Month};
@@ -19,18 +18,6 @@ const SIZE: u64 = 1 << 20;
 const FIELDS: [&str; 4] = ["id", "owner", "reason", "expires"];
 /// The finding that a waiver has expired. It is not among the checks: nothing on a host can be read for it.
 pub const EXPIRED: &str = "WAIV-001";
-
-/// Who answers for a finding, why, and until when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Waived {
-    /// Who.
-    pub owner: String,
-    /// Why.
-    pub reason: String,
-    /// The last day on which it holds, in UTC.
-    #[serde(serialize_with = "as_text")]
-    pub expires: Date,
-}
 
 /// The waivers of a host, by the ids of the checks that they are about.
 #[derive(Debug, Clone, Default)]
@@ -124,10 +111,6 @@ fn parse_day(value: &Value) -> Option<Date> {
         return None;
     };
     Date::from_calendar_date(i32::from(date.year), Month::try_from(date.month).ok()?, date.day).ok()
-}
-
-fn as_text<S: Serializer>(date: &Date, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(date)
 }
 
 #[cfg(test)]

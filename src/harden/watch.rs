@@ -2,7 +2,8 @@
 
 use super::baseline::{Change, Standing};
 use super::check::Severity;
-use super::report::{Finding, Grade, Report};
+use super::finding::{Finding, Grade};
+use super::report::Report;
 
 /// A line for each finding that changed; where there was nothing to compare with, one with the grade.
 pub fn render_watch(report: &Report) -> Vec<String> {

@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod manifest;
 pub mod openpgp;
 pub(super) mod papers;
+pub mod reason;
 
 use crate::error::{Code, Error, Result, plain};
 use crate::release::pins::Release;

@@ -2,79 +2,29 @@
 
 use super::conf::{Conf, Flavour, Settings};
 use super::import::{compare_identity, hold_same_signer, import};
-use super::{CREDENTIALS, Local, PID_FILE, Proof, check, choose_host, migrate, prove};
-use crate::bundle::Bundle;
-use crate::engine::{Engine, Object};
+use super::request::InitRequest;
+use super::started::{SERVE_PATIENCE, Started, await_lnd};
+use super::{CREDENTIALS, Local, Proof, check, choose_host, migrate, prove};
 use crate::error::{Code, Error, Result};
-use crate::host::file::{self, Access};
-use crate::host::process;
-use crate::host::program::{self, Program};
-use crate::host::user::Owner;
+use crate::host::file::{self};
 use crate::secret::Secret;
 use crate::signer::channel::Endpoint;
 use crate::signer::wallet::State;
-use crate::signer::{self, Node};
+use crate::signer::{self};
 use crate::spec::Network;
 use crate::ui::{self, progress::Progress};
 use std::path::{Path, PathBuf};
-use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use time::OffsetDateTime;
 
-const LND_DIED: Code = Code::refused("E-WATCH-021");
 const NO_FOLDER: Code = Code::usage("E-WATCH-022");
 const LITD: Code = Code::usage("E-WATCH-023");
 const SYNCING: Code = Code::refused("E-WATCH-024");
 
 const PASSWORD_FILE: &str = "wallet-password.txt";
-const LOG: &str = "lsm-lnd.log";
 
-/// How long a running lnd is waited for: the operator may have to start it by hand.
-const START_PATIENCE: Duration = Duration::from_secs(120);
-/// How long lnd may take from an open wallet to serving; with a chain to catch up with it takes longer, and says so.
-pub(super) const SERVE_PATIENCE: Duration = Duration::from_secs(90);
 /// How long lnd may take to unlock its wallet by itself.
 const UNLOCK_PATIENCE: Duration = Duration::from_secs(20);
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(50);
-
-/// What to make of which machine.
-#[derive(Debug)]
-pub struct InitRequest {
-    /// The signer's bundle.
-    pub bundle: Bundle,
-    /// lnd's folder; made where it is not there.
-    pub lnddir: PathBuf,
-    /// Where the signer answers, where not as the bundle says.
-    pub signer_host: Option<Endpoint>,
-    /// Who reads the settings.
-    pub flavour: Flavour,
-    /// What starts lnd; without it, a running lnd is waited for.
-    pub lnd: Option<Start>,
-    /// The settings file, where it is not in the folder.
-    pub conf: Option<PathBuf>,
-    /// The network, where the bundle does not say.
-    pub network: Option<Network>,
-    /// Whose lnd it is, where not of the user who runs lsm.
-    pub owner: Option<Owner>,
-    /// The folder has a wallet with private keys, which lnd is to purge: they are the signer's alone from then on. Only
-    /// where the seed was verified; cannot be undone.
-    pub migrate: bool,
-}
-
-/// What starts lnd.
-#[derive(Debug, Clone)]
-pub enum Start {
-    /// A program, as a process of this user.
-    Program(PathBuf),
-    /// A container.
-    Container {
-        /// Its engine and name.
-        object: Object,
-        /// What it is made of, in the API's JSON.
-        body: String,
-    },
-}
 
 /// A watch-only node whose signer signs.
 #[derive(Debug)]
@@ -144,7 +94,7 @@ pub fn init(mut request: InitRequest) -> Result<Ready> {
 /// Refuses a folder that is another signer's, as far as can be told before anything is written.
 fn refuse_other_wallet(request: &InitRequest, network: Network) -> Result<()> {
     hold_same_signer(&request.bundle, &request.lnddir)?;
-    let path = conf_path(request);
+    let path = request.conf_path();
     let text = if path.exists() { file::read_text(&path)? } else { String::new() };
     let local = Local::new(&request.lnddir, &Conf::parse(&text, request.flavour)?, network);
     match local.node_with_macaroon().and_then(|node| node.info()) {
@@ -157,10 +107,6 @@ fn refuse_other_wallet(request: &InitRequest, network: Network) -> Result<()> {
     }
 }
 
-pub(super) fn conf_path(request: &InitRequest) -> PathBuf {
-    request.conf.clone().unwrap_or_else(|| request.lnddir.join(request.flavour.file_name()))
-}
-
 struct Place {
     conf: Conf,
     path: PathBuf,
@@ -170,7 +116,7 @@ struct Place {
 /// Writes credentials, password and settings.
 fn prepare(request: &InitRequest, signer: &Endpoint, network: Network, migrate: bool) -> Result<Place> {
     let lnddir = &request.lnddir;
-    let path = conf_path(request);
+    let path = request.conf_path();
     let (text, access) = match file::access_of(&path)? {
         Some(access) => (file::read_text(&path)?, access),
         None => (String::new(), request.access(0o600)),
@@ -205,73 +151,6 @@ fn has_wallet(conf: &Conf, lnddir: &Path, network: Network) -> bool {
     let data = conf.path("datadir").unwrap_or_else(|| lnddir.join("data"));
     let folder = data.join("chain/bitcoin").join(network.name());
     ["wallet.db", "chain.sqlite"].iter().any(|name| folder.join(name).exists())
-}
-
-impl InitRequest {
-    fn access(&self, mode: u32) -> Access {
-        Access { mode, owner: self.owner }
-    }
-}
-
-/// The lnd that was started. Dropping it does not stop it.
-pub(super) enum Started {
-    Process { child: Child, log: PathBuf },
-    Container(Object),
-}
-
-impl Started {
-    pub(super) fn begin(how: &Start, request: &InitRequest, conf: &Path) -> Result<Self> {
-        let lnddir = &request.lnddir;
-        match how {
-            // Whoever ends lsm meanwhile finds its number.
-            Start::Program(lnd) => process::hold_interrupt(|| {
-                let log = lnddir.join(LOG);
-                let child = Program::new(lnd)
-                    .arg(format!("--lnddir={}", lnddir.display()))
-                    .arg(format!("--configfile={}", conf.display()))
-                    .env("HOME", lnddir)
-                    .start(file::append(&log, 0o600)?)?;
-                let number = format!("{}\n", child.id());
-                file::replace(&lnddir.join(PID_FILE), number.as_bytes(), Access::mode(0o600))?;
-                Ok(Self::Process { child, log })
-            }),
-            Start::Container { object, body } => {
-                let engine = Engine::open(&object.engine)?;
-                engine.replace(&object.name, body, None)?;
-                engine.start(&object.name)?;
-                Ok(Self::Container(object.clone()))
-            }
-        }
-    }
-
-    /// How it ended, and where its log is; nothing while it runs.
-    fn end(&mut self) -> Option<(String, String)> {
-        match self {
-            Self::Process { child, log } => {
-                let status = child.try_wait().ok().flatten()?;
-                Some((format!("({status}): {}", last_line(log)), log.display().to_string()))
-            }
-            Self::Container(object) => {
-                let engine = Engine::open(&object.engine).ok().filter(|engine| !engine.runs(&object.name))?;
-                let said = engine.last_words(&object.name).unwrap_or_default();
-                Some((format!("in its container: {said}"), format!("docker logs {}", object.name)))
-            }
-        }
-    }
-
-    pub(super) fn stop(&mut self) -> Result<()> {
-        match self {
-            Self::Process { child, .. } => program::stop(child, STOP_PATIENCE).map(drop),
-            Self::Container(object) => Engine::open(&object.engine)?.stop(&object.name),
-        }
-    }
-
-    fn pid(&self) -> Option<u32> {
-        match self {
-            Self::Process { child, .. } => Some(child.id()),
-            Self::Container(_) => None,
-        }
-    }
 }
 
 /// Waits for lnd, gives it the wallet where it has none, and proves a signature.
@@ -313,31 +192,6 @@ fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut S
     Ok((created, prove(&node, request.bundle.identity_pubkey())?))
 }
 
-/// Waits until lnd serves its wallet's state, whatever that is.
-pub(super) fn await_lnd(local: &Local, mut lnd: Option<&mut Started>) -> Result<(Node, State)> {
-    let end = Instant::now() + START_PATIENCE;
-    let mut told = false;
-    loop {
-        let fault = match local.node().and_then(|node| node.state().map(|state| (node, state))) {
-            Ok((node, state)) if state != State::Starting => return Ok((node, state)),
-            Ok(_) => Error::new(signer::NOT_READY, format!("lnd at {} is still starting", local.endpoint)),
-            Err(fault) => fault,
-        };
-        // Looked at after the call: a container costs its engine a question.
-        if let Some((how, log)) = lnd.as_mut().and_then(|lnd| lnd.end()) {
-            return Err(Error::new(LND_DIED, format!("lnd ended {how}")).hint(format!("its log is {log}")));
-        }
-        if lnd.is_none() && !told {
-            ui::note(&format!("waiting for lnd at {}: start it now", local.endpoint));
-            told = true;
-        }
-        if Instant::now() >= end {
-            return Err(fault);
-        }
-        std::thread::sleep(POLL);
-    }
-}
-
 fn read_password(place: &Place) -> Result<Secret> {
     let path = place.password.as_deref().unwrap_or(Path::new(PASSWORD_FILE));
     let mut bytes = zeroize::Zeroizing::new(file::read(path, 4096)?);
@@ -346,12 +200,4 @@ fn read_password(place: &Place) -> Result<Secret> {
         bytes.pop();
     }
     Ok(Secret::new(bytes.to_vec()))
-}
-
-/// The last line of lnd's log that tells an error, else the last one.
-fn last_line(log: &Path) -> String {
-    let text = file::read_text(log).unwrap_or_default();
-    let lines = || text.lines().rev().map(str::trim).filter(|l| !l.is_empty());
-    let found = lines().find(|l| l.contains("[ERR]") || l.contains("[CRT]")).or_else(|| lines().next());
-    found.unwrap_or("it printed no reason").to_owned()
 }

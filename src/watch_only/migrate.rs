@@ -3,7 +3,8 @@
 use super::Local;
 use super::conf::Conf;
 use super::import::compare_identity;
-use super::init::{InitRequest, SERVE_PATIENCE, Started, await_lnd, conf_path};
+use super::request::InitRequest;
+use super::started::{SERVE_PATIENCE, Started, await_lnd};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use crate::signer::Node;
@@ -40,7 +41,7 @@ pub(super) fn has_the_signers_keys(request: &InitRequest, network: Network) -> R
     let no_program =
         || Error::new(NO_PROGRAM, "to migrate a wallet lsm has to start lnd itself").hint("name it: --lnd PATH");
     let how = request.lnd.as_ref().ok_or_else(no_program)?;
-    let path = conf_path(request);
+    let path = request.conf_path();
     let conf = Conf::parse(&file::read_text(&path)?, request.flavour)?;
     let local = Local::new(&request.lnddir, &conf, network);
     if local.node().and_then(|node| node.state()).is_ok() {

@@ -15,7 +15,7 @@ use crate::release::pins::{Arch, Release};
 use crate::render::container::{self, Files, Frame, Home, Place};
 use crate::spec::docker::PORT;
 use crate::spec::{Places, Spec};
-use crate::watch_only::init::Start;
+use crate::watch_only::request::Start;
 use ipnet::Ipv4Net;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};

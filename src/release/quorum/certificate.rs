@@ -16,7 +16,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::release::quorum::armor;
-use crate::release::quorum::openpgp::Reason;
+use crate::release::quorum::reason::Reason;
 use crate::release::trust::Signer;
 use pgp::composed::{Deserializable, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
