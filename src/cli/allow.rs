@@ -2,7 +2,7 @@
 
 use crate::backend::{self, Layout, native};
 use crate::cli::machine::{self, MachineArgs};
-use crate::cli::{Common, control};
+use crate::cli::{Common, rights};
 use crate::error::Result;
 use crate::plan::{self, History, Machine, Plan};
 use crate::spec::{Spec, parse_cidr};
@@ -51,7 +51,7 @@ pub(super) fn run(verb: AllowVerb, common: &Common) -> Result<()> {
 }
 
 fn list(common: &Common) -> Result<()> {
-    let spec = control::installed(&common.instance)?;
+    let spec = rights::installed(&common.instance)?;
     if ui::voice().json {
         say!("{}", json!({"instance": spec.instance, "allow": spec.allow}));
         return Ok(());
@@ -66,7 +66,7 @@ fn list(common: &Common) -> Result<()> {
 fn change(verb: &str, args: &Change, common: &Common, wanted: impl Fn(&Spec) -> Result<Spec>) -> Result<()> {
     let layout = Layout::new(&common.instance);
     let look = |history: &History| -> Result<(Spec, Plan)> {
-        let spec = wanted(&control::installed(&common.instance)?)?;
+        let spec = wanted(&rights::installed(&common.instance)?)?;
         let steps = backend::allow_steps(&spec, &native::read_specs(layout.places())?)?;
         let facts = plan::observe(layout.look(), &steps);
         let unfinished = history.unfinished().is_some_and(|record| record.verb == verb);
@@ -81,7 +81,7 @@ fn change(verb: &str, args: &Change, common: &Common, wanted: impl Fn(&Spec) -> 
         tell(&spec, args.net, false);
         return Ok(());
     }
-    control::require_rights(&layout)?;
+    rights::require_rights(&layout)?;
     let agreed = machine::consent(&args.machine, &plan)?;
     let mut journal = machine::open_journal(&layout)?;
     // Until the lock was taken another lsm may have changed the list.

@@ -1,23 +1,22 @@
 //! `lsm cert`: the certificate that the watch-only side pins, how long it still holds, and the one after it.
 
 mod renew;
+mod told;
 
 pub(super) use renew::BEGIN as RENEW;
+pub(super) use told::{contents, describe_end, read, read_next, to_json};
 
 use crate::backend::Layout;
-use crate::cli::control::installed;
+use crate::cli::rights::installed;
 use crate::cli::{Common, strings};
 use crate::error::Result;
 use crate::host::file;
-use crate::signer::certificate::{Certificate, Urgency, days_left};
+use crate::signer::certificate::Certificate;
 use crate::ui::{self, say};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use serde_json::Value;
+use std::path::PathBuf;
 use time::OffsetDateTime;
-
-/// A certificate has a few hundred bytes.
-const LARGEST: u64 = 1 << 16;
 
 /// What to do with the signer's certificate.
 #[derive(Debug, Subcommand)]
@@ -55,7 +54,7 @@ fn show(args: &ShowArgs, common: &Common) -> Result<()> {
         }
     };
     // A bundle's file has two while one is being renewed.
-    let mut pins = Certificate::parse_pins(&file::read_named(&path, LARGEST)?)?.into_iter();
+    let mut pins = Certificate::parse_pins(&file::read_named(&path, told::LARGEST)?)?.into_iter();
     let (certificate, now) = (pins.next(), OffsetDateTime::now_utc());
     let Some(certificate) = certificate else { return Ok(()) };
     let next = next.or(pins.next());
@@ -76,45 +75,4 @@ fn print(name: &str, certificate: &Certificate, now: OffsetDateTime) {
     say!("{name:12} {}", certificate.fingerprint());
     say!("  valid for  {}", strings(certificate.names()).join(", "));
     say!("  valid      {} to {}", certificate.validity().0.date(), describe_end(certificate, now));
-}
-
-/// The certificate that is about to take the other one's place, where there is one.
-pub(super) fn read_next(layout: &Layout) -> Result<Option<Certificate>> {
-    let path = layout.next_certificate();
-    if file::is_there(&path)? { read(&path).map(Some) } else { Ok(None) }
-}
-
-/// The certificate in a file.
-///
-/// # Errors
-/// Where it cannot be read, or is none.
-pub(super) fn read(path: &Path) -> Result<Certificate> {
-    Certificate::parse_pem(&file::read_named(path, LARGEST)?)
-}
-
-/// What is in it, for programs; times in seconds since 1970.
-pub(super) fn contents(certificate: &Certificate) -> serde_json::Value {
-    let (from, to) = certificate.validity();
-    json!({
-        "sha256": certificate.fingerprint(), "names": strings(certificate.names()),
-        "not_before": from.unix_timestamp(), "not_after": to.unix_timestamp(),
-    })
-}
-
-/// The same, and for how long it still holds.
-pub(super) fn to_json(certificate: &Certificate, now: OffsetDateTime) -> serde_json::Value {
-    let mut object = contents(certificate);
-    object["days_left"] = json!(days_left(certificate.validity().1.unix_timestamp(), now.unix_timestamp()));
-    object
-}
-
-/// Until when it is valid, and what is to be done about it.
-pub(super) fn describe_end(certificate: &Certificate, now: OffsetDateTime) -> String {
-    let end = certificate.validity().1;
-    let (at, now) = (end.unix_timestamp(), now.unix_timestamp());
-    match Urgency::of(at, now) {
-        Some(Urgency::Expired) => format!("{}; {}", end.date(), Urgency::Expired.words()),
-        Some(urgency) => format!("{} ({} days); {}", end.date(), days_left(at, now), urgency.words()),
-        None => format!("{} ({} days)", end.date(), days_left(at, now)),
-    }
 }

@@ -1,19 +1,17 @@
 //! `lsm start`, `stop`, `restart` and `logs`: systemd's own, with what a signer's operator has to know.
 
-use crate::backend::{Layout, control, native};
+use crate::backend::{Layout, control};
 use crate::cli::machine::{self, GAP, MachineArgs};
+use crate::cli::rights::{installed, require_rights};
 use crate::cli::undo::{self, UninstallOptions};
-use crate::cli::{Common, macaroon};
+use crate::cli::{Common, verbs};
 use crate::error::{Code, Error, Result};
-use crate::host::{file, user};
 use crate::plan::History;
 use crate::spec::{Instance, Spec};
 use crate::ui::{self, say, terminal};
 use clap::Args;
 use serde_json::json;
 
-const NOT_INSTALLED: Code = Code::refused("E-CONTROL-001");
-const NOT_ROOT: Code = Code::lacking("E-CONTROL-002");
 const ENDLESS: Code = Code::usage("E-CONTROL-003");
 
 /// `lsm start`.
@@ -108,39 +106,6 @@ pub(super) fn logs(options: &LogsOptions, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// The spec of a signer of this host.
-///
-/// # Errors
-/// Where there is none of this name.
-pub(super) fn installed(instance: &Instance) -> Result<Spec> {
-    let path = Layout::new(instance).spec();
-    if !file::is_there(&path)? {
-        return Err(Error::new(NOT_INSTALLED, format!("this host has no signer called {instance}"))
-            .hint("make one with: lsm install --network NETWORK, or name another with --instance"));
-    }
-    native::read_spec(&path)
-}
-
-/// Holds that root asks: what is the machine's is root's to change, whosever the signer is.
-///
-/// # Errors
-/// Where it is somebody else.
-pub(super) fn require_root() -> Result<()> {
-    if user::is_root() { Ok(()) } else { Err(not_root()) }
-}
-
-/// Holds that who asks may change the signer of `layout`: root, or the user whose own it is.
-///
-/// # Errors
-/// Where it is somebody else.
-pub(super) fn require_rights(layout: &Layout) -> Result<()> {
-    if layout.is_ours() { Ok(()) } else { Err(not_root()) }
-}
-
-fn not_root() -> Error {
-    Error::new(NOT_ROOT, "changing a signer needs root").hint("run it with sudo, or look first with --dry-run")
-}
-
 /// One of the three verbs on one signer.
 struct Work {
     verb: &'static str,
@@ -203,7 +168,7 @@ pub(super) fn show(verb: &str, parts: &[String]) {
 
 /// Holds that no plan was cut off, but for one that may need a running lnd to go on, or back: `verb` gives it one.
 pub(super) fn admit_for_lnd(history: &History, verb: &str) -> Result<()> {
-    if macaroon::asks_lnd(history) { Ok(()) } else { machine::admit(history, verb) }
+    if verbs::asks_lnd(history) { Ok(()) } else { machine::admit(history, verb) }
 }
 
 fn capital(verb: &str) -> String {

@@ -8,7 +8,7 @@ mod policy;
 mod status;
 
 use crate::backend::Layout;
-use crate::cli::control::{installed, require_root};
+use crate::cli::rights::{installed, require_root};
 use crate::cli::{Common, cert};
 use crate::error::{Code, Error, Result};
 use crate::guard::budget::Ledger;

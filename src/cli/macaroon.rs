@@ -1,18 +1,16 @@
 //! `lsm macaroon`: what a macaroon lets its holder do, and making, replacing and revoking those of this signer.
 
-mod bake;
+pub(super) mod bake;
 mod list;
-mod revoke;
-mod rotate;
+pub(super) mod revoke;
+pub(super) mod rotate;
 
 use crate::backend::Layout;
-use crate::cli::control::installed;
-use crate::cli::{Common, bundle, cert, strings};
+use crate::cli::rights::installed;
+use crate::cli::{Common, strings};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
-use crate::plan::history::ROLLBACK;
-use crate::plan::{self, History, Register};
-use crate::signer::channel;
+use crate::plan::{self, Register};
 use crate::signer::macaroon::{Macaroon, Permission, SIGNER_URIS, TAPROOT_URIS};
 use crate::ui::{self, say};
 use clap::{Args, Subcommand};
@@ -52,23 +50,6 @@ pub struct ShowArgs {
     /// Its file, or - for standard input: lnd's bytes, or the same in hex
     #[arg(value_name = "FILE|-")]
     macaroon: String,
-}
-
-/// True where a plan was cut off that asks the running lnd, and changes nothing of what runs it; or the undoing of one.
-pub(super) fn asks_lnd(history: &History) -> bool {
-    let verbs = [bake::VERB, rotate::BEGIN, rotate::FINISH, revoke::VERB, cert::RENEW, bundle::EXPORT];
-    let records = history.records();
-    let last = records.iter().rev().find(|record| record.verb != ROLLBACK);
-    history.unfinished().is_some() && last.is_some_and(|record| verbs.contains(&record.verb))
-}
-
-/// The root keys that lnd has. Asked before anything is changed: without lnd no change comes to its end, nor its undoing.
-fn live_keys(layout: &Layout) -> Result<Vec<u64>> {
-    let asked = plan::open_as_admin(&layout.door()).and_then(|admin| admin.root_key_ids());
-    asked.map_err(|e| {
-        let how = "start it with: lsm start";
-        if e.code() == channel::REFUSED { e.hint(how) } else { e.hint_if_none(how) }
-    })
 }
 
 /// Runs `lsm macaroon`.
@@ -116,12 +97,6 @@ fn permissions(common: &Common) -> Result<()> {
         say!("{:11} {uri:58} {}", needed_by(uri).unwrap_or_default(), strings(permissions).join(", "));
     }
     Ok(())
-}
-
-/// True where the last plan revoked something: it stands, for nothing brings a macaroon back.
-pub(super) fn revoked_last(history: &History) -> bool {
-    let for_good = [revoke::VERB, revoke::ADMIN, rotate::FINISH];
-    history.records().last().is_some_and(|record| record.ended && for_good.contains(&record.verb))
 }
 
 /// Who on the other side calls it.

@@ -3,7 +3,7 @@
 use crate::backend::preflight;
 use crate::backend::{Layout, docker, native};
 use crate::bundle;
-use crate::cli::{Common, control};
+use crate::cli::{Common, rights};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::facts;
@@ -169,7 +169,7 @@ pub(super) fn change<T>(
 ) -> Result<Option<(T, bool)>> {
     let layout = Layout::new(&common.instance);
     let find = |history: &History| {
-        let spec = control::installed(&common.instance)?;
+        let spec = rights::installed(&common.instance)?;
         docker::hold_own(&spec)?;
         look(&spec, history)
     };
@@ -179,7 +179,7 @@ pub(super) fn change<T>(
         show_plan(&plan);
         return Ok(None);
     }
-    control::require_rights(&layout)?;
+    rights::require_rights(&layout)?;
     if plan.is_empty() && !history.was_cut_off(verb) {
         return Ok(Some((found, false)));
     }
@@ -190,7 +190,7 @@ pub(super) fn change<T>(
     admit(journal.history(), verb)?;
     agreed.hold(&plan)?;
     Interrupt::arm(|| ())?.stop_lnd_of(&plan);
-    let stays = native::stays(&layout, Some(&control::installed(&common.instance)?))?;
+    let stays = native::stays(&layout, Some(&rights::installed(&common.instance)?))?;
     // Also where nothing is left to do: that ends one that was cut off.
     plan::carry_out_all(&plan, verb, &mut journal, &Machine::default(), &stays)?;
     Ok(Some((found, true)))

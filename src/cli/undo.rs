@@ -2,7 +2,7 @@
 
 use crate::backend::{Layout, native};
 use crate::cli::machine::{self, MachineArgs, consent, open_journal, show_plan};
-use crate::cli::{Common, macaroon};
+use crate::cli::{Common, verbs};
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Seen};
 use crate::host::file;
@@ -56,7 +56,7 @@ pub struct UninstallOptions {
 pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
     let layout = Layout::new(&common.instance);
     let find = |history: &History| {
-        if macaroon::revoked_last(history) {
+        if verbs::revoked_last(history) {
             ui::note("what was revoked stays revoked");
             return Ok(None);
         }

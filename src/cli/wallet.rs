@@ -7,7 +7,7 @@ mod verify;
 use crate::backend::Layout;
 use crate::cli::install::{self, WalletArgs};
 use crate::cli::seed::{OriginArgs, PassphraseArgs, SeedArgs, SinkArgs, WordsArgs};
-use crate::cli::{Common, control};
+use crate::cli::{Common, rights};
 use crate::error::{Code, Error, Result};
 use crate::spec::Spec;
 use clap::{Args, Subcommand};
@@ -93,7 +93,7 @@ pub(super) fn run(verb: WalletVerb, common: &Common) -> Result<()> {
 
 /// What an install of the signer that is there would do now.
 fn make(seed: SeedArgs, wallet: WalletArgs, common: &Common) -> Result<()> {
-    let spec = control::installed(&common.instance)?;
+    let spec = rights::installed(&common.instance)?;
     if Layout::of(&spec).receipt().exists() {
         return Err(Error::new(HAS_WALLET, format!("the signer {} has a wallet", spec.instance))
             .hint("it is kept as it is; whether words are its own tells: lsm wallet verify-seed"));

@@ -3,7 +3,7 @@
 use crate::backend::preflight;
 use crate::backend::{Layout, native};
 use crate::cli::machine::{self, MachineArgs};
-use crate::cli::{Common, control};
+use crate::cli::{Common, rights};
 use crate::error::Result;
 use crate::facts::{self, Facts};
 use crate::harden::{self, Baseline, Choice, Waivers};
@@ -38,7 +38,7 @@ pub(super) fn turn_on(args: &MachineArgs, common: &Common) -> Result<()> {
         return Ok(());
     }
     if !plan.is_empty() {
-        control::require_root()?;
+        rights::require_root()?;
         preflight::check_systemd(&machine)?;
         let agreed = machine::consent(args, &plan)?;
         let mut journal = machine::open_journal(&layout)?;

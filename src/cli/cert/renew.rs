@@ -1,10 +1,10 @@
 //! `lsm cert renew`: the next certificate beside the one in force, then in its place.
 
-use super::{describe_end, read, read_next, to_json};
+use super::told::{describe_end, read, read_next, to_json};
 use crate::backend::native::Wishes;
 use crate::backend::{Layout, credentials};
-use crate::cli::control::installed;
 use crate::cli::machine::{self, MachineArgs, NO_OVERLAP};
+use crate::cli::rights::installed;
 use crate::cli::{Common, strings};
 use crate::error::{Code, Error, Result};
 use crate::plan::{self, History, Plan};

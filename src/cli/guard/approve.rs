@@ -2,7 +2,7 @@
 
 use super::{guarded, known, read_log};
 use crate::backend::Layout;
-use crate::cli::control::require_root;
+use crate::cli::rights::require_root;
 use crate::cli::{Common, machine};
 use crate::error::{Code, Error, Result};
 use crate::guard::approval::{self, Approval};

@@ -3,7 +3,7 @@
 use super::{WordArgs, guarded, read_ledger, say_to_guard};
 use crate::backend::Layout;
 use crate::cli::Common;
-use crate::cli::control::require_root;
+use crate::cli::rights::require_root;
 use crate::error::Result;
 use crate::guard::clock::in_words;
 use crate::guard::now;

@@ -2,7 +2,7 @@
 
 use super::guarded;
 use crate::backend::Layout;
-use crate::cli::control::require_root;
+use crate::cli::rights::require_root;
 use crate::cli::{Common, machine};
 use crate::error::Result;
 use crate::guard::freeze::{AT_STAKE, Frozen};

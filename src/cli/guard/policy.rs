@@ -3,7 +3,7 @@
 use super::{guarded, known, read_log};
 use crate::backend::Layout;
 use crate::cli::Common;
-use crate::cli::control::require_root;
+use crate::cli::rights::require_root;
 use crate::error::{Code, Error, Exit, Result};
 use crate::guard::clock::in_words;
 use crate::guard::entry::Verdict;

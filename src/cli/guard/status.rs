@@ -3,7 +3,7 @@
 use super::{guarded, read_ledger};
 use crate::backend::Layout;
 use crate::cli::Common;
-use crate::cli::control::require_root;
+use crate::cli::rights::require_root;
 use crate::error::{Exit, Result};
 use crate::facts;
 use crate::guard::freeze::{Frozen, IN_SHORT};

@@ -2,8 +2,8 @@
 
 use crate::backend::{Layout, native};
 use crate::cli::Common;
-use crate::cli::control;
 use crate::cli::machine::{self, MachineArgs};
+use crate::cli::rights;
 use crate::error::Result;
 use crate::facts::Facts;
 use crate::facts::audit::Host;
@@ -94,7 +94,7 @@ pub(super) fn run(
     if look.plan.is_empty() && !history.was_cut_off(VERB) {
         return Ok(Some((look.host, look.report)));
     }
-    control::require_root()?;
+    rights::require_root()?;
     let agreed = machine::consent(args, &look.plan)?;
     let mut journal = machine::open_journal(&layout)?;
     machine::admit(journal.history(), VERB)?;

@@ -1,6 +1,6 @@
 //! `lsm macaroon bake`: a macaroon for the operator, on a root key of its own.
 
-use super::{list, live_keys};
+use super::list::{self, live_keys};
 use crate::backend::{Layout, credentials};
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, strings};
@@ -24,7 +24,7 @@ const NO_TAPROOT: Code = Code::usage("E-MAC-020");
 const OTHER_BAKE: Code = Code::refused("E-MAC-025");
 
 /// Under which name the journal has these plans.
-pub(super) const VERB: &str = "macaroon bake";
+pub(in crate::cli) const VERB: &str = "macaroon bake";
 
 /// The options of `lsm macaroon bake`.
 #[derive(Debug, Args)]

@@ -2,15 +2,25 @@
 
 use crate::backend::Layout;
 use crate::cli::Common;
-use crate::cli::control::installed;
+use crate::cli::rights::installed;
 use crate::error::Result;
 use crate::plan::register::{Entry, GUARD, Held};
 use crate::plan::{self, Register};
+use crate::signer::channel;
 use crate::signer::macaroon::{self, Role};
 use crate::ui::{self, say};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
+
+/// The root keys that lnd has. Asked before anything is changed: without lnd no change comes to its end, nor its undoing.
+pub(super) fn live_keys(layout: &Layout) -> Result<Vec<u64>> {
+    let asked = plan::open_as_admin(&layout.door()).and_then(|admin| admin.root_key_ids());
+    asked.map_err(|e| {
+        let how = "start it with: lsm start";
+        if e.code() == channel::REFUSED { e.hint(how) } else { e.hint_if_none(how) }
+    })
+}
 
 /// Runs it.
 pub(super) fn run(common: &Common) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `lsm macaroon revoke`: root keys go, and with each the macaroons on it; or all of them are replaced.
 
-use super::live_keys;
+use super::list::live_keys;
 use crate::backend::native::Wishes;
 use crate::backend::{Layout, credentials};
 use crate::cli::Common;
@@ -21,8 +21,8 @@ const UNKNOWN: Code = Code::usage("E-MAC-024");
 const GUARDS: Code = Code::refused("E-MAC-026");
 
 /// Under which names the journal has these plans.
-pub(super) const VERB: &str = "macaroon revoke";
-pub(super) const ADMIN: &str = "macaroon revoke --admin";
+pub(in crate::cli) const VERB: &str = "macaroon revoke";
+pub(in crate::cli) const ADMIN: &str = "macaroon revoke --admin";
 
 /// The options of `lsm macaroon revoke`.
 #[derive(Debug, Args)]

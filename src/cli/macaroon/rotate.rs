@@ -1,6 +1,6 @@
 //! `lsm macaroon rotate`: the bundle's macaroon on a new root key, and the end of the old one.
 
-use super::live_keys;
+use super::list::live_keys;
 use crate::backend::native::Wishes;
 use crate::backend::{Layout, credentials};
 use crate::cli::Common;
@@ -17,8 +17,8 @@ use time::OffsetDateTime;
 const NEW_IS_GONE: Code = Code::refused("E-MAC-021");
 
 /// Under which names the journal has these plans.
-pub(super) const BEGIN: &str = "macaroon rotate";
-pub(super) const FINISH: &str = "macaroon rotate --finish";
+pub(in crate::cli) const BEGIN: &str = "macaroon rotate";
+pub(in crate::cli) const FINISH: &str = "macaroon rotate --finish";
 
 /// The options of `lsm macaroon rotate`.
 #[derive(Debug, Args)]

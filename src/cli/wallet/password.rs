@@ -5,7 +5,7 @@ use crate::backend::native::{self, Wishes};
 use crate::backend::password::aside;
 use crate::backend::{Layout, docker, password_steps, preflight};
 use crate::cli::machine::{self, Interrupt, MachineArgs, absolute};
-use crate::cli::{Common, control};
+use crate::cli::{Common, rights};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::host::file;
@@ -44,7 +44,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
         machine::show_plan(&look.plan);
         return Ok(());
     }
-    control::require_rights(&look.layout)?;
+    rights::require_rights(&look.layout)?;
     preflight::check_machine(&look.spec, &look.facts, true)?;
     docker::hold_own(&look.spec)?;
     if look.check()? {
@@ -87,7 +87,7 @@ struct Look {
 
 impl Look {
     fn take(options: &Options, instance: &Instance) -> Result<Self> {
-        let spec = control::installed(instance)?;
+        let spec = rights::installed(instance)?;
         require_wallet(&spec)?;
         let (release, layout) = (pins::find(&spec.release)?, Layout::of(&spec));
         let history = History::read(&layout.journal())?;

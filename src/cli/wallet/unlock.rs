@@ -4,7 +4,7 @@ use super::require_wallet;
 use crate::backend::Layout;
 use crate::backend::control::parts;
 use crate::cli::machine::{self, MachineArgs};
-use crate::cli::{Common, control};
+use crate::cli::{Common, control, rights};
 use crate::error::{Code, Error, Result};
 use crate::host::credential::Keep;
 use crate::plan;
@@ -41,7 +41,7 @@ pub struct Options {
 /// # Errors
 /// Where no lnd answers, nobody agrees, another lsm is at work, or the password does not open the wallet.
 pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
-    let spec = control::installed(&common.instance)?;
+    let spec = rights::installed(&common.instance)?;
     require_wallet(&spec)?;
     let layout = Layout::of(&spec);
     let node = plan::open(&layout.door())?;
@@ -52,7 +52,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
         control::show("unlock", &parts[..usize::from(!is_open)]);
         return Ok(());
     }
-    control::require_rights(&layout)?;
+    rights::require_rights(&layout)?;
     let is_locked = || {
         let waited = node.wait_for(|state| state >= State::Locked, PATIENCE);
         waited.map(|state| state == State::Locked).map_err(|e| e.hint_if_none("start it first: lsm start"))

@@ -5,7 +5,7 @@ use crate::backend::native::Wishes;
 use crate::backend::{Layout, verify};
 use crate::bundle::Bundle;
 use crate::cli::seed::{PassphraseArgs, WordsArgs};
-use crate::cli::{Common, control};
+use crate::cli::{Common, rights};
 use crate::error::{Code, Error, Result};
 use crate::host::{process, user};
 use crate::plan::{self, History};
@@ -84,7 +84,7 @@ impl Wanted {
     fn of_bundle(bundle: &str, options: &Options, common: &Common) -> Result<Self> {
         let mut read = Bundle::read(bundle)?;
         let network = read.settle_network(options.network)?;
-        let installed = control::installed(&common.instance).ok();
+        let installed = rights::installed(&common.instance).ok();
         let lnd = lnd(options, installed.as_ref())?;
         Ok(Self {
             network,
@@ -95,7 +95,7 @@ impl Wanted {
     }
 
     fn of_signer(options: &Options, common: &Common) -> Result<Self> {
-        let spec = control::installed(&common.instance)?;
+        let spec = rights::installed(&common.instance)?;
         require_wallet(&spec)?;
         let (keys, from) = keys(&spec)?;
         Ok(Self { network: spec.network, lnd: lnd(options, Some(&spec))?, keys, from })
