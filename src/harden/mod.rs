@@ -47,7 +47,7 @@ use crate::backend::{Layout, docker};
 use crate::error::{Code, Error, Result};
 use crate::facts::audit::{Answer, Host, Needs, Signer};
 use crate::plan::History;
-use crate::plan::history::Touched;
+use crate::plan::ledger::Touched;
 use crate::plan::prior::{AtPath, Prior};
 use crate::spec::{Instance, Places, Spec};
 use std::collections::{BTreeMap, BTreeSet};

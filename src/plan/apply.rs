@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::host::process;
+use crate::plan::event::Event;
 use crate::plan::history::ROLLBACK;
-use crate::plan::journal::{Event, Journal};
+use crate::plan::journal::Journal;
 use crate::plan::perform::{Machine, perform};
 use crate::plan::planner::Plan;
 use crate::plan::undo::{Stays, undo_last};

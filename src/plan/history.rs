@@ -1,8 +1,8 @@
 //! What a journal says happened: its plans, what they touched, and what was there before lsm.
 
 use crate::facts;
-use crate::plan::journal::{About, Event, Line};
-use crate::plan::ledger::Ledger;
+use crate::plan::event::{About, Event, Line};
+use crate::plan::ledger::{Ledger, Touched};
 use crate::plan::prior::Prior;
 use crate::plan::step::SeedSink;
 use serde_json::Value;
@@ -39,17 +39,6 @@ struct Intent<'a> {
     what: &'a Value,
     prior: &'a [Prior],
     left: Option<&'a [Prior]>,
-}
-
-/// A thing that lsm answers for.
-#[derive(Debug, Clone)]
-pub struct Touched {
-    /// Since when, in seconds since 1970.
-    pub since: u64,
-    /// What it was before.
-    pub first: Prior,
-    /// How lsm left it; `None` where a step was cut off.
-    pub left: Option<Prior>,
 }
 
 impl Record<'_> {

@@ -1,7 +1,17 @@
 //! What lsm answers for, line by line of the journal: what each thing was before lsm, and how lsm left it.
 
-use crate::plan::history::Touched;
 use crate::plan::prior::{Prior, Thing};
+
+/// A thing that lsm answers for.
+#[derive(Debug, Clone)]
+pub struct Touched {
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+    /// What it was before.
+    pub first: Prior,
+    /// How lsm left it; `None` where a step was cut off.
+    pub left: Option<Prior>,
+}
 
 /// What lsm answers for.
 #[derive(Default)]

@@ -1,9 +1,12 @@
 //! The one way in which the machine is changed: a Plan of Steps, applied by one interpreter, journalled around each.
 
 pub mod apply;
+mod door;
+pub mod event;
 pub mod history;
 pub mod journal;
-mod ledger;
+pub mod ledger;
+mod parts;
 mod perform;
 pub mod planner;
 pub mod prior;
@@ -12,11 +15,13 @@ pub mod step;
 pub mod undo;
 
 pub use apply::{apply, apply_all, carry_out, carry_out_all};
+pub use door::{open, open_as_admin};
+pub use event::About;
 pub use history::History;
-pub use journal::{About, Journal};
+pub use journal::Journal;
 pub use perform::{
-    GivenSeed, Machine, Receipt, Remote, Told, check_snapshot, export_remote, make_certificate, open, open_as_admin,
-    prove_outside, read_password, read_receipt, stop, systemctl, wait_until_active,
+    GivenSeed, Machine, Receipt, Remote, Told, check_snapshot, export_remote, make_certificate, prove_outside,
+    read_password, read_receipt, stop, systemctl, wait_until_active,
 };
 pub use planner::{Plan, make_plan, observe};
 pub use register::Register;

@@ -14,7 +14,7 @@ use crate::host::kept::Kept;
 use crate::host::program::Program;
 use crate::host::rights::Rights;
 use crate::host::sysctl;
-use crate::plan::perform::open_as_admin;
+use crate::plan::door::open_as_admin;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

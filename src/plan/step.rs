@@ -1,14 +1,13 @@
 //! What a plan is made of. A step's description, its dry run and its effect come from the same value.
 
 mod describe;
-mod parts;
 mod reach;
 
-use parts::octal;
-pub use parts::{Access, Door, Guarded, Port, Process, Runner, SeedSink};
+pub use crate::plan::parts::{Access, Door, Guarded, Port, Process, Runner, SeedSink};
 
 use crate::engine::{Bounds, Image, Object};
 use crate::host::credential::Keep;
+use crate::plan::parts::octal;
 use crate::plan::prior::{Database, Prior};
 use crate::plan::register::Entry;
 use crate::spec::{Network, San};

@@ -1,6 +1,7 @@
 //! Exporting the bundle: the accounts, the certificate and the least macaroon, proved before they are written.
 
-use super::{Receipt, least};
+use super::least;
+use super::wallet::Receipt;
 use crate::bundle::{About, Bundle};
 use crate::error::Result;
 use crate::plan::register::Register;

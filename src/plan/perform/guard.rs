@@ -1,11 +1,12 @@
 //! The guard's macaroon: baked by an lnd without a port, which does not hold the guard for mandatory.
 
+use super::service;
 use super::wallet::Running;
-use super::{open_as_admin, service};
 use crate::error::Result;
 use crate::facts;
 use crate::host::credential::Keep;
 use crate::host::file;
+use crate::plan::door::open_as_admin;
 use crate::plan::register;
 use crate::plan::step::{Door, Runner};
 use crate::secret::Secret;

@@ -1,7 +1,8 @@
 //! Macaroons for the operator, the bundle's on another root key, and other root keys for all of them.
 
-use super::wallet::Running;
-use super::{bundle, guard, open, open_as_admin, outside, read_certificate, read_receipt, service, wait_until_active};
+use super::service::wait_until_active;
+use super::wallet::{Running, read_receipt};
+use super::{bundle, guard, outside, service};
 use crate::bundle::Bundle;
 use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
@@ -9,6 +10,7 @@ use crate::host::beneath;
 use crate::host::credential::Keep;
 use crate::host::file::{self, Access};
 use crate::host::process;
+use crate::plan::door::{open, open_as_admin, read_certificate};
 use crate::plan::register::{self, Entry, Register};
 use crate::plan::step::{Door, Guarded, Port, Runner, Step};
 use crate::signer::channel::Endpoint;

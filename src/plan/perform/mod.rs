@@ -5,6 +5,7 @@ mod certificate;
 mod guard;
 mod least;
 mod macaroon;
+mod machine;
 mod outside;
 mod password;
 mod remote;
@@ -16,7 +17,6 @@ mod wallet;
 use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
 use crate::host::account::Accounts;
-use crate::host::beneath;
 use crate::host::credential::Keep;
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access as FileAccess};
@@ -25,27 +25,25 @@ use crate::host::rights::Rights;
 use crate::host::snapshot;
 use crate::host::sysctl;
 use crate::host::user::{self, Owner};
-use crate::plan::journal::{About, Event, Journal};
-use crate::plan::step::{Access, Door, LNCLI_MODE, Runner, Step, hash_text};
-use crate::release::{Archive, Installed, Verified};
+use crate::plan::door::open_as_admin;
+use crate::plan::event::Event;
+use crate::plan::journal::Journal;
+use crate::plan::step::{Access, LNCLI_MODE, Runner, Step, hash_text};
+use crate::release::Installed;
 use crate::secret::Secret;
-use crate::signer::certificate::Certificate;
-use crate::signer::channel::Endpoint;
-use crate::signer::macaroon::Macaroon;
-use crate::signer::{Node, wallet::State};
 use crate::ui;
 use crate::ui::progress::Progress;
 use serde_json::json;
-use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use certificate::make as make_certificate;
+pub use machine::{GivenSeed, Machine, Told};
 pub use outside::prove_outside;
 pub use remote::{Remote, export_remote};
-pub use service::systemctl;
-pub use upgrade::{Told, check_snapshot};
-pub use wallet::{GivenSeed, Receipt, read_receipt, stop};
+pub use service::{systemctl, wait_until_active};
+pub use upgrade::check_snapshot;
+pub use wallet::{Receipt, read_receipt, stop};
 
 const NO_USER: Code = Code::lacking("E-PLAN-010");
 const NO_ARCHIVE: Code = Code::refused("E-PLAN-011");
@@ -58,19 +56,6 @@ const SHORTEST_PASSWORD: usize = 8;
 
 /// The longest file of one that is read, in bytes; lnd knows no limit.
 const LONGEST_PASSWORD: u64 = 4096;
-
-/// What steps need besides themselves.
-#[derive(Default)]
-pub struct Machine<'a> {
-    /// The verified lnd that a plan with a release step unpacks.
-    pub archive: Option<&'a Verified<Archive>>,
-    /// What the plan is about.
-    pub about: About,
-    /// What the operator gave for the wallet's seed.
-    pub seed: GivenSeed,
-    /// What the steps of an upgrade find out, for it to tell.
-    pub told: RefCell<Told>,
-}
 
 pub(super) fn perform(step: &Step, journal: &mut Journal, machine: &Machine<'_>, shown: &Progress) -> Result<()> {
     match step {
@@ -185,32 +170,6 @@ fn set_kernel(file: &Path, text: &str, settings: &[(PathBuf, String)]) -> Result
         }
     }
     Ok(())
-}
-
-/// Waits until the lnd that `runner` runs can sign.
-///
-/// # Errors
-/// Where it ends or does not get there: the hint names its log.
-pub fn wait_until_active(door: &Door, runner: &Runner) -> Result<()> {
-    service::wait(&open(door)?, runner, |state| state == State::Active).map(drop)
-}
-
-/// lnd at its unix socket, with the pinned certificate and no macaroon.
-pub fn open(door: &Door) -> Result<Node> {
-    Ok(Node::new(Endpoint::Unix(door.socket.clone()), &read_certificate(&door.certificate)?))
-}
-
-/// The same with the macaroon that lnd wrote when it was unlocked.
-pub fn open_as_admin(door: &Door) -> Result<Node> {
-    Ok(open(door)?.with_macaroon(&read_admin(door)?))
-}
-
-fn read_admin(door: &Door) -> Result<Macaroon> {
-    Macaroon::parse(beneath::read(&door.macaroon, 1 << 16)?)
-}
-
-fn read_certificate(path: &Path) -> Result<Certificate> {
-    Certificate::parse_pem(&file::read(path, 1 << 16)?)
 }
 
 fn resolve(access: &Access) -> Result<FileAccess> {

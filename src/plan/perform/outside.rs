@@ -1,7 +1,9 @@
 //! A signature through the public port, asked for by root on the signer's own host.
 
-use super::{open_as_admin, read_certificate, read_receipt, service};
+use super::service;
+use super::wallet::read_receipt;
 use crate::error::Result;
+use crate::plan::door::{open_as_admin, read_certificate};
 use crate::plan::step::{Door, Port};
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::signer_permissions;

@@ -1,10 +1,11 @@
 //! Another password for the wallet: the kept one and lnd's change together, or both are what they were.
 
-use super::wallet::Running;
-use super::{read_admin, read_receipt, service};
+use super::service;
+use super::wallet::{Running, read_receipt};
 use crate::error::{Code, Error, Result};
 use crate::host::credential::Keep;
 use crate::host::{file, snapshot};
+use crate::plan::door::read_admin;
 use crate::plan::prior::Database;
 use crate::plan::step::{Door, Runner};
 use crate::signer::Node;

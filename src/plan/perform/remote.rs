@@ -1,9 +1,10 @@
 //! The bundle of a signer that is elsewhere, or that lsm did not install: asked over its port with a macaroon that may bake.
 
-use super::{least, read_certificate};
+use super::least;
 use crate::bundle::{About, Bundle};
 use crate::error::{Error, Result};
 use crate::host::file;
+use crate::plan::door::read_certificate;
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::{Macaroon, signer_permissions};
 use crate::signer::{NOT_PERMITTED, Node};

@@ -12,6 +12,7 @@ use crate::host::snapshot;
 use crate::host::sysctl;
 use crate::host::user::Owner;
 use crate::host::xattrs;
+use crate::plan::door::open_as_admin;
 use crate::plan::prior::{self, AtPath, Prior, Role, TABLE, Was};
 use crate::signer::wallet::State;
 use crate::ui;
@@ -56,7 +57,7 @@ pub(super) fn restore(to: &Prior, kept: &Kept) -> Result<()> {
         }
         Prior::Wallet { .. } | Prior::RootKey { exists: true, .. } => Ok(()),
         Prior::RootKey { root_key, .. } => {
-            let node = super::open_as_admin(&root_key.door)?;
+            let node = open_as_admin(&root_key.door)?;
             node.wait_for(|state| state == State::Active, SERVES_AGAIN)?;
             node.delete_root_key(root_key.id).map(drop)
         }

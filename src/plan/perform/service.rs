@@ -4,8 +4,9 @@ use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::program::{self, Program};
+use crate::plan::door::open;
 use crate::plan::prior::Database;
-use crate::plan::step::{Process, Runner};
+use crate::plan::step::{Door, Process, Runner};
 use crate::secret::Secret;
 use crate::signer::Node;
 use crate::signer::wallet::State;
@@ -222,6 +223,14 @@ pub(super) fn wait(node: &Node, runner: &Runner, wanted: impl Fn(State) -> bool)
             return Err(error.hint_if_none(&format!("see why: {log}")));
         }
     }
+}
+
+/// Waits until the lnd that `runner` runs can sign.
+///
+/// # Errors
+/// Where it ends or does not get there: the hint names its log.
+pub fn wait_until_active(door: &Door, runner: &Runner) -> Result<()> {
+    wait(&open(door)?, runner, |state| state == State::Active).map(drop)
 }
 
 /// Ends the process whose number is kept there: asks, waits, and insists after ten seconds. Nothing where none runs.

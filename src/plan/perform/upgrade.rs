@@ -1,19 +1,20 @@
 //! Another lnd on the same database: what the old one knew and a copy of it, and the new one held to that.
 
-use super::{open_as_admin, outside, service};
+use super::machine::Machine;
+use super::{outside, service};
 use crate::bundle::Bundle;
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::snapshot;
-use crate::plan::perform::Machine;
+use crate::plan::door::open_as_admin;
 use crate::plan::prior::Database;
 use crate::plan::step::{Door, Port};
 use crate::signer::accounts::Accounts;
 use crate::signer::macaroon::{SIGNER_URIS, TAPROOT_URIS, signer_permissions};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
 const NOT_RUNNING: Code = Code::refused("E-UPGRADE-010");
 const UNREADABLE: Code = Code::refused("E-UPGRADE-011");
@@ -24,19 +25,6 @@ const KEYS_LOST: Code = Code::unverified("E-UPGRADE-013");
 const BEFORE: &str = "before.json";
 /// The largest such file, in bytes: accounts and a few numbers.
 const LIMIT: u64 = 16 << 20;
-
-/// What the steps of an upgrade find out.
-#[derive(Debug, Default)]
-pub struct Told {
-    /// When the signer was stopped.
-    stopped: Option<Instant>,
-    /// How long nothing was signed, where this lsm saw all of it.
-    pub gap: Option<Duration>,
-    /// The accounts that the watch-only side lacks.
-    pub accounts: Vec<String>,
-    /// The folder of a bundle that was exported again.
-    pub bundle: Option<PathBuf>,
-}
 
 /// What is known of a wallet through its lnd.
 #[derive(Debug, Serialize, Deserialize)]

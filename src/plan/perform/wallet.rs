@@ -1,6 +1,7 @@
 //! Making the wallet: the seed is safe with the operator before lnd is told to use it.
 
-use super::{Machine, open, open_as_admin, service};
+use super::machine::Machine;
+use super::service;
 use crate::age;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
@@ -8,7 +9,9 @@ use crate::host::beneath;
 use crate::host::credential::Keep;
 use crate::host::file::{self, Access};
 use crate::host::process;
-use crate::plan::journal::{Event, Journal};
+use crate::plan::door::{open, open_as_admin};
+use crate::plan::event::Event;
+use crate::plan::journal::Journal;
 use crate::plan::step::{Door, Runner, SeedSink};
 use crate::secret::Secret;
 use crate::signer::wallet::{Seed, State};
@@ -53,15 +56,6 @@ pub struct Receipt {
     /// restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_window: Option<u32>,
-}
-
-/// What the operator gave for a seed, and no plan or journal ever holds.
-#[derive(Debug, Default)]
-pub struct GivenSeed {
-    /// The words to restore from.
-    pub words: Option<Seed>,
-    /// What a new seed is to be enciphered with.
-    pub passphrase: Option<Secret>,
 }
 
 /// Reads a wallet's receipt.
