@@ -16,7 +16,7 @@ mod report;
 use lab::LSM;
 use lab::lnd::{RELEASES, Release};
 use lsm::host::draft::Durable;
-use lsm::release::{self, pins};
+use lsm::release::{self, known, pins};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -129,7 +129,7 @@ fn peaks(command: &mut Command) -> (u64, u64) {
 }
 
 fn building(cache: &Path, folder: &Path) {
-    let (release, arch) = (pins::newest().unwrap(), pins::Arch::of_this_machine().unwrap());
+    let (release, arch) = (known::newest().unwrap(), pins::Arch::of_this_machine().unwrap());
     let source = release.source.as_ref().expect("the newest release has a pinned source");
     let forget = || drop(fs::remove_dir_all(cache.join("go/build")));
     // Whoever comes first must not be the one that reads the modules from the disk.

@@ -9,9 +9,9 @@ use lsm::guard::judge::{Terms, judge};
 use lsm::guard::request::Request;
 use lsm::guard::session::Sessions;
 use lsm::guard::wallet::Wallet;
-use lsm::release::pins::{self, Policy};
 use lsm::release::policy::minisign::Key;
-use lsm::release::policy::update::{self, Signed};
+use lsm::release::policy::signed::Signed;
+use lsm::release::policy::{self, Policy};
 use lsm::release::quorum::{self, manifest::Manifest, openpgp};
 use lsm::release::trust::Trust;
 use lsm::signer::accounts::Accounts;
@@ -113,7 +113,7 @@ pub fn policy(data: &[u8]) {
 /// A releases.toml.
 pub fn releases(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    if let Ok(policy) = pins::parse(&text) {
+    if let Ok(policy) = policy::parse(&text) {
         drop(policy.newest().map(|release| release.version.clone()));
     }
 }
@@ -134,7 +134,7 @@ pub fn update(data: &[u8]) {
     let signature = minisign::sign(None, &KEY.sk, text.as_bytes(), None, None).expect("any text can be signed");
     let signed = Signed { text: text.into_bytes(), signature: signature.into_string().into_bytes() };
     let now = OffsetDateTime::from_unix_timestamp(NOW).expect("a time");
-    let Ok(judged) = update::judge(&signed, &SHIPPED, &TRUST, now) else { return };
+    let Ok(judged) = policy::judge::judge(&signed, &SHIPPED, &TRUST, now) else { return };
     for before in SHIPPED.releases() {
         let after = judged.policy.releases().iter().find(|r| r.version == before.version).expect("it stays known");
         assert!(after.status >= before.status);

@@ -6,7 +6,7 @@ use crate::lab::host::Debian;
 use crate::lab::net::Met;
 use crate::lab::process::Done;
 use crate::stage::Stage;
-use lsm::release::pins;
+use lsm::release::known;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -41,7 +41,7 @@ impl Stage {
     /// A host with a dockerd, and on it a user with the newest lnd in the cache.
     fn with_visitor(name: &str) -> Option<Self> {
         let stage = Self::boot_of(Debian::Docker, name)?;
-        if pins::newest().expect("releases").version != stage.release.version {
+        if known::newest().expect("releases").version != stage.release.version {
             lab::skip("the newest lnd is not built here");
             return None;
         }

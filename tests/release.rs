@@ -291,7 +291,7 @@ fn what_cannot_be_had_is_told_before_anything_is_done() {
 
 #[test]
 fn a_kept_archive_is_used_again_and_a_damaged_one_is_had_anew() {
-    let release = lsm::release::pins::find(VERSION).unwrap();
+    let release = lsm::release::known::find(VERSION).unwrap();
     lsm::release::set_unpacker(Path::new(env!("CARGO_BIN_EXE_lsm")));
     let obtain = |cache: &Path| lsm::release::obtain(release, Arch::Amd64, cache, None).unwrap();
     let (dir, name) = (open_tempdir(), format!("archive/lnd-linux-amd64-{VERSION}/lnd-linux-amd64-{VERSION}.tar.gz"));

@@ -5,7 +5,7 @@ use flate2::{Compression, write::GzEncoder};
 use lsm::host::draft::Durable;
 use lsm::host::program::{Output, Program};
 use lsm::plan::{self, Journal, Machine, Plan, Step};
-use lsm::release::{self, pins};
+use lsm::release::{self, known, pins};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{Read, Write};
@@ -59,7 +59,7 @@ fn a_verified_archive_gives_exactly_the_pinned_programs() {
     let to = dir.path().join("not/there/yet");
     let output = verify(&archive, &to);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    let pin = pins::find(VERSION).unwrap().pin(pins::Arch::of_this_machine().unwrap()).unwrap();
+    let pin = known::find(VERSION).unwrap().pin(pins::Arch::of_this_machine().unwrap()).unwrap();
     for (name, pinned) in [("lnd", &pin.lnd), ("lncli", &pin.lncli)] {
         let path = to.join(name);
         assert_eq!(hex::encode(Sha256::digest(fs::read(&path).unwrap())), *pinned.as_ref().unwrap(), "{name}");

@@ -8,7 +8,8 @@ mod table;
 use crate::lab::vm::{ADDRESS, Firmware, GATEWAY, Vm};
 use crate::stage;
 use crate::stage::assert_unchanged;
-use lsm::release::pins::{self, Status};
+use lsm::release::known;
+use lsm::release::pins::Status;
 use plants::{Booted, KEXEC, PLANTED, Planted, SETTINGS, SSH_IDS};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -141,7 +142,7 @@ fn signer(more: &str) -> Option<Vm> {
     let mut vm = Vm::set_up(&[(&archive, &inside)])?;
     vm.boot(Firmware::Bios, "");
     let version = &release.version;
-    let risk = match pins::find(version).expect("a known release").status {
+    let risk = match known::find(version).expect("a known release").status {
         Status::NeedsAcceptRisk => format!("--accept-risk={version}"),
         _ => String::new(),
     };

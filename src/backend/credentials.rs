@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::facts::Facts;
 use crate::plan::register::{self, Entry, Register};
 use crate::plan::step::{Guarded, Step};
-use crate::release::pins::{self, Arch};
+use crate::release::known;
+use crate::release::pins::Arch;
 use crate::signer::middleware::CREDENTIAL;
 use crate::spec::Spec;
 use std::path::Path;
@@ -71,7 +72,7 @@ pub fn renew_root_keys_steps(spec: &Spec, register: &Register, wishes: &Wishes, 
     wanted.retain(is_of_image);
     wanted.push(text(&layout.register(), register.render()?));
     wanted.push(Step::RenewRootKeys {
-        runner: runner(spec, pins::find(&spec.release)?, Arch::of_this_machine()?, wishes, facts)?,
+        runner: runner(spec, known::find(&spec.release)?, Arch::of_this_machine()?, wishes, facts)?,
         door: layout.door(),
         password: layout.keep("wallet-password", spec.sealed),
         unit: container.as_ref().map_or_else(|| layout.service(), |object| object.name.clone()),
@@ -136,7 +137,7 @@ fn next_certificate(spec: &Spec) -> Step {
 
 /// What an install would want.
 fn standing(spec: &Spec, wishes: &Wishes, facts: &Facts) -> Result<Vec<Step>> {
-    steps(spec, pins::find(&spec.release)?, Arch::of_this_machine()?, wishes, facts)
+    steps(spec, known::find(&spec.release)?, Arch::of_this_machine()?, wishes, facts)
 }
 
 /// What a container that is made anew has to find: this lsm in its image.

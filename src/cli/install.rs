@@ -15,7 +15,8 @@ use crate::facts::Facts;
 use crate::host::{beneath, program};
 use crate::plan::prior::Prior;
 use crate::plan::{self, About, GivenSeed, History, Machine, Plan, SeedSink, Step};
-use crate::release::pins::{self, Arch, Release};
+use crate::release::known;
+use crate::release::pins::{Arch, Release};
 use crate::sandbox::landlock::Interface;
 use crate::spec::docker::parse_container;
 use crate::spec::{Guard, Instance, Mode, Network, Places, San, Spec, parse_cidr};
@@ -236,7 +237,7 @@ fn print_compose(options: &Options, instance: &Instance) -> Result<()> {
     let layout = Layout::of(&spec);
     let facts = layout.look();
     let wishes = Wishes::standing(&layout, &History::read(&layout.journal())?)?;
-    let text = docker::compose(&spec, pins::find(&spec.release)?, Arch::of_this_machine()?, &wishes, &facts)?;
+    let text = docker::compose(&spec, known::find(&spec.release)?, Arch::of_this_machine()?, &wishes, &facts)?;
     text.lines().for_each(|line| say!("{line}"));
     Ok(())
 }
@@ -266,7 +267,7 @@ impl Look {
             // An uninstall leaves the wallet, of which the last lnd alone is known to be able to read it.
             let last = history.release().filter(|_| layout.receipt().exists());
             let had = there.as_deref().or(last);
-            pins::find(&spec.release)?.admit(had, options.lnd.accept_risk.as_deref())?;
+            known::find(&spec.release)?.admit(had, options.lnd.accept_risk.as_deref())?;
             hold_version(there.as_deref(), &spec.release, &layout)?;
         }
         if options.adopt.is_some() && layout.receipt().exists() {
@@ -282,7 +283,7 @@ impl Look {
     }
 
     fn at(spec: Spec, wishes: Wishes, facts: Facts, history: History) -> Result<Self> {
-        let (release, layout) = (pins::find(&spec.release)?, Layout::of(&spec));
+        let (release, layout) = (known::find(&spec.release)?, Layout::of(&spec));
         let wanted = backend::steps(&spec, release, Arch::of_this_machine()?, &wishes, &facts)?;
         let facts = plan::observe(facts, &wanted);
         let plan = plan::make_plan(wanted, &facts, history.was_cut_off(VERB));
@@ -386,7 +387,7 @@ impl Options {
         let mut spec = if path.exists() {
             native::read_spec(&path)?
         } else {
-            let mut spec = Spec::new(instance, self.network, &pins::newest()?.version);
+            let mut spec = Spec::new(instance, self.network, &known::newest()?.version);
             spec.sealed = program::find("systemd-creds").is_some();
             spec.sqlite = self.adoption()?.is_some_and(|adoption| adoption.sqlite);
             if self.backend == Some(Backend::Docker) {

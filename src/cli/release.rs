@@ -4,7 +4,8 @@ use crate::cli::machine::MachineArgs;
 use crate::cli::update;
 use crate::error::{Exit, Result};
 use crate::host::draft::Durable;
-use crate::release::pins::{self, Arch, Origin, Pin, Release};
+use crate::release::known;
+use crate::release::pins::{Arch, Origin, Pin, Release};
 use crate::release::quorum::{Counted, parse_needed};
 use crate::release::witness::{self, Word};
 use crate::release::{self, Archive, Installed, Provenance, Verified};
@@ -97,10 +98,10 @@ pub fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::List => list()?,
         Verb::Fetch { version, out, arch, quorum } => {
-            show(&release::fetch(pins::find(&version)?, arch_or_ours(arch)?, &out, quorum)?);
+            show(&release::fetch(known::find(&version)?, arch_or_ours(arch)?, &out, quorum)?);
         }
         Verb::Build { version, arch, out } => {
-            let (release, arch) = (pins::find(&version)?, arch_or_ours(arch)?);
+            let (release, arch) = (known::find(&version)?, arch_or_ours(arch)?);
             show(&release::build(release, arch, &release::default_cache()?, &out)?);
         }
         Verb::Verify { path: None, all, arch, quorum, .. } => {
@@ -120,7 +121,7 @@ pub fn run(verb: Verb) -> Result<ExitCode> {
 
 /// All three witnesses; where one could not be had, the machine lacks something.
 fn testify(version: &str, arch: Arch, quorum: Option<usize>) -> Result<ExitCode> {
-    let testimony = witness::testify(pins::find(version)?, arch, &release::default_cache()?, quorum)?;
+    let testimony = witness::testify(known::find(version)?, arch, &release::default_cache()?, quorum)?;
     let missing = testimony.missing();
     if ui::voice().json {
         say!("{}", json!(testimony));
@@ -145,7 +146,7 @@ fn arch_or_ours(arch: Option<Arch>) -> Result<Arch> {
 }
 
 fn list() -> Result<()> {
-    let policy = pins::in_force()?;
+    let policy = known::in_force()?;
     if ui::voice().json {
         let (counter, releases, updates) = (policy.counter(), policy.releases(), policy.updates());
         let installed = installed()?;
@@ -176,7 +177,7 @@ fn list() -> Result<()> {
 /// What is unpacked on this host for its signers.
 fn installed() -> Result<Vec<Installed>> {
     let folder = |release: &Release| Installed::read(&Places::MACHINE.releases().join(&release.version)).transpose();
-    pins::all()?.iter().filter_map(folder).collect()
+    known::all()?.iter().filter_map(folder).collect()
 }
 
 /// A processor, and by which update it was pinned.

@@ -8,7 +8,8 @@ use crate::facts::Facts;
 use crate::host::file::{self, Access};
 use crate::host::process;
 use crate::plan::{self, Journal, Machine, Plan, Step};
-use crate::release::pins::{self, Arch, Release};
+use crate::release::known;
+use crate::release::pins::{Arch, Release};
 use crate::release::{self, Archive, Verified};
 use crate::spec::{Instance, Mode, Network, Spec};
 use crate::ui::{self, progress::Progress, say};
@@ -63,7 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
         Backend::Foreground => None,
         Backend::Docker => Some(Trial::settle(&layout)?),
     };
-    let stage = Stage { layout, docker, release: pins::newest()? };
+    let stage = Stage { layout, docker, release: known::newest()? };
     stage.clear()?;
     let left = stage.clone();
     process::on_interrupt(move || {

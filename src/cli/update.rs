@@ -2,8 +2,9 @@
 
 use crate::cli::machine::MachineArgs;
 use crate::error::Result;
-use crate::release::policy::update::{self, Accepted, Signed};
-use crate::release::{self, Change, pins, trust};
+use crate::release::policy::judge;
+use crate::release::policy::signed::{Accepted, Signed};
+use crate::release::{self, Change, known, trust};
 use crate::ui::{self, say, terminal};
 use serde_json::json;
 use std::path::Path;
@@ -14,12 +15,12 @@ use time::OffsetDateTime;
 /// # Errors
 /// Where the update is not accepted: nothing is changed then.
 pub fn run(file: &Path, machine: &MachineArgs) -> Result<()> {
-    let (policy, signed) = (pins::in_force()?, Signed::read(file)?);
+    let (policy, signed) = (known::in_force()?, Signed::read(file)?);
     if let Some(kept) = policy.kept(&signed) {
         show(kept, &[], machine.dry_run, false);
         return Ok(());
     }
-    let judged = update::judge(&signed, policy, trust::in_force()?, OffsetDateTime::now_utc())?;
+    let judged = judge::judge(&signed, policy, trust::in_force()?, OffsetDateTime::now_utc())?;
     if machine.dry_run {
         show(&judged.accepted, &judged.changes, true, true);
         return Ok(());

@@ -11,7 +11,8 @@ use crate::facts::Facts;
 use crate::host::file;
 use crate::plan::prior::Prior;
 use crate::plan::{self, About, History, Machine, Plan, Step, Told};
-use crate::release::pins::{self, Arch, Release};
+use crate::release::known;
+use crate::release::pins::{Arch, Release};
 use crate::sandbox::landlock::Interface;
 use crate::spec::{Guard, Instance, Spec};
 use crate::ui::{self, say, terminal};
@@ -112,7 +113,7 @@ impl Look {
                 .hint("make one with: lsm install --network NETWORK")
                 .because(e)
         })?;
-        let (release, layout) = (pins::find(&options.version)?, Layout::of(&there));
+        let (release, layout) = (known::find(&options.version)?, Layout::of(&there));
         let facts = layout.look();
         let history = History::read(&layout.journal())?;
         let goes_on = history.was_cut_off(VERB);

@@ -3,6 +3,7 @@
 pub mod cache;
 mod download;
 mod installed;
+pub mod known;
 mod pack;
 pub mod pins;
 pub mod policy;
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn a_kept_archive_is_thrown_away_only_where_it_is_false() {
         let cache = tempfile::tempdir().unwrap();
-        let (release, folder) = (pins::find("v0.21.3-beta").unwrap(), cache.path().join("kept"));
+        let (release, folder) = (known::find("v0.21.3-beta").unwrap(), cache.path().join("kept"));
         let archive = folder.join(format!("{}.tar.gz", release.archive_name(Arch::Amd64)));
         let kept = || kept(&folder, release, Arch::Amd64, None).map(|kept| kept.is_some());
         assert!(!kept().unwrap());

@@ -1,14 +1,16 @@
 //! The whole of what is known of lnd's releases at one time: what is shipped, what updates added, and what makes it whole.
 
 pub(super) mod chain;
+pub mod judge;
 pub(super) mod merge;
 pub mod minisign;
-pub mod update;
+pub mod signed;
+mod update;
 
 use crate::error::{Code, Error, Result};
 use crate::release::pins::{Arch, REFUSED, Release, Status, Toolchain, numbers};
 use crate::release::policy::minisign::Key;
-use crate::release::policy::update::{Accepted, Signed};
+use crate::release::policy::signed::{Accepted, Signed};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;

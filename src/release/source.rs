@@ -8,6 +8,7 @@ pub(super) mod workshop;
 use crate::error::{Code, Error, Exit, Result};
 use crate::host::file;
 use crate::release::download::Fetcher;
+use crate::release::known;
 use crate::release::pack::pack;
 use crate::release::pins::{self, Arch, Origin, Release, Source, Toolchain};
 use crate::release::source::gomodule::{Module, Proxies};
@@ -82,7 +83,7 @@ fn twice_at_most<T>(shop: &Workshop, make: impl Fn() -> Result<T>) -> Result<T> 
 
 fn toolchain_for(source: &Source) -> Result<&'static Toolchain> {
     let host = Arch::of_this_machine()?;
-    let toolchain = pins::in_force()?.toolchain(&source.go, host).ok_or_else(|| {
+    let toolchain = known::in_force()?.toolchain(&source.go, host).ok_or_else(|| {
         Error::new(NO_TOOLCHAIN, format!("lsm has no pinned Go {} that runs on {host}", source.go))
             .hint("build it on another machine, and verify the archive here")
     })?;

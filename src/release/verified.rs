@@ -4,7 +4,8 @@ use crate::archive;
 use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
-use crate::release::pins::{self, Arch, Origin, Pin, Release};
+use crate::release::known;
+use crate::release::pins::{Arch, Origin, Pin, Release};
 use crate::release::quorum::papers::Papers;
 use crate::release::quorum::{self, Quorum};
 use crate::release::trust;
@@ -186,7 +187,7 @@ fn write_programs(file: &File, folder: &Path, modes: [u32; 2]) -> Result<(Pass, 
 
 /// The release and processor whose official archive has this SHA-256 (hexadecimal).
 fn find_pin(sha256: &str) -> Result<Option<(&'static Release, Arch)>> {
-    let found = pins::in_force()?.find_archive(sha256);
+    let found = known::in_force()?.find_archive(sha256);
     if let Some((release, arch)) = found {
         release.live_pin(arch)?;
     }

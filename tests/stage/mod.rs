@@ -15,7 +15,8 @@ use crate::lab::lnd::{RELEASES, Release};
 use crate::lab::net::Net;
 use crate::lab::process::Done;
 use lsm::bundle::Bundle;
-use lsm::release::pins::{self, Arch, Status};
+use lsm::release::known;
+use lsm::release::pins::{Arch, Status};
 use lsm::signer::Node;
 use lsm::signer::certificate::Certificate;
 use lsm::signer::channel::Endpoint;
@@ -96,7 +97,7 @@ impl Stage {
     pub fn source(&self) -> Vec<String> {
         let version = &self.release.version;
         let mut args = vec![format!("--release={version}"), format!("--from={ARCHIVES}")];
-        if pins::find(version).expect("a known release").status == Status::NeedsAcceptRisk {
+        if known::find(version).expect("a known release").status == Status::NeedsAcceptRisk {
             args.push(format!("--accept-risk={version}"));
         }
         args
@@ -224,7 +225,7 @@ pub fn assert_unchanged(before: &[String], now: &[String]) {
 #[track_caller]
 pub fn newest() -> Option<Release> {
     let arch = Arch::of_this_machine().expect("a processor that lnd is released for");
-    let pinned = |version: &&str| pins::find(version).is_ok_and(|release| release.pin(arch).is_ok());
+    let pinned = |version: &&str| known::find(version).is_ok_and(|release| release.pin(arch).is_ok());
     let versions: Vec<&str> = RELEASES.into_iter().filter(pinned).collect();
     let found = versions.iter().filter_map(|version| Release::find(version)).find(|r| r.archive().is_some());
     if found.is_none() {

@@ -9,7 +9,8 @@ use crate::plan::journal::kept_beside;
 use crate::plan::prior::{AtPath, Prior, Was};
 use crate::plan::undo::{BundleBefore, Stays};
 use crate::plan::{History, SeedSink, Step};
-use crate::release::pins::{self, Arch};
+use crate::release::known;
+use crate::release::pins::Arch;
 use crate::spec::Spec;
 use std::path::PathBuf;
 
@@ -49,7 +50,7 @@ pub fn stays(layout: &Layout, own: Option<&Spec>) -> Result<Stays> {
             lsm_sha256: String::new(),
             others: vec![],
         };
-        let wanted = steps(spec, pins::find(&spec.release)?, Arch::of_this_machine()?, &wishes, &facts)?;
+        let wanted = steps(spec, known::find(&spec.release)?, Arch::of_this_machine()?, &wishes, &facts)?;
         stays.shared.extend(wanted.iter().flat_map(Step::touches));
     }
     if !places.are_users() {

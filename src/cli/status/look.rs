@@ -15,7 +15,7 @@ use crate::guard::{self, now};
 use crate::host::file;
 use crate::plan::{self, History, Register};
 use crate::release::Installed;
-use crate::release::pins;
+use crate::release::known;
 use crate::sandbox::landlock::Interface;
 use crate::signer::certificate::{Certificate, Urgency};
 use crate::signer::wallet::State;
@@ -223,7 +223,7 @@ fn exported(layout: &Layout, history: Option<&History>, certificate: Option<&Cer
 /// What the policy in force says of the installed lnd now, which may have become stricter since; and why. A policy that
 /// cannot be read is no reason not to tell whether lnd signs.
 fn judge(version: &str) -> (String, Option<String>) {
-    match pins::find(version) {
+    match known::find(version) {
         Ok(release) => (json!(release.status).as_str().unwrap_or_default().to_owned(), release.reason.clone()),
         Err(e) if e.code().exit == Exit::Refused => ("refused".to_owned(), Some(e.cause().to_owned())),
         Err(e) => ("unknown".to_owned(), Some(e.cause().to_owned())),

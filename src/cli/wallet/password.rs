@@ -11,7 +11,8 @@ use crate::facts::Facts;
 use crate::host::file;
 use crate::plan::prior::Database;
 use crate::plan::{self, History, Machine, Plan, Step, Told};
-use crate::release::pins::{self, Arch};
+use crate::release::known;
+use crate::release::pins::Arch;
 use crate::spec::{Instance, Spec};
 use crate::ui::{self, say, terminal};
 use clap::Args;
@@ -89,7 +90,7 @@ impl Look {
     fn take(options: &Options, instance: &Instance) -> Result<Self> {
         let spec = rights::installed(instance)?;
         require_wallet(&spec)?;
-        let (release, layout) = (pins::find(&spec.release)?, Layout::of(&spec));
+        let (release, layout) = (known::find(&spec.release)?, Layout::of(&spec));
         let history = History::read(&layout.journal())?;
         let goes_on = history.was_cut_off(VERB);
         let mut wishes = Wishes::standing(&layout, &history)?;

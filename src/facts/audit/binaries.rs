@@ -4,6 +4,7 @@ use super::{Answer, Place, Signer};
 use crate::error::Exit;
 use crate::facts;
 use crate::host::program::SYSTEM_PATH;
+use crate::release::known;
 use crate::release::pins::{self, Arch, Status};
 use crate::release::trust;
 use crate::release::{Installed, Provenance};
@@ -172,7 +173,7 @@ fn judge(sha256: Option<&str>, path: &Path) -> Answer<Judged> {
         Ok(arch) => arch,
         Err(e) => return unknown(e),
     };
-    let releases = match pins::all() {
+    let releases = match known::all() {
         Ok(releases) => releases,
         Err(e) => return unknown(e),
     };
@@ -189,7 +190,7 @@ fn judge(sha256: Option<&str>, path: &Path) -> Answer<Judged> {
         return Answer::Is(judged(release, true));
     }
     let Some(version) = version_in(path) else { return Answer::Absent };
-    match pins::find(&version) {
+    match known::find(&version) {
         Ok(release) => Answer::Is(judged(release, false)),
         Err(e) if e.code().exit == Exit::Refused => {
             let reason = Some(e.cause().to_owned());
@@ -223,7 +224,7 @@ fn vouched(path: &Path) -> Answer<Vouched> {
         Ok(trust) => trust,
         Err(e) => return unknown(e),
     };
-    let pin = pins::find(&installed.version).and_then(|release| release.pin(installed.arch));
+    let pin = known::find(&installed.version).and_then(|release| release.pin(installed.arch));
     let signers = trust.signers_of(&installed.version);
     let is_believed = |fingerprint: &str| signers.iter().any(|signer| signer.fingerprint == fingerprint);
     let quorum = installed.provenance.iter().find_map(|one| match one {
@@ -303,7 +304,7 @@ mod tests {
     #[test]
     fn an_lnd_is_judged_by_its_hash_before_its_folder() {
         let Ok(arch) = Arch::of_this_machine() else { return };
-        let release = pins::find("v0.20.0-beta").unwrap();
+        let release = known::find("v0.20.0-beta").unwrap();
         let Some(hash) = release.pin(arch).unwrap().lnd.as_deref() else { return };
         let judged = |hash, path| match judge(hash, Path::new(path)) {
             Answer::Is(judged) => Some((judged.version, judged.status, judged.by_hash)),

@@ -4,7 +4,8 @@ use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use crate::host::lock::Lock;
 use crate::release::policy::Policy;
-use crate::release::policy::update::{self, Signed};
+use crate::release::policy::judge;
+use crate::release::policy::signed::Signed;
 use crate::release::trust::{Trust, hold_own};
 use crate::ui;
 use std::path::{Path, PathBuf};
@@ -22,11 +23,11 @@ pub(in crate::release) fn load(folder: &Path, trust: &Trust, now: OffsetDateTime
 }
 
 fn fold(shipped: Policy, folder: &Path, trust: &Trust, now: OffsetDateTime) -> Result<Policy> {
-    update::check_trust(&shipped, trust)?;
+    judge::check_trust(&shipped, trust)?;
     let (mut policy, newest_shipped) = (shipped.clone(), shipped.counter);
     for kept in Kept::list(&updates_in(folder))? {
         let signed = kept.read()?;
-        match update::recall(&signed, &policy, newest_shipped, trust, now) {
+        match judge::recall(&signed, &policy, newest_shipped, trust, now) {
             Ok(after) if after.updates.last().is_some_and(|u| u.counter == kept.counter) => policy = after,
             Ok(_) => return Err(broken(&kept.path, "it has another counter than its name says")),
             // The shipped policy is newer and speaks in its place.
@@ -53,7 +54,7 @@ pub fn keep(folder: &Path, signed: &Signed, now: OffsetDateTime) -> Result<()> {
     if policy.kept(signed).is_some() {
         return Ok(());
     }
-    let judged = update::judge(signed, &policy, &trust, now)?;
+    let judged = judge::judge(signed, &policy, &trust, now)?;
     let place = place_of(folder, judged.accepted.counter);
     // A signature without its text is nothing; the text makes it one.
     file::replace(&signature_of(&place), &signed.signature, Access::mode(0o644))?;
@@ -230,7 +231,7 @@ mod tests {
         assert_eq!((policy.counter, policy.updates[0].superseded), (9, true));
         // The key that it added goes on signing; the counter to be above is the shipped one.
         for (counter, code) in [(3, Some("E-UPDATE-007")), (9, Some("E-UPDATE-007")), (10, None)] {
-            let judged = update::judge(&sign(&next, counter, "2026-12-31", ""), &policy, &trust_in(&key), NOW);
+            let judged = judge::judge(&sign(&next, counter, "2026-12-31", ""), &policy, &trust_in(&key), NOW);
             assert_eq!(judged.err().map(|e| e.code().id), code, "{counter}");
         }
         // Where the newer lsm revoked its key it says nothing more; an older lsm stops there.

@@ -1,8 +1,9 @@
 //! What an update may change: it adds, and it makes stricter. What is pinned stays, and no judgement becomes milder.
 
 use crate::error::{Code, Error, Result, plain};
-use crate::release::pins::{Arch, Policy, Release, Source, Status, numbers};
+use crate::release::pins::{Arch, Release, Source, Status, numbers};
 use crate::release::policy::Oldest;
+use crate::release::policy::Policy;
 use crate::release::policy::update::{Update, believed, is_revoked};
 use crate::release::trust::Trust;
 use serde::Serialize;

@@ -135,12 +135,12 @@ fn agree(what: &str, pinned: &str, listed: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::pins;
+    use crate::release::known;
 
     #[test]
     fn a_manifest_that_is_a_link_to_nowhere_is_no_missing_one() {
         let dir = tempfile::tempdir().unwrap();
-        let release = pins::find("v0.21.3-beta").unwrap();
+        let release = known::find("v0.21.3-beta").unwrap();
         assert!(Papers::read(dir.path(), release).unwrap().is_none());
         let manifest = dir.path().join(manifest::file_name(&release.version));
         std::os::unix::fs::symlink("nowhere", manifest).unwrap();

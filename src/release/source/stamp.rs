@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn it_answers_what_go_asks_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let release = crate::release::pins::find("v0.20.0-beta").unwrap();
+        let release = crate::release::known::find("v0.20.0-beta").unwrap();
         let source = release.source.as_ref().unwrap();
         let tree = dir.path().join("tree");
         std::fs::create_dir(&tree).unwrap();

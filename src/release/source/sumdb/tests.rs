@@ -1,7 +1,8 @@
 //! The checksum database's proof, from recorded answers, from trees made here, and from the real one.
 
 use super::*;
-use crate::release::pins::{self, Arch};
+use crate::release::known;
+use crate::release::pins::Arch;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -188,14 +189,14 @@ fn a_proxy_passes_the_database_on_and_can_neither_change_nor_swell_it() {
 #[test]
 fn every_pinned_module_is_in_the_real_database() {
     let (proxies, fetcher) = (Proxies::from_environment().unwrap(), Fetcher::any().unwrap());
-    for (release, source) in pins::all().unwrap().iter().filter_map(|r| Some((r, r.source.as_ref()?))) {
+    for (release, source) in known::all().unwrap().iter().filter_map(|r| Some((r, r.source.as_ref()?))) {
         let lnd = Module { version: &release.version, hash: &source.module, ..LND };
         let versions = [Arch::Amd64, Arch::Arm64].map(|a| (format!("v0.0.1-go{}.linux-{a}", source.go), a));
         let toolchains = versions.iter().filter_map(|(version, arch)| {
             Some(Module {
                 path: "golang.org/toolchain",
                 version,
-                hash: &pins::in_force().unwrap().toolchain(&source.go, *arch)?.hash,
+                hash: &known::in_force().unwrap().toolchain(&source.go, *arch)?.hash,
             })
         });
         for module in toolchains.chain([lnd]) {
