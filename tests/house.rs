@@ -1,6 +1,7 @@
-//! The house is as its documents say: each room uses those below it alone, and each area of error codes has its row.
+//! The house is as its documents say: each room uses those below it alone, no two files use each other, and each area of error
+//! codes has its row.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +74,79 @@ fn a_room_uses_those_below_it_alone() {
     }
     assert!(uses > 500, "{uses}");
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The paths that a `use` names, each whole.
+fn written_out(path: &str) -> Vec<String> {
+    let Some((before, list)) = path.split_once('{') else { return vec![path.to_owned()] };
+    let mut depth = 0;
+    let parts = list.strip_suffix('}').unwrap_or(list).split(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        c == ',' && depth == 0
+    });
+    parts.filter(|part| !part.is_empty()).flat_map(|part| written_out(&format!("{before}{part}"))).collect()
+}
+
+/// What the file of the module `file` imports, by paths from the crate's root.
+fn imports(file: &str, text: &str) -> Vec<String> {
+    let imported = text.split(';').filter_map(|statement| {
+        let (before, path) = statement.rsplit_once("use ")?;
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        (line.is_empty() || line.starts_with("pub")).then(|| path.split_whitespace().collect::<String>())
+    });
+    let from_root = |path: String| {
+        let mut here: Vec<&str> = file.split('/').collect();
+        let mut parts = path.split("::").peekable();
+        match parts.peek() {
+            Some(&"crate") => {
+                parts.next();
+                here.clear();
+            }
+            Some(&"self") => drop(parts.next()),
+            _ => {}
+        }
+        while parts.next_if_eq(&"super").is_some() {
+            here.pop();
+        }
+        here.extend(parts);
+        here.join("/")
+    };
+    imported.flat_map(|path| written_out(&path)).map(from_root).collect()
+}
+
+#[test]
+fn no_two_files_use_each_other() {
+    let src = Path::new(ROOT).join("src");
+    let module = |path: &Path| {
+        let path = path.strip_prefix(&src).unwrap().with_extension("");
+        path.to_str().unwrap().trim_end_matches("/mod").to_owned()
+    };
+    let files: BTreeMap<String, String> = sources(&src).into_iter().map(|(path, text)| (module(&path), text)).collect();
+    let is_below = |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+    let used_by = |file: &str, text: &str| {
+        let to_file = |path: String| {
+            let mut path = Path::new(&path);
+            while !files.contains_key(path.to_str()?) {
+                path = path.parent()?;
+            }
+            path.to_str().map(str::to_owned)
+        };
+        // A folder's own file and what is in the folder are one.
+        let is_another = |used: &String| used != file && !is_below(used, file) && !is_below(file, used);
+        imports(file, text).into_iter().filter_map(to_file).filter(is_another).collect::<BTreeSet<_>>()
+    };
+    let mut uses: BTreeMap<&str, BTreeSet<String>> =
+        files.iter().map(|(file, text)| (file.as_str(), used_by(file, text))).collect();
+    assert!(uses.values().map(BTreeSet::len).sum::<usize>() > 1000);
+    // Whoever uses none of those that are left is in no circle.
+    while let Some(free) = uses.iter().find(|(_, used)| !used.iter().any(|one| uses.contains_key(one.as_str()))) {
+        let free = *free.0;
+        uses.remove(free);
+    }
+    while let Some(top) = uses.keys().find(|file| !uses.values().any(|used| used.contains(**file))).copied() {
+        uses.remove(top);
+    }
+    assert!(uses.is_empty(), "in a circle: {:?}", uses.keys());
 }
 
 #[test]
