@@ -293,22 +293,25 @@ impl State {
 
     /// Reads what `systemctl show` says of one unit.
     fn parse(said: &str) -> Self {
-        let is = |property: &str, value: &str| said.lines().any(|line| line.split_once('=') == Some((property, value)));
-        let of = |values: &[&str]| values.iter().any(|value| is("ActiveState", value));
-        let again = said.lines().any(|line| line.strip_prefix("NRestarts=").is_some_and(|count| count != "0"));
+        let value = |property: &str| {
+            let mut all = said.lines().filter_map(|line| line.split_once('='));
+            all.find(|(name, _)| *name == property).map_or("", |(_, value)| value)
+        };
+        let of = |values: &[&str]| values.contains(&value("ActiveState"));
+        let again = !["", "0"].contains(&value("NRestarts"));
         if of(&["active", "reloading", "refreshing"]) {
             Self::Active
         } else if of(&["deactivating"]) {
             Self::Stopping
         } else if !of(&["inactive", "failed"]) {
             // One that takes its time to fail is seldom seen while it waits for its next start.
-            let waits = is("SubState", "auto-restart") || is("SubState", "auto-restart-queued");
+            let waits = ["auto-restart", "auto-restart-queued"].contains(&value("SubState"));
             if again || waits { Self::Failing } else { Self::Starting }
-        } else if !is("LoadState", "loaded") {
+        } else if value("LoadState") != "loaded" {
             Self::Unknown
-        } else if said.lines().any(|line| line.strip_prefix("Job=").is_some_and(|job| !job.is_empty())) {
+        } else if !value("Job").is_empty() {
             // It waits for its turn, as between the two halves of a restart.
-            if is("ActiveState", "failed") && again { Self::Failing } else { Self::Starting }
+            if of(&["failed"]) && again { Self::Failing } else { Self::Starting }
         } else {
             Self::Inactive
         }

@@ -96,28 +96,32 @@ fn the_scripts_container_is_taken_over_and_comes_back() {
     assert_eq!(identity(host, ADDRESS, VOLUME, "testnet"), keys, "the scripts' lnd runs on its own wallet again");
 }
 
-/// The scripts' lnd as a process of root's.
-fn run_native(stage: &Stage, old: &Release, settings: &str) {
-    stage.host.copy_in(&old.lnd(), "/root/old/lnd", 0o755);
-    fs::write(stage.host.path("/root/old/home/lnd.conf"), settings).expect("written");
+/// The folder of the scripts' lnd where that is a process of root's.
+const HOME: &str = "/root/old/home";
+
+/// The scripts' lnd as a process of root's, with a wallet: whose it is.
+fn run_native(stage: &Stage, old: &Release, settings: &str) -> String {
+    let (host, password) = (&stage.host, Secret::generate_password());
+    host.sh(&format!("mkdir -p {HOME}")).ok();
+    host.copy_in(&old.lnd(), "/root/old/lnd", 0o755);
+    fs::write(host.path(&format!("{HOME}/lnd.conf")), settings).expect("written");
+    fs::write(host.path(&format!("{HOME}/wallet-password.txt")), password.expose()).expect("written");
     start_native(stage);
+    drop(make_wallet(host, ADDRESS, HOME, &password));
+    identity(host, ADDRESS, HOME, "testnet")
 }
 
 fn start_native(stage: &Stage) {
-    let lnd = "/root/old/lnd --lnddir=/root/old/home --rpclisten=127.0.0.1:10012";
-    stage.host.sh(&format!("systemd-run --quiet --unit=old -E HOME=/root/old/home {lnd}")).ok();
+    let lnd = format!("/root/old/lnd --lnddir={HOME} --rpclisten={ADDRESS}");
+    stage.host.sh(&format!("systemd-run --quiet --unit=old -E HOME={HOME} {lnd}")).ok();
 }
 
 #[test]
 fn the_scripts_own_lnd_is_taken_over_when_it_does_not_run() {
     let Some(old) = Release::find("v0.20.0-beta") else { return };
     let Some(stage) = Stage::boot("adopt") else { return };
-    let (host, home, password) = (&stage.host, "/root/old/home", Secret::generate_password());
-    host.sh(&format!("mkdir -p {home}")).ok();
-    fs::write(host.path(&format!("{home}/wallet-password.txt")), password.expose()).expect("written");
-    run_native(&stage, &old, &settings(home));
-    drop(make_wallet(host, ADDRESS, home, &password));
-    let keys = identity(host, ADDRESS, home, "testnet");
+    let (host, home) = (&stage.host, HOME);
+    let keys = run_native(&stage, &old, &settings(home));
 
     let refused = |what: &str, more: &[&str], id: &str| {
         let done = stage.adopt(more);
@@ -175,13 +179,8 @@ fn the_scripts_own_lnd_is_taken_over_when_it_does_not_run() {
 fn a_wallet_without_root_keys_is_taken_over() {
     let Some(old) = Release::find("v0.20.0-beta") else { return };
     let Some(stage) = Stage::boot("adopt-keyless") else { return };
-    let (host, home, password) = (&stage.host, "/root/old/home", Secret::generate_password());
-    host.sh(&format!("mkdir -p {home}")).ok();
-    fs::write(host.path(&format!("{home}/wallet-password.txt")), password.expose()).expect("written");
-    run_native(&stage, &old, &settings(home).replace("db.backend=sqlite", "db.backend=bolt"));
-    drop(make_wallet(host, ADDRESS, home, &password));
-    let keys = identity(host, ADDRESS, home, "testnet");
-    host.sh(&format!("systemctl stop old; rm {home}/data/chain/bitcoin/testnet/macaroons.db")).ok();
-    stage.adopt(&[&format!("--adopt={home}")]).ok();
+    let keys = run_native(&stage, &old, &settings(HOME).replace("db.backend=sqlite", "db.backend=bolt"));
+    stage.host.sh(&format!("systemctl stop old; rm {HOME}/data/chain/bitcoin/testnet/macaroons.db")).ok();
+    stage.adopt(&[&format!("--adopt={HOME}")]).ok();
     stage.hold_keys(&keys);
 }
