@@ -139,7 +139,7 @@ fn what_is_found_is_mended_and_comes_back_byte_for_byte() {
     let mended = verdicts(&done.stdout);
     assert_eq!(other(&mended, NAMED, &["pass"]), [""; 0], "{}", done.stderr);
     assert_eq!(other(&mended, SAFE, &["pass", "warn"]), [""; 0], "{}", done.stderr);
-    assert!(done.stderr.contains("no user's home holds a key"), "{}", done.stderr);
+    assert!(done.stderr.contains("holds a key to log in with"), "{}", done.stderr);
     let settings = host.sh("cat /run/ssh-settings").ok();
     assert!(settings.contains("passwordauthentication no"), "sshd was reloaded");
     let again = host.lsm(["harden", &all, "--dry-run", "--json"]).json();
@@ -169,6 +169,41 @@ fn what_is_found_is_mended_and_comes_back_byte_for_byte() {
     assert!(!host.path("/etc/ssh/sshd_config.d/00-lsm.conf").exists());
     assert!(host.sh("cat /run/ssh-settings").ok().contains("passwordauthentication yes"));
     assert_eq!(host.sh("cat /proc/sys/fs/suid_dumpable").ok().trim(), "2");
+}
+
+/// Anybody can run a program called lnd, and say where its files are.
+#[test]
+fn what_somebody_calls_their_lnd_decides_nothing_about_files_of_others() {
+    let Some(stage) = Stage::boot("harden-fix-lnd") else { return };
+    let host = &stage.host;
+    stage.install(&[]).ok();
+    host.run(["rm", SEED]).ok();
+    host.sh("useradd -m -s /bin/sh mallory && chmod 755 /home/mallory && install -o mallory -m 4755 /usr/bin/perl /home/mallory/lnd").ok();
+    host.sh("install -d -o mallory -m 777 /home/mallory/x && install -o mallory -m 666 /dev/null /home/mallory/x/a.macaroon").ok();
+    for (name, told) in [
+        ("one", "--lnddir=/home/mallory/x --adminmacaroonpath=/usr/bin/env"),
+        ("two", "--lnddir=/etc --configfile=/home/mallory/none"),
+        ("three", "--lnddir=/var/lib/lsm/signer/data"),
+    ] {
+        let unit = format!("--unit={name}");
+        let run = format!("exec /home/mallory/lnd -e 'sleep 3600' -- {told}");
+        host.run(["systemd-run", "--quiet", "--uid=mallory", &unit, "sh", "-c", &run]).ok();
+    }
+    let others = || {
+        host.sh("stat -c '%n %a %u %g' /usr /usr/bin /usr/bin/env /etc /etc/* /var/lib/lsm /var/lib/lsm/* /var/lib/lsm/signer/*").ok()
+    };
+    let before = others();
+    assert_eq!(audit(host)["SECR-001"], "fail");
+    assert!(host.lsm(["harden", "--fix", "--yes"]).stderr.contains("BIN-001"), "only when it is named");
+    assert_eq!(others(), before);
+    host.lsm(["status"]).ok();
+    // What is their own is closed all the same; named, their program becomes root's and does not run as root by itself.
+    let mine = host.sh("stat -c '%a %U' /home/mallory/x /home/mallory/x/a.macaroon /home/mallory/lnd").ok();
+    assert_eq!(mine, "700 mallory\n600 mallory\n755 mallory\n");
+    host.sh("chmod 4755 /home/mallory/lnd").ok();
+    host.lsm(["harden", "--fix=BIN-001", "--yes"]);
+    assert_eq!(host.sh("stat -c '%a %U' /home/mallory/lnd").ok(), "755 root\n");
+    assert_eq!(others(), before);
 }
 
 #[test]

@@ -1,15 +1,20 @@
 //! lsm on a real machine with a kernel of its own: what a container cannot have broken is broken for real, mended by
-//! `harden --fix`, and held over real boots; and its clock jumps.
+//! `harden --fix`, and held over real boots; its clock jumps, and its TPM is lost.
 
 mod clock;
 mod plants;
+mod seal;
 mod table;
 
 use crate::lab::vm::{ADDRESS, Firmware, GATEWAY, Vm};
 use crate::stage;
 use crate::stage::assert_unchanged;
+use data_encoding::BASE64;
+use lsm::bundle::Bundle;
 use lsm::release::known;
 use lsm::release::pins::Status;
+use lsm::signer::Node;
+use lsm::signer::channel::Endpoint;
 use plants::{Booted, KEXEC, PLANTED, Planted, SETTINGS, SSH_IDS};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -17,6 +22,9 @@ use table::Table;
 
 /// What came of each check, by id.
 type Verdicts = BTreeMap<String, String>;
+
+/// Where a machine has lnd's archive.
+const ARCHIVES: &str = "/root/archives";
 
 /// Everything in /etc: who may do what, and every byte.
 const ETC: &str = "cd /etc && find . -printf '%p %y %m %U:%G %l\\n' | LC_ALL=C sort && \
@@ -46,6 +54,42 @@ fn changes(now: &Verdicts, before: &Verdicts) -> Vec<(String, String)> {
 }
 
 impl Vm {
+    /// Installs a signer, with `more` arguments, and gives what was printed.
+    #[track_caller]
+    fn install(&self, more: &str) -> String {
+        let version = stage::newest().expect("lnd's archive is there").version;
+        let risk = match known::find(&version).expect("a known release").status {
+            Status::NeedsAcceptRisk => format!("--accept-risk={version}"),
+            _ => String::new(),
+        };
+        let done = self.lsm(&format!(
+            "install --network=regtest --release={version} --from={ARCHIVES} {risk} --listen={ADDRESS}:10012 \
+            --allow={GATEWAY} --bundle-out=/root/out/bundle {more} --yes"
+        ));
+        assert_eq!(done.code, 0, "{done:?}: {}", self.journal());
+        done.stdout + &done.stderr
+    }
+
+    /// What was written down last, in the order in which it was.
+    fn journal(&self) -> String {
+        self.sh("journalctl --no-pager --output=short-monotonic | tail -n 100").stdout
+    }
+
+    /// The bundle that an install has left.
+    #[track_caller]
+    fn bundle(&self) -> Bundle {
+        let text = self.sh("base64 -w0 /root/out/bundle/credentials-bundle.tar.gz.b64").ok();
+        let text = BASE64.decode(text.trim().as_bytes()).expect("base64");
+        Bundle::read(std::str::from_utf8(&text).expect("text")).expect("the bundle can be read")
+    }
+
+    /// Has the signer sign, as whoever holds the bundle.
+    fn sign(&self, bundle: &Bundle) -> Result<(), String> {
+        let endpoint: Endpoint = format!("{ADDRESS}:10012").parse().expect("an endpoint");
+        let node = Node::at(endpoint, self.door, &bundle.certificate).with_macaroon(&bundle.macaroon);
+        node.sign_with_key(6, 0, b"a message").map(drop).map_err(|e| e.to_string())
+    }
+
     #[track_caller]
     fn audit(&self) -> Verdicts {
         verdicts(&self.lsm("harden --json").stdout)
@@ -133,25 +177,21 @@ impl Vm {
     }
 }
 
+/// A machine that is off, with lnd's archive on its disk.
+#[track_caller]
+fn machine() -> Option<Vm> {
+    let archive = stage::newest()?.archive()?;
+    let inside = format!("{ARCHIVES}/{}", archive.file_name().expect("a name").to_string_lossy());
+    Vm::set_up(&[(&archive, &inside)])
+}
+
 /// A machine with a signer, installed with `more` arguments.
 #[track_caller]
 fn signer(more: &str) -> Option<Vm> {
-    let release = stage::newest()?;
-    let archive = release.archive()?;
-    let inside = format!("/root/archives/{}", archive.file_name().expect("a name").to_string_lossy());
-    let mut vm = Vm::set_up(&[(&archive, &inside)])?;
+    let mut vm = machine()?;
     vm.boot(Firmware::Bios, "");
-    let version = &release.version;
-    let risk = match known::find(version).expect("a known release").status {
-        Status::NeedsAcceptRisk => format!("--accept-risk={version}"),
-        _ => String::new(),
-    };
     vm.make("mkdir -m 700 /root/out");
-    vm.lsm(&format!(
-        "install --network=regtest --release={version} --from=/root/archives {risk} --listen={ADDRESS}:10012 \
-        --allow={GATEWAY} --seed-out=/root/out/seed --bundle-out=/root/out/bundle {more} --yes"
-    ))
-    .ok();
+    vm.install(&format!("--seed-out=/root/out/seed {more}"));
     Some(vm)
 }
 

@@ -145,15 +145,24 @@ fn export_from(remote: &Remote, args: &ExportArgs) -> Result<()> {
     }
     let bundle = plan::export_remote(remote, &out)?;
     recipient.map_or_else(|| bundle.write(&out), |recipient| bundle.write_encrypted(&out, &recipient))?;
-    tell_exported(&out);
+    // An encrypted one cannot be looked into, and each export of one bakes anew: who is to revoke it has to know.
+    tell_exported(&out, Some(bundle.macaroon.root_key_id()));
     Ok(())
 }
 
-fn tell_exported(out: &Path) {
+/// `root_key` is that of the macaroon, where no register of lsm's has it.
+fn tell_exported(out: &Path, root_key: Option<&str>) {
     if ui::voice().json {
-        say!("{}", serde_json::json!({"bundle": out}));
-    } else {
-        say!("bundle     {}", out.display());
+        let mut told = serde_json::json!({"bundle": out});
+        if let Some(root_key) = root_key {
+            told["root_key_id"] = root_key.into();
+        }
+        say!("{told}");
+        return;
+    }
+    say!("bundle     {}", out.display());
+    if let Some(root_key) = root_key {
+        say!("root key   {root_key}, which lncli deletemacaroonid revokes");
     }
 }
 
@@ -186,7 +195,7 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     agreed.hold(&plan)?;
     let stays = native::stays(&layout, Some(&spec))?;
     plan::carry_out(&plan, EXPORT, &mut journal, &Machine::default(), &stays)?;
-    tell_exported(&out);
+    tell_exported(&out, None);
     Ok(())
 }
 

@@ -290,10 +290,13 @@ impl Look {
         Ok(Self { spec, release, layout, wishes, facts, history, plan })
     }
 
+    fn makes_wallet(&self) -> bool {
+        self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }))
+    }
+
     /// True where lnd will be told of a seed.
     fn needs_seed(&self) -> bool {
-        let makes = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
-        makes && self.wishes.adopt.is_none() && how_far(&self.layout, &self.spec) == Made::No
+        self.makes_wallet() && self.wishes.adopt.is_none() && how_far(&self.layout, &self.spec) == Made::No
     }
 
     /// True where a watch-only side may have pinned the certificate that goes.
@@ -308,8 +311,7 @@ impl Look {
         Interface::of_kernel().require(self.spec.require_landlock.unwrap_or(0))?;
         preflight::check_plan(&self.plan, &self.spec, &self.wishes, &self.history)?;
         options.lnd.check(&self.spec, self.release, &self.plan)?;
-        let makes_wallet = self.plan.steps.iter().any(|step| matches!(step, Step::Wallet { .. }));
-        if makes_wallet && self.wishes.seed == SeedSink::Terminal && !terminal::is_there() {
+        if self.makes_wallet() && self.wishes.seed == SeedSink::Terminal && !terminal::is_there() {
             return Err(Error::new(NO_SEED_SINK, "there is no terminal to show the new wallet's seed on")
                 .hint("have it written to a file with --seed-out FILE, or encrypted with --seed-age RECIPIENT"));
         }

@@ -5,6 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access};
 use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 const CANNOT_PRINT: Code = Code::lacking("E-CLI-001");
@@ -28,7 +29,24 @@ pub fn run(options: &Options) -> Result<()> {
     let command = find(&options.verb)?;
     match &options.out {
         Some(folder) => write_pages(folder, command),
-        None => Man::new(command).render(&mut std::io::stdout()).map_err(cannot_print),
+        None => {
+            let mut text = Vec::new();
+            Man::new(command).render(&mut text).map_err(cannot_print)?;
+            print(&text)
+        }
+    }
+}
+
+/// Prints a text that is for other programs, `--json` or not.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn print(text: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        // A closed pipe is the reader's choice.
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(cannot_print(e)),
+        _ => Ok(()),
     }
 }
 
@@ -47,7 +65,7 @@ fn write_pages(folder: &Path, command: Command) -> Result<()> {
 }
 
 fn cannot_print(e: std::io::Error) -> Error {
-    Error::new(CANNOT_PRINT, format!("cannot print the page: {e}"))
+    Error::new(CANNOT_PRINT, format!("cannot print it: {e}"))
 }
 
 /// The verb with all that it understands, what every verb does too.

@@ -166,7 +166,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Logs(options) => control::logs(&options, &cli.common)?,
         Verb::WatchOnly(verb) => watch_only::run(verb)?,
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "lsm", &mut std::io::stdout())
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lsm", &mut text);
+            man::print(&text)?;
         }
         Verb::Man(options) => man::run(&options)?,
         Verb::HardenWatch => watch::run(&cli.common)?,

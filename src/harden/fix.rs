@@ -168,10 +168,18 @@ pub fn fix(host: &Host, report: &Report, ids: &BTreeSet<String>) -> Fixes {
             Some(Added::Nothing) | None => fixes.by_hand.push((finding.id, finding.fix)),
         }
     }
-    if gathered.ssh.contains_key("PasswordAuthentication") && !ssh::has_key(host) {
+    if gathered.ssh.contains_key("PasswordAuthentication") && !ssh::has_key(host, None) {
+        let told =
+            "no home of those who may become root holds a key to log in with: SSH will let nobody in by a password";
+        fixes.warnings.push(told.to_owned());
+    } else if gathered.ssh.contains_key("PermitRootLogin") && !ssh::has_key(host, Some("root")) {
         fixes
             .warnings
-            .push("no user's home holds a key to log in with: SSH will let nobody in by a password".to_owned());
+            .push("root's home holds no key to log in with: SSH will let no root in by a password".to_owned());
+    }
+    if gathered.undone_at_boot {
+        let told = "apport sets these anew at every boot: systemctl disable --now apport.service, then again";
+        fixes.warnings.push(told.to_owned());
     }
     fixes.steps = gathered.into_steps(host);
     fixes
@@ -198,6 +206,8 @@ struct Gathered {
     kernel: BTreeMap<PathBuf, String>,
     ssh: BTreeMap<String, String>,
     rest: Vec<Step>,
+    /// Something else would change them back.
+    undone_at_boot: bool,
 }
 
 impl Gathered {
@@ -206,6 +216,10 @@ impl Gathered {
             return Added::OnlyNamed;
         }
         match &mend.how {
+            How::Kernel(wanted) if wanted.iter().any(|one| OF_APPORT.contains(&one.path)) && has_apport(host) => {
+                self.undone_at_boot = true;
+                Added::Nothing
+            }
             How::Kernel(wanted) => {
                 let missing = wanted.iter().filter(|one| one.is_missing(host));
                 let found: Vec<_> = missing.map(|one| (one.path.into(), one.value.to_owned())).collect();
@@ -259,6 +273,13 @@ impl Gathered {
 fn added<T: Clone>(found: &[T], add: impl FnOnce(Vec<T>)) -> Added {
     add(found.to_vec());
     if found.is_empty() { Added::Nothing } else { Added::All }
+}
+
+/// What apport sets when it starts (its own apport script), after systemd-sysctl has read the files.
+const OF_APPORT: [&str; 2] = [kernel::SUID_DUMPABLE, kernel::CORE_PATTERN];
+
+fn has_apport(host: &Host) -> bool {
+    matches!(host.updates.wanted.get(), Ok(Some(wanted)) if wanted.contains("apport.service"))
 }
 
 /// True where sshd reads drop-ins, as Debian's settings have it.

@@ -137,7 +137,9 @@ fn settle(strewn: &Strewn, found: Vec<String>, good: &str) -> Judged {
         hold_seen(strewn)?;
     }
     if found.is_empty() && strewn.cut_short {
-        return Ok(Verdict::Warn("nothing among the first some thousand files; there are more".to_owned()));
+        return Ok(Verdict::Warn(
+            "nothing among the first some thousand files of each owner; there are more".to_owned(),
+        ));
     }
     Ok(Verdict::none(found, good))
 }

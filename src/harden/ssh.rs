@@ -3,8 +3,7 @@
 //! `sshd -T` tells what holds for everybody; what `Match` blocks change for some is looked at besides.
 
 use super::{Area, Check, Judge, Judged, Verdict, few};
-use crate::facts::audit::{Answer, Host, Needs, Place, Unknown};
-use std::path::Path;
+use crate::facts::audit::{Host, Needs, Unknown};
 
 const SSHD: &str = "sshd -T";
 /// Where sshd looks for users' keys unless it is told otherwise (sshd_config(5)).
@@ -167,11 +166,9 @@ fn for_some(host: &Host, is_worse: impl Fn(&str, &str) -> bool) -> Result<Vec<St
     Ok(worse.map(|one| format!("Match {}: {} {}", one.condition, one.name, one.value)).collect())
 }
 
-/// True where some user's home holds a key that lets in.
-pub(super) fn has_key(host: &Host) -> bool {
-    let is_key = |path: &Path| KEYS.iter().any(|key| path.ends_with(key));
-    let there = |way: &Answer<Vec<Place>>| matches!(way, Answer::Is(_));
-    host.accounts.homes.iter().flat_map(|home| &home.keys).any(|(path, way)| is_key(path) && there(way))
+/// True where some user's home holds a key that lets in: any user's, or `user`'s.
+pub(super) fn has_key(host: &Host, user: Option<&str>) -> bool {
+    host.accounts.homes.iter().any(|home| home.logs_in && user.is_none_or(|user| home.user == user))
 }
 
 fn passwords(host: &Host) -> Judged {
@@ -282,7 +279,7 @@ fn host_keys(host: &Host) -> Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::audit::{Conditional, Kind};
+    use crate::facts::audit::{Answer, Conditional, Kind, Place};
     use crate::spec::{Instance, Places};
 
     /// What Debian 12's sshd prints under settings that leave nothing to say.

@@ -40,7 +40,7 @@ const CHECKS: &[Check] = &[
         id: "UPD-001",
         title: "Security updates come by themselves, and did lately",
         why: "a fault in sshd or the kernel is used within days of being known",
-        mend: "apt-get install unattended-upgrades && dpkg-reconfigure unattended-upgrades; or dnf-automatic with apply_updates",
+        mend: "apt-get install unattended-upgrades && dpkg-reconfigure unattended-upgrades (systemctl unmask apt's timers first where they are masked); or dnf-automatic with apply_updates",
         judge: Judge::Host(automatic),
     },
     Check {
@@ -152,7 +152,9 @@ fn is_wanted(host: &Host, unit: &str) -> Result<bool, Unknown> {
 
 /// What has apt install by itself what is there for it, in the settings `file`; nothing where the program that does is not.
 pub(super) fn enabling_steps(host: &Host, file: &Path) -> Vec<Step> {
-    if !matches!(changed(host, APT_PROGRAM), Ok(Some(_))) {
+    // A timer that the operator has masked cannot be enabled.
+    let is_masked = TIMERS.iter().any(|timer| host.updates.masked.contains(*timer));
+    if is_masked || !matches!(changed(host, APT_PROGRAM), Ok(Some(_))) {
         return Vec::new();
     }
     let text = "// Written by lsm harden --fix.\nAPT::Periodic::Enable \"1\";\n\
@@ -244,7 +246,7 @@ fn kernel(host: &Host) -> Judged {
 
 /// The numbers that a kernel's release begins with: 6.1.0-28-cloud-amd64 is 6, 1, 0, 28.
 fn numbers(release: &str) -> Vec<u64> {
-    release.split(['.', '-', '_']).map_while(|part| part.parse().ok()).collect()
+    release.split(['.', '-', '_', '+']).map_while(|part| part.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -297,6 +299,8 @@ mod tests {
             ("5.15.0-91-generic", "5.15.0-101-generic"),
             ("5.14.0-427.13.1.el9_4.x86_64", "5.14.0-427.20.1.el9_4.x86_64"),
             ("0-rescue-0a1b2c", "5.14.0-1.el9.x86_64"),
+            ("6.12.38+deb13-amd64", "6.12.107+deb13-amd64"),
+            ("6.12.38+deb13+1-cloud-amd64", "6.12.41+deb13-amd64"),
         ] {
             assert!(numbers(older) < numbers(newer), "{older} {newer}");
         }

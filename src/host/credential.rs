@@ -49,15 +49,17 @@ impl Keep {
         matches!(self, Self::Sealed { .. })
     }
 
-    /// Stores `secret`, never over a file that is there.
+    /// Stores `secret`, never over a file that is there. Gives why the machine's TPM has no part in the seal, where it has one that
+    /// could not be used.
     ///
     /// # Errors
     /// Where it cannot be sealed or written, or a file is there already.
-    pub fn store(&self, secret: Secret) -> Result<()> {
-        match self {
-            Self::Plain { path, .. } => file::create(path, secret.expose(), self.access()),
-            Self::Sealed { name, path } => file::create(path, &seal(name, secret)?, self.access()),
-        }
+    pub fn store(&self, secret: Secret) -> Result<Option<Error>> {
+        let (bytes, why) = match self {
+            Self::Plain { path, .. } => return file::create(path, secret.expose(), self.access()).map(|()| None),
+            Self::Sealed { name, .. } => seal(name, secret)?,
+        };
+        file::create(self.path(), &bytes, self.access()).map(|()| why)
     }
 
     /// Replaces what it keeps by what `other` keeps, as that is: sealed under the same name, or plain.
@@ -84,27 +86,41 @@ impl Keep {
     pub fn load(&self) -> Result<Secret> {
         match self {
             Self::Plain { path, .. } => file::read(path, LIMIT).map(Secret::new),
-            Self::Sealed { name, path } => {
-                let opened =
-                    Program::new("systemd-creds").arg("decrypt").arg(format!("--name={name}")).arg(path).arg("-");
-                opened.run().map(Secret::new).map_err(|e| {
-                    Error::new(CANNOT_OPEN, format!("{} cannot be unsealed on this machine", path.display())).because(e)
-                })
-            }
+            Self::Sealed { name, path } => decrypt(name).arg(path).arg("-").run().map(Secret::new).map_err(|e| {
+                Error::new(CANNOT_OPEN, format!("{} cannot be unsealed on this machine", path.display())).because(e)
+            }),
         }
     }
 }
 
-/// Seals to the TPM and the host's key where there is a TPM, to the host's key otherwise; to no PCRs, which change with
-/// every firmware update and would lock the signer out.
-fn seal(name: &str, secret: Secret) -> Result<Vec<u8>> {
+/// Seals to the TPM and the host's key where there is a TPM that opens it again, else to the host's key, and says why not to the TPM.
+fn seal(name: &str, secret: Secret) -> Result<(Vec<u8>, Option<Error>)> {
     let has_tpm = Program::new("systemd-creds").args(["has-tpm2", "--quiet"]).output()?.status.success();
-    let mut sealer = Program::new("systemd-creds").arg("encrypt").arg(format!("--name={name}"));
-    sealer =
-        if has_tpm { sealer.args(["--with-key=host+tpm2", "--tpm2-pcrs="]) } else { sealer.arg("--with-key=host") };
-    sealer
-        .args(["-", "-"])
-        .input(secret)
-        .run()
-        .map_err(|e| Error::new(CANNOT_SEAL, format!("cannot seal {name}")).because(e))
+    let by_tpm = has_tpm.then(|| {
+        let sealed = seal_by(BY_TPM, name, secret.copy())?;
+        // systemd looks for no library of the TPM's before it says that there is one, and seals what it cannot open.
+        let opened = decrypt(name).args(["-", "-"]).input(Secret::new(sealed.clone())).run().map(Secret::new)?;
+        let is_same = opened.expose() == secret.expose();
+        is_same
+            .then_some(sealed)
+            .ok_or_else(|| Error::new(CANNOT_OPEN, format!("what opens of {name} is something else")))
+    });
+    match by_tpm {
+        Some(Ok(sealed)) => Ok((sealed, None)),
+        refused => Ok((seal_by(&["--with-key=host"], name, secret)?, refused.and_then(Result::err))),
+    }
+}
+
+/// To the one register (PCR) that neither firmware nor system extends, the application's own (TCG PC Client Platform Firmware Profile,
+/// PCR usage): all others change with updates and would lock the signer out, and without any systemd 252 opens nothing that it has
+/// sealed (src/shared/creds-util.c, "TPM2 PCR bank invalid").
+const BY_TPM: &[&str] = &["--with-key=host+tpm2", "--tpm2-pcrs=23"];
+
+fn seal_by(key: &[&str], name: &str, secret: Secret) -> Result<Vec<u8>> {
+    let sealer = Program::new("systemd-creds").arg("encrypt").arg(format!("--name={name}")).args(key).args(["-", "-"]);
+    sealer.input(secret).run().map_err(|e| Error::new(CANNOT_SEAL, format!("cannot seal {name}")).because(e))
+}
+
+fn decrypt(name: &str) -> Program {
+    Program::new("systemd-creds").arg("decrypt").arg(format!("--name={name}"))
 }

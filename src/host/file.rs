@@ -132,9 +132,15 @@ pub fn make_folders(path: &Path) -> Result<()> {
 /// Opens `path` to append to, as a log for a program; a new one is born with `mode`.
 ///
 /// # Errors
-/// Where it cannot be opened.
+/// Where it cannot be opened, or is a link.
 pub fn append(path: &Path, mode: u32) -> Result<File> {
-    OpenOptions::new().append(true).create(true).mode(mode).open(path).map_err(|e| cannot_write(path, &e))
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(mode)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(|e| cannot_write(path, &e))
 }
 
 /// The access of what is at `path`, to give a new version of it the same; `None` where nothing is there.

@@ -29,18 +29,33 @@ pub fn import(bundle: &Bundle, lnddir: &Path, owner: Option<Owner>) -> Result<Pa
 
 /// Holds that the folder is of the user who is to read what is written: lnd could not, and root would write where another
 /// user decides.
-fn hold_own(lnddir: &Path, wanted: Option<Owner>) -> Result<()> {
+///
+/// # Errors
+/// Where it is not.
+pub(super) fn hold_own(lnddir: &Path, wanted: Option<Owner>) -> Result<()> {
     let own = wanted.map_or_else(user::own_uid, |wanted| wanted.uid);
     let owner = file::access_of(lnddir)?.and_then(|access| access.owner);
-    let whose = match owner {
-        Some(owner) if owner.uid != own => Some(lnddir.to_owned()),
-        // Where lsm itself names another owner, the place is of its own choice too.
-        _ if wanted.is_some() || !user::is_root() => None,
-        _ => foreign(lnddir)?,
-    };
-    let Some(whose) = whose else { return Ok(()) };
-    Err(Error::new(NOT_MINE, format!("{} belongs to another user", whose.display()))
-        .hint("run it as lnd's own user (sudo -u USER lsm ...), so that lnd can read what it writes"))
+    if owner.is_some_and(|owner| owner.uid != own) {
+        return Err(not_mine(lnddir));
+    }
+    hold_way(lnddir, wanted)
+}
+
+/// Holds that nobody else decides where root writes when it writes to `path`. Where lsm itself names another owner, the place is of
+/// its own choice too.
+///
+/// # Errors
+/// Where somebody does.
+pub(super) fn hold_way(path: &Path, wanted: Option<Owner>) -> Result<()> {
+    if wanted.is_some() || !user::is_root() {
+        return Ok(());
+    }
+    foreign(path)?.map_or(Ok(()), |whose| Err(not_mine(&whose)))
+}
+
+fn not_mine(whose: &Path) -> Error {
+    Error::new(NOT_MINE, format!("{} belongs to another user", whose.display()))
+        .hint("run it as lnd's own user (sudo -u USER lsm ...), so that lnd can read what it writes")
 }
 
 /// What is on the way to `lnddir` and is not root's: a folder or a link, whose owner could lead root elsewhere.

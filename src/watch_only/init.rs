@@ -1,9 +1,9 @@
 //! `watch-only init`: credentials, settings, wallet, proof; run again it finds everything done.
 
 use super::conf::{Conf, Flavour, Settings};
-use super::import::{compare_identity, hold_same_signer, import};
+use super::import::{compare_identity, hold_own, hold_same_signer, hold_way, import};
 use super::request::InitRequest;
-use super::started::{SERVE_PATIENCE, Started, await_lnd};
+use super::started::{SERVE_PATIENCE, Started, UNLOCK_NOW, await_lnd};
 use super::{CREDENTIALS, Local, Proof, check, choose_host, migrate, prove};
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self};
@@ -56,6 +56,9 @@ pub fn init(mut request: InitRequest) -> Result<Ready> {
     let network = request.bundle.settle_network(request.network)?;
     request.lnddir = std::path::absolute(&request.lnddir)
         .map_err(|e| Error::new(NO_FOLDER, format!("{:?} is no folder's name: {e}", request.lnddir)))?;
+    // Before an lnd is started there, too.
+    hold_own(&request.lnddir, request.owner)?;
+    hold_way(&request.conf_path(), request.owner)?;
     let signer = choose_host(request.signer_host.as_ref(), &request.bundle)?;
     if request.flavour == Flavour::Litd && request.lnd.is_some() {
         return Err(Error::new(LITD, "--lnd starts lnd, not litd").hint("leave --lnd out and start litd yourself"));
@@ -165,11 +168,16 @@ fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut S
         let password = read_password(place)?;
         node.init_watch_only(&password, &request.bundle.accounts, about.birthday, about.recovery_window)?;
     } else if state == State::Locked && place.password.is_none() {
-        return Err(Error::new(
-            signer::LOCKED,
-            format!("the wallet of {} is locked, and lsm has no password for it", local.endpoint),
-        )
-        .hint("unlock it with lncli unlock, and run this again"));
+        let locked = || {
+            let told = format!("the wallet of {} is locked, and lsm has no password for it", local.endpoint);
+            Error::new(signer::LOCKED, told).hint("unlock it with lncli unlock, and run this again")
+        };
+        // One that lsm started ends with it: nobody could unlock it afterwards.
+        if !unlocks_itself {
+            return Err(locked());
+        }
+        ui::note(UNLOCK_NOW);
+        node.wait_for(|state| state != State::Locked, SERVE_PATIENCE).map_err(|_| locked())?;
     } else if state == State::Locked && !unlocks_itself {
         // With the settings in place lnd is unlocking by itself, and two at once fail on the database's lock; but an lnd
         // that was started before they were written waits for somebody.

@@ -4,7 +4,7 @@ use super::Local;
 use super::conf::Conf;
 use super::import::compare_identity;
 use super::request::InitRequest;
-use super::started::{SERVE_PATIENCE, Started, await_lnd};
+use super::started::{SERVE_PATIENCE, Started, UNLOCK_NOW, await_lnd};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
 use crate::signer::Node;
@@ -56,7 +56,7 @@ pub(super) fn has_the_signers_keys(request: &InitRequest, network: Network) -> R
 fn compare(request: &InitRequest, local: &Local, lnd: &mut Started) -> Result<bool> {
     let (node, state) = await_lnd(local, Some(lnd))?;
     if state == State::Locked {
-        ui::note("unlock the wallet now, unless lnd does so by itself: lncli unlock");
+        ui::note(UNLOCK_NOW);
     }
     node.wait_for(|state| state == State::Active, SERVE_PATIENCE)?;
     let node = local.node_with_macaroon()?;

@@ -52,8 +52,9 @@ impl InitRequest {
         Access { mode, owner: self.owner }
     }
 
-    /// The settings file.
+    /// The settings file; where a link is in its place, what that leads to.
     pub(super) fn conf_path(&self) -> PathBuf {
-        self.conf.clone().unwrap_or_else(|| self.lnddir.join(self.flavour.file_name()))
+        let path = self.conf.clone().unwrap_or_else(|| self.lnddir.join(self.flavour.file_name()));
+        if path.is_symlink() { path.canonicalize().unwrap_or(path) } else { path }
     }
 }

@@ -22,6 +22,8 @@ const LOG: &str = "lsm-lnd.log";
 const START_PATIENCE: Duration = Duration::from_secs(120);
 /// How long lnd may take from an open wallet to serving; with a chain to catch up with it takes longer, and says so.
 pub(super) const SERVE_PATIENCE: Duration = Duration::from_secs(90);
+/// What is said while an lnd that lsm started waits for its password.
+pub(super) const UNLOCK_NOW: &str = "unlock the wallet now, unless lnd does so by itself: lncli unlock";
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// Where the test's `lsm` is inside a host.
 pub const LSM_INSIDE: &str = "/root/lsm";
+/// Where [`profiles`] is inside a host.
+const PROFILES: &str = "/profiles";
 
 /// What a container may not call by default and a machine may: control group filters, keyrings, limits, Landlock.
 const HOST_CALLS: &str = "--system-call-filter=bpf keyctl add_key @resources landlock_create_ruleset landlock_add_rule \
@@ -136,6 +138,9 @@ impl Host {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.net.site.command(&self.shells(), "nsenter");
         command.args(["-t", &self.leader().to_string(), "-a", "--wd", "--"]).arg(program);
+        if profiles().is_some() {
+            command.env("LLVM_PROFILE_FILE", format!("{PROFILES}/%m-%p.profraw"));
+        }
         command
     }
 
@@ -318,6 +323,9 @@ impl Host {
             fs::create_dir_all(&images).expect("a folder for what the engine holds");
             command.arg(format!("--bind={}:/var/lib/docker", images.display()));
         }
+        if let Some(folder) = profiles() {
+            command.arg(format!("--bind={}:{PROFILES}", folder.display()));
+        }
         command.arg("--directory").arg(self.root()).arg("--machine").arg(&self.name);
         command
     }
@@ -396,4 +404,9 @@ fn lacking(pristine: &Path) -> Option<String> {
     }
     let system = pristine.join("usr/lib/systemd/systemd").is_file();
     (!system).then(|| format!("there is no pristine host at {} (tests/run builds it)", pristine.display()))
+}
+
+/// The folder into which an lsm that counts its lines writes what it ran: see tests/coverage.
+fn profiles() -> Option<PathBuf> {
+    std::env::var_os("LSM_TEST_PROFILES").map(PathBuf::from)
 }

@@ -89,12 +89,15 @@ pub enum Firmware {
 pub struct Vm {
     site: Site,
     running: Option<Running>,
+    has_tpm: bool,
     /// Where this machine dials, on loopback, to reach port [`SIGNER`] of that one.
     pub door: SocketAddr,
 }
 
 struct Running {
     emulator: Daemon,
+    /// It ends with the emulator.
+    _tpm: Option<Daemon>,
     wire: RefCell<BufReader<UnixStream>>,
 }
 
@@ -108,7 +111,7 @@ impl Vm {
             super::skip(&reason);
             return None;
         }
-        let vm = Self { site: Site::make(), running: None, door: free_door() };
+        let vm = Self { site: Site::make(), running: None, has_tpm: false, door: free_door() };
         let folder = &vm.site.folder;
         disk::make_image(&pristine, &disk::image(folder), SIZE);
         disk::make_blank(&folder.join("second"), SECOND_SIZE);
@@ -150,13 +153,14 @@ impl Vm {
         assert!(self.running.is_none(), "the machine already runs");
         let (folder, port) = (&self.site.folder, self.site.folder.join("port"));
         let _ = fs::remove_file(&port);
+        let tpm = self.has_tpm.then(|| self.start_tpm());
         let mut emulator = Daemon::start(self.emulator(firmware, words), &folder.join("emulator"));
         let wire = wait_for("the emulator", Duration::from_secs(30), || {
             assert!(emulator.alive(), "the emulator ended: {}", self.console());
             UnixStream::connect(&port).ok()
         });
         wire.set_read_timeout(Some(PATIENCE)).expect("a limit");
-        self.running = Some(Running { emulator, wire: RefCell::new(BufReader::new(wire)) });
+        self.running = Some(Running { emulator, _tpm: tpm, wire: RefCell::new(BufReader::new(wire)) });
         // A machine that is degraded has booted too.
         self.sh("systemctl is-system-running --wait");
     }
@@ -176,6 +180,10 @@ impl Vm {
         command.args(["-object", "rng-random,filename=/dev/urandom,id=rng", "-device", "virtio-rng-pci,rng=rng"]);
         command.args(["-chardev", &format!("socket,path={},server=on,wait=off,id=lab", shown("port"))]);
         command.args(["-device", "virtserialport,chardev=lab,name=lab"]);
+        if self.has_tpm {
+            command.args(["-chardev", &format!("socket,id=tpm,path={}", shown("tpm-door"))]);
+            command.args(["-tpmdev", "emulator,id=chip,chardev=tpm", "-device", "tpm-tis,tpmdev=chip"]);
+        }
         if firmware == Firmware::SecureBoot {
             // The variables of a machine as it is sold. What the emulator itself hands it, the kernel, it starts unasked.
             let (code, variables) = (format!("{UEFI}/{UEFI_CODE}"), shown("variables"));
@@ -185,6 +193,36 @@ impl Vm {
             command.args(["-drive", &format!("if=pflash,format=raw,unit=1,file={variables}")]);
         }
         command
+    }
+
+    /// From the next boot on it has a new TPM, in the place of any that it had. False, said as a skip, where this machine has none
+    /// to give.
+    #[track_caller]
+    pub fn put_in_tpm(&mut self) -> bool {
+        assert!(self.running.is_none(), "the machine runs");
+        if lsm::host::program::find(TPM).is_none() {
+            super::skip(&format!("this machine has no {TPM}"));
+            return false;
+        }
+        let folder = self.site.folder.join("tpm");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).expect("a folder");
+        self.has_tpm = true;
+        true
+    }
+
+    fn start_tpm(&self) -> Daemon {
+        let (state, door) = (self.site.folder.join("tpm"), self.site.folder.join("tpm-door"));
+        let _ = fs::remove_file(&door);
+        let mut command = self.site.command("tpm", TPM);
+        command.args(["socket", "--tpm2", "--terminate", "--tpmstate", &format!("dir={}", state.display())]);
+        command.args(["--ctrl", &format!("type=unixio,path={}", door.display())]);
+        let mut tpm = Daemon::start(command, &self.site.folder.join("tpm-said"));
+        wait_for("the TPM", Duration::from_secs(30), || {
+            assert!(tpm.alive(), "the TPM ended");
+            door.exists().then_some(())
+        });
+        tpm
     }
 
     /// Shuts down as `systemctl poweroff` does.
@@ -234,6 +272,7 @@ impl Vm {
 }
 
 const EMULATOR: &str = "qemu-system-x86_64";
+const TPM: &str = "swtpm";
 /// Where Debian has the firmware, and which.
 const UEFI: &str = "/usr/share/OVMF";
 const UEFI_CODE: &str = "OVMF_CODE_4M.secboot.fd";

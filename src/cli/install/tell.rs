@@ -13,12 +13,14 @@ use serde_json::json;
 /// Where its receipt cannot be read.
 pub(super) fn finish(look: &Look, changed: bool) -> Result<()> {
     let (spec, wishes, layout) = (&look.spec, &look.wishes, &look.layout);
+    // A wallet that was there before has its words where they were written then.
+    let seed = if changed && look.makes_wallet() { wishes.seed.file() } else { None };
     let identity = if wishes.no_wallet { None } else { Some(plan::read_receipt(&layout.receipt())?.identity_pubkey) };
     if ui::voice().json {
         let object = json!({
             "instance": spec.instance, "changed": changed, "listen": spec.listen, "network": spec.network,
             "release": spec.release, "identity_pubkey": identity, "bundle": wishes.bundle,
-            "seed": if changed { wishes.seed.file() } else { None },
+            "seed": seed,
         });
         say!("{object}");
         return Ok(());
@@ -33,7 +35,7 @@ pub(super) fn finish(look: &Look, changed: bool) -> Result<()> {
     say!("signer     {} on {}, lnd {}", spec.instance, spec.network, spec.release);
     say!("answers    {}, allowed: {}", spec.listen, allowed(spec));
     say!("identity   {identity}");
-    if let (true, SeedSink::Age { file, recipient }) = (changed, &wishes.seed) {
+    if let (Some(file), SeedSink::Age { recipient, .. }) = (seed, &wishes.seed) {
         say!("seed       {}, encrypted to {recipient}", file.display());
     }
     say!("bundle     {}", wishes.bundle.display());

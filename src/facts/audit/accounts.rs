@@ -8,7 +8,7 @@ pub use passwd::{Group, Password, User};
 pub use sudo::{Rule, Sudo};
 
 use super::{Answer, Place, Signer};
-use crate::host::user;
+use crate::host::{file, user};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -70,7 +70,15 @@ pub struct Home {
     pub way: Answer<Vec<Place>>,
     /// The files there that let somebody in who has a key, each as [`Home::way`].
     pub keys: BTreeMap<PathBuf, Answer<Vec<Place>>>,
+    /// One of them has a key that lets its owner do more than one forced command.
+    #[serde(default)]
+    pub logs_in: bool,
 }
+
+/// No list of keys is near this, in bytes.
+const LIST: u64 = 1 << 20;
+/// How the names of kinds of keys begin.
+const KINDS: [&str; 4] = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
 
 impl Accounts {
     pub(super) fn gather(signers: &[Signer]) -> Self {
@@ -169,6 +177,38 @@ impl Home {
             path: user.home.clone(),
             way: Place::open_way(&user.home),
             keys: keys.map(|(way, path)| (path, way)).collect(),
+            logs_in: KEYS.iter().any(|name| logs_in(&user.home.join(name))),
+        }
+    }
+}
+
+/// True of a list of keys (sshd(8), AUTHORIZED_KEYS FILE FORMAT) with one for which no command is forced. An empty list is there on
+/// many a host, and cloud images have one for root that only refuses.
+fn logs_in(list: &Path) -> bool {
+    let Ok(bytes) = file::read_plain(list, LIST) else { return false };
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let is_key = |line: &str| KINDS.iter().any(|kind| line.contains(kind)) && !line.contains("command=\"");
+    text.lines().map(str::trim).any(|line| !line.starts_with('#') && is_key(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_lets_in_by_a_key_that_no_command_is_forced_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("authorized_keys");
+        assert!(!logs_in(&list));
+        for (text, wanted) in [
+            ("", false),
+            ("# ssh-ed25519 AAAA\n", false),
+            ("no-pty,command=\"echo log in as another\" ssh-ed25519 AAAA a\n", false),
+            ("\nssh-ed25519 AAAA a\n", true),
+            ("from=\"10.0.0.1\" sk-ecdsa-sha2-nistp256@openssh.com AAAA\n", true),
+        ] {
+            std::fs::write(&list, text).unwrap();
+            assert_eq!(logs_in(&list), wanted, "{text}");
         }
     }
 }

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 pub struct Updates {
     /// Names of units that a boot starts by links in /etc/systemd/system, and that are not masked.
     pub wanted: Answer<BTreeSet<String>>,
+    /// Names of units that are masked there: none of them can be enabled.
+    #[serde(default)]
+    pub masked: BTreeSet<String>,
     /// When each of `STAMPS` was last changed, in seconds since 1970, by its path; absent where there is none.
     pub stamps: BTreeMap<String, Answer<i64>>,
     /// The versions of the kernels that are installed.
@@ -32,10 +35,14 @@ pub const DNF_RAN: [&str; 2] =
 /// How many updates wait, as update-notifier counted them.
 pub const NOTIFIED: &str = "/var/lib/update-notifier/updates-available";
 
+/// Where root says what starts, and what never does.
+const UNITS: &str = "/etc/systemd/system";
+
 impl Updates {
     pub(super) fn gather() -> Self {
         Self {
-            wanted: wanted(Path::new("/etc/systemd/system")),
+            wanted: wanted(Path::new(UNITS)),
+            masked: masked(Path::new(UNITS)),
             stamps: STAMPS.iter().map(|path| ((*path).to_owned(), changed(Path::new(path)))).collect(),
             kernels: kernels(Path::new("/boot"), Path::new("/usr/lib/modules")),
         }
@@ -60,9 +67,15 @@ fn wanted(folder: &Path) -> Answer<BTreeSet<String>> {
             Answer::Unknown(why) => return Answer::Unknown(why),
         }
     }
-    let is_masked = |unit: &String| fs::canonicalize(folder.join(unit)).is_ok_and(|to| to == Path::new("/dev/null"));
-    wanted.retain(|unit| !is_masked(unit));
+    let masked = masked(folder);
+    wanted.retain(|unit| !masked.contains(unit));
     Answer::Is(wanted)
+}
+
+fn masked(folder: &Path) -> BTreeSet<String> {
+    let is_masked = |path: &&PathBuf| fs::canonicalize(path).is_ok_and(|to| to == Path::new("/dev/null"));
+    let units = names(folder).take().ok().flatten().unwrap_or_default();
+    units.iter().filter(is_masked).map(|path| name(path)).collect()
 }
 
 /// Debian's packages put a kernel into /boot, others next to its modules.
@@ -106,6 +119,7 @@ mod tests {
         symlink("/no/such", wants.join("gone.timer")).unwrap();
         symlink("/dev/null", dir.path().join("masked.timer")).unwrap();
         assert_eq!(wanted(dir.path()), Answer::Is(BTreeSet::from(["a.timer".to_owned()])));
+        assert_eq!(masked(dir.path()), BTreeSet::from(["masked.timer".to_owned()]));
         assert_eq!(wanted(&dir.path().join("none")), Answer::Absent);
     }
 

@@ -1,6 +1,6 @@
 //! Of each check about files and folders, those that others can read or change, and what they are to be.
 
-use crate::facts::audit::{Answer, Host, Kind, Place, Unknown};
+use crate::facts::audit::{Answer, Credential, Host, Kept, Kind, Place, Signer, Unknown};
 use std::path::PathBuf;
 
 /// Folders in which lsm alone says whose a file is.
@@ -28,6 +28,8 @@ impl Loose {
     /// `place` without the bits `take`; `owner` is whose it may be besides root's, where it is to be root's else.
     fn new(place: &Place, take: u32, owner: Option<u32>) -> Option<Self> {
         let to_root = owner.is_some_and(|owner| ![0, owner].contains(&place.uid));
+        // What somebody else made would run as root.
+        let take = if to_root { take | SET_ID } else { take };
         let is_kept = matches!(place.kind, Kind::File | Kind::Folder);
         let loose = Self { path: place.path.clone().into(), mode: place.mode & !take, to_root };
         (is_kept && (to_root || loose.mode != place.mode || place.acl || place.capabilities)).then_some(loose)
@@ -47,11 +49,26 @@ fn of(answer: &Answer<Vec<Place>>) -> Result<&[Place], Unknown> {
     Ok(answer.get()?.map_or(&[][..], Vec::as_slice))
 }
 
+/// What lsm installed, or root runs, under this name. Anybody can run a program that is called lnd, and say where its files are.
+fn is_roots(host: &Host, name: &str) -> bool {
+    let is_root = |signer: &Signer| matches!(&signer.process, Answer::Is(process) if process.uid == Some(0));
+    let known = |signer: &&Signer| matches!(signer.spec, Answer::Is(_)) || is_root(signer);
+    host.signers.iter().filter(known).any(|signer| signer.name == name)
+}
+
+/// Of what a signer keeps, what may be closed: all where it [`is_roots`], else what is its user's own. What could not be looked at
+/// is left as it is.
+fn own<'a>(host: &Host, name: &str, kept: &Kept, places: &'a Answer<Vec<Place>>) -> impl Iterator<Item = &'a Place> {
+    let (all, uid) = (is_roots(host, name), kept.uid);
+    let places = places.get().ok().flatten().into_iter().flatten();
+    places.filter(move |place| all || (place.uid != 0 && Some(place.uid) == uid))
+}
+
 /// Not whose they are: lnd has to be able to read them.
 pub(super) fn secrets(host: &Host) -> Found {
     let mut found = Vec::new();
-    for kept in host.secrets.kept.values() {
-        let all = of(&kept.folder)?.iter().chain(of(&kept.admin)?);
+    for (name, kept) in &host.secrets.kept {
+        let all = own(host, name, kept, &kept.folder).chain(own(host, name, kept, &kept.admin));
         found.extend(all.filter(|place| place.is_shared()).filter_map(|place| Loose::new(place, ANYTHING, None)));
     }
     Ok(found)
@@ -59,13 +76,21 @@ pub(super) fn secrets(host: &Host) -> Found {
 
 pub(super) fn above_secrets(host: &Host) -> Found {
     let mut found = Vec::new();
-    for kept in host.secrets.kept.values() {
-        found.extend(open(of(&kept.way)?, kept.uid.unwrap_or(0)));
-        for credential in kept.credentials.get()?.into_iter().flatten() {
+    for (name, kept) in &host.secrets.kept {
+        found.extend(open(own(host, name, kept, &kept.way), kept.uid.unwrap_or(0)));
+        for credential in credentials_of(host, name, kept)? {
             found.extend(open(of(&credential.way)?, 0));
         }
     }
     Ok(found)
+}
+
+/// Those of a unit that is root's to write, of a signer that [`is_roots`].
+fn credentials_of<'a>(host: &Host, name: &str, kept: &'a Kept) -> Result<&'a [Credential], Unknown> {
+    if !is_roots(host, name) {
+        return Ok(&[]);
+    }
+    Ok(kept.credentials.get()?.map_or(&[][..], Vec::as_slice))
 }
 
 pub(super) fn bundles(host: &Host) -> Found {
@@ -77,8 +102,8 @@ pub(super) fn bundles(host: &Host) -> Found {
 
 pub(super) fn credentials(host: &Host) -> Found {
     let mut found = Vec::new();
-    for kept in host.secrets.kept.values() {
-        for credential in kept.credentials.get()?.into_iter().flatten() {
+    for (name, kept) in &host.secrets.kept {
+        for credential in credentials_of(host, name, kept)? {
             found.extend(credential.place.get()?.and_then(|place| Loose::new(place, ANYTHING, Some(0))));
         }
     }
@@ -87,9 +112,13 @@ pub(super) fn credentials(host: &Host) -> Found {
 
 pub(super) fn lnd(host: &Host) -> Found {
     let mut found = Vec::new();
-    for answer in host.binaries.lnd.values() {
+    for (name, answer) in &host.binaries.lnd {
         let Some(lnd) = answer.get()? else { continue };
-        found.extend(open([&lnd.place].into_iter().chain(of(&lnd.way)?), 0));
+        let is_roots = is_roots(host, name);
+        // Of anybody's lnd its program alone, which is given to root only when the check is named.
+        let way = if is_roots { of(&lnd.way)? } else { &[] };
+        let all = [&lnd.place].into_iter().chain(way).filter(|place| is_roots || place.uid != 0);
+        found.extend(open(all, 0));
     }
     Ok(found)
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 /// Programs that may listen for other hosts on one of these ports; none: on any.
 const EXPECTED: [(&str, &[u16]); 6] = [
     ("sshd", &[]),
-    // Sockets that systemd holds for sshd and for lsm.
+    // Sockets that systemd holds for sshd.
     ("systemd", &[22]),
     // Clients that ask for an address (RFC 2131, RFC 8415).
     ("dhclient", &[68, 546]),
@@ -21,6 +21,9 @@ const EXPECTED: [(&str, &[u16]); 6] = [
     ("NetworkManager", &[68, 546]),
 ];
 
+/// Ports below are root's to give (ip(7)), unless `net.ipv4.ip_unprivileged_port_start` says otherwise.
+const PRIVILEGED: u16 = 1024;
+
 pub(super) fn listeners(host: &Host) -> Judged {
     let sockets = host.network.sockets.need("table of sockets")?;
     let ruleset = LazyCell::new(|| host.printed(RULESET)?.map(|_| live(host)).transpose());
@@ -28,7 +31,7 @@ pub(super) fn listeners(host: &Host) -> Judged {
     for socket in sockets.iter().filter(|socket| socket.is_open()) {
         let Some(holder) = &socket.holder else { continue };
         let is_own = host.signers.iter().any(|signer| is_of(signer, socket, holder));
-        if is_own || is_expected(holder, socket.address.port()) {
+        if is_own || (is_roots(socket) && is_expected(holder, socket.address.port())) {
             continue;
         }
         let said = format!("{} {} of {holder}", socket.protocol, socket.address);
@@ -65,7 +68,7 @@ fn is_of(signer: &Signer, socket: &Socket, holder: &Holder) -> bool {
                 && is_system(path)
                 && path.file_name() == Some("docker-proxy".as_ref())
                 && socket.address == spec.listen;
-            is_door && (is_lnd || is_lsm || is_docker)
+            is_door && (is_lnd || (socket.uid == 0 && (is_lsm || is_docker)))
         }
         _ => is_lnd,
     }
@@ -74,6 +77,11 @@ fn is_of(signer: &Signer, socket: &Socket, holder: &Holder) -> bool {
 fn is_system(path: &Path) -> bool {
     let folders = ["/usr/sbin", "/usr/bin", "/usr/lib", "/usr/local/lib/lsm", "/sbin", "/bin", "/lib"];
     folders.iter().any(|folder| path.starts_with(folder))
+}
+
+/// Anybody may start such a program on a port above the first thousand, with settings of their own.
+fn is_roots(socket: &Socket) -> bool {
+    socket.uid == 0 || socket.address.port() < PRIVILEGED
 }
 
 fn is_expected(holder: &Holder, port: u16) -> bool {

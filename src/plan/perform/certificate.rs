@@ -26,7 +26,7 @@ pub fn make(path: &Path, key: &Keep, names: &[San]) -> Result<()> {
     // A certificate beside another key keeps lnd from starting, and looks done: with the old one gone it never does.
     file::remove(path)?;
     file::remove(key.path())?;
-    key.store(Secret::new(pair.serialize_pem().into_bytes()))?;
+    super::keep_secret(key, Secret::new(pair.serialize_pem().into_bytes()))?;
     file::replace(path, certificate.pem().as_bytes(), Access::mode(0o644))
 }
 

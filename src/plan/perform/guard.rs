@@ -44,5 +44,5 @@ pub(super) fn replace(admin: &Node, keep: &Keep) -> Result<()> {
     let permissions: Vec<Permission> = URIS.iter().map(|uri| Permission::uri(uri)).collect();
     let macaroon = admin.bake(&permissions, register::GUARD)?;
     file::remove(keep.path())?;
-    keep.store(Secret::new(macaroon.expose().to_vec()))
+    super::keep_secret(keep, Secret::new(macaroon.expose().to_vec()))
 }

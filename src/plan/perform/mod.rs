@@ -155,6 +155,8 @@ fn close(path: &Path, mode: u32, to_root: bool) -> Result<()> {
     rights.mode &= mode;
     rights.attributes.clear();
     if to_root {
+        // What somebody else made would run as root.
+        rights.mode &= !0o6000;
         (rights.uid, rights.gid) = (Owner::ROOT.uid, Owner::ROOT.gid);
     }
     rights.give(path)
@@ -220,7 +222,19 @@ fn keep_password(keep: &Keep, from: Option<&Path>) -> Result<()> {
         None => Secret::generate_password(),
         Some(path) => read_password(path)?,
     };
-    keep.store(password)
+    keep_secret(keep, password)
+}
+
+/// Stores a secret, and says so where less opens it than this machine could ask for.
+fn keep_secret(keep: &Keep, secret: Secret) -> Result<()> {
+    if let Some(why) = keep.store(secret)? {
+        let why = std::error::Error::source(&why).map_or_else(|| why.cause().to_owned(), ToString::to_string);
+        ui::note(&format!(
+            "{} is sealed to the host's key alone: the TPM cannot be used ({why})",
+            keep.path().display()
+        ));
+    }
+    Ok(())
 }
 
 /// Reads the operator's own password: one line, its end not counted.

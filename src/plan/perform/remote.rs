@@ -49,12 +49,20 @@ pub fn export_remote(remote: &Remote, folder: &Path) -> Result<Bundle> {
     };
     let permissions = signer_permissions(false, &admin.known_uris().map_err(ask_for_more)?)?;
     let live = admin.root_key_ids().map_err(ask_for_more)?;
-    // That of the bundle before, where it is still good; else one of its own, so that it can be revoked alone.
-    let had = earlier.as_ref().and_then(|earlier| earlier.macaroon.root_key_id().parse().ok());
+    // That of the bundle before, where its macaroon is what is wanted and still good; else one of its own, so that it can be revoked
+    // alone: nothing wider hangs on it, as on lnd's own number 0.
+    let had = earlier.as_ref().map(|earlier| &earlier.macaroon).filter(|had| had.permissions() == permissions);
+    let had = had.and_then(|had| had.root_key_id().parse().ok());
     let free = (FIRST..).find(|key| !live.contains(key)).unwrap_or(FIRST);
-    let root_key = had.filter(|key| live.contains(key)).unwrap_or(free);
+    let root_key = had.filter(|key| *key >= FIRST && live.contains(key)).unwrap_or(free);
     let wanted = least::Wanted { permissions: &permissions, root_key, identity_pubkey: &told.identity_pubkey };
-    let least = least::obtain(&admin, open, earlier, &wanted).map_err(ask_for_more)?;
+    let least = least::obtain(&admin, open, earlier, &wanted).map_err(|e| {
+        if !live.contains(&root_key) {
+            // What was baked and does not sign is no use to anybody. The first fault is the one worth telling.
+            let _ = admin.delete_root_key(root_key);
+        }
+        ask_for_more(e)
+    })?;
     Bundle::new(admin.accounts().map_err(ask_for_more)?, certificate.clone(), None, least, about)
 }
 

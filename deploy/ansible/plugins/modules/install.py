@@ -101,6 +101,7 @@ encrypted_bundle:
   type: str
 """
 
+import hashlib
 import json
 import os
 
@@ -163,12 +164,14 @@ def hand_out(module, lsm, bundle):
     was made now: encrypting twice never gives the same bytes, so a note beside it says of what it is."""
     folder, recipient = module.params["bundle_dir"], module.params["bundle_recipient"]
     encrypted, note = os.path.join(folder, BUNDLE), os.path.join(folder, "of.json")
-    of = {"recipient": recipient, "sha256": lsm.json(["bundle", "show", "--bundle", bundle])["sha256"]}
-    if os.path.exists(encrypted) and read_note(note) == of:
+    of = {"recipient": recipient, "bundle": fingerprint(lsm, bundle)}
+    was = read_note(note) if os.path.exists(encrypted) else None
+    # Where the plain one was moved away nothing tells of what the encrypted one is but its note.
+    if was == of or (was is not None and of["bundle"] is None and was.get("recipient") == recipient):
         return encrypted, False
     if not module.check_mode:
         lsm.run(["bundle", "export", "--encrypt-to", recipient, "--out", folder, "--yes"])
-        of["sha256"] = lsm.json(["bundle", "show", "--bundle", bundle])["sha256"]
+        of["bundle"] = fingerprint(lsm, bundle)
         aside = os.path.join(module.tmpdir, "of.json")
         with open(aside, "w") as file:
             json.dump(of, file)
@@ -176,13 +179,23 @@ def hand_out(module, lsm, bundle):
     return encrypted, True
 
 
+def fingerprint(lsm, bundle):
+    """What tells one bundle from the next, the signer's address and all; nothing where it is not there any more."""
+    if not os.path.exists(bundle):
+        return None
+    told = lsm.json(["bundle", "show", "--bundle", bundle])
+    shown = {name: told[name] for name in ("network", "lnd_version", "birthday", "recovery_window", "rpchost", "sha256")}
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+
+
 def read_note(path):
     """What the last encrypted bundle is of; nothing where that cannot be told."""
     try:
         with open(path) as file:
-            return json.load(file)
+            told = json.load(file)
     except (OSError, ValueError):
         return None
+    return told if isinstance(told, dict) else None
 
 
 def choice(*choices):

@@ -5,6 +5,8 @@ use crate::host::file;
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// No list of a signer host's users is near this, in bytes.
@@ -83,7 +85,8 @@ pub(super) fn groups() -> Answer<Vec<Group>> {
 }
 
 pub(super) fn passwords() -> Answer<BTreeMap<String, Password>> {
-    let kind = |fields: &Vec<&str>| Some(((*fields.first()?).to_owned(), Password::of(fields.get(1)?)));
+    let kind =
+        |fields: &Vec<&[u8]>| Some((text(fields.first()?), Password::of(&String::from_utf8_lossy(fields.get(1)?))));
     read("/etc/shadow").map(|text| lines(&text).filter_map(|line| kind(&line)).collect())
 }
 
@@ -93,28 +96,54 @@ fn read(path: &str) -> Answer<Secret> {
     Answer::of_file(path, || file::read_named(path, LIMIT).map(Secret::new))
 }
 
-/// The fields of each line. A line that is no text is nobody's who can be named.
-fn lines(text: &Secret) -> impl Iterator<Item = Vec<&str>> {
-    let lines = text.expose().split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-    lines.filter(|line| !line.is_empty()).map(|line| line.split(':').collect())
+/// The fields of each line that the C library takes for an entry (glibc, nss/nss_files/files-parse.c): blanks before it do not
+/// count, and neither comments nor lines of the old NIS are one.
+fn lines(text: &Secret) -> impl Iterator<Item = Vec<&[u8]>> {
+    let lines = text.expose().split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_start);
+    let entries = lines.filter(|line| line.first().is_some_and(|first| !b"#+-".contains(first)));
+    entries.map(|line| line.split(|byte| *byte == b':').collect())
 }
 
-fn user(fields: &[&str]) -> Option<User> {
-    let [name, password, uid, gid, _, home, shell] = fields else { return None };
+fn text(field: &[u8]) -> String {
+    String::from_utf8_lossy(field).into_owned()
+}
+
+/// A number as the C library reads it (strtoul(3)): blanks and a sign may be before it, and one that is too large is the largest.
+fn number(field: &[u8]) -> Option<u32> {
+    let field = field.trim_ascii_start();
+    let (is_negative, digits) = match field.split_first() {
+        Some((b'-', digits)) => (true, digits),
+        Some((b'+', digits)) => (false, digits),
+        _ => (false, field),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let largest = |_| u32::MAX;
+    let number = std::str::from_utf8(digits).ok()?.parse().unwrap_or_else(largest);
+    Some(if is_negative && number != 0 { u32::MAX } else { number })
+}
+
+/// What is missing at the end is empty.
+fn user(fields: &[&[u8]]) -> Option<User> {
+    let [name, password, uid, gid, rest @ ..] = fields else { return None };
+    let home = rest.get(1).copied().unwrap_or_default();
+    let shell = rest.get(2..).unwrap_or_default().join(&b':');
     Some(User {
-        name: (*name).to_owned(),
-        password: Password::of(password),
-        uid: uid.parse().ok()?,
-        gid: gid.parse().ok()?,
-        home: home.into(),
-        shell: (*shell).to_owned(),
+        name: text(name),
+        password: Password::of(&String::from_utf8_lossy(password)),
+        uid: number(uid)?,
+        gid: number(gid)?,
+        home: PathBuf::from(OsStr::from_bytes(home)),
+        shell: text(&shell),
     })
 }
 
-fn group(fields: &[&str]) -> Option<Group> {
-    let [name, _, gid, members] = fields else { return None };
-    let members = members.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    Some(Group { name: (*name).to_owned(), gid: gid.parse().ok()?, members })
+fn group(fields: &[&[u8]]) -> Option<Group> {
+    let [name, _, gid, rest @ ..] = fields else { return None };
+    let members = rest.first().copied().unwrap_or_default().split(|byte| *byte == b',');
+    let members = members.map(|name| text(name.trim_ascii_start())).filter(|name| !name.is_empty()).collect();
+    Some(Group { name: text(name), gid: number(gid)?, members })
 }
 
 #[cfg(test)]
@@ -146,12 +175,30 @@ mod tests {
     #[test]
     fn lists_are_read_line_by_line_and_what_is_no_entry_is_left_out() {
         let text =
-            Secret::new(b"root:x:0:0:r:/root:/bin/sh\n\n# x\n+::::::\n\xff:x:1:1::/:\nbad:x:-1:0::/:/\n".to_vec());
+            b"root:x:0:0:r:/root:/bin/sh\n\n# x\n+::::::\n+x::0:0:::\nbad:x:0x:0::/:\nbad:x::0::/:\nbad:x:0\n".to_vec();
+        let text = Secret::new(text);
         let users: Vec<User> = lines(&text).filter_map(|line| user(&line)).collect();
         assert_eq!(users.iter().map(|user| user.name.as_str()).collect::<Vec<_>>(), ["root"]);
-        let text = Secret::new(b"sudo:x:27:a,b\nlsm:!:9:\n".to_vec());
+        // All of these are root to the C library, and need no password.
+        for line in [
+            "toor::0:0::/root",
+            "toor::0:0",
+            "toor:: 0:0::/root:/bin/sh",
+            "  toor::-0:+0::/root:/bin/sh:x",
+            "toor::000:0:x:/:",
+            "\ttoor::0:0:::",
+        ] {
+            let text = Secret::new(line.as_bytes().to_vec());
+            let users: Vec<User> = lines(&text).filter_map(|line| user(&line)).collect();
+            let [one] = &users[..] else { panic!("{line}: {users:?}") };
+            assert_eq!((one.name.as_str(), one.uid, one.gid, one.password), ("toor", 0, 0, Password::Empty), "{line}");
+        }
+        let text = Secret::new(b"\xff::0:0::/:\nfar:x:4294967296:-1::/:/\n".to_vec());
+        let users: Vec<User> = lines(&text).filter_map(|line| user(&line)).collect();
+        assert_eq!(users.iter().map(|user| (user.uid, user.gid)).collect::<Vec<_>>(), [(0, 0), (u32::MAX, u32::MAX)]);
+        let text = Secret::new(b"sudo:x:27:a, b\nlsm:!:9:\nshort:x:8\n".to_vec());
         let groups: Vec<Group> = lines(&text).filter_map(|line| group(&line)).collect();
         assert_eq!(groups[0].members, ["a", "b"]);
-        assert!(groups[1].members.is_empty());
+        assert!(groups[1].members.is_empty() && groups[2].gid == 8);
     }
 }

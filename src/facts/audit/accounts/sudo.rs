@@ -105,12 +105,34 @@ enum Included {
 
 fn included(line: &str, from: &Path) -> Option<Included> {
     let (word, rest) = line.trim().split_once(char::is_whitespace)?;
-    let path = from.parent()?.join(rest.trim().trim_matches('"'));
+    let path = from.parent()?.join(path(rest.trim().trim_matches('"')));
     match word {
         "@include" | "#include" => Some(Included::File(path)),
         "@includedir" | "#includedir" => Some(Included::Folder(path)),
         _ => None,
     }
+}
+
+/// A path as sudo reads it: `%h` is the host's name up to its first dot, and what follows a backslash is itself (sudoers(5)).
+fn path(text: &str) -> String {
+    let mut path = String::new();
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => path.extend(letters.next()),
+            '%' if letters.as_str().starts_with('h') => {
+                letters.next();
+                path.push_str(&own_name());
+            }
+            other => path.push(other),
+        }
+    }
+    path
+}
+
+fn own_name() -> String {
+    let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    name.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// sudo leaves out what packages and editors leave behind (sudoers(5)).
@@ -143,6 +165,9 @@ mod tests {
         let lines = logical(text);
         assert_eq!(lines.iter().map(|(n, line)| (*n, line.as_str())).collect::<Vec<_>>(), wanted);
         assert_eq!(included(&lines[3].1, Path::new("/etc/sudoers")), Some(Included::File("/etc/x".into())));
+        let own = format!("/etc/a b/sudoers.{}", own_name());
+        let read = included(r"@include /etc/a\ b/sudoers.%h", Path::new("/etc/sudoers"));
+        assert_eq!(read, Some(Included::File(own.into())));
     }
 
     #[test]

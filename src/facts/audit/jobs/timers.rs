@@ -8,12 +8,17 @@ use std::path::{Path, PathBuf};
 
 /// Where units are, those that hide others first (systemd.unit(5)).
 const FOLDERS: &[&str] = &[
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
     "/etc/systemd/system",
     "/run/systemd/system",
     "/run/systemd/generator",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
+    "/run/systemd/generator.late",
 ];
 /// No unit is near this, in bytes.
 const LIMIT: u64 = 1 << 20;

@@ -62,6 +62,9 @@ pub struct Socket {
     pub protocol: Protocol,
     /// Where it waits.
     pub address: SocketAddr,
+    /// The number of the user who made it.
+    #[serde(default)]
+    pub uid: u32,
     /// Whose it is. One that only this host reaches is not asked for.
     pub holder: Option<Holder>,
 }
@@ -73,21 +76,22 @@ impl Socket {
     }
 }
 
-/// A line of one of the kernel's tables: where a socket waits, and its number.
-type Line = (Protocol, SocketAddr, u64);
+/// A line of one of the kernel's tables: where a socket waits, who made it, and its number.
+type Line = (Protocol, SocketAddr, u32, u64);
 
 /// The sockets that wait, and who reads packets as they come in.
 pub(super) fn gather() -> (Answer<Vec<Socket>>, Answer<Vec<Holder>>) {
     let waiting = Answer::told(waiting());
     let packet = read(Path::new("/proc/net/packet")).map(|text| sniffing(&text));
-    let open = waiting.get().ok().flatten().into_iter().flatten().filter(|(_, address, _)| !address.ip().is_loopback());
+    let open =
+        waiting.get().ok().flatten().into_iter().flatten().filter(|(_, address, ..)| !address.ip().is_loopback());
     let numbers: BTreeSet<u64> =
-        open.map(|line| line.2).chain(packet.get().ok().flatten().into_iter().flatten().copied()).collect();
+        open.map(|line| line.3).chain(packet.get().ok().flatten().into_iter().flatten().copied()).collect();
     let holders = Holders::find(numbers);
     let sockets = waiting.map(|lines| {
-        let socket = |(protocol, address, number): Line| {
+        let socket = |(protocol, address, uid, number): Line| {
             let is_open = !address.ip().is_loopback();
-            Socket { protocol, address, holder: is_open.then(|| holders.of(number)) }
+            Socket { protocol, address, uid, holder: is_open.then(|| holders.of(number)) }
         };
         lines.into_iter().map(socket).collect::<BTreeSet<_>>().into_iter().collect()
     });
@@ -120,7 +124,7 @@ fn parse(protocol: Protocol, line: &str) -> Option<Line> {
     if state != waits {
         return None;
     }
-    Some((protocol, address(local)?, words.nth(5)?.parse().ok()?))
+    Some((protocol, address(local)?, words.nth(3)?.parse().ok()?, words.nth(1)?.parse().ok()?))
 }
 
 /// An address as words of the machine's own byte order, in hexadecimal.
@@ -225,10 +229,10 @@ mod tests {
     #[test]
     fn the_kernels_tables_are_read_as_they_are_written() {
         let v4 = "   0: 0100007F:07E8 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1150 1 0";
-        assert_eq!(parse(Protocol::Tcp, v4), Some((Protocol::Tcp, "127.0.0.1:2024".parse().unwrap(), 1150)));
+        assert_eq!(parse(Protocol::Tcp, v4), Some((Protocol::Tcp, "127.0.0.1:2024".parse().unwrap(), 0, 1150)));
         let v6 = "   1: 00000000000000000000000001000000:0035 00000000000000000000000000000000:0000 07 \
             00000000:00000000 00:00000000 00000000   101        0 77 2 0";
-        assert_eq!(parse(Protocol::Udp, v6), Some((Protocol::Udp, "[::1]:53".parse().unwrap(), 77)));
+        assert_eq!(parse(Protocol::Udp, v6), Some((Protocol::Udp, "[::1]:53".parse().unwrap(), 101, 77)));
         let connected = v4.replace(" 0A ", " 01 ");
         for other in [connected.as_str(), "  sl  local_address rem_address   st", "", "é: é:é é 0A"] {
             assert_eq!(parse(Protocol::Tcp, other), None, "{other}");

@@ -7,17 +7,22 @@ use crate::host::file;
 use crate::secret::Secret;
 use crate::signer::macaroon::Macaroon;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, VecDeque};
-use std::ffi::OsStr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Where people put files, and programs copies of them.
 const ROOTS: [&str; 9] =
     ["/root", "/home", "/srv", "/opt", "/tmp", "/var/tmp", "/var/backups", "/var/lib/lsm/bundle", "/etc"];
-/// So deep below them, and so many files and folders in all: some ten milliseconds. A signer's host has not half of that.
+/// So deep below them, and so many files and folders of each owner: some ten milliseconds. A signer's host has not half of that. A
+/// folder into which anybody may put something counts for itself: nobody's heap of files hides another's.
 const DEPTH: usize = 6;
 const ENTRIES: usize = 4000;
+/// So many in all.
+const ALL_ENTRIES: usize = 100_000;
 /// The longest text that is taken for one that somebody saved a seed in: numbered, in columns, with a line of comment.
 const LONGEST: u64 = 1024;
 /// A shell keeps some thousand lines.
@@ -38,6 +43,24 @@ pub struct Found {
     pub permissions: Vec<String>,
     /// It lies beside other parts of a bundle.
     pub in_bundle: bool,
+}
+
+/// Whose files are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Heap {
+    /// All of one owner's folders.
+    Of(u32),
+    /// A folder into which others than its owner may put something.
+    Shared(PathBuf),
+}
+
+impl Heap {
+    fn of(folder: &Path) -> Self {
+        match std::fs::symlink_metadata(folder) {
+            Ok(meta) if meta.mode() & 0o022 == 0 => Self::Of(meta.uid()),
+            _ => Self::Shared(folder.to_owned()),
+        }
+    }
 }
 
 /// What lies about.
@@ -68,12 +91,17 @@ impl Strewn {
         let mut strewn = Self::default();
         // What is near comes first: a deep heap of files hides nothing that lies at the top.
         let mut folders: VecDeque<(PathBuf, usize)> = roots.into_iter().map(|root| (root, 0)).collect();
-        let (mut seen, mut been) = (0, BTreeSet::new());
+        let (mut seen, mut all, mut been) = (BTreeMap::new(), 0, BTreeSet::new());
         while let Some((folder, depth)) = folders.pop_front() {
             // One of lnd's folders may be below another root.
-            if foreign.contains(&folder) || !been.insert(folder.clone()) {
+            if !been.insert(folder.clone()) {
                 continue;
             }
+            if foreign.contains(&folder) {
+                strewn.unseen.push(format!("{}, which another machine or program answers for", shown(&folder)));
+                continue;
+            }
+            let heap = Heap::of(&folder);
             let entries = match std::fs::read_dir(&folder) {
                 Ok(entries) => entries,
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
@@ -84,10 +112,11 @@ impl Strewn {
             };
             let is_own = own.iter().any(|own| folder.starts_with(own));
             for entry in entries.flatten() {
-                seen += 1;
-                if seen > ENTRIES {
+                let of_heap: &mut usize = seen.entry(heap.clone()).or_default();
+                (*of_heap, all) = (*of_heap + 1, all + 1);
+                if *of_heap > ENTRIES || all > ALL_ENTRIES {
                     strewn.cut_short = true;
-                    return strewn.sorted();
+                    break;
                 }
                 // The entry's own kind: no link is followed.
                 let Ok(kind) = entry.file_type() else { continue };
@@ -183,9 +212,28 @@ fn foreign_mounts() -> BTreeSet<PathBuf> {
     let place = |line: &str| {
         let (before, after) = line.split_once(" - ")?;
         let kind = after.split(' ').next()?;
-        FOREIGN.iter().any(|foreign| kind.starts_with(foreign)).then(|| before.split(' ').nth(4).map(PathBuf::from))?
+        FOREIGN.iter().any(|foreign| kind.starts_with(foreign)).then(|| before.split(' ').nth(4).map(unescape))?
     };
     text.lines().filter_map(place).collect()
+}
+
+/// Blanks and backslashes are written in octal there.
+fn unescape(text: &str) -> PathBuf {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 8).ok());
+        match code.filter(|_| *first == b'\\') {
+            Some(code) => {
+                bytes.push(code);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 #[cfg(test)]
@@ -241,5 +289,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         (0..=ENTRIES).for_each(|n| std::fs::write(dir.path().join(n.to_string()), "").unwrap());
         assert!(search(dir.path(), &[]).cut_short);
+    }
+
+    #[test]
+    fn a_heap_where_anybody_puts_files_hides_nothing_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (heap, deep) = (dir.path().join("a"), dir.path().join("b/c/d"));
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::create_dir(&heap).unwrap();
+        std::fs::set_permissions(&heap, PermissionsExt::from_mode(0o1777)).unwrap();
+        (0..=ENTRIES).for_each(|n| std::fs::write(heap.join(n.to_string()), "").unwrap());
+        std::fs::write(deep.join("note"), vec!["abandon"; 24].join("\n")).unwrap();
+        let found = search(dir.path(), &[]);
+        assert_eq!((found.seeds.len(), found.cut_short), (1, true));
+    }
+
+    #[test]
+    fn what_another_machine_answers_for_was_not_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a b")).unwrap();
+        let foreign = BTreeSet::from([unescape(&format!("{}/a\\040b", dir.path().display()))]);
+        assert_eq!(Strewn::search_in(vec![dir.path().to_owned()], &[], &foreign).unseen.len(), 1);
+        assert_eq!(unescape("/x\\134y\\"), Path::new("/x\\y\\"));
     }
 }

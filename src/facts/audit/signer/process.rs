@@ -250,9 +250,14 @@ fn named_as(pid: u32, uid: u32, groups: &str) -> Option<String> {
     (has && apart()).then(|| of("Name").unwrap_or_default().to_owned())
 }
 
-/// The unit in a process's control groups: the last part of a path that is a service.
+/// The unit in a process's control groups: the service that is in slices alone. What is below it somebody else names, as a user's
+/// own systemd names units of its own.
 fn unit(groups: &str) -> Option<String> {
-    let of_line = |line: &str| line.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned);
+    let of_line = |line: &str| {
+        let path = line.splitn(3, ':').nth(2)?;
+        let first = path.split('/').find(|part| !part.is_empty() && !part.ends_with(".slice"))?;
+        first.ends_with(".service").then(|| first.to_owned())
+    };
     groups.lines().find_map(of_line)
 }
 
@@ -270,6 +275,10 @@ mod tests {
         assert_eq!(unit("0::/system.slice/system-lsm.slice/lsm@a.service\n"), Some("lsm@a.service".to_owned()));
         assert_eq!(unit("1:name=systemd:/x\n0::/system.slice/lnd.service/sub\n"), Some("lnd.service".to_owned()));
         assert_eq!(unit("0::/user.slice/session-1.scope\n"), None);
+        // Of a user's own systemd.
+        let users = unit("0::/user.slice/user-1000.slice/user@1000.service/app.slice/lsm@a.service\n");
+        assert_eq!(users, Some("user@1000.service".to_owned()));
+        assert_eq!(unit("0::/docker/1234/system.slice/lsm@a.service\n"), None);
         for (group, wanted) in [
             ("0::/user.slice/user-1000.slice/session-c2.scope", true),
             ("0::/system.slice/session-x.service", false),
