@@ -354,6 +354,14 @@ fn a_remote_signer_is_exported_and_a_failure_costs_nothing() {
         // A revoked macaroon is not kept.
         let root_key = Bundle::read(out.to_str().unwrap()).unwrap().macaroon.root_key_id().parse().unwrap();
         assert!(root_key > 2, "no key that an installed signer's macaroons hang on");
+        // Over a bundle of the scripts', whose macaroon hangs on lnd's own: that one cannot be revoked alone.
+        let scripts = export_as_the_scripts(&signer, folder.path());
+        assert_eq!(Bundle::read(scripts.to_str().unwrap()).unwrap().macaroon.root_key_id(), "0");
+        let told = export(&signer, &admin, &scripts, &[]).json();
+        hold_exported(&signer, &version, &scripts);
+        let over: u64 = Bundle::read(scripts.to_str().unwrap()).unwrap().macaroon.root_key_id().parse().unwrap();
+        assert!(over > 2 && over != root_key && told["root_key_id"] == over.to_string(), "{told}");
+        assert!(signer.owner().delete_root_key(over).unwrap());
         assert!(signer.owner().delete_root_key(root_key).unwrap());
         export(&signer, &admin, &out, &[]).ok();
         assert!(files(&out) != good);

@@ -109,6 +109,20 @@ pub fn a_bundle_goes_where_it_is_asked_to_and_nowhere_else(stage: &Stage) {
     let refused = import("/srv/theirs/link");
     assert!(refused.code == 1 && refused.stderr.contains("E-WATCH-025"), "{refused:?}");
     assert_eq!(stage.host.sh("find /srv/theirs /srv/shared -mindepth 1").ok(), "/srv/theirs/link\n");
+    // Nor does it start anything there.
+    stage.host.sh("printf '#!/bin/sh\ntouch /root/ran\n' >/root/other-lnd && chmod 755 /root/other-lnd").ok();
+    stage.host.sh("printf 'bitcoin.regtest=true\n' >/srv/theirs/lnd.conf && chown nobody /srv/theirs/lnd.conf").ok();
+    for (folder, more) in [
+        ("/srv/theirs", "--lnd /root/other-lnd --migrate --seed-verified"),
+        ("/srv/theirs/not-there", ""),
+        ("/srv/shared", "--conf /srv/theirs/lnd.conf"),
+    ] {
+        let init = format!("/root/lsm watch-only init --bundle {BUNDLE} --lnddir {folder} {more}");
+        let refused = stage.host.sh(&init);
+        assert!(refused.code == 1 && refused.stderr.contains("E-WATCH-025"), "{init}: {refused:?}");
+    }
+    let there = stage.host.sh("ls /root/ran; find /srv/theirs /srv/shared -mindepth 1 | sort").stdout;
+    assert_eq!(there, "/srv/theirs/link\n/srv/theirs/lnd.conf\n");
 
     // What does not fit is not said to be done.
     let full = stage.host.sh(&format!("/root/lsm bundle show --bundle {BUNDLE} --base64 >/dev/full"));

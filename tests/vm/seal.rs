@@ -41,8 +41,10 @@ fn a_signer_that_a_tpm_seals_comes_back_from_its_words_when_the_tpm_is_lost() {
     vm.stop();
     vm.put_in_tpm();
     vm.boot(Firmware::SecureBoot, "");
-    let status = vm.sh("systemctl show --property=ExecMainStatus lsm@signer.service").ok();
-    assert_eq!(status.trim(), "ExecMainStatus=243");
+    wait_for("a start that fails for want of its password", PATIENCE, || {
+        let status = vm.sh("systemctl show --property=ExecMainStatus lsm@signer.service").ok();
+        (status.trim() == "ExecMainStatus=243").then_some(())
+    });
     let said = vm.lsm("status");
     assert!(said.code != 0 && vm.sign(&bundle).is_err(), "{said:?}");
 
