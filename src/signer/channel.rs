@@ -354,8 +354,8 @@ pub fn tls_settings(endpoint: &Endpoint, pins: &[Certificate]) -> ClientConfig {
     settings
 }
 
-/// Accepts a pinned certificate, byte for byte, inside its dates and, over TCP, for the name that was dialled. There are two
-/// pins while one certificate takes the other's place.
+/// Accepts a pinned certificate, byte for byte; over TCP, inside its dates and for the name that was dialled. There are two pins while
+/// one certificate takes the other's place.
 ///
 /// lnd's own certificate is self-signed with CA:TRUE, which chain building refuses as an end entity; a pin is stricter.
 #[derive(Debug)]
@@ -383,6 +383,9 @@ impl ServerCertVerifier for PinVerifier {
             let stranger = Stranger(fingerprint(presented));
             return Err(CertificateError::Other(OtherError(Arc::new(stranger))).into());
         };
+        // Over lnd's own socket, in a folder that only this host's users enter, the pin is all: with a clock that was set wrong no
+        // guard could begin, and nothing would be signed.
+        let Some(host) = &self.host else { return Ok(ServerCertVerified::assertion()) };
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let (from, to) = pin.validity();
         if now < from.unix_timestamp() {
@@ -391,7 +394,7 @@ impl ServerCertVerifier for PinVerifier {
         if now > to.unix_timestamp() {
             return Err(CertificateError::Expired.into());
         }
-        if self.host.as_ref().is_some_and(|host| !pin.is_for(host)) {
+        if !pin.is_for(host) {
             return Err(CertificateError::NotValidForName.into());
         }
         Ok(ServerCertVerified::assertion())

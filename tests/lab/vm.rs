@@ -27,7 +27,7 @@ const SIGNER: u16 = 10012;
 const SIZE: u64 = 3 << 30;
 const SECOND_SIZE: u64 = 256 << 20;
 /// Everything is emulated, and the test machine may have other work.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// What every boot has on the kernel's command line.
 const COMMAND_LINE: &str = "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0";

@@ -4,7 +4,6 @@
 use super::signer;
 use crate::lab::vm::Vm;
 use crate::lab::wait_for;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 const DAY: i64 = 86_400;
@@ -12,15 +11,16 @@ const DAY: i64 = 86_400;
 const JUMPS: [i64; 4] = [2, -40, 800, -762];
 /// A watchdog's two rounds, in seconds.
 const WHILE: u32 = 40;
-/// On which days from the first one the certificate is valid: lsm makes it for 730.
-const VALID: Range<i64> = 0..730;
-const BEGINNING: Duration = Duration::from_secs(300);
-const PATIENCE: Duration = Duration::from_secs(100);
-const UNITS: [&str; 3] = ["lsm@signer.service", "lsm-guard@signer.service", "lsm-proxy@signer.socket"];
+/// For how many days lsm makes a certificate.
+const VALID: i64 = 730;
+const BEGINNING: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(300);
+const UNITS: [&str; 2] = ["lsm@signer.service", "lsm-proxy@signer.socket"];
 const CERTIFICATE: &str = "/etc/lsm/signer/tls.cert";
 
 impl Vm {
-    /// Which processes they are, and how often they were started again.
+    /// Which processes they are, and how often they were started again. Not of the guard: lnd drops one that does not answer within
+    /// two seconds, which is soon on an emulated machine whose timers all fire at once.
     #[track_caller]
     fn lives(&self) -> String {
         self.sh(&format!("systemctl show --property=Id,MainPID,NRestarts,ActiveState {}", UNITS.join(" "))).ok()
@@ -57,13 +57,13 @@ fn a_signer_signs_on_while_the_clock_jumps() {
         signs(&format!("a while later, {days} days on"));
         assert_eq!(vm.lives(), lives, "{days} days on: {}", vm.journal());
         vm.lsm("guard log verify").ok();
-        // lsm itself goes by the clock, and says what is wrong with the certificate.
-        let said = vm.lsm("guard status");
-        if VALID.contains(&now) {
-            assert_eq!(said.code, 0, "{said:?}");
-        } else {
-            assert!(said.code == 1 && said.stdout.contains("E-SIGNER-008"), "{said:?}");
-        }
+        vm.lsm("guard status").ok();
+        // A guard that begins at such a time is asked too.
+        vm.sh("systemctl kill --signal=KILL lsm-guard@signer.service").ok();
+        signs(&format!("with another guard, {days} days on"));
+        // lsm goes by the clock, and says what is wrong with the certificate.
+        let said = vm.lsm("status").stdout;
+        assert_eq!(said.contains("lsm cert renew"), now > VALID, "{said}");
     }
     println!("MEASURED the longest wait for a signature around {} jumps: {} s", JUMPS.len(), longest.as_secs());
     // Started anew past its certificate's end it signs too, and makes none behind the operator's back.
@@ -71,6 +71,4 @@ fn a_signer_signs_on_while_the_clock_jumps() {
     vm.lsm("restart").ok();
     wait_for("a signature of the lnd started anew", BEGINNING, || vm.sign(&bundle).ok());
     assert_eq!(vm.sh(&format!("sha256sum {CERTIFICATE}")).ok(), certificate);
-    let said = vm.lsm("status");
-    assert!(said.stdout.contains("lsm cert renew"), "{said:?}");
 }

@@ -5,7 +5,7 @@ use crate::lab::vm::Firmware;
 use crate::lab::wait_for;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 /// What is sealed.
 const SEALED: [&str; 3] = ["wallet-password", "tls-key", "guard-macaroon"];
 /// What begins a credential that the host's key and a TPM open together (CRED_AES256_GCM_BY_HOST_AND_TPM2 in systemd's
