@@ -68,7 +68,7 @@ fn a_signer_signs_on_while_the_clock_jumps() {
     println!("MEASURED the longest wait for a signature around {} jumps: {} s", JUMPS.len(), longest.as_secs());
     // Started anew past its certificate's end it signs too, and makes none behind the operator's back.
     vm.sh(&format!("date -s @$(($(date +%s) + {}))", 800 * DAY)).ok();
-    vm.lsm("restart").ok();
+    vm.lsm("restart --yes").ok();
     wait_for("a signature of the lnd started anew", BEGINNING, || vm.sign(&bundle).ok());
     assert_eq!(vm.sh(&format!("sha256sum {CERTIFICATE}")).ok(), certificate);
 }
