@@ -40,7 +40,9 @@ use crate::host::{file, program::Program, user};
 use crate::spec::{Instance, Places};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -240,4 +242,23 @@ fn ask(line: &[&str]) -> Answer<String> {
         |e| Answer::Unknown(e.cause().to_owned()),
         |out| Answer::Is(String::from_utf8_lossy(&out).into_owned()),
     )
+}
+
+/// A path in one of the kernel's tables, where blanks and backslashes are written in octal (proc_pid_mountinfo(5), proc_swaps(5)).
+fn unescape(text: &str) -> PathBuf {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 8).ok());
+        match code.filter(|_| *first == b'\\') {
+            Some(code) => {
+                bytes.push(code);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }

@@ -71,4 +71,6 @@ fn a_signer_signs_on_while_the_clock_jumps() {
     vm.lsm("restart --yes").ok();
     wait_for("a signature of the lnd started anew", BEGINNING, || vm.sign(&bundle).ok());
     assert_eq!(vm.sh(&format!("sha256sum {CERTIFICATE}")).ok(), certificate);
+    let said = vm.lsm("status");
+    assert!(said.stdout.contains("lsm cert renew"), "{said:?}");
 }

@@ -77,8 +77,8 @@ pub struct Home {
 
 /// No list of keys is near this, in bytes.
 const LIST: u64 = 1 << 20;
-/// How the names of kinds of keys begin.
-const KINDS: [&str; 4] = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
+/// What the names of kinds of keys have in them, those of security keys too (`sk-ssh-`).
+const KINDS: [&str; 2] = ["ssh-", "ecdsa-"];
 
 impl Accounts {
     pub(super) fn gather(signers: &[Signer]) -> Self {
@@ -186,7 +186,7 @@ impl Home {
 /// many a host, and cloud images have one for root that only refuses.
 fn logs_in(list: &Path) -> bool {
     let Ok(bytes) = file::read_plain(list, LIST) else { return false };
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let text = String::from_utf8_lossy(&bytes);
     let is_key = |line: &str| KINDS.iter().any(|kind| line.contains(kind)) && !line.contains("command=\"");
     text.lines().map(str::trim).any(|line| !line.starts_with('#') && is_key(line))
 }

@@ -1,6 +1,6 @@
 //! What lnd's memory and files can come to lie on, down to the disk, and what of a dead lnd lies there already.
 
-use super::{Answer, Signer, names};
+use super::{Answer, Signer, names, unescape};
 use crate::host::{file, user};
 use nix::sys::stat::{major, minor};
 use nix::sys::statvfs::statvfs;
@@ -65,10 +65,10 @@ fn swaps() -> Answer<Vec<Swap>> {
     Answer::of_file(path, || file::read_text(path)).map(|text| parse_swaps(&text).into_iter().map(swap).collect())
 }
 
-/// The names in /proc/swaps, as they are; the kernel writes a blank in one as \040.
+/// The names in /proc/swaps, as they are.
 fn parse_swaps(text: &str) -> Vec<String> {
     let names = text.lines().skip(1).filter_map(|line| line.split_whitespace().next());
-    names.map(|name| name.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")).collect()
+    names.map(|name| unescape(name).to_string_lossy().into_owned()).collect()
 }
 
 fn swap(name: String) -> Swap {

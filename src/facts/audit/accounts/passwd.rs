@@ -119,8 +119,7 @@ fn number(field: &[u8]) -> Option<u32> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let largest = |_| u32::MAX;
-    let number = std::str::from_utf8(digits).ok()?.parse().unwrap_or_else(largest);
+    let number = std::str::from_utf8(digits).ok()?.parse().unwrap_or(u32::MAX);
     Some(if is_negative && number != 0 { u32::MAX } else { number })
 }
 

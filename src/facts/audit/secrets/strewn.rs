@@ -2,15 +2,14 @@
 
 use super::words::{SHORTEST, holds_seed};
 use crate::facts::audit::place::shown;
-use crate::facts::audit::{Answer, Place};
+use crate::facts::audit::{Answer, Place, unescape};
 use crate::host::file;
 use crate::secret::Secret;
 use crate::signer::macaroon::Macaroon;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -101,7 +100,6 @@ impl Strewn {
                 strewn.unseen.push(format!("{}, which another machine or program answers for", shown(&folder)));
                 continue;
             }
-            let heap = Heap::of(&folder);
             let entries = match std::fs::read_dir(&folder) {
                 Ok(entries) => entries,
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
@@ -111,8 +109,8 @@ impl Strewn {
                 }
             };
             let is_own = own.iter().any(|own| folder.starts_with(own));
+            let of_heap: &mut usize = seen.entry(Heap::of(&folder)).or_default();
             for entry in entries.flatten() {
-                let of_heap: &mut usize = seen.entry(heap.clone()).or_default();
                 (*of_heap, all) = (*of_heap + 1, all + 1);
                 if *of_heap > ENTRIES || all > ALL_ENTRIES {
                     strewn.cut_short = true;
@@ -215,25 +213,6 @@ fn foreign_mounts() -> BTreeSet<PathBuf> {
         FOREIGN.iter().any(|foreign| kind.starts_with(foreign)).then(|| before.split(' ').nth(4).map(unescape))?
     };
     text.lines().filter_map(place).collect()
-}
-
-/// Blanks and backslashes are written in octal there.
-fn unescape(text: &str) -> PathBuf {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..3).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 8).ok());
-        match code.filter(|_| *first == b'\\') {
-            Some(code) => {
-                bytes.push(code);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 #[cfg(test)]
