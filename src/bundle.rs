@@ -28,6 +28,7 @@ const NETWORKS_DIFFER: Code = Code::usage("E-BUNDLE-005");
 const OUT_OF_DATE: Code = Code::usage("E-BUNDLE-006");
 const TOO_NARROW: Code = Code::usage("E-BUNDLE-007");
 const NO_BUNDLES: Code = Code::usage("E-BUNDLE-008");
+const NOT_MINE: Code = Code::refused("E-BUNDLE-009");
 
 /// The archive beside the files, in base64.
 pub const ARCHIVE: &str = "credentials-bundle.tar.gz.b64";
@@ -59,12 +60,16 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 /// such folder yet, it has nothing in it that is not a bundle's, or it is closed already.
 ///
 /// # Errors
-/// Where others use it.
+/// Where others use it, or it is another user's, who could put another bundle in its place.
 pub fn check_folder(folder: &Path, owner: Option<Owner>) -> Result<()> {
-    let is_theirs = |had: Owner| owner.is_none_or(|owner| had.uid == owner.uid);
-    let is_closed = |had: Access| had.mode & 0o077 == 0 && had.owner.is_some_and(is_theirs);
     // What is no folder is for whoever would make one there to tell.
-    if !folder.is_dir() || file::access_of(folder)?.is_some_and(is_closed) {
+    let Some(had) = folder.is_dir().then(|| file::access_of(folder)).transpose()?.flatten() else { return Ok(()) };
+    let is_theirs = |uid: u32| had.owner.is_some_and(|had| had.uid == uid);
+    if owner.is_none() && !is_theirs(user::own_uid()) {
+        return Err(Error::new(NOT_MINE, format!("{} belongs to another user", folder.display()))
+            .hint("name a folder that is to be made"));
+    }
+    if had.mode & 0o077 == 0 && owner.is_none_or(|owner| is_theirs(owner.uid)) {
         return Ok(());
     }
     let is_bundles = |name: &OsStr| MEMBERS.into_iter().chain([ARCHIVE, ENCRYPTED]).any(|own| name == own);
@@ -461,5 +466,10 @@ mod tests {
         let somebody = user::own_uid() + 1;
         set(0o700);
         assert!(check_folder(&folder, Some(Owner { uid: somebody, gid: somebody })).is_err(), "not theirs");
+        if user::is_root() {
+            std::os::unix::fs::chown(&folder, Some(somebody), None).unwrap();
+            fs::remove_file(folder.join("theirs")).unwrap();
+            assert_eq!(lay().unwrap_err().code(), NOT_MINE, "they could put another bundle there");
+        }
     }
 }

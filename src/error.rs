@@ -114,7 +114,12 @@ pub fn plain_lines(text: &str) -> String {
 }
 
 fn show(c: char) -> String {
-    if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
+    match c {
+        // Those that serde_json leaves as they are, in a form that is JSON's too.
+        '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
+        _ if c.is_control() => c.escape_default().to_string(),
+        _ => c.to_string(),
+    }
 }
 
 impl fmt::Display for Error {
@@ -143,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_a_log_says_keeps_its_lines_and_cannot_steer_the_terminal() {
-        assert_eq!(plain_lines("a\tb\n\x1b]0;x\x07\r\u{9b}2J\n"), "a\tb\n\\u{1b}]0;x\\u{7}\\r\\u{9b}2J\n");
+        assert_eq!(plain_lines("a\tb\n\x1b]0;x\x07\r\u{9b}2J\n"), "a\tb\n\\u{1b}]0;x\\u{7}\\r\\u009b2J\n");
     }
 
     fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -5,20 +5,27 @@ use lsm::cli::{self, Cli};
 use lsm::error::{Code, Error};
 use lsm::host::process;
 use lsm::sandbox::memory;
-use lsm::ui::say;
+use lsm::ui::{self, say};
 use std::error::Error as _;
 use std::process::ExitCode;
 
 const BAD_ARGUMENTS: Code = Code::usage("E-CLI-002");
+const NOT_TEXT: Code = Code::usage("E-CLI-004");
 
 fn main() -> ExitCode {
+    // What it names goes into journals and JSON.
+    if let Some(other) = std::env::args_os().find(|argument| argument.to_str().is_none()) {
+        let json = std::env::args_os().any(|argument| argument == "--json");
+        tell(&Error::new(NOT_TEXT, format!("{} is not UTF-8", other.display())).hint("give it another name"), json, 0);
+        return ExitCode::from(NOT_TEXT.exit as u8);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(misuse) => return refuse(&misuse),
     };
     memory::seal();
     let (json, verbose) = (cli.common.json, cli.common.verbose);
-    match cli::run(cli) {
+    match cli::run(cli).and_then(|code| ui::hold_printed().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
             process::yield_to_interrupt();

@@ -23,8 +23,8 @@ const BAD_PORT: Code = Code::usage("E-SPEC-005");
 const BAD_NAME: Code = Code::usage("E-SPEC-004");
 const NO_GUARD: Code = Code::usage("E-SPEC-009");
 
-/// Folders in /var/lib/lsm that are not an instance's.
-const RESERVED: [&str; 5] = ["bundle", "guard", "journal", "snapshot", "watch"];
+/// What in /var/lib/lsm and /etc/lsm is not an instance's.
+const RESERVED: [&str; 6] = ["bundle", "guard", "journal", "snapshot", "waivers", "watch"];
 
 /// The port that a signer answers on, as the original system chose it.
 pub const DEFAULT_PORT: u16 = 10012;
@@ -122,8 +122,9 @@ impl FromStr for Instance {
         let mut letters = text.bytes();
         let starts_well = letters.next().is_some_and(|b| b.is_ascii_lowercase());
         if RESERVED.contains(&text) {
-            return Err(Error::new(BAD_INSTANCE, format!("{text:?} is the name of a folder of lsm's own"))
-                .hint("choose another name"));
+            return Err(
+                Error::new(BAD_INSTANCE, format!("{text:?} is a name of lsm's own")).hint("choose another name")
+            );
         }
         if starts_well && text.len() <= 16 && letters.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
             return Ok(Self(text.to_owned()));
@@ -380,7 +381,7 @@ mod tests {
             assert!(good.parse::<Instance>().is_ok(), "{good}");
         }
         for bad in
-            ["journal", "guard", "bundle", "snapshot", "", "A", "1a", "a-b", "a/b", "a b", "a12345678901234567", "ä"]
+            ["journal", "guard", "bundle", "waivers", "", "A", "1a", "a-b", "a/b", "a b", "a12345678901234567", "ä"]
         {
             assert_eq!(bad.parse::<Instance>().unwrap_err().code(), BAD_INSTANCE, "{bad}");
         }

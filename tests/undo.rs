@@ -145,11 +145,14 @@ fn whoever_may_not_read_the_journal_is_not_told_that_it_is_empty(stage: &Stage) 
 #[test]
 fn one_of_two_signers_goes_and_the_other_notices_nothing() {
     let Some(stage) = Stage::boot("undo-two") else { return };
+    // The operator's own, and no signer's spec.
+    stage.host.sh("mkdir /etc/lsm && touch /etc/lsm/waivers.toml").ok();
     let before = stage.state();
     stage.install_with(&stage.without_wallet(), &[]).ok();
     let mut second = stage.without_wallet_at("10.77.0.2:10013");
     second.push("--instance=other".to_owned());
     stage.install_with(&second, &[]).ok();
+    a_change_that_fails_leaves_the_filter_of_both_as_it_was(&stage);
     // Cut off when the first user has gone: at a boot the other one's filter is loaded all the same.
     let uninstall = ["uninstall", "--yes"].map(str::to_owned);
     let killed = cut::run(&stage.host, &uninstall, |step, moment| {
@@ -171,6 +174,26 @@ fn one_of_two_signers_goes_and_the_other_notices_nothing() {
     // What the first one brought goes with the last one.
     stage.undo(&["uninstall", "--instance=other"]);
     assert_unchanged(&before, &stage.state());
+}
+
+fn a_change_that_fails_leaves_the_filter_of_both_as_it_was(stage: &Stage) {
+    let table = || stage.host.run(["nft", "list", "table", "inet", "lsm"]).ok();
+    let had = table();
+    // Once, after the filter has the new address.
+    let breaks =
+        "mv /usr/bin/systemctl /usr/bin/systemctl.kept && touch /root/breaks && cat >/usr/bin/systemctl <<'END'
+#!/bin/sh
+case \"$*\" in *daemon-reload*) [ ! -e /root/breaks ] || { rm /root/breaks; exit 1; } ;; esac
+exec /usr/bin/systemctl.kept \"$@\"
+END
+chmod 755 /usr/bin/systemctl";
+    stage.host.sh(breaks).ok();
+    let failed = stage.host.lsm(["allow", "add", "10.77.0.77", "--yes"]);
+    stage.host.sh("mv /usr/bin/systemctl.kept /usr/bin/systemctl").ok();
+    assert!(failed.code != 0 && failed.stderr.contains("was undone"), "{failed:?}");
+    assert!(!stage.host.path("/root/breaks").exists());
+    assert!(!stage.host.lsm(["allow", "list"]).ok().contains("10.77.0.77"));
+    assert_eq!(table(), had);
 }
 
 #[test]

@@ -179,6 +179,14 @@ fn cut_off_it_goes_on(stage: &Stage, asking: &Asking<'_>) {
         assert!(other.code == 1 && other.stdout.contains("was cut off"), "{moment}: {other:?}");
         let elsewhere = stage.upgrade(broken::VERSION, broken::FOLDER, &["--yes"]);
         assert!(elsewhere.code == 1 && elsewhere.stdout.contains("was cut off"), "{moment}: {elsewhere:?}");
+        if moment == "service" {
+            // By the text of what starts it lsm knows whether the new lnd may have had the database.
+            let spec = "/etc/lsm/signer.toml";
+            stage.host.sh(&format!("cp -p {spec} /root/spec && sed -i '1i require_landlock = 1' {spec}")).ok();
+            let other = stage.upgrade(NEW, ARCHIVE, &["--yes"]);
+            assert!(other.code == 1 && other.stdout.contains("cannot go on"), "{other:?}");
+            stage.host.sh(&format!("cp -p /root/spec {spec}")).ok();
+        }
         if forward {
             let done = stage.upgrade(NEW, ARCHIVE, &["--yes"]).json();
             assert_eq!((&done["from"], &done["to"], &done["changed"]), (&json!(OLD), &json!(NEW), &json!(true)));
@@ -252,6 +260,15 @@ fn two_signers_part_ways_and_each_leaves_what_the_other_needs() {
     stage.host.copy_in(&archive, ARCHIVE, 0o644);
     stage.install(&[]).ok();
     stage.install_other();
+
+    // Who brought the old lnd goes, and the other one can still go back to it.
+    stage.upgrade(NEW, ARCHIVE, &["--yes", "--instance", OTHER]).ok();
+    stage.host.lsm(["uninstall", "--yes"]).ok();
+    stage.other_signs(NEW);
+    stage.host.lsm(["rollback", "--yes", "--instance", OTHER]).ok();
+    stage.other_signs(OLD);
+    stage.install(&[]).ok();
+
     stage.host.sh(&format!("cd /usr/local/lib/lsm/lnd && cp -a {OLD} {UNUSED} && mkdir mine && touch mine/lnd")).ok();
     let (identity, other) = (stage.bundle().identity_pubkey().to_owned(), stage.other_signs(OLD));
 

@@ -59,6 +59,7 @@ fn request(signer: &Signer, lnddir: &Path, lnd: Option<&Path>) -> InitRequest {
         lnd: lnd.map(|lnd| Start::Program(lnd.to_owned())),
         conf: None,
         network: None,
+        recovery_window: None,
         owner: None,
         migrate: false,
     }

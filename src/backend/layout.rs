@@ -116,6 +116,14 @@ impl Layout {
         self.places.snapshots().join(self.instance.as_str())
     }
 
+    /// Those copies, each under the version of its lnd; none where this user may not look.
+    pub fn copies(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.snapshots()).into_iter().flatten().flatten();
+        let mut copies: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        copies.sort();
+        copies
+    }
+
     /// The journal.
     pub fn journal(&self) -> PathBuf {
         self.places.journal(&self.instance)
@@ -229,6 +237,11 @@ impl Layout {
     /// Where its guard writes down which accounts the wallet has.
     pub fn guard_accounts(&self) -> PathBuf {
         self.guard_own().join("accounts.json")
+    }
+
+    /// Where its guard keeps the wallet's addresses, which take seconds to derive.
+    pub fn guard_addresses(&self) -> PathBuf {
+        self.guard_own().join("addresses")
     }
 
     /// The operator's policy for the guard.

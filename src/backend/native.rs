@@ -78,7 +78,7 @@ pub fn read_specs(places: &Places) -> Result<Vec<Spec>> {
     for entry in folder {
         let path = entry.map_err(cannot)?.path();
         let is_instance = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.parse::<Instance>().is_ok());
-        // The launch policies are TOML too, and have names that no instance can have.
+        // The launch policies and the waivers are TOML too, and have names that no instance can have.
         if path.extension().is_some_and(|ending| ending == "toml") && path.file_stem().is_some_and(is_instance) {
             specs.push(read_spec(&path)?);
         }

@@ -1,7 +1,7 @@
 //! Another password for an installed signer's wallet: made aside, taken over by lnd, and the old one forgotten at the end.
 
 use super::native::{Wishes, folder, public_port};
-use super::{Layout, docker, runner, steps, upgrade};
+use super::{Layout, docker, runner, steps};
 use crate::error::{Code, Error, Result};
 use crate::facts::Facts;
 use crate::host::credential::Keep;
@@ -51,7 +51,7 @@ pub fn password_steps(
         swapped: old,
         password: Some(place.path().to_owned()),
     };
-    let older: Vec<PathBuf> = upgrade::copies(&layout).filter(|other| *other != copy).collect();
+    let older: Vec<PathBuf> = layout.copies().into_iter().filter(|other| *other != copy).collect();
     let (mut services, mut image) = (Vec::new(), None);
     // Its guard too, without which one that enforces answers nobody.
     let runs = [layout.service(), layout.guard_service()];

@@ -152,7 +152,7 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
     let Some(path) = wishes.seed.file() else { return Ok(()) };
     check_parent(path)?;
     // A wallet that an earlier run began has its seed in that file; a new seed takes only a seed's place.
-    if !has_wallet && facts::look(path) != Seen::Absent && !history.is_own_seed(path) {
+    if !has_wallet && facts::look(path) != Seen::Absent && !history.is_unused_seed(path) {
         return Err(Error::new(SEED_FILE_EXISTS, format!("{} is there already", path.display()))
             .hint("it is left as it is; name another file for the seed"));
     }

@@ -108,18 +108,12 @@ fn discarded(spec: &Spec, from: &str) -> Result<Vec<PathBuf>> {
         wanted.insert(other.release);
     }
     let kept = layout.snapshots().join(from);
-    let copies = copies(&layout).filter(|copy| *copy != kept);
+    let copies = layout.copies().into_iter().filter(|copy| *copy != kept);
     let releases = names(&all).into_iter().filter(|name| !wanted.contains(name));
     let folders = releases.map(|name| all.join(name));
     // What lsm did not unpack is somebody else's.
     let own = folders.filter(|folder| Installed::place(folder).exists());
     Ok(copies.chain(own).collect())
-}
-
-/// The signer's copies of its database.
-pub(super) fn copies(layout: &Layout) -> impl Iterator<Item = PathBuf> {
-    let folder = layout.snapshots();
-    names(&folder).into_iter().map(move |name| folder.join(name))
 }
 
 /// The names in a folder; none where it is not there, or this user may not look.

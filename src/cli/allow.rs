@@ -88,7 +88,8 @@ fn change(verb: &str, args: &Change, common: &Common, wanted: impl Fn(&Spec) -> 
     let (spec, plan) = look(journal.history())?;
     machine::admit(journal.history(), verb)?;
     agreed.hold(&plan)?;
-    let stays = native::stays(&layout, Some(&spec))?;
+    // What it goes back to, where a step fails.
+    let stays = native::stays(&layout, Some(&rights::installed(&common.instance)?))?;
     plan::carry_out(&plan, verb, &mut journal, &Machine::default(), &stays)?;
     tell(&spec, args.net, true);
     Ok(())

@@ -4,6 +4,7 @@ use crate::age::Recipient;
 use crate::backend::{Layout, native};
 use crate::bundle::{self, Bundle};
 use crate::cli::machine::{self, MachineArgs};
+use crate::cli::rights::installed;
 use crate::cli::{Common, cert, macaroon, strings};
 use crate::error::{Code, Error, Result};
 use crate::plan::{self, Machine, Plan, Remote, Step};
@@ -172,7 +173,7 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
     }
     let recipient = args.recipient()?;
     let look = || -> Result<(Spec, PathBuf, Plan)> {
-        let spec = native::read_spec(&Layout::new(&common.instance).spec())?;
+        let spec = installed(&common.instance)?;
         let out = args.out.as_deref().map_or_else(|| Ok(Layout::of(&spec).bundle()), machine::absolute)?;
         let mut steps = native::bundle_steps(&spec, &out, false);
         match &recipient {

@@ -171,6 +171,7 @@ fn serve(args: &RunArgs, common: &Common) -> Result<Error> {
         log: layout.guard_log(),
         reach: layout.guard_reach(),
         accounts: layout.guard_accounts(),
+        addresses: layout.guard_addresses(),
         frozen: layout.frozen(),
         policy: layout.guard_policy(),
         approvals: layout.guard_approvals(),

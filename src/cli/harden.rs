@@ -116,6 +116,9 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode> {
     };
     if let Some(path) = &options.record {
         file::create(path, host.render()?.as_bytes(), Access::mode(0o600))?;
+        if common.json {
+            say!("{}", json!({"record": path}));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     end(&host, &judge(&host), options, format, common)

@@ -16,7 +16,7 @@ use crate::host::{beneath, program};
 use crate::plan::prior::Prior;
 use crate::plan::{self, About, GivenSeed, History, Machine, Plan, SeedSink, Step};
 use crate::release::known;
-use crate::release::pins::{Arch, Release};
+use crate::release::pins::{Arch, Release, numbers};
 use crate::sandbox::landlock::Interface;
 use crate::spec::docker::parse_container;
 use crate::spec::{Guard, Instance, Mode, Network, Places, San, Spec, parse_cidr};
@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 const NO_SEED_SINK: Code = Code::usage("E-INSTALL-006");
+const TWO_FORMATS: Code = Code::usage("E-INSTALL-019");
 const OTHER_NETWORK: Code = Code::refused("E-INSTALL-009");
 const OTHER_VERSION: Code = Code::refused("E-INSTALL-016");
 const OTHER_BACKEND: Code = Code::refused("E-INSTALL-017");
@@ -48,7 +49,7 @@ pub struct Options {
     /// The container's name [default: litd-signer]
     #[arg(long, value_name = "NAME", value_parser = parse_container)]
     container: Option<String>,
-    /// The version of lnd [default: the one that is installed, or the newest pinned one]
+    /// The version of lnd [default: the one that is installed or last had the wallet, or the newest pinned one]
     #[arg(long, value_name = "V")]
     release: Option<String>,
     #[command(flatten)]
@@ -233,6 +234,9 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
 }
 
 fn print_compose(options: &Options, instance: &Instance) -> Result<()> {
+    if ui::voice().json {
+        return Err(Error::new(TWO_FORMATS, "--format compose is not JSON").hint("give either --json or --format"));
+    }
     let spec = options.spec(instance)?;
     let layout = Layout::of(&spec);
     let facts = layout.look();
@@ -258,17 +262,21 @@ struct Look {
 
 impl Look {
     fn take(options: &Options, instance: &Instance) -> Result<Self> {
-        let spec = options.spec(instance)?;
+        let mut spec = options.spec(instance)?;
         let layout = Layout::of(&spec);
         let facts = layout.look();
         let history = History::read(&layout.journal())?;
         let there = native::read_spec(&layout.spec()).ok().map(|there| there.release);
+        // An uninstall leaves the wallet, of which the last lnd alone is known to be able to read it.
+        let has_wallet = layout.receipt().exists();
+        let last = history.release().filter(|_| has_wallet);
+        if let (None, None, Some(last)) = (&there, &options.release, last.filter(|last| can_return(last))) {
+            last.clone_into(&mut spec.release);
+        }
         if there.as_ref() != Some(&spec.release) {
-            // An uninstall leaves the wallet, of which the last lnd alone is known to be able to read it.
-            let last = history.release().filter(|_| layout.receipt().exists());
             let had = there.as_deref().or(last);
             known::find(&spec.release)?.admit(had, options.lnd.accept_risk.as_deref())?;
-            hold_version(there.as_deref(), &spec.release, &layout)?;
+            hold_version(there.as_deref().filter(|_| has_wallet), last, &spec.release)?;
         }
         if options.adopt.is_some() && layout.receipt().exists() {
             adopt::hold_adopted(&history, &layout.receipt())?;
@@ -330,15 +338,26 @@ pub(super) fn drift(spec: Spec) -> Result<(Plan, Facts)> {
     Look::at(spec, wishes, layout.look(), history).map(|look| (look.plan, look.facts))
 }
 
-/// Another lnd on a wallet that is there takes more than new files.
-fn hold_version(there: Option<&str>, wanted: &str, layout: &Layout) -> Result<()> {
-    match there {
-        Some(there) if layout.receipt().exists() => {
-            Err(Error::new(OTHER_VERSION, format!("the signer has lnd {there}, and a wallet"))
-                .hint(format!("take it to the other lnd with: lsm upgrade {wanted}")))
-        }
-        _ => Ok(()),
+/// Another lnd on a wallet that is there takes more than new files: of the signer that has lnd `there`, or, where there is none,
+/// of the one that was uninstalled with lnd `last`.
+fn hold_version(there: Option<&str>, last: Option<&str>, wanted: &str) -> Result<()> {
+    if let Some(there) = there {
+        return Err(Error::new(OTHER_VERSION, format!("the signer has lnd {there}, and a wallet"))
+            .hint(format!("take it to the other lnd with: lsm upgrade {wanted}")));
     }
+    let Some(last) = last.filter(|last| numbers(last) < numbers(wanted) && can_return(last)) else { return Ok(()) };
+    let risk = if known::find(last)?.admit(None, None).is_ok() { "" } else { &format!(" --accept-risk {last}") };
+    Err(Error::new(
+        OTHER_VERSION,
+        format!("lnd {last} had the wallet that was kept, and an install makes no copy of that"),
+    )
+    .hint(format!("bring it back with --release {last}{risk}, and then: lsm upgrade {wanted}")))
+}
+
+/// Whether lnd `last` can be installed still; where it cannot, its wallet must not be stuck.
+fn can_return(last: &str) -> bool {
+    let release = known::find(last).and_then(|release| release.admit(None, Some(last)).map(|()| release));
+    release.and_then(|release| release.live_pin(Arch::of_this_machine()?)).is_ok()
 }
 
 /// Whether there is a wallet, as far as this user can see.
@@ -463,5 +482,24 @@ impl Options {
         }
         wishes.no_wallet = self.no_wallet;
         Ok(wishes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_wallet_gets_a_newer_lnd_by_an_upgrade_alone() {
+        let (old, new) = ("v0.20.0-beta", "v0.21.3-beta");
+        let refused = hold_version(None, Some(old), new).unwrap_err();
+        assert_eq!(refused.code(), OTHER_VERSION);
+        let way = format!("bring it back with --release {old} --accept-risk {old}, and then: lsm upgrade {new}");
+        assert_eq!(refused.advice(), Some(way.as_str()));
+        assert_eq!(hold_version(Some(old), Some(old), new).unwrap_err().code(), OTHER_VERSION);
+        // An older one was accepted by name; what cannot be had any more must not bury the wallet; the rest has none.
+        for (last, wanted) in [(Some(new), old), (Some(old), old), (Some("v0.19.0-beta"), new), (None, new)] {
+            hold_version(None, last, wanted).unwrap();
+        }
     }
 }

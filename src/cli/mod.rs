@@ -90,7 +90,7 @@ pub enum Verb {
     /// The certificate that the watch-only side pins
     #[command(subcommand)]
     Cert(cert::CertVerb),
-    /// The agent machine's side: a watch-only lnd whose signer signs
+    /// The watch-only machine's side: an lnd whose signer signs
     #[command(subcommand)]
     WatchOnly(watch_only::WatchOnlyVerb),
     /// Who may connect to the signer's port: changed while it runs, with no gap for those who stay

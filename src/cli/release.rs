@@ -59,7 +59,7 @@ pub enum Verb {
     },
     /// Hold an archive against the pinned hashes, and in a folder also the signatures beside it
     #[command(after_help = "Examples:\n  lsm release verify lnd-linux-amd64-v0.21.3-beta.tar.gz\n  \
-        lsm release verify /srv/lnd --unpack /tmp/lnd\n  \
+        lsm release verify /srv/lnd --unpack ./lnd\n  \
         lsm release verify --all v0.21.3-beta")]
     Verify {
         /// The archive, or a folder that holds one

@@ -11,6 +11,7 @@ use crate::signer::wallet::{SEED_WORDS, Seed, place_of};
 use crate::spec::Instance;
 use crate::ui::{self, terminal};
 use clap::Args;
+use clap::builder::RangedI64ValueParser;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use time::macros::format_description;
@@ -140,7 +141,7 @@ pub struct OriginArgs {
     #[arg(long, value_name = "DATE")]
     birthday: Option<Day>,
     /// How many addresses in a row without a coin a watch-only node looks at before it gives up; the bundle says it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", value_parser = recovery_window())]
     recovery_window: Option<u32>,
 }
 
@@ -226,6 +227,11 @@ impl SinkArgs {
         preflight::check_place(&file)?;
         Ok(Some(SeedSink::Age { file, recipient }))
     }
+}
+
+/// What a recovery window may be.
+pub(super) fn recovery_window() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=100_000)
 }
 
 impl OriginArgs {

@@ -154,6 +154,7 @@ impl Stage {
             lnd: Some(start),
             conf: None,
             network: Some(Network::Regtest),
+            recovery_window: None,
             owner,
             migrate: false,
         })

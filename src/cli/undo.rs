@@ -188,7 +188,11 @@ fn nothing(layout: &Layout, history: &History, machine: &MachineArgs) -> Result<
         && file::is_there(&layout.journal())?
         && undo::left_over(history)?.is_empty()
     {
-        machine::retire(open_journal(layout)?, layout)?;
+        let journal = open_journal(layout)?;
+        // Until the lock was taken another lsm may have done something.
+        if undo::left_over(journal.history())?.is_empty() {
+            machine::retire(journal, layout)?;
+        }
     }
     if ui::voice().json {
         say!("{}", if machine.dry_run { json!({"steps": []}) } else { json!({"changed": false}) });

@@ -141,9 +141,26 @@ impl Look {
         let wishes = Wishes::for_export(&self.layout, history)?;
         let arch = Arch::of_this_machine()?;
         let wanted = backend::upgrade_steps(&spec, &self.from, self.release, arch, &wishes, &self.facts)?;
+        self.hold_same(&wanted, history)?;
         self.facts = plan::observe(self.facts.clone(), &wanted);
         self.plan = plan::make_plan(wanted, &self.facts, self.goes_on);
         Ok(())
+    }
+
+    /// Holds that an upgrade which was cut off would say the same of what starts the new lnd: by that it is known whether the new
+    /// one may have had the database, whose copy must not be made again then.
+    fn hold_same(&self, wanted: &[Step], history: &History) -> Result<()> {
+        let begun = history.unended_step("snapshot").filter(|_| self.goes_on);
+        let Some(begun) = begun.and_then(|step| step["database"]["swapped"].as_str()) else { return Ok(()) };
+        let is_same = |step: &Step| !matches!(step, Step::Snapshot { database, .. } if database.swapped != begun);
+        if wanted.iter().all(is_same) {
+            return Ok(());
+        }
+        Err(Error::new(
+            OTHER_UPGRADE,
+            "the upgrade that was cut off meant another lsm, or other settings: it cannot go on",
+        )
+        .hint("undo it with: lsm rollback; then run it again"))
     }
 
     fn check(&self, options: &Options) -> Result<()> {

@@ -1,6 +1,7 @@
-//! `lsm watch-only`: set up the agent machine's lnd from a bundle, or find out why its signer does not sign.
+//! `lsm watch-only`: set up the watch-only machine's lnd from a bundle, or find out why its signer does not sign.
 
 use crate::cli::bundle::KeyArg;
+use crate::cli::seed::recovery_window;
 use crate::error::Result;
 use crate::signer::channel::Endpoint;
 use crate::spec::Network;
@@ -11,7 +12,7 @@ use crate::watch_only::{self, CheckRequest, Checked, InitRequest, Ready};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
-/// What to do on the agent machine.
+/// What to do on the watch-only machine.
 #[derive(Debug, Subcommand)]
 pub enum WatchOnlyVerb {
     /// Write lnd's settings, create its watch-only wallet, prove a signature; run again it finds everything done
@@ -49,6 +50,10 @@ pub struct InitArgs {
     /// The network, where the bundle does not say
     #[arg(long)]
     network: Option<Network>,
+    /// How many addresses in a row without a coin the new wallet looks at before it gives up; 2500, where the bundle does not
+    /// say
+    #[arg(long, value_name = "N", value_parser = recovery_window())]
+    recovery_window: Option<u32>,
     /// Turn lnd's own wallet, which has the signer's seed, into a watch-only one: its private keys are purged for good.
     /// lnd must not run; it is started as it is first, and every key compared with the signer's
     #[arg(long, requires_all = ["seed_verified", "lnd"])]
@@ -99,6 +104,7 @@ pub(super) fn run(verb: WatchOnlyVerb) -> Result<()> {
                 lnd: args.lnd.map(Start::Program),
                 conf: args.conf,
                 network: args.network,
+                recovery_window: args.recovery_window,
                 owner: None,
                 migrate: args.migrate,
             })?;

@@ -191,6 +191,19 @@ impl Ledger {
         others.map(room::size).sum::<usize>() + room::size(counted) <= room.size()
     }
 
+    /// How much of what can be remembered is, in percent: of what has several inputs, and of what counts for a day.
+    pub fn filled(&self, now: u64) -> (usize, usize) {
+        let (mut together, mut day, now) = (0, 0, self.at(now));
+        for signed in self.transactions.values().filter(|signed| is_kept(signed, now)) {
+            match Room::of(signed) {
+                Room::Together => together += room::size(signed),
+                Room::Day => day += room::size(signed),
+                Room::Sweeps | Room::Approved => {}
+            }
+        }
+        (together * 100 / Room::Together.size(), day * 100 / Room::Day.size())
+    }
+
     /// Where nothing is limited the oldest is forgotten instead.
     fn hold_room(&self, counted: &Signed, policy: &Policy) -> Result<(), Refusal> {
         if !policy.is_bounded() || self.has_room(counted) { Ok(()) } else { Err(no_room()) }

@@ -42,6 +42,8 @@ const ROOM: u64 = 256 << 10;
 const ACCOUNTS: u64 = 1 << 20;
 /// How many addresses the table of own ones may grow until that is written down.
 const GROWTH: u32 = 100;
+/// From how many percent on it is told how much of what can be remembered is.
+const HALF: usize = 50;
 
 /// One guard.
 pub struct Guard {
@@ -57,6 +59,8 @@ pub struct Guard {
     pub accounts: PathBuf,
     /// The file that is there while the operator has frozen the signer.
     pub frozen: PathBuf,
+    /// Where the wallet's addresses are kept.
+    pub addresses: PathBuf,
     /// The operator's policy.
     pub policy: PathBuf,
     /// What the operator has approved.
@@ -126,6 +130,8 @@ struct Work {
     looked: Instant,
     /// Its disk has no room for more.
     is_full: bool,
+    /// What it warns of what it remembers, as it was when it last looked around.
+    crowded: String,
     /// What systemd was told last.
     status: String,
     pulse: Pulse,
@@ -136,14 +142,17 @@ impl Middleware for Work {
         match Wallet::new(self.keep_accounts(accounts)?) {
             Ok(mut wallet) => {
                 wallet.stretch(&self.reach);
-                wallet.look_far();
+                // Before that the port is shut: what comes back to a far address would count as leaving.
+                wallet.look_far(&self.guard.addresses, is_ready);
                 self.terms.wallet = Some(wallet);
             }
-            Err(e) => ui::note(&e.to_string()),
+            Err(e) => {
+                ui::note(&e.to_string());
+                is_ready();
+            }
         }
         self.look_after_log();
         ui::note(&format!("the guard is asked by lnd and {}", self.does()));
-        notify::notify("READY=1");
         self.pulse.beat();
         Ok(())
     }
@@ -159,6 +168,8 @@ impl Middleware for Work {
     }
 
     fn leave(&mut self, id: u64, answer: Answer) -> Leave {
+        // A while may bring answers alone.
+        self.pulse.beat();
         let passed = self.passed.remove(&id);
         // One that observes keeps no account of what it passes, and has seen all that began since it did.
         if passed.is_some() || !self.guard.enforces {
@@ -220,6 +231,7 @@ impl Work {
             policy,
             looked: Instant::now(),
             is_full: false,
+            crowded: String::new(),
             status: String::new(),
             pulse: Pulse::default(),
         }
@@ -385,6 +397,7 @@ impl Work {
     /// What is done now and then, whether or not anybody asks for a signature.
     fn look_around(&mut self) {
         self.looked = Instant::now();
+        self.terms.wallet.iter_mut().for_each(Wallet::make_room);
         self.look_after_log();
         self.keep_reach(1);
     }
@@ -403,7 +416,25 @@ impl Work {
         {
             ui::note(&e.to_string());
         }
+        self.crowded = self.look_at_room(now()).unwrap_or_default();
         self.tell(fault.as_ref());
+    }
+
+    /// What to say of what is remembered, from where half of its room is taken: that is how far a flood or many fees have filled it.
+    /// Where nothing is limited the oldest is forgotten instead.
+    fn look_at_room(&self, now: u64) -> Option<String> {
+        self.policy.policy().ok().filter(|policy| policy.is_bounded())?;
+        let (together, day) = self.log.as_ref()?.ledger().filled(now);
+        let together = (together >= HALF).then(|| {
+            format!(
+                "{WARNS}transactions of several inputs fill {together} % of what can be remembered of them; beyond that their change \
+                 counts as leaving; once nobody asks for more of them: lsm guard forget"
+            )
+        });
+        let day = (day >= HALF).then(|| {
+            format!("{WARNS}what left within a day fills {day} % of what can be remembered of it; beyond that nothing more leaves")
+        });
+        Some([together, day].into_iter().flatten().collect())
     }
 
     fn has_no_room(&self) -> bool {
@@ -446,7 +477,7 @@ impl Work {
                  counts as leaving"
             )
         });
-        [ahead, near].into_iter().flatten().collect()
+        [ahead, near].into_iter().flatten().chain([self.crowded.clone()]).collect()
     }
 
     /// Writes down how far the table of own addresses reaches, where it has grown by `growth` since.
@@ -462,6 +493,11 @@ impl Work {
             Err(e) => ui::note(&format!("how far the wallet's addresses reach is not written down: {e}")),
         }
     }
+}
+
+/// Has systemd open the port.
+fn is_ready() {
+    notify::notify("READY=1");
 }
 
 fn says(refusal: &Refusal) -> String {

@@ -5,12 +5,18 @@ use crate::host::file;
 use std::path::Path;
 
 /// What is at stake while nothing is signed: nobody else's time stands still.
-pub const AT_STAKE: [&str; 4] = [
+pub const AT_STAKE: [&str; 5] = [
     "lnd can close no channel, and agree to no close; a peer that waits in vain closes by force",
     "it can claim no HTLC on the chain: what it is owed goes back to the payer once it times out, and what it has passed on can be lost",
     "it can take no penalty: a peer who publishes an old state keeps what that gives him, once his delay is over",
     "all these deadlines run on, counted in blocks: thaw before the shortest of them is over",
+    "what it is refused it does not ask for again by itself: after the thaw restart the watch-only lnd",
 ];
+
+/// What to do once something is no longer refused. A refusal is no lost connection to lnd: it goes on running, and tries the penalty
+/// (its breach_arbitrator.go) or the sweep (fee_bumper.go) no more until it begins anew.
+pub const AFTER: &str =
+    "restart the watch-only lnd: what it was refused, a penalty or a sweep too, it asks for again only when it starts";
 
 /// The same in a few words.
 pub const IN_SHORT: &str = "no channel is closed, no HTLC claimed, no penalty taken, and their deadlines run on";

@@ -88,7 +88,7 @@ fn judge_message(asked: &SignMessageReq, terms: &Terms) -> Result<(), Refusal> {
 
 /// The node's identity shakes hands and opens onions; a revocation root comes of the channel's own funding key (lnd's
 /// lnwallet/revocation_producer.go), and is what the watch-only node keeps anyway.
-fn judge_shared_key(asked: &SharedKeyRequest, terms: &Terms) -> Result<Class, Refusal> {
+fn judge_shared_key(asked: &SharedKeyRequest, terms: &mut Terms) -> Result<Class, Refusal> {
     let (described, raw) = match &asked.key_desc {
         Some(description) => (description.key_loc, description.raw_key_bytes.as_slice()),
         None => (None, &[][..]),
@@ -108,7 +108,7 @@ fn judge_shared_key(asked: &SharedKeyRequest, terms: &Terms) -> Result<Class, Re
         return Err(Refusal::new(Rule::SharedKeyRaw, "the public key is not the first of its family"));
     }
     let near = u32::try_from(key.key_index).ok();
-    let is_own = || Some(terms.wallet.as_ref()?.is_funding_key(&asked.ephemeral_pubkey, near?));
+    let mut is_own = || Some(terms.wallet.as_mut()?.is_funding_key(&asked.ephemeral_pubkey, near?));
     if class == Class::RevocationRoot && is_own() != Some(true) {
         let why = "a revocation root comes of a funding key of this wallet's, and of no other";
         return Err(Refusal::new(Rule::SharedKeyPoint, why));

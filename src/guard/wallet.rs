@@ -1,13 +1,20 @@
 //! The wallet's own public keys and scripts: what a request says of them is a hint, and only what is derived here is believed.
 
+mod far;
+mod fundings;
+
 use crate::error::{Code, Error, Result};
 use crate::signer::accounts::{Accounts, OwnKey};
+use crate::ui;
 use bitcoin::bip32::{ChainCode, ChildNumber, Fingerprint, Xpub};
 use bitcoin::key::{CompressedPublicKey, Secp256k1, XOnlyPublicKey};
 use bitcoin::secp256k1::{PublicKey, VerifyOnly};
 use bitcoin::{NetworkKind, Script, ScriptBuf};
+use far::Far;
+use fundings::Fundings;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -36,8 +43,8 @@ pub struct Wallet {
     secp: Secp256k1<VerifyOnly>,
     accounts: Accounts,
     branches: Vec<Branch>,
-    /// The row of channels' funding keys.
-    fundings: Xpub,
+    /// Channels' funding keys.
+    fundings: Fundings,
     scripts: HashSet<ScriptBuf>,
     /// All addresses up to [`END`], once they are derived.
     far: Arc<OnceLock<Far>>,
@@ -55,13 +62,6 @@ impl Reach {
         let of = |(account, end): (&String, &u32)| end.saturating_sub(other.0.get(account).copied().unwrap_or(AHEAD));
         self.0.iter().map(of).fold(0, u32::saturating_add)
     }
-}
-
-/// Addresses that were derived beside what else is done, each with its row and its index.
-struct Far {
-    scripts: HashMap<ScriptBuf, (usize, u32)>,
-    /// The first index that is not among them.
-    end: u32,
 }
 
 /// One of an account's two rows of addresses.
@@ -99,7 +99,7 @@ impl Wallet {
             }
         }
         let fundings = accounts.own_keys().find(|key| (key.purpose, key.account) == (LND, FUNDING));
-        let fundings = fundings.and_then(|key| row(&secp, &key, 0)).ok_or_else(unreadable)?;
+        let fundings = fundings.and_then(|key| row(&secp, &key, 0)).map(Fundings::new).ok_or_else(unreadable)?;
         let (scripts, far) = (HashSet::new(), Arc::default());
         let mut wallet = Self { secp, accounts, branches, fundings, scripts, far, room: 0 };
         for row in 0..wallet.branches.len() {
@@ -143,11 +143,13 @@ impl Wallet {
     }
 
     /// True where `public` is a key for a channel's funding whose index is within a thousand of `near`.
-    pub fn is_funding_key(&self, public: &[u8], near: u32) -> bool {
-        let Ok(public) = PublicKey::from_slice(public) else { return false };
-        // The nearest first: lnd takes the keys of its families one after the other, and each channel one of each.
-        let indices = (0..=AHEAD).flat_map(|far| [near.checked_sub(far), near.checked_add(far)]).flatten();
-        indices.into_iter().any(|index| derive(&self.secp, &self.fundings, index) == Some(public))
+    pub fn is_funding_key(&mut self, public: &[u8], near: u32) -> bool {
+        PublicKey::from_slice(public).is_ok_and(|public| self.fundings.has(&self.secp, &public, near))
+    }
+
+    /// Some more funding keys may be derived for who asks: said now and then.
+    pub fn make_room(&mut self) {
+        self.fundings.make_room();
     }
 
     /// True where `script` is the wallet's.
@@ -155,24 +157,24 @@ impl Wallet {
         self.scripts.contains(script) || self.find(script).is_some_and(|(row, index)| index < self.branches[row].next)
     }
 
-    /// Begins to derive all addresses up to [`END`], beside what else is done. A node that has handed out more than a thousand
-    /// since it was made has its sweeps go beyond the table that spends widen.
-    pub fn look_far(&self) {
-        drop(self.look_far_to(END));
+    /// Begins to gather all addresses up to [`END`], beside what else is done; `place` keeps them for later guards. A node that has
+    /// handed out more than a thousand since it was made has its sweeps go beyond the table that spends widen. Says by `tell` that they
+    /// are there.
+    pub fn look_far(&self, place: &Path, tell: impl FnOnce() + Send + 'static) {
+        drop(self.look_far_to(END, place, tell));
     }
 
     /// The same, up to `end`.
-    pub fn look_far_to(&self, end: u32) -> JoinHandle<()> {
-        let (branches, far) = (self.branches.clone(), Arc::clone(&self.far));
+    pub fn look_far_to(&self, end: u32, place: &Path, tell: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+        let (branches, far, place) = (self.branches.clone(), Arc::clone(&self.far), place.to_owned());
         std::thread::spawn(move || {
-            let secp = Secp256k1::verification_only();
-            let of_row = |(row, branch): (usize, &Branch)| {
-                let scripts = branch.scripts(&secp, 0, end).into_iter();
-                scripts.map(|(index, script)| (script, (row, index))).collect::<Vec<_>>()
-            };
-            let scripts = branches.iter().enumerate().flat_map(of_row).collect();
+            let (gathered, kept) = Far::of(&branches, end, &place);
+            if let Err(e) = kept {
+                ui::note(&format!("the wallet's addresses are not written down: {e}"));
+            }
             // Nobody else sets it, and it is set once.
-            let _ = far.set(Far { scripts, end });
+            let _ = far.set(gathered);
+            tell();
         })
     }
 
@@ -182,7 +184,7 @@ impl Wallet {
     }
 
     fn find(&self, script: &Script) -> Option<(usize, u32)> {
-        self.far.get()?.scripts.get(script).copied()
+        self.far.get()?.find(script)
     }
 
     /// What the key at m/PURPOSE'/0'/ACCOUNT'/CHANGE/INDEX spends, where that key is `public`. From then on what comes after it is
@@ -280,12 +282,26 @@ mod tests {
     }
 
     #[test]
-    fn a_funding_key_is_known_as_far_as_it_is_from_where_it_should_be() {
+    fn it_is_told_once_all_addresses_are_known() {
         let wallet = Wallet::new(accounts()).unwrap();
-        let is_known = |index, near| wallet.is_funding_key(&wallet.key(FUNDING, index).unwrap(), near);
+        let ((tell, hear), far) = (std::sync::mpsc::channel(), Arc::clone(&wallet.far));
+        let dir = tempfile::tempdir().unwrap();
+        let tell = move || tell.send(far.get().map(Far::len)).unwrap();
+        wallet.look_far_to(3, &dir.path().join("addresses"), tell).join().unwrap();
+        assert_eq!(hear.recv(), Ok(Some(3 * wallet.branches.len())));
+    }
+
+    #[test]
+    fn a_funding_key_is_known_as_far_as_it_is_from_where_it_should_be() {
+        let mut wallet = Wallet::new(accounts()).unwrap();
+        let mut is_known = |index, near| {
+            let key = wallet.key(FUNDING, index).unwrap();
+            wallet.is_funding_key(&key, near)
+        };
         assert!([(0, 0), (0, 1), (5, 4), (1_004, 4), (4, 1_004), (7, 7)].into_iter().all(|(a, b)| is_known(a, b)));
         assert!(!is_known(1_005, 4) && !is_known(4, 1_005));
-        assert!(!wallet.is_funding_key(&wallet.key(1, 4).unwrap(), 4) && !wallet.is_funding_key(&[2; 33], u32::MAX));
+        let other = wallet.key(1, 4).unwrap();
+        assert!(!wallet.is_funding_key(&other, 4) && !wallet.is_funding_key(&[2; 33], u32::MAX));
         assert!(!wallet.is_funding_key(&[], 4));
     }
 }

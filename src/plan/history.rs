@@ -5,6 +5,7 @@ use crate::plan::event::{About, Event, Line};
 use crate::plan::ledger::{Ledger, Touched};
 use crate::plan::prior::Prior;
 use crate::plan::step::SeedSink;
+use crate::release::pins::numbers;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,16 @@ impl Record<'_> {
         let kind = last.and_then(|intent| intent.what["kind"].as_str()).unwrap_or("nothing");
         (last.map_or(0, |intent| intent.step + 1), kind)
     }
+
+    /// True where a step of one of these kinds was begun.
+    fn began(&self, kinds: &[&str]) -> bool {
+        self.intents.iter().any(|intent| kinds.iter().any(|kind| intent.what["kind"] == *kind))
+    }
+}
+
+/// The lnd of the last plan that had one.
+fn last_release<'a>(records: &[Record<'a>]) -> Option<&'a str> {
+    records.iter().rev().find_map(|record| record.about.release.as_deref())
 }
 
 /// What several plans touched, in the order in which they did, each with what it was before the first of them.
@@ -187,17 +198,25 @@ impl History {
         Some(records.split_off(start_of_last(&records)))
     }
 
-    /// The lnd of the last plan that had one and was not undone.
+    /// The lnd that had the wallet last: of the last plan that had one and was not undone, or a newer one of a plan since that
+    /// was undone only after lnd was started, with no copy of the database to put back.
     pub fn release(&self) -> Option<&str> {
         let mut standing = Vec::new();
         for record in self.records() {
             if record.verb != ROLLBACK {
                 standing.push(record);
             } else if record.ended {
-                standing.truncate(start_of_last(&standing));
+                let mut undone = standing.split_off(start_of_last(&standing));
+                let last = last_release(&standing).and_then(numbers);
+                let copied = undone.iter().any(|record| record.began(&["snapshot"]));
+                undone.retain(|record| !copied && record.began(&["service", "container"]));
+                undone.retain(|record| record.about.release.as_deref().and_then(numbers) > last);
+                // Nothing goes on with one that was undone.
+                undone.iter_mut().for_each(|record| record.ended = true);
+                standing.append(&mut undone);
             }
         }
-        standing.iter().rev().find_map(|record| record.about.release.as_deref())
+        last_release(&standing)
     }
 
     /// True where lsm answers for something of which it first saw what `is` says.
@@ -296,6 +315,26 @@ impl History {
         file.filter(|file| self.is_own_seed(file))
     }
 
+    /// True where what is at `path` is such a seed, and no wallet was made since: it may give its place to another.
+    pub fn is_unused_seed(&self, path: &Path) -> bool {
+        let mut makes = false;
+        let mut lines = self
+            .0
+            .iter()
+            .rev()
+            .take_while(|line| !matches!(&line.event, Event::SeedWriting { file, .. } if file == path));
+        // Backwards: the end of a step comes before what it was.
+        let is_made = lines.any(|line| match &line.event {
+            Event::Done { .. } => {
+                makes = true;
+                false
+            }
+            Event::Intent { what, .. } => std::mem::take(&mut makes) && what["kind"] == "wallet",
+            _ => false,
+        });
+        !is_made && !makes && self.is_own_seed(path)
+    }
+
     /// True where what is at `path` is, byte for byte, the last seed that was written there for this wallet.
     pub fn is_own_seed(&self, path: &Path) -> bool {
         self.seed_written_to(path).is_some_and(|written| facts::hash(path).as_deref() == Some(written))
@@ -389,6 +428,53 @@ mod tests {
         assert_eq!(history(events.clone()).release(), Some("a"));
         events.extend([begin(ROLLBACK), end()]);
         assert_eq!(history(events).release(), Some("a"));
+    }
+
+    #[test]
+    fn an_undone_lnd_had_the_wallet_where_it_was_started_and_no_copy_was_put_back() {
+        let of = |verb: &str, release: &str| json!({"event": "begin", "verb": verb, "steps": 2, "release": release});
+        let begun = |kind: &str| json!({"event": "intent", "step": 0, "what": {"kind": kind}, "prior": []});
+        let undone = || [begin(ROLLBACK), json!({"event": "end"})];
+        let (old, new) = ("v0.9.0-beta", "v0.10.0-beta");
+        let mut events = vec![of("install", old), begun("service")];
+        events.extend(undone());
+        assert_eq!(history(events.clone()).release(), Some(old));
+        events.extend([of("install", new), begun("release")]);
+        events.extend(undone());
+        assert_eq!(history(events.clone()).release(), Some(old), "it was not started");
+        events.extend([of("upgrade", new), begun("snapshot"), of("upgrade", new), begun("service")]);
+        events.extend(undone());
+        assert_eq!(history(events.clone()).release(), Some(old), "the copy was put back");
+        events.extend([of("install", new), begun("container")]);
+        events.extend(undone());
+        assert_eq!(history(events.clone()).release(), Some(new));
+        events.extend([of("install", old), begun("service")]);
+        assert_eq!(history(events.clone()).release(), Some(old), "it stands");
+        events.extend(undone());
+        assert_eq!(history(events).release(), Some(new), "the older one that gave up changes nothing");
+    }
+
+    #[test]
+    fn a_seed_gives_its_place_to_another_until_a_wallet_was_made_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("seed");
+        std::fs::write(&file, "words").unwrap();
+        let wallet = || json!({"event": "intent", "step": 0, "what": {"kind": "wallet"}, "prior": []});
+        let done = || json!({"event": "done", "step": 0, "left": []});
+        let sha256 = facts::hash(&file).unwrap();
+        let mut events =
+            vec![begin("install"), done(), wallet(), json!({"event": "seed-writing", "file": file, "sha256": sha256})];
+        assert!(history(events.clone()).is_unused_seed(&file));
+        events.extend([begin("install"), wallet()]);
+        assert!(history(events.clone()).is_unused_seed(&file), "cut off again");
+        for more in [&[done()][..], &[json!({"event": "end"}), begin("uninstall"), json!({"event": "end"})]] {
+            events.extend(more.iter().cloned());
+            let history = history(events.clone());
+            assert!(history.is_own_seed(&file) && !history.is_unused_seed(&file));
+        }
+        let other = json!({"event": "intent", "step": 0, "what": {"kind": "service"}, "prior": []});
+        let unmade = events[..4].iter().cloned().chain([begin("install"), other, done()]).collect();
+        assert!(history(unmade).is_unused_seed(&file), "another step came to its end");
     }
 
     #[test]

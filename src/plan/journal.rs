@@ -9,7 +9,7 @@ use crate::host::file;
 use crate::host::kept::Kept;
 use crate::host::lock::Lock;
 use crate::plan::event::{About, Event, Line};
-use crate::plan::history::History;
+use crate::plan::history::{History, ROLLBACK};
 use crate::plan::prior::{Prior, Thing};
 use crate::plan::step::Step;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -87,9 +87,12 @@ impl Journal {
     /// As [`Journal::write`], and where something cannot be kept.
     pub fn intend(&mut self, place: usize, step: &Step) -> Result<()> {
         let what = serde_json::to_value(step).unwrap_or_else(|_| json!({"kind": "unknown"}));
-        let see = |thing: &Thing| match step {
+        let undoes = self.history.unfinished().is_some_and(|record| record.verb == ROLLBACK);
+        let see = |thing: &Thing| match (step, thing) {
             // Its way back is the database's. A copy of the old password would outlive it.
-            Step::ChangePassword { .. } => Prior::observe(thing),
+            (Step::ChangePassword { .. }, _) => Prior::observe(thing),
+            // Nor of one that an undoing takes away, which nothing brings back.
+            (Step::Restore { .. }, Thing::Secret(_)) if undoes => Prior::observe(thing),
             _ => Prior::capture(thing, &self.kept),
         };
         let prior = step.touches().iter().map(see).collect::<Result<_>>()?;
@@ -269,6 +272,7 @@ fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
 mod tests {
     use super::*;
     use crate::facts;
+    use crate::plan::prior::{AtPath, Role};
     use std::os::unix::fs::MetadataExt;
 
     fn place() -> (tempfile::TempDir, PathBuf) {
@@ -303,9 +307,25 @@ mod tests {
         let mut journal = Journal::open(&path).unwrap();
         assert!(!journal.history().is_own_seed(&seed));
         journal.write(Event::SeedWriting { file: seed.clone(), sha256 }).unwrap();
-        assert!(journal.history().is_own_seed(&seed));
+        assert!(journal.history().is_own_seed(&seed) && journal.history().is_unused_seed(&seed));
         std::fs::write(&seed, "another signer's").unwrap();
         assert!(!journal.history().is_own_seed(&seed));
+    }
+
+    #[test]
+    fn of_a_password_that_an_undoing_takes_away_nothing_is_kept() {
+        let (folder, path) = place();
+        let secret = folder.path().join("password");
+        std::fs::write(&secret, "chosen").unwrap();
+        let step = Step::Restore { to: Prior::Path(AtPath::absent(&secret, Role::Secret)) };
+        let mut journal = Journal::open(&path).unwrap();
+        for (verb, wanted) in [(ROLLBACK, 0), ("uninstall", 1)] {
+            journal.begin(verb, 1, About::default()).unwrap();
+            journal.intend(0, &step).unwrap();
+            let kept = std::fs::read_dir(kept_beside(&path)).map_or(0, Iterator::count);
+            assert_eq!(kept, wanted, "{verb}");
+            journal.end().unwrap();
+        }
     }
 
     #[test]

@@ -4,17 +4,23 @@ use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access, cannot_read};
 use crate::host::user;
 use crate::release::pins::{Arch, Release};
+use std::fs::Metadata;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const NO_CACHE: Code = Code::lacking("E-RELEASE-040");
 const NOT_OURS: Code = Code::usage("E-RELEASE-041");
+const OPEN_TO_OTHERS: Code = Code::refused("E-RELEASE-042");
 
 /// The file that says that a folder is a cache (<https://bford.info/cachedir/>).
 const MARK: &str = "CACHEDIR.TAG";
 /// What it says in one of lsm's, and ever has to: by this it is known again.
 const MARKED: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # A cache of lsm's: what is in it can be had again, and goes with lsm.\n";
+
+/// Only the owner of what is in such a folder may rename or remove it (inode(7)).
+const STICKY: u32 = 0o1000;
 
 /// The folders that lsm makes in its cache.
 pub const FOLDERS: [&str; 4] = ["archive", "zip", "go", "work"];
@@ -49,8 +55,9 @@ pub fn place_of(cache: &Path, release: &Release, arch: Arch) -> PathBuf {
 /// versions made theirs without one, or has nothing in it.
 ///
 /// # Errors
-/// Where it is another folder.
+/// Where it is another folder, or somebody else can change what is in it.
 pub(super) fn hold(cache: &Path) -> Result<()> {
+    hold_own(cache)?;
     if is_marked(cache) || usual_place().is_some_and(|usual| usual == cache) || is_empty(cache)? {
         return Ok(());
     }
@@ -70,11 +77,43 @@ pub fn claim(cache: &Path) -> Result<()> {
             // Whatever the umask: the unprivileged builder has to enter it.
             file::make_folder(cache, Access::mode(0o755))?;
         }
+        // Somebody may have been faster.
+        hold_own(cache)?;
     }
     if is_marked(cache) {
         return Ok(());
     }
     file::replace(&cache.join(MARK), MARKED.as_bytes(), Access::mode(0o644))
+}
+
+/// Holds that nobody else can change what is in `cache`, or put another folder in its place: what is unpacked there is started, and
+/// root gives folders in it away.
+fn hold_own(cache: &Path) -> Result<()> {
+    let own = std::fs::metadata(cache).map_or(true, |about| is_own(&about));
+    let real = cache.ancestors().find_map(|part| std::fs::canonicalize(part).ok()).unwrap_or_default();
+    let is_closed = |about: Metadata| is_own(&about) || is_owned(&about) && about.mode() & STICKY != 0;
+    let is_foreign = |part: &&Path| std::fs::symlink_metadata(part).is_ok_and(|about| !is_closed(about));
+    let way = || cache.ancestors().chain(real.ancestors()).find(is_foreign);
+    let Some(foreign) = Some(cache).filter(|_| !own).or_else(way) else { return Ok(()) };
+    let (cache, foreign) = (cache.display(), foreign.display());
+    Err(Error::new(
+        OPEN_TO_OTHERS,
+        format!("other users can change {foreign}, and with it what lsm runs out of {cache}"),
+    )
+    .hint(format!(
+        "look at it, then: chmod go-w {foreign}; or name a folder with LSM_CACHE that is yours, or root's, alone"
+    )))
+}
+
+/// Whether nobody but root and the running user can change what this is of. The user's own group counts as the user: where a umask
+/// lets it write, it has nobody else in it.
+pub(super) fn is_own(about: &Metadata) -> bool {
+    let others = if about.gid() == nix::unistd::getegid().as_raw() { 0o002 } else { 0o022 };
+    is_owned(about) && (about.is_symlink() || about.mode() & others == 0)
+}
+
+fn is_owned(about: &Metadata) -> bool {
+    about.uid() == 0 || about.uid() == user::own_uid()
 }
 
 fn is_marked(cache: &Path) -> bool {
@@ -94,7 +133,7 @@ mod tests {
     use super::*;
     use crate::release::source::workshop::Workshop;
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     fn mode_of(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o7777
@@ -134,5 +173,31 @@ mod tests {
         fs::set_permissions(empty.path(), Permissions::from_mode(0o711)).unwrap();
         claim(empty.path()).unwrap();
         assert!(is_marked(empty.path()) && mode_of(empty.path()) == 0o711);
+    }
+
+    #[test]
+    fn a_cache_that_others_can_change_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let (above, link) = (dir.path().join("above"), dir.path().join("link"));
+        let cache = above.join("cache");
+        fs::create_dir_all(&cache).unwrap();
+        symlink(&cache, &link).unwrap();
+        let allow = |folder: &Path, mode| fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap();
+        let claimed = |cache: &Path| claim(cache).map_err(|e| e.code());
+        for way in [&cache, &link] {
+            for (folder, mode) in [(&above, 0o777), (&cache, 0o777), (&cache, 0o1777)] {
+                allow(folder, mode);
+                assert_eq!(claimed(way), Err(OPEN_TO_OTHERS), "{} {mode:o}", folder.display());
+                allow(folder, 0o755);
+            }
+        }
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), 0, "nothing was made in it");
+        allow(&above, 0o1777);
+        assert_eq!((claimed(&link), claimed(&above.join("new"))), (Ok(()), Ok(())));
+        if user::is_root() {
+            allow(&above, 0o755);
+            chown(&above, Some(1), Some(1)).unwrap();
+            assert_eq!((claimed(&link), claimed(&above.join("other"))), (Err(OPEN_TO_OTHERS), Err(OPEN_TO_OTHERS)));
+        }
     }
 }

@@ -200,7 +200,7 @@ pub(super) fn expired(what: &str) -> Error {
 }
 
 /// The three numbers of `v1.2.3-beta` or `1.2.3`.
-pub(super) fn numbers(version: &str) -> Option<[u32; 3]> {
+pub fn numbers(version: &str) -> Option<[u32; 3]> {
     let plain = version.strip_prefix('v').unwrap_or(version).split('-').next()?;
     let parts: Vec<u32> = plain.split('.').map(|p| p.parse().ok()).collect::<Option<_>>()?;
     parts.try_into().ok()

@@ -4,6 +4,7 @@ use crate::archive;
 use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
+use crate::release::cache;
 use crate::release::known;
 use crate::release::pins::{Arch, Origin, Pin, Release};
 use crate::release::quorum::papers::Papers;
@@ -24,6 +25,7 @@ const UNKNOWN: Code = Code::unverified("E-RELEASE-032");
 const NO_ARCHIVE: Code = Code::usage("E-RELEASE-033");
 const NOT_WRITTEN: Code = Code::lacking("E-RELEASE-035");
 const CHANGED: Code = Code::unverified("E-RELEASE-036");
+const OPEN_FOLDER: Code = Code::refused("E-RELEASE-039");
 const ALONE: Code = Code::unverified("E-RELEASE-038");
 const NO_PAPERS: Code = Code::lacking("E-RELEASE-037");
 
@@ -151,7 +153,7 @@ pub fn verify(path: &Path, needed: Option<usize>) -> Result<Verified<Archive>> {
 /// for an archive that is verified.
 ///
 /// # Errors
-/// As both; nothing is left in `folder` then.
+/// As both, and where others can change what is in `folder`; nothing is left in it then.
 pub fn verify_and_unpack(
     path: &Path,
     needed: Option<usize>,
@@ -163,8 +165,21 @@ pub fn verify_and_unpack(
     let Some(pin) = find_pin(&pass.sha256)? else { return Err(explain(&archive, pass)) };
     let archive = Verified::new(archive, file, pass.sha256, pin).believe_folder(path, needed)?;
     pass.unpacked?;
+    file::make_folders(folder)?;
+    hold_own(folder)?;
     Draft::keep_all(drafts, durable)?;
     Ok(archive)
+}
+
+/// Holds that what is put into `folder` stays what it is.
+fn hold_own(folder: &Path) -> Result<()> {
+    // A link's owner could lead it elsewhere.
+    let both = [std::fs::symlink_metadata(folder), std::fs::metadata(folder)];
+    if both.iter().flatten().all(cache::is_own) {
+        return Ok(());
+    }
+    Err(Error::new(OPEN_FOLDER, format!("others can change what is in {}", folder.display()))
+        .hint("nothing was unpacked; name a folder that is yours, or root's, alone"))
 }
 
 fn open(path: &Path) -> Result<(PathBuf, File)> {
@@ -363,5 +378,19 @@ mod tests {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
         assert_eq!(verify(dir.path(), None).unwrap_err().code(), NO_ARCHIVE);
+    }
+
+    #[test]
+    fn nothing_is_unpacked_where_others_could_exchange_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, link) = (dir.path().join("folder"), dir.path().join("link"));
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        hold_own(&link).unwrap();
+        for mode in [0o757, 0o1777] {
+            std::fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!([&folder, &link].map(|at| hold_own(at).unwrap_err().code()), [OPEN_FOLDER; 2]);
+        }
     }
 }

@@ -244,8 +244,8 @@ impl Node {
     }
 
     /// Creates a watch-only wallet from the signer's accounts and returns the admin macaroon, which lnd writes to disk
-    /// too. `birthday` is when the seed was made, in unix seconds; 0: unknown, which costs a rescan of the whole chain. With
-    /// `recovery_window` lnd looks for coins on so many addresses in a row.
+    /// too. `birthday` is when the seed was made, in unix seconds; 0: unknown, which costs a rescan of the whole chain. lnd
+    /// looks for coins on `recovery_window` addresses in a row; 0: on none, and a wallet that had coins is empty to the eye.
     ///
     /// # Errors
     /// Where the call fails.
@@ -254,11 +254,11 @@ impl Node {
         password: &Secret,
         accounts: &Accounts,
         birthday: u64,
-        recovery_window: Option<u32>,
+        recovery_window: u32,
     ) -> Result<Macaroon> {
         let mut request = lnrpc::InitWalletRequest::default();
         request.wallet_password = password.expose().to_vec();
-        request.recovery_window = recovery_window.map_or(0, u32::cast_signed);
+        request.recovery_window = recovery_window.cast_signed();
         request.watch_only =
             Some(lnrpc::WatchOnly { master_key_birthday_timestamp: birthday, accounts: accounts.to_watch_only() });
         self.init(request)

@@ -4,8 +4,14 @@ pub mod log;
 pub mod progress;
 pub mod terminal;
 
-use std::io::Write;
+use crate::error::{self, Code, Error, Result};
+use std::io::{ErrorKind, Write};
 use std::sync::OnceLock;
+
+const CUT_SHORT: Code = Code::lacking("E-UI-003");
+
+/// Why something of what was printed did not arrive.
+static LOST: OnceLock<std::io::Error> = OnceLock::new();
 
 /// How much is said, decided once by the command line.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,8 +49,22 @@ macro_rules! say {
 pub use say;
 
 /// Prints one line of result on standard output. Control characters in it are shown as escapes; a reader that went away
-/// (`lsm ... | head -1`) is no fault.
+/// (`lsm ... | head -1`) is no fault, and [`hold_printed`] tells of others.
 pub fn print_line(text: &str) {
     // The work is done: who does not want to read its result does not undo it.
-    let _ = writeln!(std::io::stdout(), "{}", crate::error::plain(text));
+    if let Err(e) = writeln!(std::io::stdout(), "{}", error::plain(text))
+        && e.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = LOST.set(e);
+    }
+}
+
+/// Holds that all that was printed has arrived.
+///
+/// # Errors
+/// Where some of it has not: it goes to a file on a full disk, say.
+pub fn hold_printed() -> Result<()> {
+    LOST.get().map_or(Ok(()), |e| {
+        Err(Error::new(CUT_SHORT, format!("what was printed is not whole: {e}")).hint("what was to be done is done"))
+    })
 }

@@ -133,7 +133,7 @@ pub fn show_seed(words: &[&str]) -> Result<()> {
     )?;
     for (place, word) in words.iter().enumerate() {
         let end = if place % 4 == 3 { "\n" } else { "" };
-        write(&mut terminal, &format!("{:>4}. {word:<10}{end}", place + 1))?;
+        write(&mut terminal, &Zeroizing::new(format!("{:>4}. {word:<10}{end}", place + 1)))?;
     }
     write(&mut terminal, "\nPress Enter when you have it.")?;
     read_line(&terminal)?;

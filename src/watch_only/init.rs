@@ -23,6 +23,9 @@ const SYNCING: Code = Code::refused("E-WATCH-024");
 
 const PASSWORD_FILE: &str = "wallet-password.txt";
 
+/// The look-ahead that lncli proposes too (lnd's cmd/commands/cmd_create.go): a bundle outlives its first watch-only machine.
+const RECOVERY_WINDOW: u32 = 2500;
+
 /// How long lnd may take to unlock its wallet by itself.
 const UNLOCK_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -166,7 +169,8 @@ fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut S
     if created {
         let about = &request.bundle.about;
         let password = read_password(place)?;
-        node.init_watch_only(&password, &request.bundle.accounts, about.birthday, about.recovery_window)?;
+        let window = request.recovery_window.or(about.recovery_window).unwrap_or(RECOVERY_WINDOW);
+        node.init_watch_only(&password, &request.bundle.accounts, about.birthday, window)?;
     } else if state == State::Locked && place.password.is_none() {
         let locked = || {
             let told = format!("the wallet of {} is locked, and lsm has no password for it", local.endpoint);

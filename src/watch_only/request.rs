@@ -26,6 +26,8 @@ pub struct InitRequest {
     pub conf: Option<PathBuf>,
     /// The network, where the bundle does not say.
     pub network: Option<Network>,
+    /// How many addresses in a row without a coin a new wallet looks at before it gives up, where not as the bundle says.
+    pub recovery_window: Option<u32>,
     /// Whose lnd it is, where not of the user who runs lsm.
     pub owner: Option<Owner>,
     /// The folder has a wallet with private keys, which lnd is to purge: they are the signer's alone from then on. Only

@@ -1,9 +1,12 @@
 //! What a node does in its life: receives, sends, opens, pays, is paid, closes both ways, sweeps, signs a PSBT.
 
+use super::Plan;
+use super::signer::Made;
 use crate::lab::btcd::Chain;
 use crate::lab::lnd::Node;
 use crate::lab::wait_for;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -59,6 +62,16 @@ fn send(alice: &Node, bob: &Node, chain: &Chain, kind: &str) {
     alice.cli(["sendcoins", "--force", "--utxo", &from, "--addr", &to, "--amt", "1000000"]).ok();
     confirm(alice, bob, chain, 1);
     assert!(coins(alice).iter().all(|c| text(&c["outpoint"]) != from), "the coin is spent");
+}
+
+/// Alice's machine is lost: another one, made of the same bundle, finds her coins and can send them.
+pub fn comes_back<'a>(made: &mut Made<'a>, bob: &Node, chain: &Chain, plan: &Plan<'a>) {
+    let outpoints = |node: &Node| -> BTreeSet<_> { coins(node).iter().map(|coin| text(&coin["outpoint"])).collect() };
+    let had = outpoints(&made.watch_only);
+    made.lose_watch_only(plan);
+    let again = &made.watch_only;
+    wait_for("the coins that she had", LIMIT, || (outpoints(again) == had).then_some(()));
+    send_some(again, bob, chain);
 }
 
 /// Alice sends some of what she has.

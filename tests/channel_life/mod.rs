@@ -25,9 +25,12 @@ pub enum Kind {
 
 /// Lives it with `version` of lnd on all sides.
 fn live(version: &str, taproot: bool, kind: Kind) {
-    with_signer(version, taproot, kind, |made, bob, chain, _| {
+    with_signer(version, taproot, kind, |made, bob, chain, plan| {
         life::live(&made.watch_only, bob, chain, taproot);
         assert!(made.watch_only.alive(), "the watch-only node ended: {}", made.watch_only.log_end());
+        if matches!(kind, Kind::Plain) {
+            life::comes_back(made, bob, chain, plan);
+        }
         if matches!(kind, Kind::Guarded) {
             life_was_passed_and_counted(&made.signer, taproot);
         }
@@ -59,7 +62,7 @@ pub fn with_signer(
     version: &str,
     taproot: bool,
     kind: Kind,
-    work: impl FnOnce(&mut signer::Made<'_>, &mut Node<'_>, &Chain<'_>, &Plan<'_>),
+    work: impl for<'a> FnOnce(&mut signer::Made<'a>, &mut Node<'_>, &Chain<'_>, &Plan<'a>),
 ) {
     let (Some(release), Some(programs)) = (Release::find(version), btcd::programs()) else { return };
     let Some(net) = Net::build() else { return };

@@ -37,13 +37,21 @@ pub struct Made<'a> {
     pub signer: Stage,
 }
 
-impl Made<'_> {
+impl<'a> Made<'a> {
     /// Has the node take the host's bundle of now, as its operator does: imported, then lnd started anew.
     #[track_caller]
     pub fn take_bundle(&mut self, plan: &Plan<'_>) {
         self.import_bundle(plan);
         self.watch_only.stop();
         self.watch_only.start_synced();
+    }
+
+    /// Loses the watch-only machine, and makes another one of the bundle that it was made of.
+    #[track_caller]
+    pub fn lose_watch_only(&mut self, plan: &Plan<'a>) {
+        self.watch_only.stop();
+        self.watch_only = watch(plan, &plan.folder.join("bundle"), "alice-again");
+        self.watch_only.wait_synced();
     }
 
     /// Imports the host's bundle of now; the node reads it at its next start.
@@ -77,7 +85,7 @@ pub fn install<'a>(plan: &Plan<'a>) -> Option<Made<'a>> {
     let bundle = plan.folder.join("bundle");
     stage.host.copy_out(BUNDLE, &bundle);
     check_permissions(&bundle, plan);
-    Some(Made { watch_only: watch(plan, &bundle), signer: stage })
+    Some(Made { watch_only: watch(plan, &bundle, "alice"), signer: stage })
 }
 
 /// What the life needs and no more. What a taproot channel is funded with is not told from what leaves.
@@ -108,9 +116,9 @@ fn check_permissions(bundle: &Path, plan: &Plan<'_>) {
 }
 
 /// Makes the watch-only node from the bundle, and starts it again as an operator's unit would.
-fn watch<'a>(plan: &Plan<'a>, bundle: &Path) -> Node<'a> {
+fn watch<'a>(plan: &Plan<'a>, bundle: &Path, name: &str) -> Node<'a> {
     let peer = plan.net.allowed();
-    let folder = plan.folder.join("alice");
+    let folder = plan.folder.join(name);
     let mut node = Node::lay(plan.release, peer, &folder, WATCH_ONLY_PORT, plan.settings);
     let mut command = peer.command(LSM);
     command.args(["watch-only", "init", "--json", "--signer-host", LISTEN]);

@@ -6,13 +6,13 @@ use crate::backend::steps;
 use crate::error::Result;
 use crate::host::kept::Kept;
 use crate::plan::journal::kept_beside;
-use crate::plan::prior::{AtPath, Prior, Was};
+use crate::plan::prior::{AtPath, Prior, Thing, Was};
 use crate::plan::undo::{BundleBefore, Stays};
 use crate::plan::{History, SeedSink, Step};
-use crate::release::known;
 use crate::release::pins::Arch;
+use crate::release::{Installed, known};
 use crate::spec::Spec;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What other signers than that of `layout` need; the packet filter is theirs, and that of `own`, which is what this signer's
 /// spec will be afterwards.
@@ -52,11 +52,20 @@ pub fn stays(layout: &Layout, own: Option<&Spec>) -> Result<Stays> {
         };
         let wanted = steps(spec, known::find(&spec.release)?, Arch::of_this_machine()?, &wishes, &facts)?;
         stays.shared.extend(wanted.iter().flat_map(Step::touches));
+        // Its rollback goes back to the lnd that a copy of its database is of.
+        let copies = Layout::of(spec).copies();
+        let versions = copies.iter().filter_map(|copy| copy.file_name());
+        stays.shared.extend(versions.flat_map(|version| programs(&places.releases().join(version))));
     }
     if !places.are_users() {
         stays.filter = Some(firewall(others.iter().chain(own))?);
     }
     Ok(stays)
+}
+
+/// An unpacked lnd.
+fn programs(folder: &Path) -> [Thing; 4] {
+    [folder.to_owned(), folder.join("lnd"), folder.join("lncli"), Installed::place(folder)].map(Thing::Path)
 }
 
 /// The journal of another signer in the same places, which takes over what both know of.

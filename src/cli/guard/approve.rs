@@ -7,6 +7,7 @@ use crate::cli::{Common, machine};
 use crate::error::{Code, Error, Result};
 use crate::guard::approval::{self, Approval};
 use crate::guard::clock::in_words;
+use crate::guard::freeze::AFTER;
 use crate::guard::{MINUTE, now};
 use crate::host::file::{self, Access};
 use crate::host::user::{self, Owner};
@@ -94,6 +95,7 @@ fn tell(one: &Approval, spec: &Spec) {
             json!({
                 "instance": spec.instance, "entry": one.entry, "until": one.until, "max_fee": one.fee,
                 "pays": pays.collect::<Vec<_>>(), "first": one.first,
+                "next": (spec.guard == Guard::Enforce).then_some(AFTER),
             })
         );
         return;
@@ -107,5 +109,7 @@ fn tell(one: &Approval, spec: &Spec) {
     );
     if spec.guard != Guard::Enforce {
         say!("the guard only observes: it passes as before");
+        return;
     }
+    say!("repeat what you had asked the node for; where it had asked by itself, {AFTER}");
 }

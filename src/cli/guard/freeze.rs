@@ -5,7 +5,7 @@ use crate::backend::Layout;
 use crate::cli::rights::require_root;
 use crate::cli::{Common, machine};
 use crate::error::Result;
-use crate::guard::freeze::{AT_STAKE, Frozen};
+use crate::guard::freeze::{AFTER, AT_STAKE, Frozen};
 use crate::guard::now;
 use crate::host::file::{self, Access};
 use crate::host::user::Owner;
@@ -47,10 +47,11 @@ pub(super) fn thaw(common: &Common) -> Result<()> {
 
 fn tell(spec: &Spec, changed: bool, frozen: Option<&Frozen>) {
     let at_stake = frozen.filter(|_| spec.guard == Guard::Enforce).map_or(&[][..], |_| &AT_STAKE);
+    let next = (changed && frozen.is_none() && spec.guard == Guard::Enforce).then_some(AFTER);
     if ui::voice().json {
         let said = json!({
             "instance": spec.instance, "changed": changed, "frozen": frozen.is_some(),
-            "frozen_seconds": frozen.and_then(|frozen| frozen.seconds(now())), "at_stake": at_stake,
+            "frozen_seconds": frozen.and_then(|frozen| frozen.seconds(now())), "at_stake": at_stake, "next": next,
         });
         say!("{said}");
         return;
@@ -66,5 +67,5 @@ fn tell(spec: &Spec, changed: bool, frozen: Option<&Frozen>) {
         None => ", already".to_owned(),
     };
     say!("{what}{already}");
-    at_stake.iter().for_each(|what| say!("- {what}"));
+    at_stake.iter().chain(&next).for_each(|what| say!("- {what}"));
 }

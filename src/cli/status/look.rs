@@ -195,7 +195,7 @@ fn guard_trouble(spec: &Spec, runs: Option<bool>, frozen: Option<Frozen>, said: 
     }
     if let Some(frozen) = frozen {
         return Some(format!(
-            "the operator has frozen it {}: {IN_SHORT}; lsm guard thaw ends it",
+            "the operator has frozen it {}: {IN_SHORT}; lsm guard thaw ends it; then restart the watch-only lnd",
             frozen.describe(now())
         ));
     }

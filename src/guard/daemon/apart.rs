@@ -103,6 +103,13 @@ impl<W: Worker + 'static> Apart<W> {
         }
     }
 
+    /// Has it hear something now and then where what comes is not for it: it may never be idle.
+    fn look_in(&mut self) {
+        if self.heard.elapsed() >= self.tick {
+            self.idle();
+        }
+    }
+
     fn begin_anew(&mut self) {
         self.failures += 1;
         if self.failures > FAILURES {
@@ -136,10 +143,7 @@ impl<W: Worker + 'static> Middleware for Apart<W> {
 
     fn ask(&mut self, call: Call) -> Option<String> {
         if !call.replaceable && request::is_harmless(&call.uri) {
-            // It may never be idle.
-            if self.heard.elapsed() >= self.tick {
-                self.idle();
-            }
+            self.look_in();
             return None;
         }
         let uri = call.uri.clone();
@@ -155,6 +159,7 @@ impl<W: Worker + 'static> Middleware for Apart<W> {
 
     fn leave(&mut self, id: u64, answer: Answer) -> Leave {
         if request::is_harmless(&answer.uri) {
+            self.look_in();
             return Leave::Now;
         }
         match self.tell(Told::Leave(id, answer)) {
@@ -246,7 +251,9 @@ mod tests {
             assert_ne!(id, 7);
             Leave::Now
         }
-        fn idle(&mut self) {}
+        fn idle(&mut self) {
+            self.0 += 100;
+        }
     }
 
     impl Worker for Frail {
@@ -292,6 +299,18 @@ mod tests {
             assert!(matches!(apart.leave(7, answer()), Leave::Never(why) if why.contains("(guard-fault)")));
             assert!(apart.is_asked());
             assert_eq!(ask(&mut apart, "/lnrpc.State/GetState"), None);
+        });
+    }
+
+    #[test]
+    fn it_hears_something_also_where_nothing_that_comes_is_for_it() {
+        alone("it_hears_something_also_where_nothing_that_comes_is_for_it", || {
+            let mut apart = Apart::new(true, Duration::ZERO, Frail::default);
+            apart.begin(Ok(accounts())).unwrap();
+            assert_eq!(ask(&mut apart, "/lnrpc.State/GetState"), None);
+            let answer = Answer { uri: "/lnrpc.State/GetState".to_owned(), message: None };
+            assert!(matches!(apart.leave(1, answer), Leave::Now));
+            assert_eq!(ask(&mut apart, "/a.B/C"), Some("201 since".to_owned()));
         });
     }
 

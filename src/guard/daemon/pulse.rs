@@ -9,7 +9,7 @@ const TICK: Duration = Duration::from_secs(5);
 /// When systemd heard of it last.
 pub struct Pulse {
     every: Duration,
-    last: Option<Instant>,
+    pub(super) last: Option<Instant>,
 }
 
 impl Default for Pulse {

@@ -25,6 +25,7 @@ fn guard(folder: &Path) -> Guard {
         log: at("log"),
         reach: at("reach"),
         accounts: at("accounts"),
+        addresses: at("addresses"),
         frozen: at("frozen"),
         policy: at("policy"),
         approvals: at("approvals"),
@@ -118,6 +119,40 @@ fn a_wallet_whose_accounts_lnd_cannot_tell_any_more_is_known_as_it_was() {
     assert!(work(folder.path()).keep_accounts(cannot()).is_err());
     work(folder.path()).keep_accounts(Ok(accounts())).unwrap();
     assert_eq!(work(folder.path()).keep_accounts(cannot()).unwrap(), accounts());
+}
+
+#[test]
+fn that_half_of_the_room_to_remember_is_taken_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("policy"), "[coins]\nper-day = 90000000\n").unwrap();
+    let (mut work, at) = (work(folder.path()), now());
+    let warned = |work: &mut Work, numbers: std::ops::Range<u32>, one: &Signed| {
+        for number in numbers {
+            let signed = Signed { at, txid: format!("{number:064}"), ..one.clone() };
+            let weighed = Weighed { signed: Some(signed), ..Weighed::default() };
+            work.write(&Heard { weighed, ..Heard::new(at, "/a.B/C", Verdict::Passed) }).unwrap();
+        }
+        work.look_around();
+        warnings(&work.status).concat()
+    };
+    let several = Signed { together: true, signed: (0..1_499).map(|input| (input, 70)).collect(), ..Signed::default() };
+    assert_eq!(warned(&mut work, 0..45, &several), "");
+    assert!(warned(&mut work, 45..55, &several).contains("lsm guard forget"), "{}", work.status);
+    // In its own room, what has left.
+    let left = Signed { coins: 1, ..Signed::default() };
+    assert!(!work.status.contains("a day"));
+    assert!(warned(&mut work, 100..3_100, &left).contains("51 %"), "{}", work.status);
+    std::fs::write(folder.path().join("policy"), "unlimited = true\n").unwrap();
+    assert_eq!(warned(&mut work, 0..0, &left), "");
+}
+
+#[test]
+fn an_answer_is_a_sign_of_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut work = work(folder.path());
+    assert!(work.pulse.last.is_none());
+    drop(work.leave(1, Answer { uri: "/lnrpc.State/GetState".to_owned(), message: None }));
+    assert!(work.pulse.last.is_some());
 }
 
 #[test]

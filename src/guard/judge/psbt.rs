@@ -22,6 +22,12 @@ const WHOLE: [u32; 2] = [0, 1];
 /// More inputs than this has no transaction that others pass on (bitcoin's policy.h, MAX_STANDARD_TX_WEIGHT).
 const INPUTS: usize = 1500;
 
+/// How many fields of one map, of an input, an output or the whole, may be such as lnd's reader knows nothing of, and how many of one
+/// kind that it knows: it compares each with all of its kind before it (btcutil's psbt, partial_input.go), so that one map of some
+/// hundred thousand would hold up lnd for minutes. lnd itself writes two, and no script of several keys has more.
+const UNKNOWN: usize = 16;
+const KNOWN: usize = 100;
+
 /// The first byte of a key's type that is written in more bytes than one (BIP 174's compact size). No field has such a type, and
 /// lnd 0.21 keeps of one its last byte, which can be that of a field.
 const LONG_TYPE: u8 = 0xfd;
@@ -113,6 +119,9 @@ fn hold_fields(psbt: &Psbt) -> Result<(), Refusal> {
     if psbt.inputs.len() > INPUTS {
         return encoding("it has too many inputs");
     }
+    if count_fields(psbt).any(|(unknown, known)| unknown > UNKNOWN || known > KNOWN) {
+        return encoding("it has too many fields of one kind");
+    }
     let maps = psbt.inputs.iter().map(|input| &input.unknown).chain(psbt.outputs.iter().map(|output| &output.unknown));
     if maps.chain([&psbt.unknown]).flat_map(BTreeMap::keys).any(|key| key.type_value >= LONG_TYPE) {
         return encoding("it has a field whose type is long");
@@ -129,6 +138,23 @@ fn hold_fields(psbt: &Psbt) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Of each map how many fields lnd's reader knows nothing of, and how many there are of the kind that it knows of which there are most.
+fn count_fields(psbt: &Psbt) -> impl Iterator<Item = (usize, usize)> {
+    let whole = (psbt.unknown.len() + psbt.proprietary.len(), psbt.xpub.len());
+    let inputs = psbt.inputs.iter().map(|input| {
+        let hashes = input.ripemd160_preimages.len() + input.sha256_preimages.len();
+        let hashes = hashes + input.hash160_preimages.len() + input.hash256_preimages.len();
+        let keys = input.partial_sigs.len().max(input.bip32_derivation.len()).max(input.tap_key_origins.len());
+        let known = keys.max(input.tap_script_sigs.len()).max(input.tap_scripts.len());
+        (input.unknown.len() + input.proprietary.len() + hashes, known)
+    });
+    let outputs = psbt.outputs.iter().map(|output| {
+        let known = output.bip32_derivation.len().max(output.tap_key_origins.len());
+        (output.unknown.len() + output.proprietary.len(), known)
+    });
+    inputs.chain(outputs).chain([whole])
 }
 
 /// True of an input that lnd tries to sign; it passes over the others.

@@ -204,8 +204,9 @@ fn unpack(version: &str, folder: &Path, lnd_mode: u32, journal: &mut Journal, ma
     let installed = Installed::now(archive);
     journal.write(Event::Evidence { archive: json!(installed) })?;
     file::make_folder(folder, FileAccess::mode(0o755))?;
-    archive.unpack(folder, [lnd_mode, LNCLI_MODE], Durable::Yes)?;
-    installed.keep(folder)
+    // First, since the step counts as done by the programs alone: a power cut must not leave them without.
+    installed.keep(folder)?;
+    archive.unpack(folder, [lnd_mode, LNCLI_MODE], Durable::Yes)
 }
 
 /// The running program, not the file of its name: that may have been replaced since.

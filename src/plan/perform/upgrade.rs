@@ -70,7 +70,8 @@ pub(super) fn prove(version: &str, door: &Door, copy: &Path, port: &Port, machin
         return Err(Error::new(OTHER_VERSION, format!("lnd says that it is {is}, and was to be {version}")));
     }
     if let Some(lost) = before.root_keys.difference(&root_keys).next() {
-        return Err(Error::new(KEYS_LOST, format!("lnd has lost the macaroons' root key {lost}: no bundle is good")));
+        return Err(Error::new(KEYS_LOST, format!("lnd has lost the macaroons' root key {lost}: no bundle is good"))
+            .hint("where the lnd of before may have lied about it: lsm restart, then run it again"));
     }
     let accounts = admin.accounts()?.added_since(&before.accounts()?)?;
     let mut told = machine.told.borrow_mut();

@@ -198,7 +198,7 @@ fn keep(seed: &Seed, sink: &SeedSink, journal: &mut Journal, shown: &Progress) -
 fn write(path: &Path, seed: &[u8], journal: &mut Journal) -> Result<PathBuf> {
     let access = Access::mode(0o600);
     // A seed that this journal wrote belongs to no wallet yet: only such a one may give its place to another.
-    let is_own = journal.history().is_own_seed(path);
+    let is_own = journal.history().is_unused_seed(path);
     let sha256 = hex::encode(Sha256::digest(seed));
     journal.write(Event::SeedWriting { file: path.to_owned(), sha256 })?;
     if is_own {

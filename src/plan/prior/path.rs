@@ -81,7 +81,7 @@ impl Role {
 }
 
 impl AtPath {
-    pub(super) fn absent(path: &Path, role: Role) -> Self {
+    pub(in crate::plan) fn absent(path: &Path, role: Role) -> Self {
         Self {
             path: path.to_owned(),
             was: Was::Absent,

@@ -11,7 +11,9 @@ use crate::ui::progress::Progress;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
+use std::cell::Cell;
 use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use zip::ZipArchive;
 
@@ -25,6 +27,8 @@ const ZIP_LIMIT: u64 = 256 << 20;
 /// A toolchain unpacks to about 250 MiB in 15,000 files.
 const UNPACKED_LIMIT: u64 = 1 << 30;
 const FILE_LIMIT: u64 = 50_000;
+/// A toolchain's directory has about 2 MiB, that of as many files as may be some 7.
+const DIRECTORY_LIMIT: u64 = 8 << 20;
 
 /// What Go uses where `GOPROXY` is not set, less `direct`: that needs git and the whole history.
 const DEFAULT_PROXY: &str = "https://proxy.golang.org";
@@ -174,7 +178,9 @@ fn unpack_and_hash(zip: File, module: Module<'_>, to: &Path) -> Result<String> {
         Error::new(NOT_A_ZIP, format!("the zip of {} is damaged or cut short: {e}", module.name()))
     };
     let prefix = format!("{}/", module.name());
-    let mut zip = ZipArchive::new(std::io::BufReader::new(zip)).map_err(|e| damaged(&e))?;
+    let left = Cell::new(DIRECTORY_LIMIT);
+    let mut zip = ZipArchive::new(BufReader::new(Bounded { file: zip, left: &left })).map_err(|e| damaged(&e))?;
+    left.set(u64::MAX);
     let mut tree = Tree::begin(to, UNPACKED_LIMIT, FILE_LIMIT)?;
     let progress = Progress::new(&format!("checking {}", module.name()), Some(zip.len() as u64));
     let mut hashes = Vec::with_capacity(zip.len());
@@ -191,6 +197,28 @@ fn unpack_and_hash(zip: File, module: Module<'_>, to: &Path) -> Result<String> {
         progress.set(index as u64);
     }
     Ok(module_hash(hashes))
+}
+
+/// A file of which no more than `left` bytes are read. All of a zip's directory comes into memory before a hash is known, and
+/// how much that is the end of the file may say in more than one way.
+struct Bounded<'a> {
+    file: File,
+    left: &'a Cell<u64>,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        let left = self.left.get().checked_sub(read as u64);
+        self.left.set(left.unwrap_or(0));
+        left.map(|_| read).ok_or_else(|| io::Error::other("its directory is larger than that of any module"))
+    }
+}
+
+impl Seek for Bounded<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 /// A module zip carries no modes; the go command makes these executable in a toolchain (cmd/go/internal/toolchain).
@@ -258,5 +286,22 @@ mod tests {
             assert!(error.cause().contains("a@v1"), "{error}");
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }
+    }
+
+    #[test]
+    fn a_directory_that_nobody_vouched_for_does_not_fill_the_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let module = Module { path: "a", version: "v1", hash: "h1:other" };
+        let names: Vec<String> = (0..DIRECTORY_LIMIT >> 15).map(|n| format!("a@v1/{n:0>32768}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let error = unpack(zip_of(&names), module, &dir.path().join("t")).unwrap_err();
+        assert!(error.code() == NOT_A_ZIP && error.cause().contains("its directory is larger"), "{error}");
+        // What is in the files is bounded by what it unpacks to.
+        let mut zip = zip::ZipWriter::new(tempfile::tempfile().unwrap());
+        let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        zip.start_file("a@v1/b", stored).unwrap();
+        zip.write_all(&vec![0; 16 << 20]).unwrap();
+        let error = unpack(zip.finish().unwrap(), module, &dir.path().join("t")).unwrap_err();
+        assert_eq!(error.code(), WRONG_HASH, "{error}");
     }
 }

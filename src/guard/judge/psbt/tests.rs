@@ -2,7 +2,7 @@
 
 mod property;
 
-use super::{Input, PAYMENTS};
+use super::{Input, KNOWN, PAYMENTS, UNKNOWN};
 use crate::guard::judge::{Request, Terms, judge};
 use crate::guard::refusal::Rule;
 use crate::guard::wallet::Reach;
@@ -18,6 +18,7 @@ use bitcoin::{
     XOnlyPublicKey,
 };
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 
 /// Of the wallet's coins.
@@ -172,7 +173,7 @@ fn how_far_the_wallet_was_seen_outlives_the_guard() {
     assert_eq!(ask(&spend(7), &mut next), Ok(100_000));
     next.wallet.as_mut().unwrap().stretch(&reach);
     assert_eq!(ask(&spend(7), &mut next), Ok(100_000), "not derived yet");
-    next.wallet.as_ref().unwrap().look_far_to(2000).join().unwrap();
+    next.wallet.as_ref().unwrap().look_far_to(2000, Path::new("/nonexistent/addresses"), || {}).join().unwrap();
     assert_eq!(ask(&spend(7), &mut next), Ok(1_000));
     // As far as it was seen, and no farther.
     let beyond = script(84, 1, key(84, 0, 1, 1700));
@@ -242,6 +243,48 @@ fn what_the_wallet_never_signs_is_refused() {
     }
 }
 
+/// lnd compares each of them with all before it.
+#[test]
+fn no_map_has_more_fields_of_a_kind_than_lnd_reads_at_once() {
+    type Add = fn(&mut Psbt, u8);
+    fn field(number: u8) -> [(raw::Key, Vec<u8>); 1] {
+        [(raw::Key { type_value: 0x60, key: vec![number] }, vec![])]
+    }
+    fn source() -> (Fingerprint, DerivationPath) {
+        (Fingerprint::default(), DerivationPath::default())
+    }
+    let adds: [(&str, usize, Add); 8] = [
+        ("the whole's", UNKNOWN, |psbt, number| psbt.unknown.extend(field(number))),
+        ("an input's", UNKNOWN, |psbt, number| psbt.inputs[1].unknown.extend(field(number))),
+        ("an output's", UNKNOWN, |psbt, number| psbt.outputs[0].unknown.extend(field(number))),
+        ("somebody's own", UNKNOWN, |psbt, number| {
+            let key = raw::ProprietaryKey { prefix: vec![1], subtype: 0, key: vec![number] };
+            psbt.inputs[1].proprietary.insert(key, vec![]);
+        }),
+        ("hashes", UNKNOWN, |psbt, number| {
+            let preimage = vec![number];
+            psbt.inputs[1].sha256_preimages.insert(bitcoin::hashes::sha256::Hash::hash(&preimage), preimage);
+        }),
+        ("an input's taproot keys", KNOWN, |psbt, number| {
+            psbt.inputs[1].tap_key_origins.insert(key(84, 0, 0, number.into()).into(), (vec![], source()));
+        }),
+        ("an output's keys", KNOWN, |psbt, number| {
+            psbt.outputs[0].bip32_derivation.insert(key(84, 0, 0, number.into()), source());
+        }),
+        ("an output's taproot keys", KNOWN, |psbt, number| {
+            psbt.outputs[0].tap_key_origins.insert(key(84, 0, 0, number.into()).into(), (vec![], source()));
+        }),
+    ];
+    let mut terms = terms();
+    for (what, most, add) in adds {
+        let mut asked = psbt(&Coin { purpose: 84, change: 0, index: 7, amount: 100_000 }, &[(stranger(), 99_000)]);
+        (0..).take(most).for_each(|number| add(&mut asked, number));
+        assert_eq!(ask(&asked, &mut terms), Ok(100_000), "{what}");
+        add(&mut asked, u8::MAX);
+        assert_eq!(ask(&asked, &mut terms), Err("psbt-encoding"), "{what}");
+    }
+}
+
 #[test]
 fn what_can_be_read_in_two_ways_is_refused() {
     let good = psbt(&coins()[0], &[(stranger(), 99_000)]).serialize();
@@ -301,7 +344,7 @@ fn a_sweep_goes_farther_than_change_once_the_addresses_are_known() {
     let far = script(86, 0, key(86, 0, 0, 1500));
     let sweep = channel(4, 3, 3, &[(far.clone(), 99_000)]);
     assert_eq!(ask(&sweep, &mut terms), Ok(100_000));
-    terms.wallet.as_ref().unwrap().look_far_to(1600).join().unwrap();
+    terms.wallet.as_ref().unwrap().look_far_to(1600, Path::new("/nonexistent/addresses"), || {}).join().unwrap();
     assert_eq!(ask(&sweep, &mut terms), Ok(1_000));
     let spend = psbt(&Coin { purpose: 84, change: 0, index: 7, amount: 100_000 }, &[(far, 99_000)]);
     assert_eq!(ask(&spend, &mut terms), Ok(100_000));
