@@ -107,12 +107,13 @@ fn hold_own(cache: &Path) -> Result<()> {
 
 /// Whether nobody but root and the running user can change what this is of. The user's own group counts as the user: where a umask
 /// lets it write, it has nobody else in it.
-pub(super) fn is_own(about: &Metadata) -> bool {
+fn is_own(about: &Metadata) -> bool {
     let others = if about.gid() == nix::unistd::getegid().as_raw() { 0o002 } else { 0o022 };
     is_owned(about) && (about.is_symlink() || about.mode() & others == 0)
 }
 
-fn is_owned(about: &Metadata) -> bool {
+/// Whether this is root's or the running user's.
+pub(super) fn is_owned(about: &Metadata) -> bool {
     about.uid() == 0 || about.uid() == user::own_uid()
 }
 

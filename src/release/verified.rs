@@ -14,9 +14,10 @@ use crate::release::unpack::{self, PROGRAMS, Pass};
 use crate::ui;
 use crate::ui::progress::Progress;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Write;
 use std::ops::Deref;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const NOT_THE_PINNED: Code = Code::unverified("E-RELEASE-030");
@@ -171,11 +172,13 @@ pub fn verify_and_unpack(
     Ok(archive)
 }
 
-/// Holds that what is put into `folder` stays what it is.
+/// Holds that what is put into `folder` stays what it is, as far as a group that may write there is one of the host's own: Debian's
+/// staff may in /usr/local.
 fn hold_own(folder: &Path) -> Result<()> {
+    let is_own = |about: &Metadata| cache::is_owned(about) && (about.is_symlink() || about.mode() & 0o002 == 0);
     // A link's owner could lead it elsewhere.
     let both = [std::fs::symlink_metadata(folder), std::fs::metadata(folder)];
-    if both.iter().flatten().all(cache::is_own) {
+    if both.iter().flatten().all(is_own) {
         return Ok(());
     }
     Err(Error::new(OPEN_FOLDER, format!("others can change what is in {}", folder.display()))
@@ -387,7 +390,10 @@ mod tests {
         let (folder, link) = (dir.path().join("folder"), dir.path().join("link"));
         std::fs::create_dir(&folder).unwrap();
         std::os::unix::fs::symlink(&folder, &link).unwrap();
-        hold_own(&link).unwrap();
+        for mode in [0o755, 0o2775] {
+            std::fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
+            hold_own(&link).unwrap();
+        }
         for mode in [0o757, 0o1777] {
             std::fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
             assert_eq!([&folder, &link].map(|at| hold_own(at).unwrap_err().code()), [OPEN_FOLDER; 2]);

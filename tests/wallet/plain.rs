@@ -133,13 +133,14 @@ impl<'a> Plain<'a> {
 /// Prints the lnd that nothing unlocks by itself, where one runs and none stayed in which the wallet was made.
 const LOCKED: &str = "pgrep -a lnd | grep -v wallet-unlock-password-file";
 
-/// Interrupts lsm with this verb as soon as a locked lnd runs, which `locked` then says, and holds that none does afterwards.
+/// Interrupts lsm with this verb as soon as a locked lnd runs, which `locked` then says, and holds that none does afterwards; one
+/// that has ended may wait for its engine to see that.
 #[track_caller]
 pub fn interrupt(stage: &Stage, verb: &str, locked: &str) {
     let interrupted = stage.host.sh(&format!(
         "/root/lsm {verb} --yes >/root/out/said 2>&1 & lsm=$!
         until [ -n \"$({locked})\" ]; do kill -0 $lsm || break; sleep 0.05; done
-        kill -INT $lsm; wait $lsm; echo ended with $?; pgrep -a lnd; true"
+        kill -INT $lsm; wait $lsm; echo ended with $?; pgrep -a lnd | grep -v '<defunct>'; true"
     ));
     let said = fs::read_to_string(stage.host.path("/root/out/said")).unwrap_or_default();
     assert_eq!(interrupted.stdout, "ended with 130\n", "{verb}: {}: {said}", interrupted.stderr);
