@@ -15,8 +15,8 @@ const NOT_TEXT: Code = Code::usage("E-CLI-004");
 fn main() -> ExitCode {
     // What it names goes into journals and JSON.
     if let Some(other) = std::env::args_os().find(|argument| argument.to_str().is_none()) {
-        let json = std::env::args_os().any(|argument| argument == "--json");
-        tell(&Error::new(NOT_TEXT, format!("{} is not UTF-8", other.display())).hint("give it another name"), json, 0);
+        let error = Error::new(NOT_TEXT, format!("{} is not UTF-8", other.display()));
+        tell(&error.hint("give it another name"), asks_for_json(), 0);
         return ExitCode::from(NOT_TEXT.exit as u8);
     }
     let cli = match Cli::try_parse() {
@@ -35,9 +35,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// What a command line says of itself that was not read.
+fn asks_for_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
+}
+
 /// A command line that makes no sense, which does not say how it wants to be told; or a wish for help.
 fn refuse(misuse: &clap::Error) -> ExitCode {
-    if !misuse.use_stderr() || !std::env::args_os().any(|argument| argument == "--json") {
+    if !misuse.use_stderr() || !asks_for_json() {
         misuse.exit();
     }
     let told = misuse.to_string();

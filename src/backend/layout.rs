@@ -116,12 +116,15 @@ impl Layout {
         self.places.snapshots().join(self.instance.as_str())
     }
 
-    /// Those copies, each under the version of its lnd; none where this user may not look.
-    pub fn copies(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.snapshots()).into_iter().flatten().flatten();
-        let mut copies: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        copies.sort();
-        copies
+    /// The names of those copies: the versions that a rollback goes back to.
+    pub fn copied(&self) -> Vec<String> {
+        names(&self.snapshots())
+    }
+
+    /// Those copies.
+    pub fn copies(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = self.snapshots();
+        self.copied().into_iter().map(move |name| folder.join(name))
     }
 
     /// The journal.
@@ -321,4 +324,12 @@ fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".next");
     name.into()
+}
+
+/// The names in a folder; none where it is not there, or this user may not look.
+pub(super) fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
 }

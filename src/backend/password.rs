@@ -51,7 +51,7 @@ pub fn password_steps(
         swapped: old,
         password: Some(place.path().to_owned()),
     };
-    let older: Vec<PathBuf> = layout.copies().into_iter().filter(|other| *other != copy).collect();
+    let older: Vec<PathBuf> = layout.copies().filter(|other| *other != copy).collect();
     let (mut services, mut image) = (Vec::new(), None);
     // Its guard too, without which one that enforces answers nobody.
     let runs = [layout.service(), layout.guard_service()];

@@ -1,5 +1,6 @@
 //! Another version of lnd under an installed signer: what an install of it would do, around a copy of the database.
 
+use super::layout::names;
 use super::native::{Wishes, bundle_steps, drop_in, folder, public_port, read_specs};
 use super::{Layout, docker, steps};
 use crate::error::{Code, Error, Result};
@@ -104,22 +105,14 @@ fn discarded(spec: &Spec, from: &str) -> Result<Vec<PathBuf>> {
     let (places, all) = (layout.places(), layout.places().releases());
     let mut wanted = BTreeSet::from([spec.release.clone(), from.to_owned()]);
     for other in read_specs(places)?.into_iter().filter(|other| other.instance != spec.instance) {
-        wanted.extend(names(&Layout::of(&other).snapshots()));
+        wanted.extend(Layout::of(&other).copied());
         wanted.insert(other.release);
     }
     let kept = layout.snapshots().join(from);
-    let copies = layout.copies().into_iter().filter(|copy| *copy != kept);
+    let copies = layout.copies().filter(|copy| *copy != kept);
     let releases = names(&all).into_iter().filter(|name| !wanted.contains(name));
     let folders = releases.map(|name| all.join(name));
     // What lsm did not unpack is somebody else's.
     let own = folders.filter(|folder| Installed::place(folder).exists());
     Ok(copies.chain(own).collect())
-}
-
-/// The names in a folder; none where it is not there, or this user may not look.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    names
 }

@@ -278,7 +278,7 @@ impl Look {
             known::find(&spec.release)?.admit(had, options.lnd.accept_risk.as_deref())?;
             hold_version(there.as_deref().filter(|_| has_wallet), last, &spec.release)?;
         }
-        if options.adopt.is_some() && layout.receipt().exists() {
+        if options.adopt.is_some() && has_wallet {
             adopt::hold_adopted(&history, &layout.receipt())?;
         }
         let mut wishes = options.wishes(Wishes::standing(&layout, &history)?, &layout)?;

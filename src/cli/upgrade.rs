@@ -17,7 +17,7 @@ use crate::sandbox::landlock::Interface;
 use crate::spec::{Guard, Instance, Spec};
 use crate::ui::{self, say, terminal};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const NOT_INSTALLED: Code = Code::refused("E-UPGRADE-001");
 const NO_WALLET: Code = Code::refused("E-UPGRADE-002");
@@ -127,12 +127,12 @@ impl Look {
         let mut look = Self { release, layout, there, from, facts, goes_on, plan: Plan { steps: Vec::new() } };
         if look.from != release.version {
             release.admit(Some(&look.from), options.lnd.accept_risk.as_deref())?;
-            look.plan(&history)?;
+            look.plan(&history, begun)?;
         }
         Ok(look)
     }
 
-    fn plan(&mut self, history: &History) -> Result<()> {
+    fn plan(&mut self, history: &History, begun: Option<&Value>) -> Result<()> {
         if !self.layout.receipt().exists() {
             return Err(Error::new(NO_WALLET, "the signer has no wallet yet")
                 .hint(format!("there is nothing to take along: lsm install --release {}", self.release.version)));
@@ -141,26 +141,10 @@ impl Look {
         let wishes = Wishes::for_export(&self.layout, history)?;
         let arch = Arch::of_this_machine()?;
         let wanted = backend::upgrade_steps(&spec, &self.from, self.release, arch, &wishes, &self.facts)?;
-        self.hold_same(&wanted, history)?;
+        hold_same(&wanted, begun)?;
         self.facts = plan::observe(self.facts.clone(), &wanted);
         self.plan = plan::make_plan(wanted, &self.facts, self.goes_on);
         Ok(())
-    }
-
-    /// Holds that an upgrade which was cut off would say the same of what starts the new lnd: by that it is known whether the new
-    /// one may have had the database, whose copy must not be made again then.
-    fn hold_same(&self, wanted: &[Step], history: &History) -> Result<()> {
-        let begun = history.unended_step("snapshot").filter(|_| self.goes_on);
-        let Some(begun) = begun.and_then(|step| step["database"]["swapped"].as_str()) else { return Ok(()) };
-        let is_same = |step: &Step| !matches!(step, Step::Snapshot { database, .. } if database.swapped != begun);
-        if wanted.iter().all(is_same) {
-            return Ok(());
-        }
-        Err(Error::new(
-            OTHER_UPGRADE,
-            "the upgrade that was cut off meant another lsm, or other settings: it cannot go on",
-        )
-        .hint("undo it with: lsm rollback; then run it again"))
     }
 
     fn check(&self, options: &Options) -> Result<()> {
@@ -179,6 +163,18 @@ impl Look {
         }
         Ok(())
     }
+}
+
+/// Holds that an upgrade which was cut off would say the same of what starts the new lnd: by that it is known whether the new
+/// one may have had the database, whose copy must not be made again then.
+fn hold_same(wanted: &[Step], begun: Option<&Value>) -> Result<()> {
+    let Some(begun) = begun.and_then(|step| step["database"]["swapped"].as_str()) else { return Ok(()) };
+    let is_same = |step: &Step| !matches!(step, Step::Snapshot { database, .. } if database.swapped != begun);
+    if wanted.iter().all(is_same) {
+        return Ok(());
+    }
+    Err(Error::new(OTHER_UPGRADE, "the upgrade that was cut off meant another lsm, or other settings: it cannot go on")
+        .hint("undo it with: lsm rollback; then run it again"))
 }
 
 /// Tells what was found out; nothing was, where there was nothing to do.

@@ -183,25 +183,23 @@ impl Ledger {
         self.transactions.values().any(|other| other.txid != whole.txid && other.approval == name)
     }
 
+    /// What a room has in it.
+    fn in_room(&self, room: Room, now: u64) -> impl Iterator<Item = &Signed> {
+        self.transactions.values().filter(move |signed| Room::of(signed) == room && is_kept(signed, now))
+    }
+
     /// True where it can be remembered.
     fn has_room(&self, counted: &Signed) -> bool {
         let room = Room::of(counted);
-        let others = self.transactions.values().filter(|other| other.txid != counted.txid);
-        let others = others.filter(|other| Room::of(other) == room && is_kept(other, counted.at));
+        let others = self.in_room(room, counted.at).filter(|other| other.txid != counted.txid);
         others.map(room::size).sum::<usize>() + room::size(counted) <= room.size()
     }
 
     /// How much of what can be remembered is, in percent: of what has several inputs, and of what counts for a day.
     pub fn filled(&self, now: u64) -> (usize, usize) {
-        let (mut together, mut day, now) = (0, 0, self.at(now));
-        for signed in self.transactions.values().filter(|signed| is_kept(signed, now)) {
-            match Room::of(signed) {
-                Room::Together => together += room::size(signed),
-                Room::Day => day += room::size(signed),
-                Room::Sweeps | Room::Approved => {}
-            }
-        }
-        (together * 100 / Room::Together.size(), day * 100 / Room::Day.size())
+        let now = self.at(now);
+        let percent = |room: Room| self.in_room(room, now).map(room::size).sum::<usize>() * 100 / room.size();
+        (percent(Room::Together), percent(Room::Day))
     }
 
     /// Where nothing is limited the oldest is forgotten instead.

@@ -30,6 +30,11 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// True of root and of whoever runs lsm.
+pub fn is_root_or_own(uid: u32) -> bool {
+    uid == 0 || uid == own_uid()
+}
+
 /// The number of the user that this process runs as.
 pub fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()

@@ -317,22 +317,16 @@ impl History {
 
     /// True where what is at `path` is such a seed, and no wallet was made since: it may give its place to another.
     pub fn is_unused_seed(&self, path: &Path) -> bool {
-        let mut makes = false;
-        let mut lines = self
-            .0
-            .iter()
-            .rev()
-            .take_while(|line| !matches!(&line.event, Event::SeedWriting { file, .. } if file == path));
-        // Backwards: the end of a step comes before what it was.
-        let is_made = lines.any(|line| match &line.event {
-            Event::Done { .. } => {
-                makes = true;
-                false
+        let (mut makes, mut is_unused) = (false, false);
+        for line in &self.0 {
+            match &line.event {
+                Event::SeedWriting { file, .. } if file == path => is_unused = true,
+                Event::Intent { what, .. } => makes = what["kind"] == "wallet",
+                Event::Done { .. } if makes => is_unused = false,
+                _ => {}
             }
-            Event::Intent { what, .. } => std::mem::take(&mut makes) && what["kind"] == "wallet",
-            _ => false,
-        });
-        !is_made && !makes && self.is_own_seed(path)
+        }
+        is_unused && self.is_own_seed(path)
     }
 
     /// True where what is at `path` is, byte for byte, the last seed that was written there for this wallet.

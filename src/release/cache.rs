@@ -91,7 +91,7 @@ pub fn claim(cache: &Path) -> Result<()> {
 fn hold_own(cache: &Path) -> Result<()> {
     let own = std::fs::metadata(cache).map_or(true, |about| is_own(&about));
     let real = cache.ancestors().find_map(|part| std::fs::canonicalize(part).ok()).unwrap_or_default();
-    let is_closed = |about: Metadata| is_own(&about) || is_owned(&about) && about.mode() & STICKY != 0;
+    let is_closed = |about: Metadata| is_own(&about) || user::is_root_or_own(about.uid()) && about.mode() & STICKY != 0;
     let is_foreign = |part: &&Path| std::fs::symlink_metadata(part).is_ok_and(|about| !is_closed(about));
     let way = || cache.ancestors().chain(real.ancestors()).find(is_foreign);
     let Some(foreign) = Some(cache).filter(|_| !own).or_else(way) else { return Ok(()) };
@@ -109,12 +109,7 @@ fn hold_own(cache: &Path) -> Result<()> {
 /// lets it write, it has nobody else in it.
 fn is_own(about: &Metadata) -> bool {
     let others = if about.gid() == nix::unistd::getegid().as_raw() { 0o002 } else { 0o022 };
-    is_owned(about) && (about.is_symlink() || about.mode() & others == 0)
-}
-
-/// Whether this is root's or the running user's.
-pub(super) fn is_owned(about: &Metadata) -> bool {
-    about.uid() == 0 || about.uid() == user::own_uid()
+    user::is_root_or_own(about.uid()) && (about.is_symlink() || about.mode() & others == 0)
 }
 
 fn is_marked(cache: &Path) -> bool {

@@ -50,6 +50,11 @@ impl Installed {
         folder.join(NAME)
     }
 
+    /// The files of a release that is unpacked in `folder`.
+    pub fn files(folder: &Path) -> [PathBuf; 3] {
+        [folder.join("lnd"), folder.join("lncli"), Self::place(folder)]
+    }
+
     /// Writes it into the folder that the release was unpacked to.
     ///
     /// # Errors

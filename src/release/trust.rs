@@ -238,8 +238,7 @@ fn no_key(name: &str, folder: &str) -> Error {
 pub(super) fn hold_own(path: &Path) -> Result<()> {
     let about = std::fs::symlink_metadata(path)
         .map_err(|e| Error::new(OPEN_TO_OTHERS, format!("cannot look at {}: {e}", path.display())))?;
-    let owned = about.uid() == 0 || about.uid() == user::own_uid();
-    if owned && about.mode() & 0o022 == 0 && !about.is_symlink() {
+    if user::is_root_or_own(about.uid()) && about.mode() & 0o022 == 0 && !about.is_symlink() {
         return Ok(());
     }
     let shown = path.display();

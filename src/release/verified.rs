@@ -4,7 +4,7 @@ use crate::archive;
 use crate::error::{Code, Error, Exit, Result};
 use crate::host::draft::{Draft, Durable};
 use crate::host::file::{self, Access};
-use crate::release::cache;
+use crate::host::user;
 use crate::release::known;
 use crate::release::pins::{Arch, Origin, Pin, Release};
 use crate::release::quorum::papers::Papers;
@@ -175,7 +175,8 @@ pub fn verify_and_unpack(
 /// Holds that what is put into `folder` stays what it is, as far as a group that may write there is one of the host's own: Debian's
 /// staff may in /usr/local.
 fn hold_own(folder: &Path) -> Result<()> {
-    let is_own = |about: &Metadata| cache::is_owned(about) && (about.is_symlink() || about.mode() & 0o002 == 0);
+    let is_own =
+        |about: &Metadata| user::is_root_or_own(about.uid()) && (about.is_symlink() || about.mode() & 0o002 == 0);
     // A link's owner could lead it elsewhere.
     let both = [std::fs::symlink_metadata(folder), std::fs::metadata(folder)];
     if both.iter().flatten().all(is_own) {

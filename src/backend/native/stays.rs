@@ -12,7 +12,7 @@ use crate::plan::{History, SeedSink, Step};
 use crate::release::pins::Arch;
 use crate::release::{Installed, known};
 use crate::spec::Spec;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What other signers than that of `layout` need; the packet filter is theirs, and that of `own`, which is what this signer's
 /// spec will be afterwards.
@@ -53,19 +53,17 @@ pub fn stays(layout: &Layout, own: Option<&Spec>) -> Result<Stays> {
         let wanted = steps(spec, known::find(&spec.release)?, Arch::of_this_machine()?, &wishes, &facts)?;
         stays.shared.extend(wanted.iter().flat_map(Step::touches));
         // Its rollback goes back to the lnd that a copy of its database is of.
-        let copies = Layout::of(spec).copies();
-        let versions = copies.iter().filter_map(|copy| copy.file_name());
-        stays.shared.extend(versions.flat_map(|version| programs(&places.releases().join(version))));
+        let copied = Layout::of(spec).copied().into_iter();
+        let programs = copied.map(|version| places.releases().join(version)).flat_map(|folder| {
+            let files = Installed::files(&folder);
+            std::iter::once(folder).chain(files)
+        });
+        stays.shared.extend(programs.map(Thing::Path));
     }
     if !places.are_users() {
         stays.filter = Some(firewall(others.iter().chain(own))?);
     }
     Ok(stays)
-}
-
-/// An unpacked lnd.
-fn programs(folder: &Path) -> [Thing; 4] {
-    [folder.to_owned(), folder.join("lnd"), folder.join("lncli"), Installed::place(folder)].map(Thing::Path)
 }
 
 /// The journal of another signer in the same places, which takes over what both know of.

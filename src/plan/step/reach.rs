@@ -71,7 +71,7 @@ impl Step {
         match self {
             Self::Folder { path, whole: true, .. } => vec![Thing::Tree(path.clone())],
             Self::Folder { .. } | Self::Text { .. } | Self::Lsm { .. } | Self::Remove { .. } => plain(self.paths()),
-            Self::Release { folder, .. } => plain([folder.join("lnd"), folder.join("lncli"), Installed::place(folder)]),
+            Self::Release { folder, .. } => plain(Installed::files(folder)),
             Self::Users { file, names, .. } => {
                 let accounts = names.iter().map(|name| Thing::Account(name.clone()));
                 plain([file.clone()].into_iter().chain(Accounts::default().backups()))
