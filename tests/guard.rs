@@ -117,7 +117,7 @@ fn its_policy_is_told_tried_and_in_force_at_once(stage: &Stage) {
     let said = lsm(&["guard", "check", "--file=/root/example.toml", "--json"]).json();
     let rules = said["rules"].as_array().expect("rules");
     assert!(
-        rules.iter().any(|rule| rule == "at most 100000 sat may be the fee of one transaction (fee-ceiling)"),
+        rules.iter().any(|rule| rule == "at most 250000 sat may be the fee of one transaction (fee-ceiling)"),
         "{said}"
     );
     assert_eq!(lsm(&["guard", "replay", "--file=/root/example.toml", "--json"]).json()["refused"], json!([]));

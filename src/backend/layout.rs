@@ -232,11 +232,6 @@ impl Layout {
         self.guard_own().join("entries.jsonl")
     }
 
-    /// How far the guard's table of the wallet's addresses reaches.
-    pub fn guard_reach(&self) -> PathBuf {
-        self.guard_own().join("reach.json")
-    }
-
     /// Where its guard writes down which accounts the wallet has.
     pub fn guard_accounts(&self) -> PathBuf {
         self.guard_own().join("accounts.json")

@@ -169,7 +169,6 @@ fn serve(args: &RunArgs, common: &Common) -> Result<Error> {
         enforces: args.mode == Mode::Enforce,
         taproot_channels: args.taproot_channels,
         log: layout.guard_log(),
-        reach: layout.guard_reach(),
         accounts: layout.guard_accounts(),
         addresses: layout.guard_addresses(),
         frozen: layout.frozen(),

@@ -119,6 +119,13 @@ impl Ledger {
         let at = self.at(now);
         let policy = limits.policy.map_err(|why| Refusal::new(Rule::NoPolicy, why))?;
         let mut counted = self.count(whole, at, policy);
+        // The fee by which a HTLC is claimed looks as if it opened a channel: it needs no room for one.
+        if counted.is_less && self.hold_channels(&counted, policy).is_err() {
+            let as_coins = counted.clone().into_coins();
+            if self.hold(whole, &as_coins, now, policy).is_ok() {
+                counted = as_coins;
+            }
+        }
         let is_crowded = counted.together && !self.has_room(&counted);
         if is_crowded {
             counted = counted.gross();
@@ -151,6 +158,7 @@ impl Ledger {
         if counted.channels > 0 {
             let claimed = fundings.iter().map(|paid| paid.output);
             counted.unproved = claimed.filter(|output| !self.is_proved(&whole.txid, *output)).collect();
+            counted.is_less = fundings.iter().all(|paid| paid.amount > counted.channels);
         }
         counted
     }
@@ -162,7 +170,8 @@ impl Ledger {
 
     /// True while another transaction's output counts as a channel's and was not proved to be one.
     fn is_doubted(&self, txid: &str, now: u64) -> bool {
-        let doubts = |other: &Signed| other.txid != txid && !other.unproved.is_empty() && is_young(other, now, DAY);
+        let is_claimed = |other: &Signed| !other.unproved.is_empty() && !other.is_less;
+        let doubts = |other: &Signed| other.txid != txid && is_claimed(other) && is_young(other, now, DAY);
         self.transactions.values().any(doubts)
     }
 

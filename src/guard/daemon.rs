@@ -12,7 +12,7 @@ use super::policy::Current;
 use super::refusal::{Refusal, Rule};
 use super::request::Request;
 use super::session::Sessions;
-use super::wallet::{Reach, Wallet};
+use super::wallet::Wallet;
 use super::{ASKED, NO_COIN, REFUSES_ALL, SAYS, WARNS, clock, frozen, now, word};
 use crate::error::{Error, Result};
 use crate::facts;
@@ -40,8 +40,6 @@ const UNDER_WAY: usize = 100_000;
 const ROOM: u64 = 256 << 10;
 /// The largest list of accounts that is kept, in bytes: lnd's own 260 have 130 KB.
 const ACCOUNTS: u64 = 1 << 20;
-/// How many addresses the table of own ones may grow until that is written down.
-const GROWTH: u32 = 100;
 /// From how many percent on it is told how much of what can be remembered is.
 const HALF: usize = 50;
 
@@ -53,8 +51,6 @@ pub struct Guard {
     pub taproot_channels: bool,
     /// Where it writes down what it says.
     pub log: PathBuf,
-    /// Where it writes down how far the table of the wallet's addresses reaches.
-    pub reach: PathBuf,
     /// Where it writes down which accounts the wallet has.
     pub accounts: PathBuf,
     /// The file that is there while the operator has frozen the signer.
@@ -123,8 +119,6 @@ struct Work {
     log: Option<Log>,
     /// The calls that were passed and not answered yet, each with its entry, and whether something is signed.
     passed: BTreeMap<u64, (u64, bool)>,
-    /// How far the table of own addresses reached when that was written down last.
-    reach: Reach,
     policy: Current,
     /// When it last looked around.
     looked: Instant,
@@ -140,10 +134,9 @@ struct Work {
 impl Middleware for Work {
     fn begin(&mut self, accounts: Result<Accounts>) -> Result<()> {
         match Wallet::new(self.keep_accounts(accounts)?) {
-            Ok(mut wallet) => {
-                wallet.stretch(&self.reach);
-                // Before that the port is shut: what comes back to a far address would count as leaving.
-                wallet.look_far(&self.guard.addresses, is_ready);
+            Ok(wallet) => {
+                // Before that what comes back counts as leaving. Where it enforces, the port is shut meanwhile.
+                wallet.gather(&self.guard.addresses, is_ready);
                 self.terms.wallet = Some(wallet);
             }
             Err(e) => {
@@ -208,18 +201,6 @@ impl Worker for Work {
 
 impl Work {
     fn new(guard: Arc<Guard>) -> Self {
-        let reach = file::is_there(&guard.reach).and_then(|there| {
-            if !there {
-                return Ok(Reach::default());
-            }
-            let unread = |e: serde_json::Error| Error::new(super::NO_REACH, format!("{e}")).because(e);
-            serde_json::from_str(&file::read_text(&guard.reach)?).map_err(unread)
-        });
-        // What is beyond the first addresses then counts as leaving, until it was seen again.
-        let reach = reach.unwrap_or_else(|e| {
-            ui::note(&format!("how far the wallet's addresses reach is not known any more: {e}"));
-            Reach::default()
-        });
         let (passed, policy) = (BTreeMap::new(), Current::default());
         let terms = Terms { taproot_channels: guard.taproot_channels, wallet: None, sessions: Sessions::default() };
         Self {
@@ -227,7 +208,6 @@ impl Work {
             terms,
             log: None,
             passed,
-            reach,
             policy,
             looked: Instant::now(),
             is_full: false,
@@ -293,7 +273,6 @@ impl Work {
         let refused = refusal.as_ref();
         let heard = Heard { message, refusal: refused, asked, weighed, ..Heard::new(at, uri, said) };
         let written = self.write(&heard);
-        self.keep_reach(GROWTH);
         self.tell(written.as_ref().err());
         if !self.guard.enforces {
             return None;
@@ -399,7 +378,6 @@ impl Work {
         self.looked = Instant::now();
         self.terms.wallet.iter_mut().for_each(Wallet::make_room);
         self.look_after_log();
-        self.keep_reach(1);
     }
 
     /// Says what is wrong with the log before anybody asks for a signature, and that it is mended.
@@ -471,27 +449,12 @@ impl Work {
             let until = clock::in_words(until);
             format!("{WARNS}the clock was ahead, and what is signed counts until {until}; if it is right now: lsm guard clock")
         });
-        let near = self.terms.wallet.as_ref().and_then(Wallet::near_end).map(|(reach, end)| {
+        let near = self.terms.wallet.as_ref().and_then(Wallet::near_end).map(|(highest, end)| {
             format!(
-                "{WARNS}the wallet's addresses are known up to number {reach}, and never beyond {end}: what comes back to later ones \
-                 counts as leaving"
+                "{WARNS}an address with number {highest} was named, and what comes back to those from {end} on counts as leaving"
             )
         });
         [ahead, near].into_iter().flatten().chain([self.crowded.clone()]).collect()
-    }
-
-    /// Writes down how far the table of own addresses reaches, where it has grown by `growth` since.
-    fn keep_reach(&mut self, growth: u32) {
-        let Some(wallet) = &self.terms.wallet else { return };
-        let reach = wallet.reach();
-        if reach.beyond(&self.reach) < growth {
-            return;
-        }
-        let text = serde_json::to_vec(&reach).unwrap_or_default();
-        match file::replace(&self.guard.reach, &text, Access::mode(0o600)) {
-            Ok(()) => self.reach = reach,
-            Err(e) => ui::note(&format!("how far the wallet's addresses reach is not written down: {e}")),
-        }
     }
 }
 

@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const NO_REACH: Code = Code::lacking("E-GUARD-003");
+const NO_ACCOUNTS: Code = Code::lacking("E-GUARD-003");
 const NO_ROOM: Code = Code::lacking("E-GUARD-004");
 
 /// What the status that it tells systemd begins with: that it is asked, and that it refuses whatever it is asked, and why.

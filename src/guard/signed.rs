@@ -44,6 +44,9 @@ pub struct Signed {
     /// The outputs that are channels' only as far as somebody says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unproved: Vec<u32>,
+    /// What of it went into channels pays none of their outputs alone: it is the fee by which a HTLC is claimed, or not yet asked for whole.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_less: bool,
     /// It has several inputs, and what comes back is set against them together. That all were signed for does not end that: what is
     /// said of an input's amount may be a lie the first time, and the truth the next.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -66,8 +69,15 @@ impl Signed {
 
     /// The same, counted as all that it spends: nothing is set against that, so that nothing is lost with what is forgotten in a day.
     pub(super) fn gross(self) -> Self {
-        let coins = sum(self.signed.values().chain(self.swept.values())).max(self.coins.saturating_add(self.channels));
-        Self { together: false, coins, channels: 0, unproved: vec![], ..self }
+        let all = sum(self.signed.values().chain(self.swept.values()));
+        let counted = self.into_coins();
+        Self { together: false, coins: all.max(counted.coins), ..counted }
+    }
+
+    /// The same, with nothing of it in channels.
+    pub(super) fn into_coins(self) -> Self {
+        let coins = self.coins.saturating_add(self.channels);
+        Self { coins, channels: 0, unproved: vec![], is_less: false, ..self }
     }
 
     /// True where what else is asked for of it is set against what comes back together with these inputs.

@@ -77,9 +77,12 @@ impl Spend {
         self.leaves().saturating_sub(self.elsewhere())
     }
 
-    /// True where all of it comes back but a fee that is no more than half of what comes from channels: that is what lnd spends on a
-    /// sweep at most, unless it is told otherwise (contractcourt/config.go, DefaultBudgetRatio).
+    /// True where what comes from channels is paid to nobody. Its fee may be any: a penalty's is not limited by lnd either
+    /// (contractcourt/breach_arbitrator.go), and one that is not taken gives all to the cheat. With a coin of the wallet's in it the fee
+    /// may be half of what comes from channels: that is what lnd spends on a sweep at most, unless it is told otherwise
+    /// (contractcourt/config.go, DefaultBudgetRatio).
     pub(super) fn comes_back(&self) -> bool {
-        !self.swept.is_empty() && self.elsewhere() == 0 && self.leaves() <= sum(self.swept.values()) / 2
+        let is_cheap = || self.leaves() <= sum(self.swept.values()) / 2;
+        !self.swept.is_empty() && self.elsewhere() == 0 && (self.signed.is_empty() || is_cheap())
     }
 }

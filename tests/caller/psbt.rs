@@ -30,10 +30,11 @@ pub fn one_input(key: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// An unsigned transaction: one input from a coin that nobody knows, one output to `script`.
+/// An unsigned transaction: one input from a coin that nobody knows, one output to `script`, of nothing: to a guard that is a sweep that
+/// pays nobody, and no limit holds it up.
 fn transaction(script: &[u8]) -> Vec<u8> {
     let input = [&[9; 32][..], &0u32.to_le_bytes(), &[0], &u32::MAX.to_le_bytes()].concat();
-    [&2u32.to_le_bytes()[..], &[1], &input, &[1], &output(99_000, script), &0u32.to_le_bytes()].concat()
+    [&2u32.to_le_bytes()[..], &[1], &input, &[1], &output(0, script), &0u32.to_le_bytes()].concat()
 }
 
 fn output(satoshis: u64, script: &[u8]) -> Vec<u8> {

@@ -23,6 +23,7 @@ pub fn live(alice: &Node, bob: &Node, chain: &Chain, taproot: bool) {
     }
     send_many(alice, bob, chain);
     spend_psbt(alice, bob, chain);
+    join(alice, bob, chain);
 
     let identity = connect(alice, bob);
     for close in [close_together, close_by_force] {
@@ -95,6 +96,17 @@ fn spend_psbt(alice: &Node, bob: &Node, chain: &Chain) {
     confirm(alice, bob, chain, 1);
 }
 
+/// Alice spends all of her coins at once, to herself: lnd has each signed by itself, with the signatures of those before it.
+fn join(alice: &Node, bob: &Node, chain: &Chain) {
+    let before = coins(alice);
+    assert!(before.len() > 3, "{before:?}");
+    let all: u64 = before.iter().map(|coin| coin["amount_sat"].as_u64().expect("an amount")).sum();
+    let (to, amount) = (address(alice, "p2tr"), (all - 100_000).to_string());
+    alice.cli(["sendcoins", "--force", "--addr", &to, "--amt", &amount]).ok();
+    confirm(alice, bob, chain, 1);
+    wait_for("one coin and its change", LIMIT, || (coins(alice).len() == 2).then_some(()));
+}
+
 /// Opens a channel with money on both sides; gives its point.
 pub fn open(alice: &Node, bob: &Node, chain: &Chain, identity: &str, taproot: bool) -> String {
     let mut line = vec!["openchannel", "--node_key", identity, "--local_amt", "2000000", "--push_amt", "1000000"];
@@ -163,15 +175,22 @@ pub fn close_by_force(alice: &Node, chain: &Chain, channel: &str) {
     wait_for("a sweep", LIMIT, || (sweeps(alice) > swept).then_some(()));
 }
 
-/// Bob closes by force with a state that he has revoked, while Alice is away: back again, she takes all that was in the channel.
+/// Bob closes by force with a state that he has revoked, in which a payment is under way, while Alice is away: back again, she takes all
+/// that was in the channel by one transaction of three inputs.
 pub fn punish(alice: &mut Node, bob: &mut Node, chain: &Chain, channel: &str) {
     let states = bob.folder.join("data/graph/regtest/channel.db");
     let revoked = bob.folder.join("revoked.db");
+    let hash = "ab".repeat(32);
+    let invoice = text(&alice.json(["addholdinvoice", &hash, "--amt", "100000"])["payment_request"]);
+    let mut paying = bob.begin(["payinvoice", "--force", "--json", "--pay_req", &invoice]);
+    wait_for("a payment under way", LIMIT, || is_accepted(alice, &hash).then_some(()));
     bob.stop();
+    paying.wait().expect("it ends with the node");
     fs::copy(&states, &revoked).expect("his channels are copied");
     bob.start_synced();
     let funding = channel.split(':').next().expect("a transaction");
     wait_active(alice, bob, funding, false);
+    alice.cli(["cancelinvoice", &hash]).ok();
     for _ in 0..PAYMENTS {
         pay(bob, alice);
     }
@@ -186,6 +205,10 @@ pub fn punish(alice: &mut Node, bob: &mut Node, chain: &Chain, channel: &str) {
     // lnd takes a close for one after three blocks, and after four Bob might have what is in it.
     chain.mine(2);
     mine_until_closed(alice, chain, channel, "BREACH_CLOSE");
+}
+
+fn is_accepted(node: &Node, hash: &str) -> bool {
+    node.json(["lookupinvoice", hash])["state"] == "ACCEPTED"
 }
 
 /// Mines, a block at a time, until `channel` counts as closed in this way, its money swept.

@@ -105,7 +105,18 @@ fn sweeps() -> Vec<Attempt> {
         attempt("what this side's commitment pays, for a stranger", "outflow-transaction", |b| {
             vec![from_channel(b, 4, send(b, 84, 72, COIN - 60_000, 50_000))]
         }),
-        attempt("a sweep as a fee", "outflow-transaction", |b| vec![from_channel(b, 4, send(b, 84, 73, 0, 400_000))]),
+        attempt("a coin as the fee of a sweep", "outflow-transaction", |b| {
+            let coin = send(b, 84, 73, 0, 900_000);
+            let mut psbt = from_channel(b, 4, coin.clone());
+            let mut spent = coin.unsigned_tx.input[0].clone();
+            spent.previous_output.vout += 1;
+            psbt.unsigned_tx.input.push(spent);
+            psbt.inputs.extend(coin.inputs);
+            vec![psbt]
+        }),
+        attempt("what another program keeps, for a stranger", "outflow-transaction", |b| {
+            vec![from_channel(b, 99, send(b, 84, 78, COIN - 1_000, 0))]
+        }),
         attempt("a sweep whose outputs can change", "psbt-sighash", |b| {
             let mut psbt = from_channel(b, 4, send(b, 84, 74, 0, COIN - 1_000));
             psbt.inputs[0].sighash_type = Some(PsbtSighashType::from_u32(2));
@@ -114,10 +125,10 @@ fn sweeps() -> Vec<Attempt> {
     ]
 }
 
-/// Sweeps as a node makes them: of what was delayed, of what the other side paid, and a penalty.
+/// Sweeps as a node makes them: of what was delayed, of what the other side paid, and a penalty, whose fee may be most of it.
 pub fn sweeps_home(bundle: &Bundle) -> Vec<Psbt> {
-    let home = |family, number| from_channel(bundle, family, send(bundle, 84, number, 0, COIN - 100_000));
-    let mut all = vec![home(4, 75), home(3, 76), home(1, 77)];
+    let home = |family, number, fee| from_channel(bundle, family, send(bundle, 84, number, 0, COIN - fee));
+    let mut all = vec![home(4, 75, 100_000), home(3, 76, 100_000), home(1, 77, 600_000)];
     // A commitment's key, and a revoked one's: lnd's own fields for how a key is moved.
     for (psbt, tweak) in all.iter_mut().zip([Some(0x51), None, Some(0xd0)]) {
         if let Some(type_value) = tweak {

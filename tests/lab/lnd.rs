@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// The releases of the test matrix: the default, and the original system's.
@@ -150,10 +150,19 @@ impl<'a> Node<'a> {
     /// Runs `lncli` against it.
     #[track_caller]
     pub fn cli<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Done {
+        process::run(self.lncli(args))
+    }
+
+    /// The same, beside what else is done: it ends with what it waits for, and with the node.
+    pub fn begin<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Child {
+        self.lncli(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("lncli starts")
+    }
+
+    fn lncli<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = self.peer.command(self.release.lncli());
         command.arg(format!("--lnddir={}", self.folder.display())).arg("--network=regtest");
         command.arg(format!("--rpcserver=127.0.0.1:{}", self.port)).args(args);
-        process::run(command)
+        command
     }
 
     /// Runs `lncli` against it and gives its JSON.

@@ -202,18 +202,17 @@ fn what_comes_back_from_channels_always_passes_and_what_does_not_is_counted() {
     }
     // Nothing is left for today, and still:
     assert_eq!(ask(&mut ledger, &sweep("d", &[(0, 70_000)], 35_000), 1, &policy), "pass");
-    assert_eq!(
-        ask(&mut ledger, &sweep("d", &[(1, 70_000)], 35_000), 1, &policy),
-        "outflow-transaction",
-        "three quarters"
-    );
-    assert_eq!(ask(&mut ledger, &sweep("e", &[(0, 70_000)], 34_999), 1, &policy), "outflow-transaction");
+    assert_eq!(ask(&mut ledger, &sweep("d", &[(1, 70_000)], 35_000), 1, &policy), "pass", "a penalty's fee may be any");
     let mut stolen = sweep("f", &[(0, 70_000)], 60_000);
     stolen.paid = vec![Paid { output: 0, script: STRANGER.into(), amount: 9_000 }];
     assert_eq!(ask(&mut ledger, &stolen, 1, &policy), "outflow-transaction");
     // A wallet's coin that pays for the sweep may not be more than what comes back.
     let with_coin = Spend { signed: [(1, 30_000)].into(), ..sweep("g", &[(0, 70_000)], 65_000) };
     assert_eq!(ask(&mut ledger, &with_coin, 1, &policy), "pass");
+    for (txid, back, wanted) in [("k", 65_000, "pass"), ("l", 64_999, "outflow-transaction")] {
+        let half = Spend { signed: [(1, 30_000)].into(), ..sweep(txid, &[(0, 70_000)], back) };
+        assert_eq!(ask(&mut ledger, &half, 1, &policy), wanted, "{back}");
+    }
     let no_policy = Limits { policy: Err("it does not read"), rates: Rates::default(), approvals: &Vec::new };
     let weigh = |spend| Judged { spend: Some(spend), ..Judged::default() };
     assert!(ledger.weigh(&weigh(sweep("h", &[(0, 70_000)], 69_000)), 1, &no_policy).is_ok());
@@ -250,6 +249,35 @@ fn a_funding_has_a_budget_apart_and_one_that_is_not_proved_keeps_the_next_from_i
     assert!(next.is_doubted("d", 4) && next.is_proved("a", 0) && !next.is_proved("c", 0));
     // Without a budget of its own it is no other than what leaves.
     assert_eq!(ask(&mut Ledger::default(), &open("a", 50_000), 1, &super::tests::policy(TIGHT)), "outflow-transaction");
+}
+
+/// It pays a script's hash more than the coins that are its fee hold.
+#[test]
+fn the_fee_by_which_a_htlc_is_claimed_needs_no_room_for_channels_and_casts_no_doubt() {
+    let policy = policy(&format!("{TIGHT}[channels]\nper-transaction = 60000\nper-day = 60000\n"));
+    let mut ledger = Ledger::default();
+    let claim = |txid: &str, fee: u64| paying(txid, 10_000, 10_000 - fee, &[(WITNESS_SCRIPT, 30_000)]);
+    let open = |txid: &str, amount: u64| paying(txid, 100_000, 100_000 - amount, &[(WITNESS_SCRIPT, amount)]);
+    assert_eq!(ask(&mut ledger, &claim("a", 900), 1, &policy), "pass");
+    assert_eq!(ask(&mut ledger, &open("b", 59_100), 1, &policy), "pass", "no doubt");
+    assert_eq!(ledger.day(1), (0, 60_000));
+    ledger.take(&entry(1, Weighed { proves: Some(("b".to_owned(), 0)), ..Weighed::default() }));
+    assert_eq!(ask(&mut ledger, &claim("c", 800), 1, &policy), "pass", "the coins have room");
+    assert_eq!(ledger.day(1), (800, 60_000));
+    assert_eq!(ask(&mut ledger, &claim("d", 1_001), 1, &policy), "funding-day");
+    assert_eq!(ask(&mut ledger, &open("e", 900), 1, &policy), "funding-day", "no fee");
+    // Asked for in two parts it is no claim once both are there.
+    let mut ledger = Ledger::default();
+    let part =
+        |input| Spend { inputs: 2, signed: [(input, 30_000)].into(), ..paying("f", 0, 0, &[(WITNESS_SCRIPT, 59_000)]) };
+    assert_eq!(ask(&mut ledger, &part(0), 1, &policy), "pass");
+    assert!(!ledger.is_doubted("g", 1));
+    assert_eq!(ask(&mut ledger, &part(1), 1, &policy), "pass");
+    assert!(ledger.is_doubted("g", 1));
+    // Nor where a part is asked for again once its inputs are forgotten.
+    ledger.take(&Entry { call: FORGET.into(), ..entry(1, Weighed::default()) });
+    assert_eq!(ask(&mut ledger, &part(0), 1, &policy), "pass");
+    assert!(ledger.is_doubted("g", 1));
 }
 
 #[test]

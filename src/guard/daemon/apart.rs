@@ -6,7 +6,7 @@
 
 use super::says;
 use crate::error::{Error, Result};
-use crate::guard::NO_REACH;
+use crate::guard::NO_ACCOUNTS;
 use crate::guard::refusal::{Refusal, Rule};
 use crate::guard::request;
 use crate::signer::accounts::Accounts;
@@ -97,7 +97,7 @@ impl<W: Worker + 'static> Apart<W> {
     fn replace(&mut self) {
         self.begin_anew();
         let known =
-            self.accounts.clone().ok_or_else(|| Error::new(NO_REACH, "lnd has not said which accounts there are"));
+            self.accounts.clone().ok_or_else(|| Error::new(NO_ACCOUNTS, "lnd has not said which accounts there are"));
         if !matches!(self.tell(Told::Begin(known)), Said::Begun(Ok(()))) {
             give_up();
         }
@@ -136,7 +136,7 @@ impl<W: Worker + 'static> Middleware for Apart<W> {
             Said::Begun(begun) => begun,
             _ => {
                 self.begin_anew();
-                Err(Error::new(NO_REACH, "the guard failed as it began"))
+                Err(Error::new(NO_ACCOUNTS, "the guard failed as it began"))
             }
         }
     }

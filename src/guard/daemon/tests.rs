@@ -23,7 +23,6 @@ fn guard(folder: &Path) -> Guard {
         enforces: true,
         taproot_channels: true,
         log: at("log"),
-        reach: at("reach"),
         accounts: at("accounts"),
         addresses: at("addresses"),
         frozen: at("frozen"),
@@ -115,7 +114,7 @@ fn a_session_is_signed_in_only_where_it_was_asked_whether_that_may_begin() {
 #[test]
 fn a_wallet_whose_accounts_lnd_cannot_tell_any_more_is_known_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
-    let cannot = || Err(Error::new(crate::guard::NO_REACH, "too long"));
+    let cannot = || Err(Error::new(crate::guard::NO_ACCOUNTS, "too long"));
     assert!(work(folder.path()).keep_accounts(cannot()).is_err());
     work(folder.path()).keep_accounts(Ok(accounts())).unwrap();
     assert_eq!(work(folder.path()).keep_accounts(cannot()).unwrap(), accounts());

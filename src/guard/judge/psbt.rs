@@ -1,6 +1,8 @@
 //! What a PSBT would have lnd sign, read as lnd reads it (lnd's lnwallet/btcwallet/psbt.go, SignPsbt), and what it takes from the
 //! wallet's own coins.
 
+mod witness;
+
 use super::Judged;
 use crate::guard::refusal::{Refusal, Rule};
 use crate::guard::spend::{Paid, Spend};
@@ -32,10 +34,11 @@ const KNOWN: usize = 100;
 /// lnd 0.21 keeps of one its last byte, which can be that of a field.
 const LONG_TYPE: u8 = 0xfd;
 
-/// lnd's families of keys that sign for what of a channel is this wallet's alone once it is closed (keychain/derivation.go): what a
-/// penalty takes, what the other side's commitment pays here, and what this side's own has delayed. A key's tweak, which the caller
-/// names, leads to no other family's key.
-const ALONE: [u32; 3] = [1, 3, 4];
+/// lnd's families of keys that sign for what two share, a channel's funding and its HTLCs (keychain/derivation.go). What the others open
+/// is this wallet's alone: what a penalty takes (1), what the other side's commitment pays here (3), what this side's own has delayed
+/// (4), and whatever another program keeps by keys of a family of its own. A key's tweak, which the caller names, leads to no other
+/// family's key.
+const SHARED: [u32; 2] = [FUNDING, 2];
 
 /// How many payments of one transaction are told apart, and how long the script of each may be: no address has a longer one.
 const PAYMENTS: usize = 100;
@@ -49,7 +52,7 @@ const MARKER: u64 = 2;
 enum Spent {
     /// A coin of the wallet's, in satoshis.
     Coin(u64),
-    /// What of a channel is the wallet's alone.
+    /// What of a channel, or of another program's, is the wallet's alone.
     Alone(u64),
     /// What else of a channel's; and the funding that it proves.
     Channel(bool),
@@ -69,13 +72,14 @@ struct Path {
 /// # Errors
 /// Where it does not read as lnd reads it, or asks for what the wallet never signs.
 pub(super) fn read(bytes: &[u8], wallet: &mut Wallet) -> Result<Judged, Refusal> {
-    let psbt = Psbt::deserialize(bytes).map_err(|_| Refusal::new(Rule::PsbtEncoding, "it is no PSBT"))?;
+    let none = || Refusal::new(Rule::PsbtEncoding, "it is no PSBT");
+    let bytes = witness::empty(bytes).ok_or_else(none)?;
+    let psbt = Psbt::deserialize(&bytes).map_err(|_| none())?;
     // What two readers could read differently has two ways to be written.
     if psbt.serialize() != bytes {
         return Err(Refusal::new(Rule::PsbtEncoding, "it is not written as it would be written again"));
     }
     hold_fields(&psbt)?;
-    wallet.begin_request();
     let (mut signed, mut swept, mut fundings) = (BTreeMap::new(), BTreeMap::new(), vec![]);
     let transaction = &psbt.unsigned_tx;
     for ((number, input), spent) in (0..).zip(&psbt.inputs).zip(&transaction.input).filter(|((_, i), _)| is_signed(i)) {
@@ -92,12 +96,10 @@ pub(super) fn read(bytes: &[u8], wallet: &mut Wallet) -> Result<Judged, Refusal>
 }
 
 /// Says of a spend where its outputs go.
-fn weigh_outputs(mut spend: Spend, transaction: &Transaction, wallet: &Wallet) -> Spend {
-    // A sweep goes to an address of its own each time: they are known farther than those that change goes to.
-    let is_sweep = spend.signed.is_empty();
+fn weigh_outputs(mut spend: Spend, transaction: &Transaction, wallet: &mut Wallet) -> Spend {
     for (number, output) in (0..).zip(&transaction.output) {
         let (script, amount) = (&output.script_pubkey, output.value.to_sat());
-        let total = if wallet.owns(script) || (is_sweep && wallet.owns_far(script)) {
+        let total = if wallet.owns(script) {
             &mut spend.back
         } else if spend.paid.len() < PAYMENTS && script.len() <= SCRIPT {
             spend.paid.push(Paid { output: number, script: script.to_hex_string(), amount });
@@ -191,7 +193,7 @@ fn judge_input(number: u32, input: &Input, wallet: &mut Wallet) -> Result<Spent,
 }
 
 fn judge_channel(input: &Input, public: &PublicKey, family: u32, tweaks: usize) -> Result<Spent, (Rule, &'static str)> {
-    if ALONE.contains(&family) {
+    if !SHARED.contains(&family) {
         return match (is_over_all(input), &input.witness_utxo) {
             (true, Some(spent)) => Ok(Spent::Alone(spent.value.to_sat())),
             _ => Err((Rule::PsbtSighash, "leaves parts of the transaction open")),

@@ -5,6 +5,7 @@ use crate::signer::accounts::Accounts;
 use crate::signer::wire::signrpc::{KeyDescriptor, TweakDesc};
 use bip32::{ChildNumber, XPrv};
 use serde_json::json;
+use std::path::Path;
 
 /// The private key at a path of the wallet that the tests are about.
 fn private_key(hard: [u32; 3], soft: &[u32]) -> XPrv {
@@ -38,7 +39,9 @@ pub(in crate::guard) fn accounts() -> Accounts {
 }
 
 pub(super) fn terms(taproot_channels: bool) -> Terms {
-    Terms { taproot_channels, wallet: Some(Wallet::new(accounts()).unwrap()), sessions: Sessions::default() }
+    let wallet = Wallet::new(accounts()).unwrap();
+    wallet.gather_to(1000, Path::new("/nonexistent/addresses"), || {}).join().unwrap();
+    Terms { taproot_channels, wallet: Some(wallet), sessions: Sessions::default() }
 }
 
 fn rule(asked: Request, terms: &mut Terms) -> &'static str {

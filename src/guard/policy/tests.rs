@@ -21,7 +21,7 @@ fn the_example_reads_and_is_explained_rule_by_rule() {
     }
     // What is a comment in it is as good.
     let all = EXAMPLE.replace("# quiet-hours", "quiet-hours");
-    assert!(Policy::parse(&all).unwrap().explain().join("\n").contains("from 22:00 to 06:00 UTC at most 100000 sat"));
+    assert!(Policy::parse(&all).unwrap().explain().join("\n").contains("from 22:00 to 06:00 UTC at most 250000 sat"));
     assert_eq!(Policy::parse("").unwrap(), Policy::default());
 }
 

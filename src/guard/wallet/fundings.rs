@@ -1,11 +1,13 @@
 //! The public keys of channels' fundings, as far as somebody asked about them.
 
-use super::{AHEAD, derive};
+use super::derive;
 use bitcoin::bip32::Xpub;
 use bitcoin::key::Secp256k1;
 use bitcoin::secp256k1::{PublicKey, VerifyOnly};
 use std::collections::BTreeMap;
 
+/// How far from where it should be a key is looked for.
+const AROUND: u32 = 1000;
 /// How many keys are derived for questions at most until the guard looks around again, which is every few seconds: some tenths of
 /// a second, in which nothing else is answered. Three questions about no key of the wallet's take that.
 const ROOM: u32 = 6_000;
@@ -36,7 +38,7 @@ impl Fundings {
     /// there is no room for more: who asks too much is refused, until there is again.
     pub(super) fn has(&mut self, secp: &Secp256k1<VerifyOnly>, public: &PublicKey, near: u32) -> bool {
         let public = public.serialize();
-        let window = near.saturating_sub(AHEAD)..=near.saturating_add(AHEAD);
+        let window = near.saturating_sub(AROUND)..=near.saturating_add(AROUND);
         if self.known.range(window).any(|(_, known)| *known == public) {
             return true;
         }
@@ -44,7 +46,7 @@ impl Fundings {
             self.known.clear();
         }
         // The nearest first: lnd takes the keys of its families one after the other, and each channel one of each.
-        let indices = (0..=AHEAD).flat_map(|far| [near.checked_sub(far), near.checked_add(far)]).flatten();
+        let indices = (0..=AROUND).flat_map(|far| [near.checked_sub(far), near.checked_add(far)]).flatten();
         for index in indices {
             if self.known.contains_key(&index) {
                 continue;
@@ -75,12 +77,12 @@ mod tests {
             assert!(!wallet.is_funding_key(&stranger, near));
             wallet.fundings.room
         };
-        let once = ROOM - (2 * AHEAD + 1);
+        let once = ROOM - (2 * AROUND + 1);
         assert_eq!(
             [left(&mut wallet, near), left(&mut wallet, near), left(&mut wallet, near + 1)],
             [once, once, once - 1]
         );
-        assert_eq!([100_000, 200_000].map(|far| left(&mut wallet, near + far)), [ROOM - 2 * (2 * AHEAD + 1) - 1, 0]);
+        assert_eq!([100_000, 200_000].map(|far| left(&mut wallet, near + far)), [ROOM - 2 * (2 * AROUND + 1) - 1, 0]);
         // What is known stays so, and what is not is as soon as there is room.
         let [known, other] = [near + 7, 7].map(|index| wallet.key(FUNDING, index).unwrap());
         assert_eq!((wallet.is_funding_key(&known, near), wallet.is_funding_key(&other, 8)), (true, false));

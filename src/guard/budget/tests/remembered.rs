@@ -26,6 +26,8 @@ fn the_log_can_carry_all_that_counts() {
         channels: 2_100_000_000_000_000,
         unproved: (400_000..400_000 + unproved).collect(),
         together: true,
+        // What comes back went into no channel.
+        is_less: false,
         comes_back: true,
         approval: Some(Approved { entry: 100_000_000, at: 1_700_000_000_000 }),
     };
@@ -131,7 +133,9 @@ fn what_is_asked_for_again_after_it_was_forgotten_counts_as_it_did() {
     ledger.take(&Entry { call: FORGET.into(), ..entry(1, Weighed::default()) });
     assert_eq!((ask(&mut ledger, &coin(0), 2, &policy), ledger.day(2)), ("pass", (900, 0)));
     // So does a sweep, and it is not among those of which the oldest goes.
-    let (mut ledger, part) = (Ledger::default(), |input| Spend { inputs: 2, ..sweep("b", &[(input, 600)], 300) });
+    let paid = vec![Paid { output: 0, script: STRANGER.into(), amount: 1 }];
+    let part = |input| Spend { inputs: 2, paid: paid.clone(), ..sweep("b", &[(input, 600)], 300) };
+    let mut ledger = Ledger::default();
     assert_eq!([0, 1].map(|input| ask(&mut ledger, &part(input), 1, &policy)), ["pass"; 2]);
     assert_eq!(ledger.day(1), (900, 0));
     ledger.take(&Entry { call: FORGET.into(), ..entry(1, Weighed::default()) });

@@ -2,10 +2,11 @@
 
 mod property;
 
+use super::super::tests::accounts;
 use super::{Input, KNOWN, PAYMENTS, UNKNOWN};
 use crate::guard::judge::{Request, Terms, judge};
 use crate::guard::refusal::Rule;
-use crate::guard::wallet::Reach;
+use crate::guard::wallet::Wallet;
 use bitcoin::absolute::LockTime;
 use bitcoin::bip32::{DerivationPath, Fingerprint};
 use bitcoin::hashes::Hash;
@@ -18,7 +19,6 @@ use bitcoin::{
     XOnlyPublicKey,
 };
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Mutex;
 
 /// Of the wallet's coins.
@@ -152,33 +152,48 @@ fn a_previous_transaction_that_agrees_changes_nothing() {
 }
 
 #[test]
-fn change_beyond_what_was_seen_is_nobodys_until_what_is_before_it_is_spent() {
+fn what_comes_back_beyond_the_last_address_leaves() {
     let mut terms = terms();
-    let far = script(84, 1, key(84, 0, 1, 1500));
-    let spend = |index| psbt(&Coin { purpose: 84, change: 0, index, amount: 100_000 }, &[(far.clone(), 99_000)]);
-    assert_eq!(ask(&spend(7), &mut terms), Ok(100_000));
-    assert_eq!(ask(&spend(600), &mut terms), Ok(1_000));
+    let spend = |index| {
+        let change = script(84, 1, key(84, 0, 1, index));
+        psbt(&Coin { purpose: 84, change: 0, index: 7, amount: 100_000 }, &[(change, 99_000)])
+    };
+    assert_eq!((ask(&spend(999), &mut terms), ask(&spend(1_000), &mut terms)), (Ok(1_000), Ok(100_000)));
+    // Before they are gathered none is known.
+    terms.wallet = Some(Wallet::new(accounts()).unwrap());
+    assert_eq!(ask(&spend(999), &mut terms), Ok(100_000));
 }
 
+/// A witness of two items, as it is in a PSBT.
+fn witness(signature: usize) -> Vec<u8> {
+    let key = [&[33][..], &[2; 33]].concat();
+    [&[2, u8::try_from(signature).unwrap()][..], &vec![0x30; signature], &key].concat()
+}
+
+/// As lnd's own packetFromTx leaves a witness that is shorter or longer than the one that was written over it.
 #[test]
-fn how_far_the_wallet_was_seen_outlives_the_guard() {
-    let far = script(84, 1, key(84, 0, 1, 1500));
-    let spend = |index| psbt(&Coin { purpose: 84, change: 0, index, amount: 100_000 }, &[(far.clone(), 99_000)]);
-    let mut first = terms();
-    ask(&spend(600), &mut first).unwrap();
-    let reach = first.wallet.as_ref().unwrap().reach();
-    assert_eq!(reach.beyond(&Reach::default()), 600);
-    assert_eq!(serde_json::to_string(&reach).unwrap(), r#"{"49/0":1000,"84/0":1600,"86/0":1000}"#);
-    let mut next = terms();
-    assert_eq!(ask(&spend(7), &mut next), Ok(100_000));
-    next.wallet.as_mut().unwrap().stretch(&reach);
-    assert_eq!(ask(&spend(7), &mut next), Ok(100_000), "not derived yet");
-    next.wallet.as_ref().unwrap().look_far_to(2000, Path::new("/nonexistent/addresses"), || {}).join().unwrap();
-    assert_eq!(ask(&spend(7), &mut next), Ok(1_000));
-    // As far as it was seen, and no farther.
-    let beyond = script(84, 1, key(84, 0, 1, 1700));
-    let spend = |index| psbt(&Coin { purpose: 84, change: 0, index, amount: 100_000 }, &[(beyond.clone(), 99_000)]);
-    assert_eq!((ask(&spend(7), &mut next), ask(&spend(800), &mut next)), (Ok(100_000), Ok(1_000)));
+fn a_witness_that_a_later_one_was_written_over_is_passed_over_as_lnd_does() {
+    let mut terms = terms();
+    let asked = |witness: &[u8]| {
+        let mut asked = psbt(&Coin { purpose: 84, change: 0, index: 7, amount: 100_000 }, &[(stranger(), 99_000)]);
+        // One that is already signed, before the one that is to be.
+        asked.unsigned_tx.input.insert(0, asked.unsigned_tx.input[1].clone());
+        asked.inputs.insert(0, asked.inputs[1].clone());
+        asked.inputs[0].unknown.insert(raw::Key { type_value: 8, key: vec![] }, witness.to_vec());
+        asked
+    };
+    let (short, long) = (witness(71), witness(72));
+    for bytes in [&short[..], &long, &long[..short.len()], &[&short[..], &[2]].concat(), &[0xff], &[0]] {
+        assert_eq!(ask(&asked(bytes), &mut terms), Ok(100_000), "{}", bytes.len());
+    }
+    // That one lnd would sign.
+    assert_eq!(ask(&asked(&[]), &mut terms), Err("psbt-encoding"));
+    // Of an output it is no witness, and one input has one alone.
+    let mut other = asked(&short);
+    other.outputs[0].unknown.insert(raw::Key { type_value: 8, key: vec![] }, vec![]);
+    assert_eq!(ask(&other, &mut terms), Ok(100_000));
+    other.inputs[0].final_script_witness = Some(Witness::new());
+    assert_eq!(ask(&other, &mut terms), Err("psbt-encoding"));
 }
 
 #[test]
@@ -327,7 +342,7 @@ fn a_channels_key_is_the_one_at_its_path_and_moved_once_at_most() {
 fn what_of_a_channel_is_the_wallets_alone_counts_as_its_coins_do() {
     let mut terms = terms();
     let own = script(86, 0, key(86, 0, 0, 40));
-    for (family, is_counted) in (0..10).map(|family| (family, [1, 3, 4].contains(&family))) {
+    for (family, is_counted) in (0..10).map(|family| (family, ![0, 2].contains(&family))) {
         let mut asked = channel(family, 3, 3, &[(stranger(), 30_000), (own.clone(), 60_000)]);
         asked.inputs[0].unknown.insert(raw::Key { type_value: 0x51, key: vec![] }, vec![1; 32]);
         assert_eq!(ask(&asked, &mut terms), Ok(if is_counted { 40_000 } else { 0 }), "{family}");
@@ -336,18 +351,6 @@ fn what_of_a_channel_is_the_wallets_alone_counts_as_its_coins_do() {
         let wanted = if is_counted { Err("psbt-sighash") } else { Ok(0) };
         assert_eq!(ask(&asked, &mut terms), wanted, "{family}");
     }
-}
-
-#[test]
-fn a_sweep_goes_farther_than_change_once_the_addresses_are_known() {
-    let mut terms = terms();
-    let far = script(86, 0, key(86, 0, 0, 1500));
-    let sweep = channel(4, 3, 3, &[(far.clone(), 99_000)]);
-    assert_eq!(ask(&sweep, &mut terms), Ok(100_000));
-    terms.wallet.as_ref().unwrap().look_far_to(1600, Path::new("/nonexistent/addresses"), || {}).join().unwrap();
-    assert_eq!(ask(&sweep, &mut terms), Ok(1_000));
-    let spend = psbt(&Coin { purpose: 84, change: 0, index: 7, amount: 100_000 }, &[(far, 99_000)]);
-    assert_eq!(ask(&spend, &mut terms), Ok(100_000));
 }
 
 /// What so many of these keys open, written as if there were two.

@@ -1,4 +1,4 @@
-//! All addresses that may ever be the wallet's: derived once, which takes seconds, and kept for the guards after.
+//! All addresses that are the wallet's: derived once, which takes seconds, and kept for the guards after.
 
 use super::Branch;
 use crate::error::Result;
@@ -14,36 +14,29 @@ const LIMIT: u64 = 16 << 20;
 /// The hash before the scripts, in bytes.
 const HASH: usize = 32;
 
-/// The addresses of all rows, each with its row and its index.
-pub(super) struct Far {
-    scripts: HashMap<ScriptBuf, (usize, u32)>,
-    /// The first index that is not among them.
-    pub(super) end: u32,
-}
+/// The addresses of all rows, each with its index.
+pub(super) struct Addresses(HashMap<ScriptBuf, u32>);
 
-impl Far {
+impl Addresses {
     /// Those before `end`: as an earlier guard kept them at `place`, else derived, and kept there.
     pub(super) fn of(branches: &[Branch], end: u32, place: &Path) -> (Self, Result<()>) {
         if let Some(scripts) = file::read_plain(place, LIMIT).ok().and_then(|kept| parse(&kept, branches, end)) {
-            return (Self { scripts, end }, Ok(()));
+            return (Self(scripts), Ok(()));
         }
         let rows = derive(branches, end);
         let kept = file::replace(place, &render(&rows, branches, end), Access::mode(0o600));
-        let scripts = rows
-            .into_iter()
-            .enumerate()
-            .flat_map(|(row, scripts)| scripts.into_iter().map(move |(index, script)| (script, (row, index))));
-        (Self { scripts: scripts.collect(), end }, kept)
+        let scripts = rows.into_iter().flatten().map(|(index, script)| (script, index));
+        (Self(scripts.collect()), kept)
     }
 
-    /// The row and the index of an address.
-    pub(super) fn find(&self, script: &Script) -> Option<(usize, u32)> {
-        self.scripts.get(script).copied()
+    /// The index of an address.
+    pub(super) fn find(&self, script: &Script) -> Option<u32> {
+        self.0.get(script).copied()
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.scripts.len()
+        self.0.len()
     }
 }
 
@@ -51,7 +44,7 @@ impl Far {
 fn derive(branches: &[Branch], end: u32) -> Vec<Vec<(u32, ScriptBuf)>> {
     let of = |rows: &[Branch]| {
         let secp = Secp256k1::verification_only();
-        rows.iter().map(|row| row.scripts(&secp, 0, end)).collect::<Vec<_>>()
+        rows.iter().map(|row| row.scripts(&secp, end)).collect::<Vec<_>>()
     };
     let (one, other) = branches.split_at(branches.len() / 2);
     std::thread::scope(|both| {
@@ -78,19 +71,19 @@ fn render(rows: &[Vec<(u32, ScriptBuf)>], branches: &[Branch], end: u32) -> Vec<
 }
 
 /// None where it is not whole, or of another wallet.
-fn parse(kept: &[u8], branches: &[Branch], end: u32) -> Option<HashMap<ScriptBuf, (usize, u32)>> {
+fn parse(kept: &[u8], branches: &[Branch], end: u32) -> Option<HashMap<ScriptBuf, u32>> {
     let (hashed, mut body) = kept.split_at_checked(HASH)?;
     if hashed != hash(body, branches, end) {
         return None;
     }
     let mut scripts = HashMap::with_capacity(branches.len() * end as usize);
-    for row in 0..branches.len() {
+    for _ in branches {
         for index in 0..end {
             let (length, rest) = body.split_first()?;
             let (script, rest) = rest.split_at_checked(usize::from(*length))?;
             body = rest;
             if !script.is_empty() {
-                scripts.insert(ScriptBuf::from_bytes(script.to_vec()), (row, index));
+                scripts.insert(ScriptBuf::from_bytes(script.to_vec()), index);
             }
         }
     }
@@ -120,11 +113,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("addresses");
         let branches = Wallet::new(accounts()).unwrap().branches;
-        let (derived, kept) = Far::of(&branches, 3, &place);
+        let (derived, kept) = Addresses::of(&branches, 3, &place);
         kept.unwrap();
         assert_eq!(derived.len(), 3 * branches.len());
         let bytes = std::fs::read(&place).unwrap();
-        assert_eq!(parse(&bytes, &branches, 3), Some(derived.scripts));
+        assert_eq!(parse(&bytes, &branches, 3), Some(derived.0));
 
         let (mut other, mut changed) = (branches.clone(), bytes.clone());
         other.swap(0, 1);
@@ -133,7 +126,7 @@ mod tests {
         for bad in [&changed[..], &bytes[..bytes.len() - 1], &bytes[..HASH], &[]] {
             assert!(parse(bad, &branches, 3).is_none());
             std::fs::write(&place, bad).unwrap();
-            Far::of(&branches, 3, &place).1.unwrap();
+            Addresses::of(&branches, 3, &place).1.unwrap();
             assert_eq!(std::fs::read(&place).unwrap(), bytes, "it is made again");
         }
     }
