@@ -1,14 +1,15 @@
 //! `lsm harden --fix` on real hosts: what is found is mended by a plan, and its undoing leaves every byte as it was.
 
 use crate::lab::host::Host;
-use crate::stage::{SEED, Stage, assert_unchanged};
+use crate::stage::{SEED, Stage, assert_unchanged, list_hashed};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Everything that a fix could change; of lnd's own folder, which changes all the time, who may do what.
+/// Where a fix could change something.
+const FOLDERS: &str = "/etc /usr /root /var/lib/apt /opt -xdev";
+/// What else it could, how many names a file has among it; of lnd's own folder, which changes all the time, who may do what.
 const STATE: &str = "
-find /etc /usr /root /var/lib/apt /opt -xdev \\( -type f -printf '%p %y %m %U:%G %n ' -exec sha256sum {} \\; \
-    -o -printf '%p %y %m %U:%G %l\\n' \\) | LC_ALL=C sort
+find /etc /usr /root /var/lib/apt /opt -xdev -type f -links +1 -printf '%p %n\\n' | LC_ALL=C sort
 find /var/lib/lsm -path /var/lib/lsm/journal -prune -o -printf '%p %y %m %U:%G\\n' | LC_ALL=C sort
 getcap -r /usr/local
 cat /proc/sys/fs/suid_dumpable /proc/sys/kernel/randomize_va_space /run/ssh-settings
@@ -65,7 +66,7 @@ const NAMED: &[(&str, &str)] = &[
 ];
 
 fn state(host: &Host) -> Vec<String> {
-    host.sh(STATE).stdout.lines().map(str::to_owned).collect()
+    host.sh(&(list_hashed(FOLDERS, "-type f") + STATE)).stdout.lines().map(str::to_owned).collect()
 }
 
 /// The verdict of each check.
@@ -186,7 +187,7 @@ fn what_somebody_calls_their_lnd_decides_nothing_about_files_of_others() {
         ("three", "--lnddir=/var/lib/lsm/signer/data"),
     ] {
         let unit = format!("--unit={name}");
-        let run = format!("exec /home/mallory/lnd -e 'sleep 3600' -- {told}");
+        let run = format!("exec /home/mallory/lnd -e 'sleep 3600' x {told}");
         host.run(["systemd-run", "--quiet", "--uid=mallory", &unit, "sh", "-c", &run]).ok();
     }
     let others = || {

@@ -3,6 +3,7 @@
 mod sarif;
 
 use crate::lab;
+use crate::lab::nobody::Nobodys;
 use crate::lab::process::{Done, run};
 use boon::{Compiler, Schemas};
 use data_encoding::BASE64;
@@ -15,7 +16,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,8 +24,6 @@ use tempfile::TempDir;
 const FORMATS: [&str; 4] = ["text", "json", "sarif", "html"];
 /// What was written by this test.
 const MARK: &str = "<!-- written by tests/harden_report.rs -->";
-/// A user without any right, for when root runs the tests.
-const NOBODY: u32 = 65_534;
 /// Nothing that is named may keep the audit longer than this, on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -119,19 +117,26 @@ fn a_run_here_judges_every_check_and_its_json_is_of_its_schema() {
 #[test]
 fn two_runs_say_the_same_byte_for_byte() {
     // Other programs come and go on this machine: two runs in a row have to agree, not all.
-    let told = |format| harden(&["--format", format]).stdout;
     for format in FORMATS {
-        let mut last = told(format);
+        let mut last = said(&harden(&["--format", format]));
         let agree = (0..5).any(|_| {
-            let now = told(format);
+            let now = said(&harden(&["--format", format]));
             std::mem::replace(&mut last, now.clone()) == now
         });
-        assert!(agree, "{format} is not stable: {last}");
+        assert!(agree, "{format} is not stable: {last:?}");
     }
     let desk = Desk::new();
     for format in FORMATS {
-        assert_eq!(desk.judge(&["--format", format]).stdout, desk.judge(&["--format", format]).stdout);
+        let judged = || said(&desk.judge(&["--format", format]));
+        assert_eq!(judged(), judged());
     }
+}
+
+/// What an audit that came to its end said, and its exit code.
+#[track_caller]
+fn said(done: &Done) -> (String, i32) {
+    assert!(done.code <= 1 && !done.stdout.is_empty(), "{done:?}");
+    (done.stdout.clone(), done.code)
 }
 
 #[test]
@@ -139,13 +144,10 @@ fn a_user_without_rights_is_told_what_he_may_see() {
     if !geteuid().is_root() {
         return lab::skip("it has to become another user, as only root can");
     }
-    let folder = tempfile::tempdir_in("/tmp").expect("a folder");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
-    let program = folder.path().join("lsm");
-    lab::process::copy_program(Path::new(lab::LSM), &program);
+    let nobodys = Nobodys::make();
     let told = |args: &[&str]| {
-        let mut command = Command::new(&program);
-        command.arg("harden").args(args).uid(NOBODY).gid(NOBODY).current_dir("/");
+        let mut command = nobodys.lsm();
+        command.arg("harden").args(args);
         run(command)
     };
     let report = told(&["--json"]);

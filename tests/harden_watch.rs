@@ -2,17 +2,15 @@
 
 use crate::lab::process::Done;
 use crate::stage;
-use crate::stage::{Stage, assert_unchanged};
+use crate::stage::{Stage, assert_unchanged, list_hashed};
 use serde_json::{Value, json};
 
 const TIMER: &str = "lsm-watch@signer.timer";
 const SERVICE: &str = "lsm-watch@signer.service";
 /// The folder of the last report, inside.
 const FOLDER: &str = "/var/lib/lsm/watch/signer";
-/// All that turning the watch on could change. Below /run systemd writes for itself.
+/// What turning the watch on could change beside files. Below /run systemd writes for itself.
 const STATE: &str = "
-find /etc /usr /var/lib -xdev \\( -type f -a -not -name lock -a -not -path '/var/lib/lsm/signer/*' \\) \\
-    -printf '%p %y %m %U:%G ' -exec sha256sum {} \\; -o -printf '%p %y %m %U:%G %l\\n' | LC_ALL=C sort
 systemctl list-unit-files --no-legend --no-pager
 systemctl list-units --all --no-legend --no-pager --plain --type=service,timer 'lsm*'
 ";
@@ -20,8 +18,9 @@ systemctl list-units --all --no-legend --no-pager --plain --type=service,timer '
 impl Stage {
     /// What could be changed, without the journal, which remembers.
     fn state_but_journal(&self) -> Vec<String> {
-        let lines = self.host.sh(STATE).ok();
-        lines.lines().filter(|line| !line.starts_with("/var/lib/lsm/journal/")).map(str::to_owned).collect()
+        let hashed = "-type f -a -not -name lock -a -not -path '/var/lib/lsm/signer/*'";
+        let lines = self.host.sh(&(list_hashed("/etc /usr /var/lib -xdev", hashed) + STATE)).ok();
+        lines.lines().filter(|line| !line.contains("/var/lib/lsm/journal/")).map(str::to_owned).collect()
     }
 
     fn watch(&self, more: &[&str]) -> Done {

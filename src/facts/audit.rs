@@ -38,6 +38,7 @@ pub use updates::{APT_LISTS, APT_PROGRAM, APT_RAN, DNF_RAN, NOTIFIED, Updates};
 use crate::error::{Code, Error, Result};
 use crate::host::{file, program::Program, user};
 use crate::spec::{Instance, Places};
+use container::Engines;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -81,7 +82,7 @@ pub struct Host {
     pub texts: BTreeMap<String, Answer<String>>,
     /// What programs printed, by their command lines.
     pub programs: BTreeMap<String, Answer<String>>,
-    /// The signers: the one that was asked for, and each lnd that no other of lsm's instances answers for.
+    /// The signers: the instance of lsm's that was asked for, its others, and every further lnd that runs.
     pub signers: Vec<Signer>,
     /// What only the running kernel tells.
     pub machine: Machine,
@@ -113,8 +114,8 @@ pub struct Host {
 impl Host {
     /// Reads this host: what `needs` name, and the signer `instance`, which is in these places.
     pub fn gather(needs: &[Needs], instance: &Instance, places: &Places) -> Self {
-        let (taken, root, signers) =
-            (OffsetDateTime::now_utc().unix_timestamp(), user::is_root(), signer::find(instance, places));
+        let (taken, root, engines) = (OffsetDateTime::now_utc().unix_timestamp(), user::is_root(), Engines::new());
+        let signers = signer::find(instance, places, &engines);
         let all = &signers[..];
         let (ssh, jobs) = (Ssh::gather(), Jobs::gather(all));
         let (machine, disks, updates) = (Machine::gather(), Disks::gather(all), Updates::gather());
@@ -124,7 +125,7 @@ impl Host {
             let programs: Vec<_> = lines.map(|line| threads.spawn(|| (line.join(" "), ask(line)))).collect();
             let secrets = threads.spawn(|| Secrets::gather(all));
             let binaries = threads.spawn(|| Binaries::gather(all));
-            let network = threads.spawn(Network::gather);
+            let network = threads.spawn(|| Network::gather(all, &engines));
             let units = threads.spawn(|| Units::gather(all));
             let texts = needs.iter().flat_map(|need| need.texts);
             let texts = texts.map(|path| ((*path).to_owned(), read(Path::new(path)))).collect();

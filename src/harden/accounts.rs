@@ -103,7 +103,7 @@ const CHECKS: &[Check] = &[
         id: "USER-016",
         title: "polkit lets nobody manage units unasked",
         why: "who may start and change units runs what they like as root, and stops the signer",
-        mend: "remove the rule for org.freedesktop.systemd1, or let it return polkit.Result.AUTH_ADMIN",
+        mend: "remove the rule for org.freedesktop.systemd1, or for any action, or let it return polkit.Result.AUTH_ADMIN",
         judge: Judge::Host(no_units_unasked),
     },
     Check {
@@ -328,7 +328,7 @@ fn files(host: &Host) -> Judged {
 mod tests {
     use super::*;
     use crate::facts::audit::{Answer, Group};
-    use crate::spec::{Instance, Places};
+    use crate::harden::tests::recorded;
     use std::collections::BTreeMap;
 
     fn user(name: &str, uid: u32, shell: &str) -> User {
@@ -338,7 +338,7 @@ mod tests {
 
     /// A host with root, an administrator and a user without a shell; lnd is none's.
     fn host() -> Host {
-        let mut host = Host::gather(&[], &Instance::default(), &Places::MACHINE);
+        let mut host = recorded();
         let users = vec![user("root", 0, "/bin/sh"), user("ann", 1000, "/bin/sh"), user("lnd", 9, "/usr/sbin/nologin")];
         let group = |name: &str, gid, members: &[&str]| Group {
             name: name.to_owned(),

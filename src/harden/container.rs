@@ -3,9 +3,8 @@
 mod own;
 
 use super::{Area, Check, Judge, Judged, Verdict, few};
-use crate::facts::audit::{Answer, Container, Host, Mount, Needs, Profile, Rights, Signer, Unknown};
+use crate::facts::audit::{Answer, Container, Host, Needs, Profile, Rights, Signer, Unknown};
 use crate::spec::Docker;
-use std::path::Path;
 
 pub(super) const AREA: Area = Area { needs: Needs { texts: &[], programs: &[] }, checks: CHECKS };
 
@@ -174,14 +173,8 @@ fn filtered(signer: &Signer, container: &Container) -> Judged {
     })
 }
 
-/// Where the engine's socket can be, and what holds it.
-fn is_socket(mount: &Mount, engine: &Path) -> bool {
-    let sockets = [engine, Path::new("/run/docker.sock"), Path::new("/var/run/docker.sock")];
-    sockets.iter().any(|socket| socket.starts_with(&mount.from) && !mount.from.as_os_str().is_empty())
-}
-
 fn unshared(container: &Container) -> Judged {
-    let others = container.others.need("list of containers")?.iter().filter(|other| !other.has.is_empty());
+    let others = container.others.need("list of containers")?.iter();
     Ok(Verdict::none(others.map(|other| format!("{} has {}", other.name, few(&other.has))), "none"))
 }
 

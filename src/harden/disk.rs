@@ -1,7 +1,7 @@
 //! Disks: what of lnd's memory and files reaches them, and who could read it there.
 
 use super::{Area, Check, Judge, Judged, Verdict, few};
-use crate::facts::audit::{Answer, Folder, Host, Needs, Signer, Swap, Unknown};
+use crate::facts::audit::{Answer, Device, Folder, Host, Needs, Signer, Swap, Unknown};
 
 /// What is mounted at boot (fstab(5)).
 const FSTAB: &str = "/etc/fstab";
@@ -137,30 +137,46 @@ fn hibernation(host: &Host) -> Judged {
     })
 }
 
-/// The file system of a signer's folder; nothing where there is no such folder.
-fn folder<'a>(host: &'a Host, signer: &Signer) -> Result<Option<&'a Folder>, Unknown> {
-    host.disks.folders.get(&signer.name).unwrap_or(&Answer::Absent).get()
+/// The file system of a signer's folder, and that of its data where that is elsewhere; nothing where there is no such folder.
+fn folders<'a>(host: &'a Host, signer: &Signer) -> [Result<Option<&'a Folder>, Unknown>; 2] {
+    [&host.disks.folders, &host.disks.data].map(|all| all.get(&signer.name).unwrap_or(&Answer::Absent).get())
 }
 
 fn encrypted(host: &Host, signer: &Signer) -> Judged {
-    let Some(folder) = folder(host, signer)? else { return Ok(no_folder()) };
-    let device = folder.on.need("device below lnd's folder")?;
-    Ok(if device.in_memory {
-        Verdict::NotApplicable(format!("lnd's folder is on {}, in memory", device.name))
-    } else {
-        Verdict::hold(device.is_encrypted(), device.shown())
+    let devices = folders(host, signer)
+        .map(|folder| folder?.map(|folder| folder.on.need("device below lnd's folder")).transpose());
+    // One in the clear decides, even where the other cannot be seen.
+    let is_open = |device: &&&Device| !device.in_memory && !device.is_encrypted();
+    if let Some(device) = devices.iter().flatten().flatten().find(is_open) {
+        return Ok(Verdict::Fail(device.shown()));
+    }
+    let [folder, data] = devices;
+    let devices: Vec<&Device> = [folder?, data?].into_iter().flatten().collect();
+    Ok(match (devices.iter().find(|device| !device.in_memory), devices.first()) {
+        (Some(device), _) => Verdict::Pass(device.shown()),
+        (None, Some(device)) => Verdict::NotApplicable(format!("lnd's folder is on {}, in memory", device.name)),
+        (None, None) => no_folder(),
     })
 }
 
 fn room(host: &Host, signer: &Signer) -> Judged {
-    let Some(folder) = folder(host, signer)? else { return Ok(no_folder()) };
+    let folders = folders(host, signer);
     let mut scarce = Vec::new();
-    for (what, free) in [("space", &folder.space), ("inodes", &folder.inodes)] {
-        if let Some(free) = free.get()?.filter(|free| **free < LEAST_FREE) {
-            scarce.push(format!("{free}% of {what} free"));
+    for folder in folders.iter().flatten().flatten() {
+        for (what, free) in [("space", &folder.space), ("inodes", &folder.inodes)] {
+            if let Some(free) = free.get()?.filter(|free| **free < LEAST_FREE) {
+                scarce.push(format!("{free}% of {what} free"));
+            }
         }
     }
-    Ok(Verdict::none(scarce, format!("at least {LEAST_FREE}% of space and inodes free")))
+    if !scarce.is_empty() {
+        return Ok(Verdict::none(scarce, ""));
+    }
+    let [folder, data] = folders;
+    Ok(match (folder?, data?) {
+        (None, None) => no_folder(),
+        _ => Verdict::Pass(format!("at least {LEAST_FREE}% of space and inodes free")),
+    })
 }
 
 fn no_folder() -> Verdict {
@@ -197,7 +213,7 @@ fn cores(host: &Host) -> Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::audit::Device;
+    use crate::harden::tests::recorded;
 
     fn swap(name: &str, made_by: Option<&str>, in_memory: bool) -> Swap {
         let made_by = made_by.map(str::to_owned);
@@ -231,5 +247,33 @@ mod tests {
         assert_eq!(options(mounts, "/tmp"), Some(vec!["rw"]));
         assert_eq!(options(mounts, "/dev/shm"), None);
         assert_eq!(options("garbage", "/tmp"), None);
+    }
+
+    #[test]
+    fn the_wallets_own_disk_counts_as_that_of_lnds_folder() {
+        let mut host = recorded();
+        let signer = host.signers[0].clone();
+        let on = |made_by: Option<&str>, in_memory, free| {
+            let device =
+                Device { name: "x".to_owned(), made_by: made_by.map(str::to_owned), in_memory, below: Vec::new() };
+            Answer::Is(Folder { on: Answer::Is(device), space: Answer::Is(free), inodes: Answer::Absent })
+        };
+        let luks = || on(Some("CRYPT-LUKS2"), false, 50);
+        let unseen = || Answer::Unknown("no".to_owned());
+        for (folder, data, verdicts) in [
+            (luks(), Answer::Absent, ["pass", "pass"]),
+            (luks(), on(None, false, 5), ["fail", "fail"]),
+            (luks(), unseen(), ["error", "error"]),
+            (on(None, false, 5), unseen(), ["fail", "fail"]),
+            (on(None, true, 50), luks(), ["pass", "pass"]),
+            (on(None, true, 50), Answer::Absent, ["na", "pass"]),
+            (Answer::Absent, Answer::Absent, ["na", "na"]),
+        ] {
+            host.disks.folders.insert(signer.name.clone(), folder);
+            host.disks.data.insert(signer.name.clone(), data);
+            let told = [encrypted(&host, &signer), room(&host, &signer)];
+            let told = told.map(|judged| judged.map_or("error", |verdict| verdict.name()));
+            assert_eq!(told, verdicts, "{:?}", host.disks);
+        }
     }
 }

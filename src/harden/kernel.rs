@@ -84,7 +84,7 @@ const CHECKS: &[Check] = &[
     },
     Check {
         id: "KERN-003",
-        title: "No program is handed core dumps",
+        title: "No program keeps core dumps",
         why: "what keeps the memory of dead processes keeps the seed, outside of lnd's limits",
         mend: "sysctl -w kernel.core_pattern=core; or Storage=none and ProcessSizeMax=0 in /etc/systemd/coredump.conf.d",
         judge: Judge::Host(core_pattern),
@@ -197,6 +197,9 @@ const CHECKS: &[Check] = &[
     },
 ];
 
+/// systemd-coredump(8), by both names of its folder, and programs that take a dump and keep nothing.
+const COREDUMP: [&str; 2] = ["/usr/lib/systemd/systemd-coredump", "/lib/systemd/systemd-coredump"];
+const KEEPS_NOTHING: [&str; 4] = ["/bin/false", "/usr/bin/false", "/bin/true", "/usr/bin/true"];
 /// Sync, remount read-only and reboot (Documentation/admin-guide/sysrq.rst).
 const SAFE_KEYS: i64 = 16 | 32 | 128;
 /// Words that switch something off (Documentation/admin-guide/kernel-parameters.txt). Debian's own line has none.
@@ -294,7 +297,18 @@ fn ptrace(host: &Host) -> Judged {
 /// A pattern that begins with a bar starts a program for each dump, whatever the process's limit says (core(5)).
 fn core_pattern(host: &Host) -> Judged {
     let pattern = host.text(CORE_PATTERN)?.ok_or_else(|| Unknown::new(format!("there is no {CORE_PATTERN}")))?.trim();
-    Ok(Verdict::hold(!pattern.starts_with('|'), format!("kernel.core_pattern={pattern}")))
+    let evidence = format!("kernel.core_pattern={pattern}");
+    let Some(command) = pattern.strip_prefix('|') else { return Ok(Verdict::Pass(evidence)) };
+    let program = command.split_whitespace().next().unwrap_or_default();
+    if !COREDUMP.contains(&program) {
+        return Ok(Verdict::hold(KEEPS_NOTHING.contains(&program), evidence));
+    }
+    // Only both together: for a trace of calls it puts all memory into a file, whatever it keeps (coredump.conf(5)).
+    let told = host.disks.coredump.get()?;
+    let said = |name: &str| told.and_then(|told| told.get(name)).map_or("not set", String::as_str);
+    let (storage, most) = (said("Storage"), said("ProcessSizeMax"));
+    let evidence = format!("{evidence}; Storage {storage}, ProcessSizeMax {most}");
+    Ok(Verdict::hold(storage == "none" && most == "0", evidence))
 }
 
 fn lockdown(host: &Host) -> Judged {
@@ -345,4 +359,39 @@ fn namespaces(host: &Host) -> Judged {
     }
     let none = || Verdict::NotApplicable("this kernel has no user namespaces".to_owned());
     Ok(if seen.is_empty() { none() } else { Verdict::Fail(few(&seen)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::audit::Answer;
+    use crate::harden::tests::recorded;
+
+    #[test]
+    fn a_program_that_is_handed_dumps_passes_where_it_keeps_none() {
+        const SYSTEMD: &str = "|/usr/lib/systemd/systemd-coredump %P %u %g %s %t 9223372036854775808 %h\n";
+        let mut host = recorded();
+        let none: &[(&str, &str)] = &[("Storage", "none"), ("ProcessSizeMax", "0")];
+        type Settings<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(&str, Settings<'_>, &str); 10] = [
+            ("core\n", &[], "pass"),
+            ("/var/cores/%e", &[], "pass"),
+            ("|/bin/false\n", &[], "pass"),
+            ("|/usr/share/apport/apport -p%p\n", none, "fail"),
+            ("|/home/x/false", none, "fail"),
+            (SYSTEMD, &[], "fail"),
+            (SYSTEMD, &none[..1], "fail"),
+            (SYSTEMD, &none[1..], "fail"),
+            (SYSTEMD, &[("Storage", "external"), ("ProcessSizeMax", "0")], "fail"),
+            (SYSTEMD, none, "pass"),
+        ];
+        for (pattern, told, wanted) in cases {
+            let told = told.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            host.disks.coredump = Answer::Is(told.collect());
+            host.texts.insert(CORE_PATTERN.to_owned(), Answer::Is(pattern.to_owned()));
+            assert_eq!(core_pattern(&host).unwrap().name(), wanted, "{pattern}");
+        }
+        host.disks.coredump = Answer::Unknown("it is a pipe".to_owned());
+        assert!(core_pattern(&host).is_err());
+    }
 }

@@ -35,7 +35,7 @@ pub use about::About;
 pub use baseline::{Baseline, Change, Kind, Standing};
 pub use check::{Check, Judge, Judged, Severity, Verdict, few};
 pub use finding::{Finding, Grade, Waived};
-pub use fix::{Fixes, fix};
+pub use fix::Fixes;
 pub use page::render_page;
 pub use report::Report;
 pub use sarif::render_sarif;
@@ -45,7 +45,7 @@ pub use watch::render_watch;
 
 use crate::backend::{Layout, docker};
 use crate::error::{Code, Error, Result};
-use crate::facts::audit::{Answer, Host, Needs, Signer};
+use crate::facts::audit::{Answer, Host, Needs, Signer, Unit, Unknown, instance_of, names_of};
 use crate::plan::History;
 use crate::plan::ledger::Touched;
 use crate::plan::prior::{AtPath, Prior};
@@ -97,13 +97,23 @@ pub fn severity(id: &str) -> Severity {
     SEVERITIES.get(id).copied().unwrap_or(Severity::Critical)
 }
 
-/// Reads this host, and the signer `instance` on it.
+/// Reads this host and every signer on it, `instance` first.
 pub fn look(instance: &Instance) -> Host {
     let needs: Vec<Needs> = AREAS.iter().map(|area| area.needs).chain([about::NEEDS, fix::NEEDS]).collect();
     let layout = Layout::new(instance);
-    let mut host = Host { left: left(&layout.journal()), ..Host::gather(&needs, instance, layout.places()) };
+    let mut host = Host::gather(&needs, instance, layout.places());
+    let journals: BTreeSet<PathBuf> = host.signers.iter().filter_map(journal_of).chain([layout.journal()]).collect();
+    host.left = Answer::told(left(&journals));
     host.signers.iter_mut().for_each(note_made);
     host
+}
+
+/// Where lsm's journal of a signer is; nothing where lsm did not install it.
+fn journal_of(signer: &Signer) -> Option<PathBuf> {
+    match &signer.spec {
+        Answer::Is(spec) => Some(Layout::of(spec).journal()),
+        _ => Some(Places::MACHINE.journal(&instance_of(signer)?.parse().ok()?)),
+    }
 }
 
 /// Notes which image lsm would make today for the container that the signer is in.
@@ -117,14 +127,41 @@ fn note_made(signer: &mut Signer) {
     }
 }
 
-/// What lsm's journal has of the files that lsm wrote.
-fn left(journal: &Path) -> Answer<BTreeMap<PathBuf, String>> {
+/// What lsm's journals have of the files that lsm wrote; what is one signer's own is in one of them alone.
+fn left(journals: &BTreeSet<PathBuf>) -> Result<Option<BTreeMap<PathBuf, String>>, Unknown> {
     let file = |touched: Touched| match touched.left? {
         Prior::Path(AtPath { path, sha256: Some(sha256), .. }) => Some((path, sha256)),
         _ => None,
     };
-    Answer::of_file(journal, || History::read(journal))
-        .map(|history| history.touched().into_iter().filter_map(file).collect())
+    let mut left: Option<BTreeMap<PathBuf, String>> = None;
+    for journal in journals {
+        if let Some(history) = Answer::of_file(journal, || History::read(journal)).take()? {
+            left.get_or_insert_default().extend(history.touched().into_iter().filter_map(file));
+        }
+    }
+    Ok(left)
+}
+
+/// What mends the findings of `report`, which is of `host`: those of `ids`, or where it has none, all that can be mended without
+/// danger. What is waived is left as it is, and so are what could not be told and what is another instance's of lsm's: that
+/// belongs into its own journal.
+pub fn fix(host: &Host, report: &Report, ids: &BTreeSet<String>) -> Fixes {
+    fix::fix(&without_others(host), report, ids)
+}
+
+/// The host as the instance that was asked for changes it.
+fn without_others(host: &Host) -> Host {
+    let mut host = host.clone();
+    for other in host.signers.extract_if(.., |signer| signer.other) {
+        host.secrets.kept.remove(&other.name);
+        host.binaries.lnd.remove(&other.name);
+    }
+    let units: BTreeSet<String> = host.signers.iter().flat_map(names_of).collect();
+    let shown = host.units.shown.get().ok().flatten();
+    let shown = units.iter().filter_map(|name| shown?.get(name));
+    let files: BTreeSet<PathBuf> = shown.flat_map(Unit::files).map(Path::to_owned).collect();
+    host.units.files.retain(|path, _| files.contains(path));
+    host
 }
 
 /// Which checks are wanted.
@@ -165,6 +202,49 @@ pub fn judge(host: &Host, choice: &Choice) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::audit::Socket;
+    use serde_json::json;
+
+    /// The facts of a host with a signer of lsm's in a container.
+    pub fn recorded() -> Host {
+        serde_json::from_str(include_str!("../../tests/data/container/facts.json")).unwrap()
+    }
+
+    /// The same host, and an lnd of Ann's on it, the program of which is another one by now.
+    pub fn anns() -> (Host, Signer) {
+        let host = recorded();
+        let mut signer = Signer { spec: Answer::Absent, container: Answer::Absent, ..host.signers[0].clone() };
+        let Answer::Is(process) = &mut signer.process else { panic!("it runs") };
+        process.own_network = Answer::Is(false);
+        process.uid = Some(1000);
+        process.exe = Answer::Is("/home/ann/lnd (deleted)".into());
+        (host, signer)
+    }
+
+    /// Where that lnd waits.
+    pub fn of_ann(address: &str) -> Socket {
+        let holder = json!({ "program": "/home/ann/lnd" });
+        serde_json::from_value(json!({ "protocol": "tcp", "address": address, "uid": 1000, "holder": holder })).unwrap()
+    }
+
+    #[test]
+    fn another_instance_is_judged_and_not_mended() {
+        let mut host = recorded();
+        let first = host.signers[0].clone();
+        let (name, folder) = ("lsm@second.service", "/var/lib/lsm/second");
+        let mut kept = host.secrets.kept[&first.name].clone();
+        let Answer::Is(places) = &mut kept.folder else { panic!("it has one") };
+        (places[0].path, places[0].mode) = (folder.to_owned(), 0o755);
+        host.secrets.kept.insert(name.to_owned(), kept);
+        host.signers.push(Signer { name: name.to_owned(), other: true, ..first });
+        let report = judge(&host, &Choice::new(&["SECR-001".to_owned()], &[]).unwrap());
+        let evidence = report.findings[0].verdict.evidence();
+        assert!(evidence.contains(name) && evidence.contains(folder), "{evidence}");
+        let steps = |host: &Host| fix(host, &report, &BTreeSet::new()).steps.len();
+        assert_eq!(steps(&host), 0);
+        host.signers[1].other = false;
+        assert_eq!(steps(&host), 1);
+    }
 
     #[test]
     fn every_check_has_an_id_of_its_own_and_a_severity() {

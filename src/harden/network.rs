@@ -1,5 +1,6 @@
 //! The network: who reaches the signer, whom it reaches, and what else is open.
 
+mod boot;
 mod bridge;
 mod door;
 mod open;
@@ -7,7 +8,6 @@ mod ruleset;
 mod stack;
 mod walk;
 
-use super::settings::PEERS;
 use super::{Area, Check, Judge};
 use crate::facts::audit::{Host, Needs, Protocol, Unknown};
 use ruleset::Ruleset;
@@ -24,7 +24,16 @@ const SYNCOOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 
 pub(super) const AREA: Area = Area {
     needs: Needs {
-        texts: &[LEGACY[0], LEGACY[1], FORWARD[0], FORWARD[1], SYNCOOKIES],
+        texts: &[
+            LEGACY[0],
+            LEGACY[1],
+            FORWARD[0],
+            FORWARD[1],
+            SYNCOOKIES,
+            boot::UFW,
+            boot::NFTABLES[0],
+            boot::NFTABLES[1],
+        ],
         programs: &[&["nft", "-j", "list", "ruleset"], &["nft", "-s", "-t", "list", "ruleset"]],
     },
     checks: CHECKS,
@@ -57,7 +66,7 @@ const CHECKS: &[Check] = &[
         title: "The packet filter in the kernel is the one that the next boot loads",
         why: "a filter that somebody typed is gone after a reboot, and what somebody changed is not what was reviewed",
         mend: "lsm install; elsewhere write the rules to /etc/nftables.conf and systemctl enable nftables",
-        judge: Judge::Host(open::persists),
+        judge: Judge::Host(boot::persists),
     },
     Check {
         id: "NET-005",

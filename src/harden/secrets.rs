@@ -88,13 +88,11 @@ fn owner(kept: &Kept) -> Result<u32, Unknown> {
 
 fn folder(host: &Host, signer: &Signer) -> Judged {
     let kept = kept(host, signer)?;
-    let Some(own) = kept.folder.get()? else {
-        return Ok(Verdict::NotApplicable("lnd has no folder yet".to_owned()));
-    };
-    let owner = owner(kept)?;
     let mut wrong = Vec::new();
     let mut loose = Vec::new();
-    for (folder, secrets) in [Some(own), kept.admin.get()?].into_iter().flatten().filter_map(|all| all.split_first()) {
+    let all = [kept.folder.get(), kept.data.get(), kept.admin.get()];
+    for (folder, secrets) in all.iter().flatten().flatten().filter_map(|places| places.split_first()) {
+        let owner = owner(kept)?;
         let is_open = folder.is_shared() || folder.kind != Kind::Folder || ![0, owner].contains(&folder.uid);
         wrong.extend(is_open.then(|| folder.to_string()));
         for secret in secrets {
@@ -106,10 +104,19 @@ fn folder(host: &Host, signer: &Signer) -> Judged {
             }
         }
     }
-    if wrong.is_empty() && !loose.is_empty() {
+    // What is open is so wherever else nobody can look.
+    if !wrong.is_empty() {
+        return Ok(Verdict::none(wrong, ""));
+    }
+    let [own, data, admin] = all;
+    let (own, data, _) = (own?, data?, admin?);
+    let Some(first) = own.or(data) else {
+        return Ok(Verdict::NotApplicable("lnd has no folder yet".to_owned()));
+    };
+    if !loose.is_empty() {
         return Ok(Verdict::Warn(format!("only the folder keeps others out: {}", few(&loose))));
     }
-    Ok(Verdict::none(wrong, own.first().map(Place::to_string).unwrap_or_default()))
+    Ok(Verdict::Pass(first.first().map(Place::to_string).unwrap_or_default()))
 }
 
 fn way(host: &Host, signer: &Signer) -> Judged {
@@ -123,6 +130,10 @@ fn way(host: &Host, signer: &Signer) -> Judged {
     }
     open.sort();
     open.dedup();
+    if open.is_empty() {
+        // Where nobody knows where its data is, nobody knows the way there.
+        kept.data.get()?;
+    }
     Ok(Verdict::none(open, "root's alone, or lnd's"))
 }
 
@@ -272,6 +283,7 @@ fn credentials(host: &Host, signer: &Signer) -> Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harden::tests::recorded;
 
     fn found(permissions: &[&str], in_bundle: bool) -> Found {
         let place =
@@ -304,5 +316,30 @@ mod tests {
         }
         let unseen = Strewn { unseen: vec!["/root".to_owned()], ..Strewn::default() };
         assert!(judge_macaroons(&unseen, false).is_err(), "what nobody saw is not absent");
+    }
+
+    #[test]
+    fn a_wallet_outside_of_lnds_folder_is_judged_as_one_in_it() {
+        let mut host = recorded();
+        let signer = host.signers[0].clone();
+        let place = |path: &str, kind, mode| {
+            let uid = signer.docker().map_or(0, |docker| docker.uid);
+            Place { path: path.to_owned(), kind, mode, uid, acl: false, capabilities: false }
+        };
+        let at = |mode, wallet| {
+            Answer::Is(vec![place("/srv/x", Kind::Folder, mode), place("/srv/x/wallet.db", Kind::File, wallet)])
+        };
+        for (data, verdicts) in [
+            (Answer::Absent, ["pass", "pass"]),
+            (at(0o700, 0o600), ["pass", "pass"]),
+            (at(0o700, 0o644), ["warn", "pass"]),
+            (at(0o755, 0o644), ["fail", "pass"]),
+            (Answer::Unknown("no".to_owned()), ["error", "error"]),
+        ] {
+            host.secrets.kept.get_mut(&signer.name).unwrap().data = data.clone();
+            let told = [folder(&host, &signer), way(&host, &signer)];
+            let told = told.map(|judged| judged.map_or("error", |verdict| verdict.name()));
+            assert_eq!(told, verdicts, "{data:?}");
+        }
     }
 }

@@ -139,6 +139,16 @@ fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.split_once(' ').filter(|(is, _)| *is == name).map(|(_, value)| value.trim()))
 }
 
+/// The ports that sshd is to have; none where it does not tell.
+pub(super) fn ports(host: &Host) -> Vec<u16> {
+    let port = |line: &str| match line.split_once(' ')? {
+        ("port", port) => port.parse().ok(),
+        ("listenaddress", address) => address.rsplit(':').next()?.parse().ok(),
+        _ => None,
+    };
+    told(host).ok().flatten().unwrap_or_default().lines().filter_map(port).collect()
+}
+
 /// Passes where each of these settings is good for everybody, and warns where it is not so for some.
 fn held(host: &Host, wanted: &[Wanted]) -> Judged {
     let Some(text) = told(host)? else { return Ok(no_sshd()) };
@@ -280,7 +290,7 @@ fn host_keys(host: &Host) -> Judged {
 mod tests {
     use super::*;
     use crate::facts::audit::{Answer, Conditional, Kind, Place};
-    use crate::spec::{Instance, Places};
+    use crate::harden::tests::recorded;
 
     /// What Debian 12's sshd prints under settings that leave nothing to say.
     const TOLD: &str = include_str!("../../tests/harden/sshd.txt");
@@ -290,7 +300,7 @@ mod tests {
     }
 
     fn host(told: &str) -> Host {
-        let mut host = Host::gather(&[], &Instance::default(), &Places::MACHINE);
+        let mut host = recorded();
         host.root = true;
         host.programs.insert(SSHD.to_owned(), Answer::Is(told.to_owned()));
         host.ssh.conditional = Answer::Absent;

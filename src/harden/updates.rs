@@ -109,7 +109,9 @@ fn of_apt(host: &Host, dump: &str) -> Judged {
     if !wrong.is_empty() {
         return Ok(Verdict::none(wrong, ""));
     }
-    lately(host.taken, &[("unattended-upgrades", changed(host, APT_RAN)?), ("apt's lists", changed(host, APT_LISTS)?)])
+    // The newer of both.
+    let lists = changed(host, APT_LISTS[0])?.max(changed(host, APT_LISTS[1])?);
+    lately(host.taken, &[("unattended-upgrades", changed(host, APT_RAN)?), ("apt's lists", lists)])
 }
 
 fn of_dnf(host: &Host, conf: &str) -> Judged {
@@ -252,6 +254,7 @@ fn numbers(release: &str) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harden::tests::recorded;
 
     #[test]
     fn apts_settings_are_read_as_apt_config_prints_them() {
@@ -273,6 +276,35 @@ mod tests {
         }
         assert_eq!(lately(NOW, &[("a", None), ("b", Some(0))]).unwrap().name(), "fail");
         assert!(lately(NOW, &[("a", Some(NOW + 2 * DAY))]).is_err());
+    }
+
+    #[test]
+    fn apts_lists_are_as_new_as_the_newer_stamp() {
+        const NOW: i64 = 100 * DAY;
+        let mut host = recorded();
+        host.taken = NOW;
+        let dump = "APT::Periodic::Update-Package-Lists \"1\";\nAPT::Periodic::Unattended-Upgrade \"1\";\n";
+        host.programs.insert(APT_LINE.to_owned(), Answer::Is(dump.to_owned()));
+        host.updates.wanted = Answer::Is(TIMERS.map(str::to_owned).into());
+        for path in [APT_PROGRAM, APT_RAN] {
+            host.updates.stamps.insert(path.to_owned(), Answer::Is(NOW));
+        }
+        let stamp = |days: Option<i64>| days.map_or(Answer::Absent, |days| Answer::Is(NOW - days * DAY));
+        // Debian has no update-notifier.
+        for (apts, ubuntus, verdict) in [
+            (Some(1), None, "pass"),
+            (None, Some(1), "pass"),
+            (Some(1), Some(30), "pass"),
+            (Some(30), Some(1), "pass"),
+            (Some(30), Some(30), "fail"),
+            (Some(30), None, "fail"),
+            (None, None, "warn"),
+        ] {
+            for (path, days) in APT_LISTS.into_iter().zip([apts, ubuntus]) {
+                host.updates.stamps.insert(path.to_owned(), stamp(days));
+            }
+            assert_eq!(automatic(&host).unwrap().name(), verdict, "{apts:?} {ubuntus:?}");
+        }
     }
 
     #[test]

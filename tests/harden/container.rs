@@ -72,7 +72,7 @@ pub const FAULTS: &[Recorded] = &[
     // Its settings, which it may not write.
     fault(("CONT-006", "fail"), |facts| container(facts)["mounts"][2]["writable"] = json!(true), &[]),
     fault(("CONT-006", "fail"), |facts| container(facts)["mounts"][0]["from"] = json!("/srv/wallet"), &[]),
-    fault(("CONT-007", "fail"), |facts| other(facts, &["/var/lib/docker/volumes/signer-data/_data"], false), &[]),
+    fault(("CONT-007", "fail"), |facts| other(facts, "/var/lib/docker/volumes/signer-data/_data"), &[]),
     fault(("CONT-008", "fail"), |facts| container(facts)["spaces"]["pid"] = json!("host"), &[]),
     fault(("CONT-008", "fail"), |facts| container(facts)["spaces"]["ipc"] = json!("container:web"), &[]),
     fault(("CONT-008", "fail"), |facts| container(facts)["spaces"]["userns"] = json!("host"), &[]),
@@ -122,11 +122,12 @@ pub const FAULTS: &[Recorded] = &[
     fault(("CONT-013", "warn"), |facts| container(facts)["health"]["state"] = json!("starting"), &[]),
     fault(("CONT-013", "warn"), |facts| container(facts)["health"]["asked"] = json!(false), &[]),
     // Nobody can be asked: nothing of it has passed. Of its filter everything is known.
-    fault(("CONT-001", "error"), |facts| facts["signers"][0]["container"] = json!({ "unknown": "silence" }), UNASKED),
-    fault(("CONT-001", "fail"), |facts| facts["signers"][0]["container"] = json!("absent"), GONE),
+    fault(("CONT-001", "error"), |facts| facts["signers"][0]["container"] = json!({ "unknown": "silence" }), UNTOLD),
+    fault(("CONT-001", "fail"), |facts| facts["signers"][0]["container"] = json!("absent"), UNTOLD),
     fault(("NET-006", "fail"), |facts| without(facts, "forward", "signer_in"), &["NET-001", "NET-002"]),
     fault(("NET-005", "fail"), |facts| without(facts, "prerouting", "signer_out"), &[]),
-    fault(("NET-007", "fail"), |facts| other(facts, &[], true), &[]),
+    fault(("NET-007", "fail"), |facts| facts["network"]["sharers"] = json!({ "is": ["web"] }), &[]),
+    fault(("NET-007", "error"), |facts| facts["network"]["sharers"] = json!({ "unknown": "silence" }), &[]),
     // Sent to the host's own door, which Docker's program opens: by then nobody knows where it came from.
     fault(
         ("NET-002", "fail"),
@@ -148,12 +149,8 @@ pub const FAULTS: &[Recorded] = &[
     ),
 ];
 
-/// Every check of the container, and who else has Docker's socket.
-const UNASKED: &[&str] = &[
-    "CONT-002", "CONT-003", "CONT-004", "CONT-005", "CONT-006", "CONT-007", "CONT-008", "CONT-009", "CONT-010",
-    "CONT-011", "CONT-012", "CONT-013", "NET-002", "NET-007",
-];
-const GONE: &[&str] = &[
+/// What follows where nothing is told of the container: every check of it, and what is sent on to it.
+const UNTOLD: &[&str] = &[
     "CONT-002", "CONT-003", "CONT-004", "CONT-005", "CONT-006", "CONT-007", "CONT-008", "CONT-009", "CONT-010",
     "CONT-011", "CONT-012", "CONT-013", "NET-002",
 ];
@@ -172,9 +169,9 @@ fn mount(facts: &mut Value, from: &str, to: &str) {
     mounts.push(json!({ "kind": "bind", "from": from, "to": to, "writable": false }));
 }
 
-/// Another container, which has these of the signer's.
-fn other(facts: &mut Value, has: &[&str], socket: bool) {
-    container(facts)["others"] = json!({ "is": [{ "name": "web", "has": has, "socket": socket }] });
+/// Another container, which has this of the signer's.
+fn other(facts: &mut Value, has: &str) {
+    container(facts)["others"] = json!({ "is": [{ "name": "web", "has": [has] }] });
 }
 
 /// Takes away the rule of lsm's `chain` that jumps to `to`.

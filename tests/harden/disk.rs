@@ -106,6 +106,16 @@ const RECORDED: &[Recorded] = &[
         },
         with: &[],
     },
+    Recorded {
+        found: ("DISK-003", "fail"),
+        // lnd's folder is on an encrypted disk, and the wallet is not in it.
+        cause: |facts| {
+            let mut data = folder(facts).clone();
+            data["on"] = json!({ "is": device("sdc1", None, &[]) });
+            facts["disks"]["data"]["lsm@signer.service"] = json!({ "is": data });
+        },
+        with: &[],
+    },
     Recorded { found: ("DISK-005", "fail"), cause: |facts| folder(facts)["inodes"] = json!({ "is": 3 }), with: &[] },
 ];
 

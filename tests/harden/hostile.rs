@@ -46,7 +46,7 @@ const OTHERS: [&str; 29] = [
     "/etc/lsm/signer-lnd.conf",
     "/etc/lsm/signer/tls.cert",
     "/etc/lsm/firewall.nft",
-    "/etc/nftables.conf",
+    "/etc/systemd/coredump.conf",
     "/var/lib/lsm/journal/signer.jsonl",
     "/etc/credstore.encrypted/lsm-signer.wallet-password",
     "/etc/systemd/system/lsm@.service",
@@ -62,7 +62,7 @@ const OTHERS: [&str; 29] = [
     "/root/out/bundle/accounts.json",
     "/root/out/bundle/admin.macaroon",
     "/root/out/bundle/bundle.json",
-    "/var/lib/apt/periodic/update-success-stamp",
+    "/var/lib/apt/periodic/update-stamp",
     "/var/spool/cron/crontabs/lsm-signer",
     "/var/lib/systemd/coredump/core.lnd.1",
 ];
@@ -264,8 +264,8 @@ impl Victim {
             "mkdir -m 777 /srv/x && cp /usr/bin/perl /srv/x/lnd && mkfifo /srv/x/pipe && ln -s pipe /srv/x/tls.cert";
         self.stage.host.sh(lay).ok();
         let run = format!(
-            "for n in $(seq {CROWD}); do /srv/x/lnd -e 'sleep 3600' -- --lnddir=/srv/x --configfile=/srv/x/pipe & done; \
-             while :; do /srv/x/lnd -e 1 -- --lnddir=/etc --configfile=/etc/shadow; done"
+            "for n in $(seq {CROWD}); do /srv/x/lnd -e 'sleep 3600' x --lnddir=/srv/x --configfile=/srv/x/pipe & done; \
+             while :; do /srv/x/lnd -e 1 x --lnddir=/etc --configfile=/etc/shadow; done"
         );
         let unit = ["systemd-run", "--quiet", "--unit=crowd", "--uid=nobody", "sh", "-c"];
         self.stage.host.run(unit.into_iter().chain([run.as_str()])).ok();
@@ -331,8 +331,9 @@ fn nothing_that_lies_on_a_host_stops_the_audit() {
 fn two_audits_say_the_same_byte_for_byte() {
     let Some(victim) = Victim::boot() else { return };
     for format in ["text", "json", "sarif", "html"] {
-        let said = || victim.stage.host.lsm(["harden", "-v", "--format", format]).stdout;
-        assert_eq!(said(), said(), "{format}");
+        let [one, other] = [(); 2].map(|()| victim.stage.host.lsm(["harden", "-v", "--format", format]));
+        assert!(one.code <= 1 && !one.stdout.is_empty(), "{format}: {one:?}");
+        assert_eq!((one.code, one.stdout), (other.code, other.stdout), "{format}");
     }
 }
 

@@ -105,6 +105,16 @@ const RECORDED: &[Recorded] = &[
         cause: |facts| kept(facts)["folder"] = json!({ "unknown": "no" }),
         with: &[],
     },
+    // lnd's folder is closed, and the wallet is not in it.
+    Recorded {
+        found: ("SECR-001", "fail"),
+        cause: |facts| {
+            let mut wallet = kept(facts)["folder"]["is"][0].clone();
+            (wallet["path"], wallet["mode"]) = (json!("/srv/x"), json!(0o755));
+            kept(facts)["data"] = json!({ "is": [wallet] });
+        },
+        with: &[],
+    },
     Recorded {
         found: ("SECR-003", "error"),
         cause: |facts| facts["secrets"]["strewn"]["unseen"] = json!(["/root"]),

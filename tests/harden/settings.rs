@@ -1,7 +1,7 @@
 //! Faults that the LND checks have to find.
 
 use super::{Area, Planted, Recorded};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub const AREA: Area = Area { planted: PLANTED, recorded: RECORDED, clean: &[] };
 
@@ -38,6 +38,8 @@ const PLANTED: &[Planted] = &[
         with: &[
             "LND-001", "LND-002", "LND-003", "LND-005", "LND-006", "LND-007", "LND-008", "LND-009", "LND-010",
             "LND-011", "LND-012", "LND-013", "SECR-001", "SECR-005", "TLS-001", "TLS-002",
+            // Where the wallet is, only the settings say.
+            "DISK-005", "SECR-002",
         ],
     },
 ];
@@ -48,6 +50,9 @@ const RECORDED: &[Recorded] = &[
         cause: |facts| facts["signers"][0]["settings"]["is"]["rpclisten"] = json!(["0.0.0.0:10012"]),
         with: &[],
     },
+    // Its settings were put right, and it was not restarted: on 0.0.0.0:10009, and on 10.0.0.1:8080.
+    Recorded { found: ("LND-002", "fail"), cause: |facts| wait_at(facts, "00000000:2719"), with: &[] },
+    Recorded { found: ("LND-003", "fail"), cause: |facts| wait_at(facts, "0100000A:1F90"), with: &[] },
     Recorded {
         found: ("LND-008", "fail"),
         cause: |facts| facts["signers"][0]["settings"]["is"]["noseedbackup"] = json!([""]),
@@ -62,6 +67,14 @@ const RECORDED: &[Recorded] = &[
         with: &[],
     },
 ];
+
+/// Has lnd listen in its own network.
+fn wait_at(facts: &mut Value, at: &str) {
+    let process = &mut facts["signers"][0]["process"]["is"];
+    let rest = "00000000:0000 0A 00000000:00000000 00:00000000 00000000";
+    let line = format!("   0: {at} {rest} {} 0 77 1\n", process["uid"]);
+    process["texts"]["net/tcp"] = json!({ "is": line });
+}
 
 const fn fault(id: &'static str, cause: &'static str) -> Planted {
     Planted { found: (id, "fail"), cause, cure: CURE, with: &[] }

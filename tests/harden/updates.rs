@@ -21,7 +21,7 @@ const PLANTED: &[Planted] = &[
         // What the package unattended-upgrades and its first run leave.
         cause: "printf 'APT::Periodic::Update-Package-Lists \"1\";\\nAPT::Periodic::Unattended-Upgrade \"1\";\\n' \
             >/etc/apt/apt.conf.d/20auto-upgrades && ln -s true /usr/bin/unattended-upgrade && cd /var/lib/apt/periodic && \
-            touch unattended-upgrades-stamp update-success-stamp",
+            touch unattended-upgrades-stamp update-stamp",
         cure: "rm /etc/apt/apt.conf.d/20auto-upgrades /usr/bin/unattended-upgrade /var/lib/apt/periodic/*-stamp",
         with: &[],
     },

@@ -21,7 +21,7 @@ pub type Setting = (&'static str, &'static str, &'static str, &'static str);
 pub const SETTINGS: &[Setting] = &[
     ("KERN-001", "kernel.yama.ptrace_scope", "0", "1"),
     ("KERN-002", "fs.suid_dumpable", "2", "0"),
-    ("KERN-003", "kernel.core_pattern", "|/bin/false", "core"),
+    ("KERN-003", "kernel.core_pattern", "|/bin/cat", "core"),
     ("KERN-004", "kernel.kptr_restrict", "0", "1"),
     ("KERN-004", "kernel.dmesg_restrict", "0", "1"),
     ("KERN-005", "kernel.unprivileged_bpf_disabled", "0", "2"),

@@ -78,10 +78,20 @@ impl<T> Answer<T> {
         }
     }
 
+    /// That there is none: what facts that were written down by an older lsm do not say.
+    pub const fn absent() -> Self {
+        Self::Absent
+    }
+
     /// The answer with something made of it.
     pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Answer<U> {
+        self.and_then(|value| Answer::Is(make(value)))
+    }
+
+    /// The answer to the next question, which `ask` asks of what was answered.
+    pub fn and_then<U>(self, ask: impl FnOnce(T) -> Answer<U>) -> Answer<U> {
         match self {
-            Self::Is(value) => Answer::Is(make(value)),
+            Self::Is(value) => ask(value),
             Self::Absent => Answer::Absent,
             Self::Unknown(why) => Answer::Unknown(why),
         }

@@ -2,12 +2,18 @@
 
 mod read;
 
-use super::Answer;
-use crate::engine::Counts;
+use super::{Answer, ask};
+use crate::engine::{Counts, Engine};
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The usual engine's socket, and the other name that it has.
+pub(super) const USUAL: &str = "/run/docker.sock";
+const OTHERWISE: &str = "/var/run/docker.sock";
 
 /// A container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,20 +167,18 @@ pub struct Other {
     pub name: String,
     /// What it has of the signer's, or of the engine's, in words.
     pub has: Vec<String>,
-    /// It has the engine's socket.
-    pub socket: bool,
+}
+
+impl Mount {
+    /// True of the socket of `engine`, of the usual one's, and of each folder above them.
+    pub fn has_socket(&self, engine: &Path) -> bool {
+        let sockets = [engine, Path::new(USUAL), Path::new(OTHERWISE)];
+        // What is in memory alone comes from nowhere.
+        !self.from.as_os_str().is_empty() && sockets.iter().any(|socket| socket.starts_with(&self.from))
+    }
 }
 
 impl Container {
-    /// Asks the engine behind `socket` for the container `name`, by name or number.
-    pub(super) fn look(socket: &Path, name: &str) -> Answer<Self> {
-        match read::look(socket, name) {
-            Ok(Some(container)) => Answer::Is(container),
-            Ok(None) => Answer::Absent,
-            Err(e) => Answer::Unknown(e.cause().to_owned()),
-        }
-    }
-
     /// Where the host has what is at `path` inside; nothing where it is in the container's own files.
     pub fn outside(&self, path: &Path) -> Option<PathBuf> {
         let covers = self.mounts.iter().filter(|mount| path.starts_with(&mount.to));
@@ -189,5 +193,158 @@ impl Container {
             Answer::Is(bridge) => Some((bridge.interface.as_deref()?, bridge.addresses.as_slice())),
             _ => None,
         })
+    }
+}
+
+/// The engines that one audit asks.
+pub(super) struct Engines {
+    /// Why one of them cannot be asked, by its socket: each try may take seconds.
+    silent: Mutex<BTreeMap<PathBuf, String>>,
+    is_asleep: fn(&Path) -> bool,
+}
+
+impl Engines {
+    pub(super) fn new() -> Self {
+        Self { silent: Mutex::default(), is_asleep }
+    }
+
+    /// The container `name` of the engine behind `socket`, by name or number.
+    pub(super) fn look(&self, socket: &Path, name: &str) -> Answer<Container> {
+        self.ask(socket, |engine| read::look(engine, socket, name))
+    }
+
+    /// The containers of these engines that have an engine's socket, by name; absent where there is no engine.
+    pub(super) fn sharers(&self, sockets: &BTreeSet<&Path>) -> Answer<BTreeSet<String>> {
+        let mut found: Option<BTreeSet<String>> = None;
+        let mut unasked = None;
+        for socket in sockets {
+            let is_there = Answer::of_file(socket, || Ok(()));
+            match is_there.and_then(|()| self.ask(socket, |engine| read::sharers(engine, socket).map(Some))) {
+                Answer::Is(names) => found.get_or_insert_with(BTreeSet::new).extend(names),
+                Answer::Absent => {}
+                Answer::Unknown(why) => unasked = Some(why),
+            }
+        }
+        // What was found is found, whoever else could not be asked.
+        if let Some(why) = unasked.filter(|_| found.as_ref().is_none_or(BTreeSet::is_empty)) {
+            return Answer::Unknown(why);
+        }
+        found.map_or(Answer::Absent, Answer::Is)
+    }
+
+    fn ask<T>(&self, socket: &Path, ask: impl FnOnce(&Engine) -> Result<Option<T>>) -> Answer<T> {
+        match self.open(socket).map(|engine| ask(&engine)) {
+            Ok(Ok(Some(found))) => Answer::Is(found),
+            Ok(Ok(None)) => Answer::Absent,
+            Ok(Err(e)) => Answer::Unknown(e.cause().to_owned()),
+            Err(why) => Answer::Unknown(why),
+        }
+    }
+
+    /// The only way to an engine; or why there is none.
+    fn open(&self, socket: &Path) -> Result<Engine, String> {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = silent.get(socket) {
+            return Err(why.clone());
+        }
+        let opened = if (self.is_asleep)(socket) {
+            Err("docker.service does not run, and asking would start it".to_owned())
+        } else {
+            read::open(socket).map_err(|e| e.cause().to_owned())
+        };
+        opened.inspect_err(|why| drop(silent.insert(socket.to_owned(), why.clone())))
+    }
+}
+
+/// True where systemd holds the usual engine's socket for an engine that does not run (systemd.socket(5)): an audit starts
+/// neither it nor its containers.
+fn is_asleep(socket: &Path) -> bool {
+    let is_usual = [USUAL, OTHERWISE].iter().any(|usual| socket == Path::new(usual));
+    let ask = || ask(&["systemctl", "show", "--property=ActiveState", "docker.socket", "docker.service"]);
+    is_usual && socket.exists() && matches!(ask(), Answer::Is(said) if says_asleep(&said))
+}
+
+/// What systemctl says of the socket, then of the service.
+fn says_asleep(said: &str) -> bool {
+    let mut states = said.split_whitespace();
+    states.next() == Some("ActiveState=active")
+        && matches!(states.next(), Some("ActiveState=inactive" | "ActiveState=failed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_mount_has_the_socket_from_above_too() {
+        for (from, is) in [
+            ("/var/run/docker.sock", true),
+            ("/run", true),
+            ("/", true),
+            ("/run/mine.sock", true),
+            ("/run/other", false),
+            ("", false),
+        ] {
+            let mount = Mount { kind: "bind".to_owned(), from: from.into(), to: "/x".into(), writable: false };
+            assert_eq!(mount.has_socket(Path::new("/run/mine.sock")), is, "{from}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_only_its_socket_would_start_is_asleep() {
+        for (socket, service, is) in [
+            ("active", "active", false),
+            ("active", "inactive", true),
+            ("active", "failed", true),
+            ("active", "activating", false),
+            // dockerd has a socket of its own.
+            ("inactive", "active", false),
+            ("inactive", "inactive", false),
+        ] {
+            let said = format!("ActiveState={socket}\n\nActiveState={service}\n");
+            assert_eq!(says_asleep(&said), is, "{said}");
+        }
+        assert!(!says_asleep(""), "no systemd");
+    }
+
+    #[test]
+    fn an_engine_that_is_not_there_shares_nothing_and_one_that_is_silent_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (none, silent) = (dir.path().join("none.sock"), dir.path().join("silent.sock"));
+        // Nobody takes calls there any more.
+        drop(UnixListener::bind(&silent).unwrap());
+        let sharers = |sockets: &[&PathBuf]| Engines::new().sharers(&sockets.iter().map(|one| one.as_path()).collect());
+        assert_eq!(sharers(&[&none]), Answer::Absent);
+        assert!(matches!(sharers(&[&none, &silent]), Answer::Unknown(_)));
+    }
+
+    #[test]
+    fn nobody_connects_to_an_engine_that_is_asleep_and_only_once_to_one_that_does_not_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("engine.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&calls);
+        // It hangs up on whoever calls.
+        std::thread::spawn(move || {
+            for call in listener.incoming() {
+                counted.fetch_add(1, Ordering::SeqCst);
+                drop(call);
+            }
+        });
+        let look = |engines: &Engines| {
+            assert!(matches!(engines.look(&socket, "x"), Answer::Unknown(_)));
+            calls.load(Ordering::SeqCst)
+        };
+        assert_eq!(look(&Engines { is_asleep: |_| true, ..Engines::new() }), 0);
+        let engines = Engines::new();
+        let tried = look(&engines);
+        assert!(tried > 0);
+        assert_eq!(look(&engines), tried);
+        assert!(matches!(engines.sharers(&BTreeSet::from([socket.as_path()])), Answer::Unknown(_)));
+        assert_eq!(calls.load(Ordering::SeqCst), tried);
     }
 }

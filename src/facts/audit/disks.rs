@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+mod coredump;
 mod cores;
 mod device;
 
@@ -22,8 +23,14 @@ pub struct Disks {
     pub swaps: Answer<Vec<Swap>>,
     /// What each signer's folder is on, by the signer's name; absent where there is no such folder.
     pub folders: BTreeMap<String, Answer<Folder>>,
+    /// The same of the folder of its data; absent where that is in its own.
+    #[serde(default)]
+    pub data: BTreeMap<String, Answer<Folder>>,
     /// Core dumps of an lnd, and of the kernel, which hold all memory.
     pub cores: Answer<Vec<PathBuf>>,
+    /// What systemd-coredump(8) is told to keep of a dump, by the settings' names. Where nothing tells it, it keeps all.
+    #[serde(default = "Answer::absent")]
+    pub coredump: Answer<BTreeMap<String, String>>,
 }
 
 /// Where memory is swapped out to.
@@ -49,13 +56,16 @@ pub struct Folder {
 impl Disks {
     pub(super) fn gather(signers: &[Signer]) -> Self {
         let folder = |signer: &Signer| match &signer.folder {
-            Some(folder) => look(&signer.here(folder)),
+            Some(folder) => signer.made(look(&signer.here(folder))),
             None => Answer::Unknown("where its folder is, nothing says".to_owned()),
         };
+        let data = |signer: &Signer| signer.data.clone().and_then(|data| signer.made(look(&data)));
         Self {
             swaps: swaps(),
             folders: signers.iter().map(|signer| (signer.name.clone(), folder(signer))).collect(),
+            data: signers.iter().map(|signer| (signer.name.clone(), data(signer))).collect(),
             cores: cores::find(signers),
+            coredump: coredump::settings(),
         }
     }
 }
@@ -115,6 +125,7 @@ fn numbers(device: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::signer::running;
     use super::*;
 
     #[test]
@@ -130,5 +141,19 @@ mod tests {
         assert_eq!(free(91, 9), Answer::Is(9));
         assert_eq!(free(u64::MAX, u64::MAX), Answer::Is(100));
         assert_eq!(free(1, 0), Answer::Is(0));
+    }
+
+    #[test]
+    fn the_disk_of_the_wallet_is_found_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, none) = (dir.path().to_owned(), dir.path().join("none"));
+        let look = |folder: &Path, data| Disks::gather(&[Signer { data, ..running(folder) }]);
+        let disks = look(&here, Answer::Is(here.clone()));
+        assert!(matches!((&disks.folders["lnd"], &disks.data["lnd"]), (Answer::Is(_), Answer::Is(_))), "{disks:?}");
+        let disks = look(&here, Answer::Absent);
+        assert!(matches!(disks.data["lnd"], Answer::Absent), "{disks:?}");
+        let disks = look(&none, Answer::Is(none.clone()));
+        let is_unknown = |seen: &Answer<Folder>| matches!(seen, Answer::Unknown(_));
+        assert!(is_unknown(&disks.folders["lnd"]) && is_unknown(&disks.data["lnd"]), "{disks:?}");
     }
 }

@@ -5,26 +5,16 @@ mod sockets;
 pub(in crate::facts) use sockets::address;
 pub use sockets::{Holder, Protocol, Socket};
 
-use super::{Answer, Place, names, read};
+use super::container::{Engines, USUAL};
+use super::{Answer, Place, Signer, names, read};
 use crate::facts::filter;
 use crate::host::file;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// lsm's own filter on disk.
 const FIREWALL: &str = "/etc/lsm/firewall.nft";
-/// Where systemd links what starts at boot (systemd.unit(5), WantedBy=).
-const WANTED: &str = "/etc/systemd/system";
-/// Services that load a packet filter at boot.
-const KEEPERS: &[&str] = &[
-    "lsm-firewall.service",
-    "nftables.service",
-    "firewalld.service",
-    "ufw.service",
-    "netfilter-persistent.service",
-    "iptables.service",
-];
 /// Where the kernel has the settings of each interface, and which of them are read (ip-sysctl.rst).
 const INTERFACES: &[(&str, &[&str])] = &[
     ("/proc/sys/net/ipv4/conf", &["accept_redirects", "accept_source_route", "rp_filter", "route_localnet"]),
@@ -40,23 +30,30 @@ pub struct Network {
     pub sniffers: Answer<Vec<Holder>>,
     /// lsm's table in the kernel is what its file makes; absent where there is no such file.
     pub as_on_disk: Answer<bool>,
-    /// Which services load a packet filter at boot.
-    pub keepers: Answer<Vec<String>>,
     /// How Docker's own socket lies.
     pub docker: Answer<Place>,
+    /// Who else has Docker's socket: containers, by name. Absent where there is no Docker.
+    #[serde(default = "unasked")]
+    pub sharers: Answer<BTreeSet<String>>,
     /// Settings of the interfaces, `all` among them: `ipv4/all/rp_filter` and so on. Absent where there is no such network.
     pub interfaces: Answer<BTreeMap<String, String>>,
 }
 
+fn unasked() -> Answer<BTreeSet<String>> {
+    Answer::Unknown("these facts do not say".to_owned())
+}
+
 impl Network {
-    pub(super) fn gather() -> Self {
+    pub(super) fn gather(signers: &[Signer], engines: &Engines) -> Self {
         let (sockets, sniffers) = sockets::gather();
+        // Another engine than the usual one is known where a signer is in it.
+        let named = signers.iter().filter_map(Signer::docker).map(|docker| docker.engine.as_path());
         Self {
             sockets,
             sniffers,
             as_on_disk: as_on_disk(Path::new(FIREWALL)),
-            keepers: keepers(Path::new(WANTED)),
-            docker: Place::look(Path::new("/run/docker.sock")),
+            docker: Place::look(Path::new(USUAL)),
+            sharers: engines.sharers(&named.chain([Path::new(USUAL)]).collect()),
             interfaces: interfaces(),
         }
     }
@@ -70,20 +67,6 @@ fn as_on_disk(firewall: &Path) -> Answer<bool> {
         ),
         other => other.map(|_| false),
     }
-}
-
-fn keepers(wanted: &Path) -> Answer<Vec<String>> {
-    let folders = match names(wanted) {
-        Answer::Is(folders) => folders,
-        other => return other.map(|_| Vec::new()),
-    };
-    let mut found = Vec::new();
-    for folder in folders.iter().filter(|folder| folder.extension().is_some_and(|kind| kind == "wants")) {
-        found.extend(KEEPERS.iter().filter(|keeper| folder.join(keeper).exists()).map(|keeper| (*keeper).to_owned()));
-    }
-    found.sort();
-    found.dedup();
-    Answer::Is(found)
 }
 
 fn interfaces() -> Answer<BTreeMap<String, String>> {

@@ -50,9 +50,12 @@ pub struct Kept {
     pub uid: Option<u32>,
     /// lnd's folder, then the secrets in it.
     pub folder: Answer<Vec<Place>>,
+    /// The same of the folder of its data, where its settings put that outside of lnd's folder.
+    #[serde(default = "Answer::absent")]
+    pub data: Answer<Vec<Place>>,
     /// The admin macaroon's folder, then the macaroon, where its settings put it outside of lnd's folder.
     pub admin: Answer<Vec<Place>>,
-    /// The folders above lnd's.
+    /// The folders above lnd's, and above that of its data.
     pub way: Answer<Vec<Place>>,
     /// What its unit hands to lnd in a file.
     pub credentials: Answer<Vec<Credential>>,
@@ -75,10 +78,9 @@ pub struct Credential {
 
 impl Secrets {
     pub(super) fn gather(signers: &[Signer]) -> Self {
-        let folders = signers.iter().filter_map(|signer| signer.folder.as_ref().map(|folder| signer.here(folder)));
         // lnd in a container has its macaroons where lsm can reach them from here.
         let runs = signers.iter().filter_map(|signer| Some(signer.docker()?.folder.join("run")));
-        let own: Vec<PathBuf> = folders.chain(runs).collect();
+        let own: Vec<PathBuf> = signers.iter().flat_map(folders).chain(runs).collect();
         let kept = signers.iter().map(|signer| (signer.name.clone(), Kept::look(signer))).collect();
         Self { kept, strewn: Strewn::search(&own) }
     }
@@ -93,11 +95,13 @@ impl Kept {
         let named = || signer.docker().map(|docker| docker.uid).or_else(|| uid_of(signer.user.as_deref()?));
         let no_folder = || Answer::Unknown("it cannot be told where lnd's folder is".to_owned());
         let folder = signer.folder.as_ref().map(|folder| signer.here(folder));
+        let inside = |folder: PathBuf| signer.made(secrets_in(&folder));
         let units = unit_texts(process.and_then(|process| process.unit.as_deref()).unwrap_or(&signer.name));
         Self {
             uid: process.and_then(|process| process.uid).or_else(named),
-            folder: folder.as_deref().map_or_else(no_folder, secrets_in),
-            way: folder.as_deref().map_or_else(no_folder, Place::way_to),
+            way: if folder.is_some() { ways(signer) } else { no_folder() },
+            folder: folder.map_or_else(no_folder, inside),
+            data: signer.data.clone().and_then(inside),
             admin: admin(signer),
             told: told(signer, &units),
             credentials: units.map(|units| units.iter().flat_map(|(_, text)| credentials(text)).collect()),
@@ -105,16 +109,40 @@ impl Kept {
     }
 }
 
+/// The folders of a signer on this host: its own, and that of its data where that is elsewhere.
+fn folders(signer: &Signer) -> Vec<PathBuf> {
+    let own = signer.folder.as_ref().map(|folder| signer.here(folder));
+    own.into_iter().chain(signer.data.get().ok().flatten().cloned()).collect()
+}
+
+/// The folders above those.
+fn ways(signer: &Signer) -> Answer<Vec<Place>> {
+    let mut all = Vec::new();
+    for folder in folders(signer) {
+        match signer.made(Place::way_to(&folder)) {
+            Answer::Is(way) => all.extend(way),
+            Answer::Absent => {}
+            Answer::Unknown(why) => return Answer::Unknown(why),
+        }
+    }
+    Answer::Is(all)
+}
+
 /// The admin macaroon that lnd's settings put somewhere else, with the folder that it is in.
 fn admin(signer: &Signer) -> Answer<Vec<Place>> {
     let named = match &signer.settings {
-        Answer::Is(settings) => settings.value("adminmacaroonpath").map(PathBuf::from),
+        Answer::Is(settings) => settings.value("adminmacaroonpath").filter(|path| !path.is_empty()),
         Answer::Absent => None,
         Answer::Unknown(why) => return Answer::Unknown(why.clone()),
     };
-    let is_inside = |path: &PathBuf| signer.folder.as_ref().is_some_and(|folder| path.starts_with(folder));
-    let Some(path) = named.filter(|path| path.is_absolute() && !is_inside(path)) else { return Answer::Absent };
-    let path = signer.outside(&path);
+    let Some(named) = named else { return Answer::Absent };
+    if !Path::new(named).is_absolute() {
+        return Answer::Unknown(format!("where lnd has its admin macaroon cannot be told: {named}"));
+    }
+    let path = signer.outside(Path::new(named));
+    if folders(signer).iter().any(|folder| path.starts_with(folder)) {
+        return Answer::Absent;
+    }
     match (Place::look(path.parent().unwrap_or(&path)), Place::look(&path)) {
         (Answer::Is(folder), Answer::Is(file)) => Answer::Is(vec![folder, file]),
         (Answer::Unknown(why), _) | (_, Answer::Unknown(why)) => Answer::Unknown(why),
@@ -250,6 +278,7 @@ fn words(pid: u32, name: &str) -> Answer<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::signer::running;
     use super::*;
     use crate::facts::audit::Kind;
 
@@ -275,5 +304,36 @@ mod tests {
         let found = credentials(text);
         let found: Vec<_> = found.iter().map(|c| (c.name.as_str(), c.sealed, c.place == Answer::Absent)).collect();
         assert_eq!(found, [("a", false, true), ("b", true, true), ("c", false, true)]);
+    }
+
+    #[test]
+    fn the_wallet_is_looked_at_where_the_settings_put_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(dir.join("x/chain")).unwrap();
+        std::fs::create_dir(dir.join("lnd")).unwrap();
+        std::fs::write(dir.join("x/chain/wallet.db"), "").unwrap();
+        let kept = Kept::look(&Signer { data: Answer::Is(dir.join("x")), ..running(&dir.join("lnd")) });
+        let Answer::Is(places) = &kept.data else { panic!("it is there: {kept:?}") };
+        let ends: Vec<_> = places.iter().map(|place| place.path.rsplit('/').next().unwrap()).collect();
+        assert_eq!(ends, ["x", "wallet.db"]);
+        let Answer::Is(way) = &kept.way else { panic!("it is there: {kept:?}") };
+        let above = way.iter().filter(|place| Path::new(&place.path).file_name() == dir.file_name());
+        assert_eq!(above.count(), 2, "the way to either: {way:?}");
+        // lnd has made both.
+        let gone = Kept::look(&Signer { data: Answer::Is(dir.join("none")), ..running(&dir.join("none")) });
+        for place in [&gone.folder, &gone.data, &gone.way] {
+            assert!(matches!(place, Answer::Unknown(_)), "{gone:?}");
+        }
+        let resting = Kept::look(&Signer { process: Answer::Absent, ..running(&dir.join("none")) });
+        assert_eq!((resting.folder, resting.way), (Answer::Absent, Answer::Is(vec![])));
+    }
+
+    #[test]
+    fn an_admin_macaroon_that_cannot_be_found_is_not_absent() {
+        let settings = |path: &str| serde_json::from_value(serde_json::json!({ "adminmacaroonpath": [path] })).unwrap();
+        let of = |path: &str| admin(&Signer { settings: Answer::Is(settings(path)), ..running(Path::new("/none")) });
+        assert!(matches!(of("$HIDDEN/admin.macaroon"), Answer::Unknown(_)));
+        assert_eq!((of("/none/admin.macaroon"), of("")), (Answer::Absent, Answer::Absent));
     }
 }

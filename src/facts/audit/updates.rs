@@ -22,13 +22,13 @@ pub struct Updates {
 }
 
 /// Files whose time is asked for.
-pub const STAMPS: [&str; 6] = [APT_PROGRAM, APT_RAN, APT_LISTS, DNF_RAN[0], DNF_RAN[1], NOTIFIED];
+pub const STAMPS: [&str; 7] = [APT_PROGRAM, APT_RAN, APT_LISTS[0], APT_LISTS[1], DNF_RAN[0], DNF_RAN[1], NOTIFIED];
 /// What apt's timer starts; its settings outlive it.
 pub const APT_PROGRAM: &str = "/usr/bin/unattended-upgrade";
 /// When unattended-upgrades last ran to its end.
 pub const APT_RAN: &str = "/var/lib/apt/periodic/unattended-upgrades-stamp";
-/// When apt last fetched its lists by itself.
-pub const APT_LISTS: &str = "/var/lib/apt/periodic/update-success-stamp";
+/// When apt last fetched its lists by itself: as apt notes it, and as Ubuntu's update-notifier-common does besides.
+pub const APT_LISTS: [&str; 2] = ["/var/lib/apt/periodic/update-stamp", "/var/lib/apt/periodic/update-success-stamp"];
 /// When systemd last started dnf-automatic (systemd.timer(5), `Persistent=`).
 pub const DNF_RAN: [&str; 2] =
     ["/var/lib/systemd/timers/stamp-dnf-automatic.timer", "/var/lib/systemd/timers/stamp-dnf-automatic-install.timer"];

@@ -1,6 +1,6 @@
 //! A container held against what lsm makes: its mounts, its image and where it is published.
 
-use super::{Judged, Verdict, is_socket};
+use super::{Judged, Verdict};
 use crate::backend::docker;
 use crate::facts::audit::{Container, Mount, Signer, Unknown};
 use crate::harden::few;
@@ -20,8 +20,7 @@ fn made(signer: &Signer) -> Result<Option<(&Spec, &Docker)>, Unknown> {
 }
 
 pub fn mounts(signer: &Signer, container: &Container) -> Judged {
-    let is_socket = |mount: &&Mount| is_socket(mount, &container.engine);
-    if let Some(mount) = container.mounts.iter().find(is_socket) {
+    if let Some(mount) = container.mounts.iter().find(|mount| mount.has_socket(&container.engine)) {
         return Ok(Verdict::Fail(format!("it has Docker's socket, by {}", mount.from.display())));
     }
     let Some((spec, docker)) = made(signer)? else { return Ok(strange(container)) };

@@ -1,7 +1,7 @@
 //! Of each check about files and folders, those that others can read or change, and what they are to be.
 
 use crate::facts::audit::{Answer, Credential, Host, Kept, Kind, Place, Signer, Unknown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Folders in which lsm alone says whose a file is.
 pub(super) const OF_LSM: [&str; 4] = ["/etc/lsm", "/etc/credstore.encrypted", "/usr/local/lib/lsm", "/var/lib/lsm"];
@@ -51,24 +51,42 @@ fn of(answer: &Answer<Vec<Place>>) -> Result<&[Place], Unknown> {
 
 /// What lsm installed, or root runs, under this name. Anybody can run a program that is called lnd, and say where its files are.
 fn is_roots(host: &Host, name: &str) -> bool {
-    let is_root = |signer: &Signer| matches!(&signer.process, Answer::Is(process) if process.uid == Some(0));
-    let known = |signer: &&Signer| matches!(signer.spec, Answer::Is(_)) || is_root(signer);
-    host.signers.iter().filter(known).any(|signer| signer.name == name)
+    let is_lsms = |signer: &Signer| matches!(signer.spec, Answer::Is(_));
+    is_run_by_root(host, name) || host.signers.iter().any(|signer| signer.name == name && is_lsms(signer))
 }
 
-/// Of what a signer keeps, what may be closed: all where it [`is_roots`], else what is its user's own. What could not be looked at
-/// is left as it is.
-fn own<'a>(host: &Host, name: &str, kept: &Kept, places: &'a Answer<Vec<Place>>) -> impl Iterator<Item = &'a Place> {
-    let (all, uid) = (is_roots(host, name), kept.uid);
+/// Where root runs it, root alone says in its arguments and its environment where its files are. What an lnd of lsm's has there is
+/// not believed: somebody may have taken it over.
+fn is_run_by_root(host: &Host, name: &str) -> bool {
+    let is_root = |signer: &Signer| matches!(&signer.process, Answer::Is(process) if process.uid == Some(0));
+    host.signers.iter().any(|signer| signer.name == name && is_root(signer))
+}
+
+/// Of what a signer keeps, what may be closed: what is `sure` to be its, and what is its user's own. What could not be looked at is
+/// left as it is.
+fn own<'a>(
+    kept: &Kept,
+    places: &'a Answer<Vec<Place>>,
+    sure: impl Fn(&Place) -> bool,
+) -> impl Iterator<Item = &'a Place> {
+    let uid = kept.uid;
     let places = places.get().ok().flatten().into_iter().flatten();
-    places.filter(move |place| all || (place.uid != 0 && Some(place.uid) == uid))
+    places.filter(move |place| sure(place) || (place.uid != 0 && Some(place.uid) == uid))
+}
+
+/// True of what is above a signer's folder, not only above that of its data.
+fn is_above_folder(kept: &Kept, place: &Place) -> bool {
+    let folder = kept.folder.get().ok().flatten().and_then(|places| places.first());
+    folder.is_some_and(|folder| Path::new(&folder.path).starts_with(&place.path))
 }
 
 /// Not whose they are: lnd has to be able to read them.
 pub(super) fn secrets(host: &Host) -> Found {
     let mut found = Vec::new();
     for (name, kept) in &host.secrets.kept {
-        let all = own(host, name, kept, &kept.folder).chain(own(host, name, kept, &kept.admin));
+        let (is_roots, is_run_by_root) = (is_roots(host, name), is_run_by_root(host, name));
+        let told = [&kept.data, &kept.admin].into_iter().flat_map(|places| own(kept, places, |_| is_run_by_root));
+        let all = own(kept, &kept.folder, |_| is_roots).chain(told);
         found.extend(all.filter(|place| place.is_shared()).filter_map(|place| Loose::new(place, ANYTHING, None)));
     }
     Ok(found)
@@ -77,7 +95,9 @@ pub(super) fn secrets(host: &Host) -> Found {
 pub(super) fn above_secrets(host: &Host) -> Found {
     let mut found = Vec::new();
     for (name, kept) in &host.secrets.kept {
-        found.extend(open(own(host, name, kept, &kept.way), kept.uid.unwrap_or(0)));
+        let (is_roots, is_run_by_root) = (is_roots(host, name), is_run_by_root(host, name));
+        let sure = |place: &Place| is_run_by_root || (is_roots && is_above_folder(kept, place));
+        found.extend(open(own(kept, &kept.way, sure), kept.uid.unwrap_or(0)));
         for credential in credentials_of(host, name, kept)? {
             found.extend(open(of(&credential.way)?, 0));
         }
@@ -202,4 +222,49 @@ pub(super) fn units(host: &Host) -> Found {
         found.extend((mode != file.mode || to_root).then(|| Loose { path: path.clone(), mode, to_root }));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harden::tests::recorded;
+
+    fn place(path: &str, mode: u32, uid: u32) -> Place {
+        Place { path: path.to_owned(), kind: Kind::Folder, mode, uid, acl: false, capabilities: false }
+    }
+
+    fn closed(found: Found) -> Vec<String> {
+        found.unwrap().into_iter().map(|loose| loose.path.to_string_lossy().into_owned()).collect()
+    }
+
+    /// The facts of a signer of lsm's that says of itself that its data is in /etc/lnd.
+    fn misled() -> Host {
+        let mut host = recorded();
+        let kept = host.secrets.kept.values_mut().next().unwrap();
+        let uid = kept.uid.unwrap();
+        kept.folder = Answer::Is(vec![place("/srv/lsm/signer", 0o750, 0)]);
+        kept.data = Answer::Is(vec![place("/etc/lnd", 0o755, 0), place("/etc/lnd/x", 0o755, uid)]);
+        kept.admin = Answer::Is(vec![place("/usr", 0o755, 0), place("/usr/x", 0o644, uid)]);
+        let way = ["/", "/srv", "/srv/lsm", "/", "/etc"].map(|path| place(path, 0o775, 0));
+        kept.way = Answer::Is(way.into());
+        host
+    }
+
+    #[test]
+    fn a_signer_that_is_taken_over_does_not_choose_what_is_closed() {
+        let host = misled();
+        assert_eq!(closed(secrets(&host)), ["/srv/lsm/signer", "/etc/lnd/x", "/usr/x"]);
+        assert_eq!(closed(above_secrets(&host)), ["/", "/srv", "/srv/lsm", "/"]);
+    }
+
+    #[test]
+    fn what_root_runs_is_closed_wherever_it_has_its_files_and_what_another_runs_nowhere_but_in_his_own() {
+        let mut host = misled();
+        host.signers[0].spec = Answer::Absent;
+        for (uid, of_secrets, above) in [(0, 5, 5), (1000, 2, 0)] {
+            let Answer::Is(process) = &mut host.signers[0].process else { panic!("it runs") };
+            process.uid = Some(uid);
+            assert_eq!((closed(secrets(&host)).len(), closed(above_secrets(&host)).len()), (of_secrets, above));
+        }
+    }
 }

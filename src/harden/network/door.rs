@@ -3,8 +3,9 @@
 use super::bridge::{Bridge, begins, bridges, forwarded, sent_to};
 use super::ruleset::{Ruleset, Statement, Table};
 use super::walk::{Packet, Passage, Way, walk};
-use super::{PEERS, STRANGERS, TABLES, has_legacy, let_in, live};
-use crate::facts::audit::{Answer, Container, Holder, Host, Protocol, Signer, Unknown};
+use super::{STRANGERS, TABLES, has_legacy, let_in, live};
+use crate::facts::audit::{Answer, Container, Host, Protocol, Settings, Signer, Unknown};
+use crate::harden::settings::{self, CALLS};
 use crate::harden::{Judged, Verdict, few};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -15,8 +16,6 @@ const OUTWARD: [&str; 2] = ["output", "postrouting"];
 
 /// Interfaces that the kernel puts into every network while a tunnel's module is loaded, down and without an address.
 const FALLBACKS: [&str; 7] = ["sit0", "tunl0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0"];
-/// The port on which lnd takes calls where its settings name none.
-const CALLS: u16 = 10009;
 
 /// Where the signer is reached from other hosts: where lsm was told, and where its lnd listens.
 fn doors(host: &Host, signer: &Signer) -> Result<Vec<SocketAddr>, Unknown> {
@@ -34,19 +33,10 @@ fn doors(host: &Host, signer: &Signer) -> Result<Vec<SocketAddr>, Unknown> {
         }
         return if spec.is_some() || container.is_some() { Ok(doors) } else { Err(Unknown::new(why)) };
     }
-    let exe = process.exe.need("program of lnd's")?;
-    let sockets = host.network.sockets.need("table of sockets")?;
-    for socket in sockets.iter().filter(|socket| socket.is_open() && socket.protocol == Protocol::Tcp) {
-        match &socket.holder {
-            Some(Holder::Program(path)) if path == exe => doors.push(socket.address),
-            Some(Holder::Unseen(why)) if spec.is_none() => {
-                return Err(Unknown::new(format!("whose {} is: {why}", socket.address)));
-            }
-            _ => {}
-        }
-    }
-    // The port for peers is judged by LND-001, where no calls are taken on it.
-    doors.retain(|door| door.port() != PEERS || ports(signer).contains(&PEERS));
+    doors.extend(settings::held(host, process)?);
+    // A port for peers is judged by LND-001, where no calls are taken on it.
+    let (peers, calls) = (settings::peer_ports(&told(signer)), ports(signer));
+    doors.retain(|door| !peers.contains(&door.port()) || calls.contains(&door.port()));
     doors.sort_unstable();
     doors.dedup();
     Ok(doors)
@@ -57,13 +47,13 @@ fn ports(signer: &Signer) -> Vec<u16> {
     if let Answer::Is(spec) = &signer.spec {
         return vec![spec.listen.port()];
     }
-    let told = match &signer.settings {
-        Answer::Is(settings) => settings.values("rpclisten"),
-        _ => &[],
-    };
-    let port = |address: &String| address.rsplit(':').next()?.parse().ok();
-    let ports: Vec<u16> = told.iter().filter_map(port).collect();
+    let ports = settings::ports(&told(signer), "rpclisten", CALLS);
     if ports.is_empty() { vec![CALLS] } else { ports }
+}
+
+/// What lnd was told; nothing where nobody knows that.
+fn told(signer: &Signer) -> Settings {
+    signer.settings.get().ok().flatten().cloned().unwrap_or_default()
 }
 
 fn allowed(signer: &Signer) -> Result<Option<&[IpNet]>, Unknown> {
@@ -287,4 +277,42 @@ fn reaches(host: &Host, signer: &Signer, protocol: Option<Protocol>, is_v6: bool
     }
     let (what, family) = (protocol.map_or("other packets".to_owned(), |p| p.to_string()), if is_v6 { 6 } else { 4 });
     Verdict::Fail(format!("it may send {what} over IPv{family}: no rule drops all that its user begins"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harden::tests::{anns, of_ann};
+    use serde_json::json;
+
+    #[test]
+    fn the_doors_of_an_lnd_are_where_its_program_waits_but_for_peers() {
+        let (mut host, mut signer) = anns();
+        let addresses = ["0.0.0.0:10009", "127.0.0.1:10010", "[::]:8080", "0.0.0.0:9735", "0.0.0.0:9736"];
+        host.network.sockets = Answer::Is(addresses.map(of_ann).into());
+        for (told, wanted) in [
+            (json!({}), [addresses[4], addresses[0], addresses[2]].as_slice()),
+            (json!({ "listen": [":9736"] }), &[addresses[0], addresses[2]]),
+            // Calls are taken there.
+            (json!({ "rpclisten": ["tcp://0.0.0.0:9735"] }), &[addresses[3], addresses[4], addresses[0], addresses[2]]),
+        ] {
+            signer.settings = Answer::Is(serde_json::from_value(told).unwrap());
+            let doors: Vec<String> = doors(&host, &signer).unwrap().iter().map(ToString::to_string).collect();
+            assert_eq!(doors, wanted, "{:?}", signer.settings);
+        }
+    }
+
+    #[test]
+    fn the_ports_of_calls_are_read_as_lnd_reads_them() {
+        let (_, mut signer) = anns();
+        for (told, wanted) in [
+            (json!([]), [CALLS].as_slice()),
+            (json!(["unix:///run/lnd.sock"]), &[CALLS]),
+            (json!(["10010", "tcp4:0.0.0.0", "[::1]:10011"]), &[10010, CALLS, 10011]),
+            (json!(["fd00::1"]), &[CALLS]),
+        ] {
+            signer.settings = Answer::Is(serde_json::from_value(json!({ "rpclisten": told })).unwrap());
+            assert_eq!(ports(&signer), wanted, "{:?}", signer.settings);
+        }
+    }
 }

@@ -1,10 +1,10 @@
-//! What else is open on the host, and whether its packet filter stays.
+//! What else is open on the host.
 
-use super::ruleset::{Chain, Ruleset};
+use super::ruleset::Ruleset;
 use super::walk::{Packet, Passage, walk};
 use super::{INWARD, NOBODYS, RULESET, STRANGERS, has_legacy, knock, let_in, live};
 use crate::facts::audit::{Answer, Holder, Host, Protocol, Signer, Socket, Unknown};
-use crate::harden::{Judged, Verdict, few};
+use crate::harden::{Judged, Verdict, few, ssh};
 use std::cell::LazyCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::path::Path;
 /// Programs that may listen for other hosts on one of these ports; none: on any.
 const EXPECTED: [(&str, &[u16]); 6] = [
     ("sshd", &[]),
-    // Sockets that systemd holds for sshd.
+    // The usual one that it holds for sshd; of others sshd tells.
     ("systemd", &[22]),
     // Clients that ask for an address (RFC 2131, RFC 8415).
     ("dhclient", &[68, 546]),
@@ -31,7 +31,8 @@ pub(super) fn listeners(host: &Host) -> Judged {
     for socket in sockets.iter().filter(|socket| socket.is_open()) {
         let Some(holder) = &socket.holder else { continue };
         let is_own = host.signers.iter().any(|signer| is_of(signer, socket, holder));
-        if is_own || (is_roots(socket) && is_expected(holder, socket.address.port())) {
+        let is_known = is_expected(holder, socket.address.port()) || is_of_ssh(host, socket, holder);
+        if is_own || (is_roots(socket) && is_known) {
             continue;
         }
         let said = format!("{} {} of {holder}", socket.protocol, socket.address);
@@ -57,7 +58,7 @@ pub(super) fn listeners(host: &Host) -> Judged {
 /// up, whatever it has, which LND-001 to LND-003 judge.
 fn is_of(signer: &Signer, socket: &Socket, holder: &Holder) -> bool {
     let Holder::Program(path) = holder else { return false };
-    let is_lnd = matches!(&signer.process, Answer::Is(process) if process.exe == Answer::Is(path.clone()));
+    let is_lnd = matches!(&signer.process, Answer::Is(process) if process.program() == Ok(path.as_path()));
     match &signer.spec {
         Answer::Is(spec) => {
             let is_door = socket.protocol == Protocol::Tcp && socket.address.port() == spec.listen.port();
@@ -91,6 +92,15 @@ fn is_expected(holder: &Holder, port: u16) -> bool {
     is_system(path) && EXPECTED.iter().any(is_known)
 }
 
+/// True of a socket that systemd holds for sshd: sshd has it already, or its settings have its port, of which Ubuntu makes
+/// ssh.socket (sshd-socket-generator).
+fn is_of_ssh(host: &Host, socket: &Socket, holder: &Holder) -> bool {
+    let is = |path: &Path, name: &str| is_system(path) && path.file_name() == Some(name.as_ref());
+    let is_systemds = matches!(holder, Holder::Program(path) if is(path, "systemd"));
+    let is_told = || socket.protocol == Protocol::Tcp && ssh::ports(host).contains(&socket.address.port());
+    is_systemds && (socket.handed_to.iter().any(|path| is(path, "sshd")) || is_told())
+}
+
 /// True where the packet filter lets no stranger to a socket.
 fn is_closed(ruleset: Option<&Ruleset>, socket: &Socket) -> Result<bool, Unknown> {
     // Without nft nothing is known to close it.
@@ -102,30 +112,6 @@ fn is_closed(ruleset: Option<&Ruleset>, socket: &Socket) -> Result<bool, Unknown
         }
     }
     Ok(true)
-}
-
-pub(super) fn persists(host: &Host) -> Judged {
-    let network = &host.network;
-    if let Some(is) = network.as_on_disk.get()? {
-        return Ok(Verdict::hold(
-            *is,
-            if *is { "lsm's table is as on disk" } else { "lsm's table is not what /etc/lsm/firewall.nft makes" },
-        ));
-    }
-    if host.printed(RULESET)?.is_none() && !has_legacy(host)? {
-        return Ok(Verdict::NotApplicable("there is no packet filter".to_owned()));
-    }
-    let is_filter = |chain: &Chain| {
-        chain.base.as_ref().is_some_and(|base| base.kind == "filter" && INWARD.contains(&base.hook.as_str()))
-    };
-    if !live(host)?.chains.values().any(is_filter) && !has_legacy(host)? {
-        return Ok(Verdict::NotApplicable("there is no packet filter".to_owned()));
-    }
-    let keepers = network.keepers.get()?.map_or(&[][..], Vec::as_slice);
-    Ok(match keepers {
-        [] => Verdict::Fail("rules are in force, and no service loads any at boot".to_owned()),
-        some => Verdict::Pass(format!("loaded by {}", few(some))),
-    })
 }
 
 pub(super) fn docker(host: &Host) -> Judged {
@@ -146,18 +132,14 @@ pub(super) fn docker(host: &Host) -> Judged {
             )
         }));
     }
-    let mut unasked = None;
-    for signer in &host.signers {
-        match signer.container.get().and_then(|container| container.map(|c| c.others.get()).transpose()) {
-            Ok(others) => {
-                let has_socket = others.flatten().into_iter().flatten().filter(|other| other.socket);
-                wrong.extend(has_socket.map(|other| format!("the container {} has its socket", other.name)));
-            }
-            Err(why) => unasked = Some(Unknown::new(format!("who has its socket cannot be told: {why}"))),
+    match host.network.sharers.get() {
+        Ok(names) => {
+            wrong.extend(names.into_iter().flatten().map(|name| format!("the container {name} has its socket")))
         }
-    }
-    if let Some(unasked) = unasked.filter(|_| wrong.is_empty()) {
-        return Err(unasked);
+        Err(why) if wrong.is_empty() => {
+            return Err(Unknown::new(format!("who has its socket cannot be told: {why}")));
+        }
+        Err(_) => {}
     }
     if socket.is_none() && wrong.is_empty() {
         return Ok(Verdict::NotApplicable("there is no Docker".to_owned()));
@@ -190,4 +172,82 @@ pub(super) fn sniffers(host: &Host) -> Judged {
     // They ask for the host's address before it has one.
     let strange = found.iter().filter(|holder| !is_expected(holder, 68));
     Ok(Verdict::none(strange, "none does"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::audit::{Kind, Place};
+    use crate::harden::tests::{anns, of_ann, recorded};
+    use std::collections::BTreeSet;
+
+    /// A host with no lnd and these sockets.
+    fn host(sockets: Vec<Socket>) -> Host {
+        let mut host = recorded();
+        host.programs.clear();
+        host.signers.clear();
+        host.network.sockets = Answer::Is(sockets);
+        host.network.docker = Answer::Absent;
+        host.network.sharers = Answer::Absent;
+        host
+    }
+
+    #[test]
+    fn a_socket_that_systemd_holds_for_sshd_is_sshds() {
+        let waits = |port: u16, uid: u32, handed_to: &[&str]| Socket {
+            protocol: Protocol::Tcp,
+            address: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+            uid,
+            holder: Some(Holder::Program("/usr/lib/systemd/systemd".into())),
+            handed_to: handed_to.iter().map(Into::into).collect(),
+        };
+        let told = "port 2222\nlistenaddress [::]:2222\nlistenaddress 10.0.0.5:2022\n";
+        let cases: [(u16, u32, &[&str], &str, &str); 8] = [
+            (22, 0, &[], "", "pass"),
+            (2222, 0, &[], told, "pass"),
+            (2022, 0, &[], told, "pass"),
+            (2223, 0, &[], told, "fail"),
+            (2222, 0, &["/usr/sbin/sshd"], "", "pass"),
+            (2222, 0, &["/usr/sbin/cupsd"], "", "fail"),
+            (2222, 0, &["/home/x/sshd"], "", "fail"),
+            (2222, 1000, &["/usr/sbin/sshd"], told, "fail"),
+        ];
+        for (port, uid, handed_to, told, wanted) in cases {
+            let mut host = host(vec![waits(port, uid, handed_to)]);
+            host.programs.insert("sshd -T".to_owned(), Answer::Is(told.to_owned()));
+            assert_eq!(listeners(&host).unwrap().name(), wanted, "{port} of {uid}, {handed_to:?}, {told}");
+        }
+    }
+
+    #[test]
+    fn what_an_lnd_has_is_its_own_also_where_its_program_is_another_by_now() {
+        let (_, signer) = anns();
+        let mut host = host(vec![of_ann("0.0.0.0:10009")]);
+        assert_eq!(listeners(&host).unwrap().name(), "fail");
+        host.signers.push(signer);
+        assert_eq!(listeners(&host).unwrap().name(), "pass");
+    }
+
+    #[test]
+    fn a_container_with_dockers_socket_is_found_wherever_lnd_runs() {
+        let mut host = host(vec![]);
+        assert_eq!(docker(&host).unwrap().name(), "na");
+        let place = |mode| Place {
+            path: "/run/docker.sock".to_owned(),
+            kind: Kind::Other,
+            mode,
+            uid: 0,
+            acl: false,
+            capabilities: false,
+        };
+        host.network.docker = Answer::Is(place(0o660));
+        host.network.sharers = Answer::Is(BTreeSet::new());
+        assert_eq!(docker(&host).unwrap().name(), "pass");
+        host.network.sharers = Answer::Is(BTreeSet::from(["portainer".to_owned()]));
+        assert_eq!(docker(&host), Ok(Verdict::Fail("the container portainer has its socket".to_owned())));
+        host.network.sharers = Answer::Unknown("it is silent".to_owned());
+        assert!(docker(&host).is_err(), "nobody could be asked");
+        host.network.docker = Answer::Is(place(0o666));
+        assert_eq!(docker(&host).unwrap().name(), "fail", "whoever has it besides");
+    }
 }

@@ -8,7 +8,8 @@ use crate::facts::audit::secrets::{in_arguments, in_variables};
 use crate::render::container::LSM;
 use crate::sandbox::calls::Calls;
 use bollard::models::{
-    ContainerConfig, ContainerInspectResponse, ContainerState, EndpointSettings, HostConfig, MountPoint, PortMap,
+    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerSummary, EndpointSettings, HostConfig,
+    MountPoint, PortMap,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -20,20 +21,22 @@ use std::time::{Duration, Instant};
 const PATIENCE: u64 = 5;
 /// No more is asked after so long.
 const LONGEST: Duration = Duration::from_secs(10);
-/// The sockets that an engine is asked through, as other containers may have them.
-const SOCKETS: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
 
-/// The container `name`; nothing where there is none.
-pub(super) fn look(socket: &Path, name: &str) -> Result<Option<Container>> {
+/// The engine behind `socket`.
+pub(super) fn open(socket: &Path) -> Result<Engine> {
+    Engine::open_within(socket, PATIENCE)
+}
+
+/// The container `name` of the engine behind `socket`; nothing where there is none.
+pub(super) fn look(engine: &Engine, socket: &Path, name: &str) -> Result<Option<Container>> {
     let start = Instant::now();
-    let engine = Engine::open_within(socket, PATIENCE)?;
     let about = engine.about()?;
     let Some(found) = engine.inspect(name)? else { return Ok(None) };
     let ContainerInspectResponse { id, name, image, state, config, host_config, mounts, network_settings, .. } = found;
     let (config, host) = (config.unwrap_or_default(), host_config.unwrap_or_default());
     let (id, name) = (id.unwrap_or_default(), name.unwrap_or_default().trim_start_matches('/').to_owned());
     let endpoints = network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-    let networks = endpoints.iter().map(|(at, end)| (at.clone(), bridge(&engine, at, end, &id)));
+    let networks = endpoints.iter().map(|(at, end)| (at.clone(), bridge(engine, at, end, &id)));
     let mounts: Vec<Mount> = mounts.unwrap_or_default().into_iter().map(mount).collect();
     let named = config.image.clone().unwrap_or_default();
     Ok(Some(Container {
@@ -61,11 +64,28 @@ pub(super) fn look(socket: &Path, name: &str) -> Result<Option<Container>> {
         log: log(&host),
         health: health(&config, state.unwrap_or_default()),
         told: told(&config),
-        others: others(&engine, &about, (&id, &name), (&mounts, &endpoints), start),
+        others: others(engine, &about, (&id, &name), (&mounts, &endpoints), start),
         mounts,
         name,
         id,
     }))
+}
+
+/// The names of the engine's containers that have its socket, whether they run or not.
+pub(super) fn sharers(engine: &Engine, socket: &Path) -> Result<Vec<String>> {
+    Ok(sharing(engine.containers()?, socket))
+}
+
+fn sharing(all: Vec<ContainerSummary>, engine: &Path) -> Vec<String> {
+    let has =
+        |mounts: Option<Vec<MountPoint>>| mounts.into_iter().flatten().map(mount).any(|mount| mount.has_socket(engine));
+    all.into_iter().filter_map(|one| has(one.mounts).then(|| called(one.names, one.id))).collect()
+}
+
+/// Without the slash that the engine puts before it; by its number where it has no name.
+fn called(names: Option<Vec<String>>, number: Option<String>) -> String {
+    let name = names.and_then(|names| names.into_iter().next()).or(number).unwrap_or_default();
+    name.trim_start_matches('/').to_owned()
 }
 
 fn asked<T>(found: Result<Option<T>>) -> Answer<T> {
@@ -228,7 +248,6 @@ fn others(
             Err(e) => return Answer::Unknown(e.cause().to_owned()),
         };
         let mounts: Vec<Mount> = other.mounts.unwrap_or_default().into_iter().map(mount).collect();
-        let socket = mounts.iter().any(|mount| has_socket(&mount.from));
         let mut has = shared(&mounts, own, &about.root);
         for (kind, mode) in spaces(&more) {
             let of = mode.strip_prefix("container:");
@@ -237,9 +256,8 @@ fn others(
         // Its network lists those alone that run.
         let joined = other.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         has.extend(joined.into_keys().filter(|name| is_own(name, networks)).map(|name| format!("its network {name}")));
-        if socket || !has.is_empty() {
-            let called = other.names.unwrap_or_default().into_iter().next().unwrap_or(number);
-            found.push(Other { name: called.trim_start_matches('/').to_owned(), has, socket });
+        if !has.is_empty() {
+            found.push(Other { name: called(other.names, Some(number)), has });
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -249,11 +267,6 @@ fn others(
 /// True of a network of the container's, but for those that every engine has.
 fn is_own(name: &str, networks: &HashMap<String, EndpointSettings>) -> bool {
     !["bridge", "host", "none"].contains(&name) && networks.contains_key(name)
-}
-
-/// True of the engine's socket and of each folder above it.
-fn has_socket(from: &Path) -> bool {
-    SOCKETS.iter().any(|socket| Path::new(socket).starts_with(from))
 }
 
 /// What of the signer's own mounts is among another's, or below or above them; the engine's own folder holds every volume.
@@ -297,9 +310,20 @@ mod tests {
         ] {
             assert_eq!(!shared(&[mounted(other)], &own, &root).is_empty(), is_shared, "{other}");
         }
-        for (from, is) in [("/var/run/docker.sock", true), ("/run", true), ("/", true), ("/run/other", false)] {
-            assert_eq!(has_socket(Path::new(from)), is, "{from}");
-        }
+    }
+
+    #[test]
+    fn whoever_has_the_socket_is_named() {
+        let container = |name: &str, from: &str| ContainerSummary {
+            id: Some("0a1b".to_owned()),
+            names: Some(vec![format!("/{name}")]),
+            mounts: Some(vec![MountPoint { source: Some(from.to_owned()), ..Default::default() }]),
+            ..Default::default()
+        };
+        let nameless = ContainerSummary { names: None, ..container("", "/run") };
+        let all = vec![container("portainer", "/var/run/docker.sock"), container("web", "/srv"), nameless];
+        assert_eq!(sharing(all, Path::new("/run/docker.sock")), ["portainer", "0a1b"]);
+        assert!(sharing(vec![ContainerSummary::default()], Path::new("/run/docker.sock")).is_empty());
     }
 
     #[test]

@@ -14,6 +14,9 @@ const DESCRIPTORS: usize = 200_000;
 const LISTENS: &str = "0A";
 const UNCONNECTED: &str = "07";
 
+/// The first process, which opens sockets for services that start later (systemd.socket(5)).
+const SYSTEMD: &str = "/proc/1";
+
 /// What carries the packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,6 +70,9 @@ pub struct Socket {
     pub uid: u32,
     /// Whose it is. One that only this host reaches is not asked for.
     pub holder: Option<Holder>,
+    /// Where systemd holds it, the programs that it has handed it to.
+    #[serde(default)]
+    pub handed_to: BTreeSet<PathBuf>,
 }
 
 impl Socket {
@@ -91,7 +97,8 @@ pub(super) fn gather() -> (Answer<Vec<Socket>>, Answer<Vec<Holder>>) {
     let sockets = waiting.map(|lines| {
         let socket = |(protocol, address, uid, number): Line| {
             let is_open = !address.ip().is_loopback();
-            Socket { protocol, address, uid, holder: is_open.then(|| holders.of(number)) }
+            let handed_to = holders.handed.get(&number).cloned().unwrap_or_default();
+            Socket { protocol, address, uid, holder: is_open.then(|| holders.of(number)), handed_to }
         };
         lines.into_iter().map(socket).collect::<BTreeSet<_>>().into_iter().collect()
     });
@@ -155,8 +162,11 @@ fn sniffing(text: &str) -> Vec<u64> {
 }
 
 /// Which process has which socket.
+#[derive(Default)]
 struct Holders {
     programs: BTreeMap<u64, Holder>,
+    /// Of each socket of systemd's, who else has it.
+    handed: BTreeMap<u64, BTreeSet<PathBuf>>,
     /// Why not every process could be looked at.
     unseen: Option<String>,
 }
@@ -164,14 +174,14 @@ struct Holders {
 impl Holders {
     /// Looks for these sockets among the descriptors of all processes.
     fn find(wanted: BTreeSet<u64>) -> Self {
-        let mut holders = Self { programs: BTreeMap::new(), unseen: None };
+        let mut holders = Self::default();
         let mut left = DESCRIPTORS;
         let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
             let is_number = entry.file_name().to_str()?.parse::<u32>().is_ok();
             is_number.then(|| entry.path())
         });
         for process in pids {
-            if holders.programs.len() == wanted.len() {
+            if holders.programs.len() == wanted.len() && holders.handed.is_empty() {
                 break;
             }
             let descriptors = match fs::read_dir(process.join("fd")) {
@@ -191,12 +201,23 @@ impl Holders {
                 left -= 1;
                 let number = fs::read_link(descriptor.path()).ok().and_then(|to| socket(&to));
                 if let Some(number) = number.filter(|number| wanted.contains(number)) {
-                    // Of several that share it, as systemd and what it started do, the one that began first.
-                    holders.programs.entry(number).or_insert_with(|| program(&process));
+                    holders.note(number, &process);
                 }
             }
         }
         holders
+    }
+
+    /// Of several that share a socket, as systemd and what it started do, it is the one's that began first.
+    fn note(&mut self, number: u64, process: &Path) {
+        if process == Path::new(SYSTEMD) {
+            self.handed.entry(number).or_default();
+        } else if let Some(others) = self.handed.get_mut(&number)
+            && let Holder::Program(path) = program(process)
+        {
+            others.insert(path);
+        }
+        self.programs.entry(number).or_insert_with(|| program(process));
     }
 
     fn of(&self, number: u64) -> Holder {
@@ -250,5 +271,18 @@ mod tests {
         let own = Holder::Program(std::env::current_exe().unwrap().canonicalize().unwrap());
         assert_eq!(find(Protocol::Tcp, tcp.local_addr().unwrap()).holder, Some(own));
         assert_eq!(find(Protocol::Udp, udp.local_addr().unwrap()).holder, None, "this host's alone");
+    }
+
+    #[test]
+    fn what_systemd_holds_is_told_with_whom_it_was_handed_to() {
+        let own = std::env::current_exe().unwrap().canonicalize().unwrap();
+        let (systemd, other) = (Path::new(SYSTEMD), Path::new("/proc/self"));
+        let mut holders = Holders::default();
+        for (number, process) in [(1, systemd), (1, other), (2, other), (2, other), (3, systemd)] {
+            holders.note(number, process);
+        }
+        assert_ne!(holders.of(1), Holder::Program(own.clone()), "it is systemd's, who began first");
+        assert_eq!(holders.of(2), Holder::Program(own.clone()));
+        assert_eq!(holders.handed, BTreeMap::from([(1, BTreeSet::from([own])), (3, BTreeSet::new())]));
     }
 }

@@ -1,6 +1,7 @@
 //! Seeds, macaroons and bundles that lie about where people and backups put things.
 
 use super::words::{SHORTEST, holds_seed};
+use crate::error::Result;
 use crate::facts::audit::place::shown;
 use crate::facts::audit::{Answer, Place, unescape};
 use crate::host::file;
@@ -9,7 +10,7 @@ use crate::signer::macaroon::Macaroon;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -28,8 +29,17 @@ const LONGEST: u64 = 1024;
 const HISTORY: u64 = 2 << 20;
 /// A macaroon with every permission has some 300 bytes.
 const MACAROON: u64 = 8 << 10;
-/// Files that a bundle has, beside its certificate.
-const BUNDLE: [&str; 3] = ["accounts.json", "bundle.json", crate::bundle::ARCHIVE];
+/// Files that a bundle has, beside its certificate and its macaroon, and what the beginning of each has in it: many another
+/// program has an accounts.json. The archive is gzip in base64.
+const BUNDLE: [(&str, &[&str]); 3] = [
+    ("accounts.json", &["\"accounts\"", "\"extended_public_key\""]),
+    ("bundle.json", &["\"format\"", "\"identity_pubkey\""]),
+    (crate::bundle::ARCHIVE, &["H4sI"]),
+];
+/// Its macaroon, whatever that permits.
+const ITS_MACAROON: &str = "admin.macaroon";
+/// The first of 259 accounts ends before.
+const BEGINNING: u64 = 4 << 10;
 /// File systems that another machine or a user's program answers for, and may never answer.
 const FOREIGN: [&str; 7] = ["nfs", "cifs", "smb", "fuse", "9p", "ceph", "afs"];
 
@@ -134,11 +144,29 @@ impl Strewn {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
         if name.contains("macaroon") && !is_own {
             self.look_at_macaroon(path);
-        } else if BUNDLE.contains(&name) && !is_own {
+        } else if !is_own && self.is_part(path, name) {
             let place = self.place(path);
             self.bundles.extend(place);
         } else {
             self.look_for_seed(path, name.ends_with("_history"));
+        }
+    }
+
+    /// True of a part of a bundle: by its name, and by how it begins or what lies beside it.
+    fn is_part(&mut self, path: &Path, name: &str) -> bool {
+        let Some((_, words)) = BUNDLE.iter().find(|(part, _)| *part == name) else { return false };
+        let is_macaroon = |bytes| Macaroon::parse(bytes).is_ok();
+        if file::read_plain(&path.with_file_name(ITS_MACAROON), MACAROON).is_ok_and(is_macaroon) {
+            return true;
+        }
+        match beginning(path) {
+            Ok(text) => words.iter().all(|word| text.expose().windows(word.len()).any(|part| part == word.as_bytes())),
+            // What is gone by now is not there.
+            Err(_) if !path.exists() => false,
+            Err(_) => {
+                self.unseen.push(shown(path));
+                false
+            }
         }
     }
 
@@ -166,7 +194,7 @@ impl Strewn {
         };
         let Ok(macaroon) = read else { return };
         let permissions = macaroon.permissions().iter().map(ToString::to_string).collect();
-        let in_bundle = path.parent().is_some_and(|folder| folder.join(BUNDLE[0]).exists());
+        let in_bundle = path.parent().is_some_and(|folder| folder.join(BUNDLE[0].0).exists());
         if let Some(place) = self.place(path) {
             self.macaroons.push(Found { place, permissions, in_bundle });
         }
@@ -197,6 +225,13 @@ impl Strewn {
     }
 }
 
+/// How a file begins that somebody else may have made.
+fn beginning(path: &Path) -> Result<Secret> {
+    let mut bytes = Vec::with_capacity(BEGINNING as usize + 1);
+    let read = file::open_plain(path)?.take(BEGINNING).read_to_end(&mut bytes);
+    read.map(|_| Secret::new(bytes)).map_err(|e| file::cannot_read(path, &e))
+}
+
 /// True where a folder above lets nobody through but its owner.
 fn is_guarded(path: &Path) -> bool {
     let is_closed =
@@ -221,6 +256,8 @@ mod tests {
     use nix::sys::stat::Mode;
     use std::os::unix::fs::PermissionsExt;
 
+    const ACCOUNTS: &str = "{\"accounts\": [{\"name\": \"default\", \"extended_public_key\": \"tpub\"}]}";
+
     fn search(folder: &Path, own: &[PathBuf]) -> Strewn {
         Strewn::search_in(vec![folder.to_owned()], own, &BTreeSet::new())
     }
@@ -235,7 +272,7 @@ mod tests {
         std::fs::write(at("a/own/seed"), &seed).unwrap();
         std::fs::write(at(".bash_history"), format!("ls\n{}\n", seed.replace('\n', " "))).unwrap();
         std::fs::write(at("plain.macaroon"), "no macaroon").unwrap();
-        std::fs::write(at("accounts.json"), "{}").unwrap();
+        std::fs::write(at("accounts.json"), ACCOUNTS).unwrap();
         for name in ["x.macaroon", "y_history", "bundle.json"] {
             nix::unistd::mkfifo(&at(name), Mode::S_IRUSR).unwrap();
         }
@@ -248,11 +285,47 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_of_a_bundle_by_what_is_in_it_or_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let is_of_one = |name: &str, text: &str| {
+            std::fs::write(at(name), text).unwrap();
+            let found = search(dir.path(), &[]);
+            std::fs::remove_file(at(name)).unwrap();
+            assert_eq!(found.unseen, [""; 0]);
+            !found.bundles.is_empty()
+        };
+        let about = "{\"format\": 1, \"identity_pubkey\": \"02\"}";
+        for (name, text, is) in [
+            ("accounts.json", ACCOUNTS, true),
+            // What a copy was cut off at.
+            ("accounts.json", &ACCOUNTS[..60], true),
+            ("accounts.json", "{\"accounts\": [{\"name\": \"eve\"}]}", false),
+            ("accounts.json", "", false),
+            ("bundle.json", about, true),
+            ("bundle.json", "{\"format\": \"esm\"}", false),
+            (crate::bundle::ARCHIVE, "H4sIAAAAAAAAA+3", true),
+            (crate::bundle::ARCHIVE, "none", false),
+            ("other.json", ACCOUNTS, false),
+        ] {
+            assert_eq!(is_of_one(name, text), is, "{name}: {text}");
+        }
+        let macaroon = [&[2_u8, 2, 1, 3, 0, 0, 6, 32][..], &[9; 32]].concat();
+        std::fs::write(at("admin.macaroon"), macaroon).unwrap();
+        assert!(is_of_one("accounts.json", ""), "it lies beside a macaroon");
+        std::fs::write(at("admin.macaroon"), "none").unwrap();
+        assert!(!is_of_one("accounts.json", ""));
+        // A seed is one whatever its file is called.
+        std::fs::write(at("accounts.json"), vec!["abandon"; 24].join(" ")).unwrap();
+        assert_eq!(search(dir.path(), &[]).seeds.len(), 1);
+    }
+
+    #[test]
     fn a_closed_folder_guards_what_is_below() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/b");
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("accounts.json"), "{}").unwrap();
+        std::fs::write(folder.join("accounts.json"), ACCOUNTS).unwrap();
         for (mode, guarded) in [(0o755, 0), (0o711, 0), (0o700, 1)] {
             std::fs::set_permissions(dir.path().join("a"), PermissionsExt::from_mode(mode)).unwrap();
             assert_eq!(search(dir.path(), &[]).guarded.len(), guarded, "{mode:o}");

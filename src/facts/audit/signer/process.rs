@@ -1,11 +1,12 @@
 //! A running lnd, as the kernel shows it (proc(5)).
 
-use crate::facts::audit::Answer;
+use crate::facts::audit::{Answer, Unknown, address};
 use crate::host::file;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ const TEXTS: &[&str] = &["status", "limits", "mountinfo", "net/dev", "cgroup"];
 /// What it listens on, where it has a network that leads anywhere: the kernel goes through all of the machine's
 /// connections for each of them.
 const SOCKETS: &[&str] = &["net/tcp", "net/tcp6"];
+/// The state of a socket there that waits for somebody (include/net/tcp_states.h).
+const LISTENS: &str = "0A";
 
 /// What a process can have apart from the host.
 const NAMESPACES: &[&str] = &["mnt", "user", "ipc"];
@@ -51,15 +54,41 @@ pub struct Process {
     pub texts: BTreeMap<String, Answer<String>>,
     /// Names of what it has in its environment.
     pub environment: Answer<Vec<String>>,
-    /// Its arguments. Here alone, since one may be a secret.
+    /// Its arguments, where they can be seen. Here alone, since one may be a secret.
     #[serde(skip)]
-    arguments: Vec<String>,
+    arguments: Option<Vec<String>>,
 }
 
 impl Process {
-    /// Its arguments, without its name. None where these are facts from a file: one may be a secret.
-    pub(super) fn arguments(&self) -> Vec<String> {
-        self.arguments.clone()
+    /// Its arguments, without its name. Nobody sees those of one that has only just begun, or has ended; in facts from a file
+    /// there are none.
+    pub(super) fn arguments(&self) -> Result<&[String], Unknown> {
+        self.arguments.as_deref().ok_or_else(|| Unknown::new("the arguments of lnd cannot be seen"))
+    }
+
+    /// Its program's file, as the list of who holds which socket has it: without a word of whether it is gone.
+    ///
+    /// # Errors
+    /// Where it cannot be seen.
+    pub fn program(&self) -> Result<&Path, Unknown> {
+        let exe = self.exe.need("program of lnd's")?;
+        let there = exe.to_str().and_then(|text| text.strip_suffix(DELETED));
+        Ok(there.map_or(exe.as_path(), Path::new))
+    }
+
+    /// Where somebody waits for TCP connections in a network of its own, each with its user's number; nobody in a network
+    /// that leads nowhere.
+    ///
+    /// # Errors
+    /// Where that cannot be seen.
+    pub fn listeners(&self) -> Result<Vec<(SocketAddr, Option<u32>)>, Unknown> {
+        let mut found = Vec::new();
+        for table in SOCKETS {
+            // Where the network leads nowhere, or the kernel has no IPv6, there is none.
+            let table = self.texts.get(*table).map_or(Ok(None), Answer::get)?;
+            found.extend(table.into_iter().flat_map(|table| table.lines()).filter_map(listener));
+        }
+        Ok(found)
     }
 
     /// A path of the process's, as lsm sees it: through the process's own root (proc_pid_root(5)).
@@ -135,7 +164,7 @@ fn named(exe: &Path) -> Option<&OsStr> {
     Some(name.to_str().and_then(|text| text.strip_suffix(DELETED)).map_or(name, OsStr::new))
 }
 
-fn look(pid: u32) -> Process {
+pub(super) fn look(pid: u32) -> Process {
     let at = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
     let read = |path: PathBuf| Answer::of_file(&path, || file::read_named(&path, LIMIT));
     let text = |name: &str| read(at(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -149,8 +178,8 @@ fn look(pid: u32) -> Process {
         all.into_iter().filter_map(|one| one.split_once('=').map(|(name, _)| name.to_owned())).collect()
     };
     let arguments = match read(at("cmdline")).map(words) {
-        Answer::Is(words) => words.into_iter().skip(1).collect(),
-        _ => Vec::new(),
+        Answer::Is(words) if !words.is_empty() => Some(words.into_iter().skip(1).collect()),
+        _ => None,
     };
     let mut texts: BTreeMap<String, Answer<String>> =
         TEXTS.iter().map(|name| ((*name).to_owned(), text(name))).collect();
@@ -182,8 +211,15 @@ fn look(pid: u32) -> Process {
     process
 }
 
-fn link(path: &Path) -> Answer<PathBuf> {
+pub(super) fn link(path: &Path) -> Answer<PathBuf> {
     fs::read_link(path).map_or_else(|e| Answer::failed(path, &e), Answer::Is)
+}
+
+/// Of a line such as `0: 00000000:2607 00000000:0000 0A 00000000:00000000 00:00000000 00000000 1000 ...` (proc_pid_net(5)).
+fn listener(line: &str) -> Option<(SocketAddr, Option<u32>)> {
+    let mut words = line.split_whitespace().skip(1);
+    let (local, state) = (words.next()?, words.nth(1)?);
+    (state == LISTENS).then_some((address(local)?, words.nth(3).and_then(|uid| uid.parse().ok())))
 }
 
 /// True where the process has another namespace of this kind than the host's first process.
@@ -296,6 +332,18 @@ mod tests {
         assert_eq!(lesser(Answer::Is("5".into()), "0"), "0");
         assert_eq!(unified("1:name=systemd:/x\n0::/system.slice/lnd.service\n"), Some("system.slice/lnd.service"));
         assert_eq!(unified("1:name=systemd:/x\n"), None);
+    }
+
+    #[test]
+    fn only_a_socket_that_waits_is_a_listeners() {
+        let waits = "   0: 00000000:2607 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 77 2 0";
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert_eq!(listener(waits), Some((at("0.0.0.0:9735"), Some(1000))));
+        assert_eq!(listener("   0: 0100007F:2607 00000000:0000 0A"), Some((at("127.0.0.1:9735"), None)));
+        let v6 = "   0: 00000000000000000000000000000000:2607 00000000000000000000000000000000:0000 0A 0";
+        assert_eq!(listener(v6), Some((at("[::]:9735"), None)));
+        assert_eq!(listener("   0: 0100007F:2607 0100007F:A0C4 01 00000000:00000000"), None);
+        assert_eq!(listener("  sl  local_address rem_address   st"), None);
     }
 
     #[test]
