@@ -17,8 +17,10 @@ use crate::spec::Network;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 const INCOMPLETE: Code = Code::usage("E-BUNDLE-001");
 const BAD_ABOUT: Code = Code::usage("E-BUNDLE-002");
@@ -46,6 +48,8 @@ const MEMBERS: [&str; 4] = [ACCOUNTS, CERTIFICATE, MACAROON, ABOUT];
 const LARGEST_MEMBER: u64 = 8 << 20;
 
 const FORMAT: u32 = 1;
+/// What a recovery window may be, here and on the command line.
+pub const RECOVERY_WINDOWS: RangeInclusive<u32> = 1..=100_000;
 /// How far another machine's clock may be ahead.
 const A_DAY: time::Duration = time::Duration::DAY;
 const PRIVATE_FOLDER: Access = Access::mode(0o700);
@@ -113,7 +117,7 @@ pub struct Bundle {
     /// What else there is to know.
     pub about: About,
     /// The accounts as they were read, byte for byte: the hash in bundle.json is of these.
-    accounts_json: Vec<u8>,
+    accounts_json: Zeroizing<Vec<u8>>,
     /// The certificates as they were read.
     pem: Vec<u8>,
 }
@@ -143,18 +147,21 @@ struct Hashes {
     macaroon: String,
 }
 
+/// A member's bytes, wiped when they are not believed.
+type Member = Option<Zeroizing<Vec<u8>>>;
+
 /// The members' bytes, before they are believed.
 #[derive(Default)]
 struct Members {
-    accounts: Option<Vec<u8>>,
-    certificate: Option<Vec<u8>>,
-    macaroon: Option<Vec<u8>>,
-    about: Option<Vec<u8>>,
+    accounts: Member,
+    certificate: Member,
+    macaroon: Member,
+    about: Member,
 }
 
 impl Members {
     /// The place of member `name`; `None` where a bundle has no such member.
-    fn place(&mut self, name: &str) -> Option<&mut Option<Vec<u8>>> {
+    fn place(&mut self, name: &str) -> Option<&mut Member> {
         match name {
             ACCOUNTS => Some(&mut self.accounts),
             CERTIFICATE => Some(&mut self.certificate),
@@ -177,7 +184,7 @@ impl Bundle {
         macaroon: Macaroon,
         about: About,
     ) -> Result<Self> {
-        let accounts_json = accounts.to_json();
+        let accounts_json = Zeroizing::new(accounts.to_json());
         let pem = [certificate.pem(), next.as_ref().map_or(&[], Certificate::pem)].concat();
         let bundle = Self { accounts, certificate, next, macaroon, about, accounts_json, pem };
         bundle.check_network()?;
@@ -284,6 +291,17 @@ impl Bundle {
         lay(self.members(&self.render_about()?).into_iter(), folder, owner)
     }
 
+    /// Whether [`Bundle::write_members`] would change nothing in `folder`.
+    ///
+    /// # Errors
+    /// Where the network is unknown.
+    pub fn is_in(&self, folder: &Path, owner: Option<Owner>) -> Result<bool> {
+        let access = Access { owner, ..PRIVATE_FILE };
+        let is_there = |(name, bytes): (&str, &[u8])| is_laid(&folder.join(name), bytes, access);
+        let is_closed = has_access(folder, Access { owner, ..PRIVATE_FOLDER });
+        Ok(is_closed && self.members(&self.render_about()?).into_iter().all(is_there))
+    }
+
     /// The archive in base64, in lines of 76, as [`ARCHIVE`] holds it. A secret: it holds the macaroon.
     ///
     /// # Errors
@@ -313,7 +331,7 @@ impl Bundle {
     }
 
     fn members<'a>(&'a self, about: &'a [u8]) -> [(&'static str, &'a [u8]); 4] {
-        let contents = [&self.accounts_json, &self.pem, self.macaroon.expose(), about];
+        let contents: [&[u8]; 4] = [&self.accounts_json, &self.pem, self.macaroon.expose(), about];
         [0, 1, 2, 3].map(|i| (MEMBERS[i], contents[i]))
     }
 
@@ -341,18 +359,19 @@ impl Bundle {
                 .hint("export it again on the signer: lsm bundle export")
         };
         let accounts_json = members.accounts.ok_or_else(|| absent(ACCOUNTS))?;
-        let pem = members.certificate.ok_or_else(|| absent(CERTIFICATE))?;
-        let raw_macaroon = members.macaroon.ok_or_else(|| absent(MACAROON))?;
+        let mut pem = members.certificate.ok_or_else(|| absent(CERTIFICATE))?;
+        let mut raw_macaroon = members.macaroon.ok_or_else(|| absent(MACAROON))?;
         let hashes = hash_members(&accounts_json, &pem, &raw_macaroon);
         let accounts = Accounts::parse(&accounts_json)?;
         let mut pins = Certificate::parse_pins(&pem)?.into_iter();
         let certificate = pins.next().ok_or_else(|| absent(CERTIFICATE))?;
         let next = pins.next();
-        let macaroon = Macaroon::parse(raw_macaroon)?;
+        let macaroon = Macaroon::parse(std::mem::take(&mut *raw_macaroon))?;
         let about = match members.about {
             Some(json) => parse_about(&json, &hashes, &accounts)?,
             None => guess_about(&accounts),
         };
+        let pem = std::mem::take(&mut *pem);
         let bundle = Self { accounts, certificate, next, macaroon, about, accounts_json, pem };
         bundle.check_network()?;
         Ok(bundle)
@@ -373,16 +392,27 @@ impl Bundle {
 /// Puts the files into `folder` together. One that is there already, to the byte, stays as old as it is.
 fn lay<'a>(files: impl Iterator<Item = (&'static str, &'a [u8])>, folder: &Path, owner: Option<Owner>) -> Result<()> {
     check_folder(folder, owner)?;
-    file::make_folder(folder, Access { owner, ..PRIVATE_FOLDER })?;
+    let held = file::enter_folder(folder)?;
+    // From here on it is this one, whatever has its path by now.
+    let way = file::name_of(&held);
+    check_folder(&way, owner)?;
+    file::grant(&held, Access { owner, ..PRIVATE_FOLDER }).map_err(|e| file::cannot_write(folder, &e))?;
+    file::sync_folder_of(folder)?;
     let access = Access { owner, ..PRIVATE_FILE };
-    let is_there = |path: &Path, bytes: &[u8]| {
-        let uid = owner.map_or_else(user::own_uid, |owner| owner.uid);
-        let is_so = |had: Access| had.mode == access.mode && had.owner.is_some_and(|owner| owner.uid == uid);
-        file::access_of(path).is_ok_and(|had| had.is_some_and(is_so))
-            && file::read_plain(path, LARGEST_MEMBER).is_ok_and(|had| had == bytes)
-    };
-    let files = files.map(|(name, bytes)| (folder.join(name), bytes));
-    draft::replace_all(files.filter(|(path, bytes)| !is_there(path, bytes)), access)
+    let files = files.filter(|(name, bytes)| !is_laid(&way.join(name), bytes, access));
+    draft::replace_all(&held, folder, files, access)
+}
+
+/// Whether these bytes are at `path`, with this access.
+fn is_laid(path: &Path, bytes: &[u8], access: Access) -> bool {
+    let has_bytes = |had: Vec<u8>| Zeroizing::new(had).as_slice() == bytes;
+    has_access(path, access) && file::read_plain(path, LARGEST_MEMBER).is_ok_and(has_bytes)
+}
+
+fn has_access(path: &Path, access: Access) -> bool {
+    let uid = access.owner.map_or_else(user::own_uid, |owner| owner.uid);
+    let is_so = |had: Access| had.mode == access.mode && had.owner.is_some_and(|owner| owner.uid == uid);
+    file::access_of(path).is_ok_and(|had| had.is_some_and(is_so))
 }
 
 fn parse_about(json: &[u8], hashes: &Hashes, accounts: &Accounts) -> Result<About> {
@@ -418,14 +448,24 @@ fn parse_about(json: &[u8], hashes: &Hashes, accounts: &Accounts) -> Result<Abou
     if rpchost.iter().any(|host| matches!(host, Endpoint::Unix(_))) {
         return Err(Error::new(BAD_ABOUT, format!("{ABOUT} names a unix socket as the signer")));
     }
-    // A later one would have a watch-only node look for nothing.
-    if file.birthday.cast_signed() > (OffsetDateTime::now_utc() + A_DAY).unix_timestamp() {
-        return Err(Error::new(BAD_ABOUT, format!("{ABOUT} has a birthday in the future ({})", file.birthday))
-            .hint("it is in seconds since 1970"));
-    }
+    hold_search(file.birthday, file.recovery_window)?;
     let lnd_version = Some(file.lnd_version).filter(|v| !v.is_empty());
     let AboutFile { network, birthday, recovery_window, .. } = file;
     Ok(About { lnd_version, network: Some(network), birthday, recovery_window, rpchost })
+}
+
+/// Holds that a watch-only node can look for the wallet's coins by what bundle.json says.
+fn hold_search(birthday: u64, recovery_window: Option<u32>) -> Result<()> {
+    let latest = (OffsetDateTime::now_utc() + A_DAY).unix_timestamp();
+    // A later one would have it look for nothing.
+    if birthday > u64::try_from(latest).unwrap_or_default() {
+        return Err(Error::new(BAD_ABOUT, format!("{ABOUT} has a birthday in the future ({birthday})"))
+            .hint("it is in seconds since 1970"));
+    }
+    let Some(window) = recovery_window.filter(|window| !RECOVERY_WINDOWS.contains(window)) else { return Ok(()) };
+    let (least, most) = RECOVERY_WINDOWS.into_inner();
+    Err(Error::new(BAD_ABOUT, format!("{ABOUT} has a recovery window of {window}"))
+        .hint(format!("it is from {least} to {most}")))
 }
 
 fn guess_about(accounts: &Accounts) -> About {
@@ -444,6 +484,25 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_a_wallet_is_searched_by_is_within_bounds() {
+        let now = OffsetDateTime::now_utc().unix_timestamp().cast_unsigned();
+        for (birthday, window, is_good) in [
+            (0, None, true),
+            (now, Some(1), true),
+            (now, Some(100_000), true),
+            (now + 2 * 86_400, None, false),
+            (1 << 63, None, false),
+            (u64::MAX, None, false),
+            (now, Some(0), false),
+            (now, Some(100_001), false),
+            (now, Some(u32::MAX), false),
+        ] {
+            let refused = hold_search(birthday, window).err().map(|e| e.code());
+            assert_eq!(refused, (!is_good).then_some(BAD_ABOUT), "{birthday} {window:?}");
+        }
+    }
 
     #[test]
     fn a_folder_that_others_use_is_not_closed_for_a_bundle() {

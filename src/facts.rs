@@ -85,6 +85,8 @@ pub struct Facts {
     pub held: BTreeSet<Object>,
     /// The files that say that another has lnd's database, of those asked about.
     pub given_over: BTreeSet<PathBuf>,
+    /// The folders with the signer's bundle as it is now to be, of those asked about.
+    pub bundles: BTreeSet<PathBuf>,
     /// Folders that could have a default ACL and have none, of those asked about.
     pub open: BTreeSet<PathBuf>,
     /// Numbers of users and groups by name, of those asked about.
@@ -118,6 +120,7 @@ impl Facts {
             filter: None,
             held: BTreeSet::new(),
             given_over: BTreeSet::new(),
+            bundles: BTreeSet::new(),
             open: BTreeSet::new(),
             users: BTreeMap::new(),
             groups: BTreeMap::new(),

@@ -7,6 +7,7 @@ use lsm::host::process;
 use lsm::sandbox::memory;
 use lsm::ui::{self, say};
 use std::error::Error as _;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 const BAD_ARGUMENTS: Code = Code::usage("E-CLI-002");
@@ -24,12 +25,12 @@ fn main() -> ExitCode {
         Err(misuse) => return refuse(&misuse),
     };
     memory::seal();
-    let (json, verbose) = (cli.common.json, cli.common.verbose);
+    let verbose = cli.common.verbose;
     match cli::run(cli).and_then(|code| ui::hold_printed().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
             process::yield_to_interrupt();
-            tell(&error, json, verbose);
+            tell(&error, ui::voice().json, verbose);
             ExitCode::from(error.code().exit as u8)
         }
     }
@@ -37,7 +38,10 @@ fn main() -> ExitCode {
 
 /// What a command line says of itself that was not read.
 fn asks_for_json() -> bool {
-    std::env::args_os().any(|argument| argument == "--json")
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let is_format = |pair: &[OsString]| pair[0] == "--format" && pair[1] == "json";
+    arguments.iter().any(|argument| argument == "--json" || argument == "--format=json")
+        || arguments.windows(2).any(is_format)
 }
 
 /// A command line that makes no sense, which does not say how it wants to be told; or a wish for help.
@@ -54,7 +58,7 @@ fn refuse(misuse: &clap::Error) -> ExitCode {
     ExitCode::from(BAD_ARGUMENTS.exit as u8)
 }
 
-/// Tells the user: one line of cause, one of hint. With `--json` an object on standard output.
+/// Tells the user: one line of cause, one of hint; or in JSON an object on standard output.
 fn tell(error: &Error, json: bool, verbose: u8) {
     if json {
         let object =

@@ -11,6 +11,7 @@ pub use places::Places;
 
 use crate::error::{Code, Error, Result};
 use ipnet::{IpNet, Ipv4Net};
+use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -212,7 +213,9 @@ impl FromStr for San {
                 && !l.ends_with('-')
                 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
-        if text.len() <= 253 && text.split('.').all(label_is_good) {
+        // It is dialled too: TLS takes no name that ends in a number, as a part of an address does (WHATWG URL, section 3.5).
+        let is_dialled = || ServerName::try_from(text).is_ok();
+        if text.len() <= 253 && text.split('.').all(label_is_good) && is_dialled() {
             return Ok(Self::Name(text.to_ascii_lowercase()));
         }
         Err(Error::new(BAD_NAME, format!("{text:?} is no host name and no address")))
@@ -415,6 +418,16 @@ mod tests {
         assert!(matches!("::1".parse::<San>().unwrap(), San::Address(_)));
         for bad in ["", "a b", "-a", "a..b", "a\nb", "*.example.org"] {
             assert_eq!(bad.parse::<San>().unwrap_err().code(), BAD_NAME, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_ends_in_a_number_is_no_san() {
+        for bad in ["10.0.0", "10.0.0.256", "signer.1", "7", "0x7f", "signer.0xA"] {
+            assert_eq!(bad.parse::<San>().unwrap_err().code(), BAD_NAME, "{bad}");
+        }
+        for good in ["10.0.0.lan", "1.signer", "signer1", "0xsigner", "signer-1"] {
+            assert_eq!(good.parse::<San>().unwrap(), San::Name(good.into()));
         }
     }
 }

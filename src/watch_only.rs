@@ -5,12 +5,14 @@ pub mod conf;
 pub mod import;
 pub mod init;
 mod migrate;
+mod place;
 pub mod request;
 mod started;
 
 pub use check::{CheckRequest, Checked, check};
 pub use import::import;
-pub use init::{Ready, init};
+pub use init::{Ready, init, plan};
+pub use place::Change;
 pub use request::InitRequest;
 
 use crate::error::{Code, Error, Result};
@@ -98,6 +100,11 @@ impl Local {
     fn node(&self) -> Result<Node> {
         let pin = Certificate::parse_pem(&file::read(&self.certificate, 1 << 16)?)?;
         Ok(Node::new(self.endpoint.clone(), &pin))
+    }
+
+    /// True where it runs, with a wallet or without.
+    fn answers(&self) -> bool {
+        self.node().and_then(|node| node.state()).is_ok()
     }
 
     fn node_with_macaroon(&self) -> Result<Node> {

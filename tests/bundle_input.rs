@@ -218,6 +218,13 @@ fn what_bundle_json_says_and_must_not(scene: &Scene) {
             (bad, "does not read"),
         ),
         ("a birthday to come", scene.folder_with_field("birthday", millis), (bad, "birthday in the future")),
+        (
+            "a birthday after all time",
+            scene.folder_with_field("birthday", json!(u64::MAX)),
+            (bad, "birthday in the future"),
+        ),
+        ("no look ahead", scene.folder_with_field("recovery_window", json!(0)), (bad, "recovery window of 0")),
+        ("one without end", scene.folder_with_field("recovery_window", json!(u32::MAX)), (bad, "recovery window of")),
         ("a path of this machine", scene.folder_with_field("rpchost", json!(["unix:///run/x"])), (bad, "unix socket")),
         ("no address", scene.folder_with_field("rpchost", json!(["signer"])), ("E-SIGNER-001", "signer")),
         ("no network", scene.folder_with_field("network", json!("tesnet")), (bad, "tesnet")),

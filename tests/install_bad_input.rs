@@ -1,9 +1,11 @@
 //! `lsm install` where it cannot or must not: a clear error, its exit code, and a host that is as it was.
 
+use crate::lab::LSM;
 use crate::lab::host::Host;
-use crate::lab::process::Done;
+use crate::lab::process::{self, Done};
 use crate::stage::{SEED, Stage, assert_unchanged};
 use std::fs;
+use std::process::Command;
 
 /// What no failed install may change.
 const KEPT: &str = "/etc /var/lib /usr/local /root";
@@ -51,6 +53,23 @@ fn drop_option(args: &mut Vec<String>, option: &str) {
 }
 
 #[test]
+fn a_failure_is_told_in_json_however_that_was_asked_for() {
+    let told = |args: &[&str], form: &[&str]| {
+        let mut command = Command::new(LSM);
+        command.args(args).args(form);
+        let done = process::run(command);
+        assert!(done.code != 0 && !done.stderr.contains("error: "), "{done:?}");
+        let told: serde_json::Value = serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}: {done:?}"));
+        told["error"]["code"].as_str().expect("a code").to_owned()
+    };
+    for form in [&["--json"][..], &["--format=json"], &["--format", "json"]] {
+        let found = told(&["install", "--network=regtest", "--release=v0.99.0-beta", "--dry-run"], form);
+        assert!(found.starts_with("E-") && found != "E-CLI-002", "{found}");
+        assert_eq!(told(&["install", "--no-such-option"], form), "E-CLI-002");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_and_changes_nothing() {
     let Some(stage) = Stage::boot("refused") else { return };
     bad_arguments(&stage);
@@ -77,6 +96,10 @@ fn bad_arguments(stage: &Stage) {
         args.push("--allow=128.0.0.0/1".into());
     });
     stage.assert_refused(2, "--san", |args| set(args, "--listen=0.0.0.0:10012"));
+    // The certificate would have it, and nobody could dial it: the bundle would not come to be, after the wallet.
+    for bad in ["10.77.0", "signer.0x7f"] {
+        stage.assert_refused(2, bad, |args| args.push(format!("--san={bad}")));
+    }
     stage.assert_refused(2, "has no port", |args| set(args, "--listen=10.77.0.2:0"));
     for bad in ["journal", "bundle", "../x", "Signer"] {
         stage.assert_refused(2, bad, |args| args.push(format!("--instance={bad}")));

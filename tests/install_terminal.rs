@@ -83,6 +83,7 @@ fn the_seed_is_shown_once_and_the_wallet_made_only_when_it_was_written_down() {
     }
     hold_picture(&stage, &shown);
     what_was_agreed_to_is_done_or_nothing(&stage);
+    the_question_comes_with_what_it_is_about(&stage);
 }
 
 /// Another lsm has made it run while this one waited for an answer.
@@ -113,6 +114,23 @@ fn what_was_agreed_to_is_done_or_nothing(stage: &Stage) {
     same.type_line("y");
     let (code, shown) = same.end();
     assert_eq!(code, 0, "{shown}");
+}
+
+/// Nobody agrees to what they have not seen, wherever notes go.
+#[track_caller]
+fn the_question_comes_with_what_it_is_about(stage: &Stage) {
+    for (line, about) in [
+        ("allow add 10.77.0.20", "write /etc/lsm/signer.toml"),
+        ("allow add 10.77.0.20 -q", "write /etc/lsm/signer.toml"),
+        ("allow add 10.77.0.20 2>/root/out/said", "write /etc/lsm/signer.toml"),
+        ("restart -q", "stops the watch-only node"),
+    ] {
+        let mut asked = Terminal::open(&stage.host, ["sh", "-c", &format!("exec /root/lsm {line}")]);
+        let shown = asked.expect("[y/N] ");
+        assert_eq!(shown.matches(about).count(), 1, "{line}: {shown}");
+        asked.type_line("n");
+        assert_eq!(asked.end().0, 1, "{line}");
+    }
 }
 
 /// Holds the README's picture to be what was shown, without the words.

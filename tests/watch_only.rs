@@ -1,5 +1,6 @@
 //! Two real lnds, a signer and a watch-only one, from bundle to proved signature; each fault caused for real and named.
 
+use crate::lab::LSM;
 use crate::node::hot::{Hot, holds_keys, make_hot, node_in};
 use crate::node::signer::{Signer, start_signer};
 use crate::node::{Lnd, Pair, free_port, make_certificate, versions};
@@ -14,7 +15,7 @@ use lsm::signer::{self, Node};
 use lsm::spec::Network;
 use lsm::watch_only::conf::Flavour;
 use lsm::watch_only::request::Start;
-use lsm::watch_only::{self, CheckRequest, Checked, InitRequest, Ready};
+use lsm::watch_only::{self, Change, CheckRequest, Checked, InitRequest, Ready};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -92,17 +93,37 @@ fn a_bundle_becomes_a_watch_only_node_whose_signer_signs() {
         let lnddir = folder.path().join("agent");
         let own = write_settings(&lnddir);
 
+        // A dry run says it all, and changes nothing.
+        let plan = || watch_only::plan(request(&signer, &lnddir, Some(&lnd))).unwrap();
+        let planned = plan();
+        let is_as_planned = matches!(
+            planned[..],
+            [
+                Change::Bundle { .. },
+                Change::Password { .. },
+                Change::Settings { .. },
+                Change::Start { .. },
+                Change::Wallet
+            ]
+        );
+        assert!(is_as_planned, "{planned:?}");
+        let lines: Vec<String> = planned.iter().flat_map(Change::lines).cloned().collect();
+        assert_eq!(std::fs::read_to_string(lnddir.join("lnd.conf")).unwrap(), own);
+        assert_eq!(std::fs::read_dir(&lnddir).unwrap().count(), 1);
+
         let ready = init(&signer, &lnddir, Some(&lnd)).unwrap();
         assert!(ready.created);
         assert_eq!(ready.proof.identity_pubkey, signer.owner().info().unwrap().identity_pubkey);
         let settings = std::fs::read_to_string(lnddir.join("lnd.conf")).unwrap();
         assert!(settings.starts_with(&own), "the operator's lines stay: {settings}");
+        assert!(settings.contains(&lines.join("\n")) && lines.len() > 5, "{lines:?}: {settings}");
         for name in ["tls.cert", "admin.macaroon", "accounts.json", "bundle.json"] {
             assert_eq!(mode(&lnddir.join("signer-credentials").join(name)), 0o600, "{name}");
         }
         assert_eq!(mode(&lnddir.join("signer-credentials")), 0o700);
         assert_eq!(mode(&lnddir.join("wallet-password.txt")), 0o600);
 
+        assert!(plan().is_empty());
         // Again, with the node running: nothing is made, nothing piles up, the password is the same.
         let password = std::fs::read(lnddir.join("wallet-password.txt")).unwrap();
         let again = init(&signer, &lnddir, Some(&lnd)).unwrap();
@@ -126,6 +147,7 @@ fn a_bundle_becomes_a_watch_only_node_whose_signer_signs() {
 
         // It comes up again by itself: lnd unlocks with the kept password.
         stop(&ready, &lnd);
+        assert_eq!(plan(), [Change::Start { lnd: lnd.display().to_string() }]);
         // A node that is down is no node that signs, although its signer does.
         assert_eq!(code(check(&lnddir)), "E-WATCH-031");
         let ready = init(&signer, &lnddir, Some(&lnd)).unwrap();
@@ -158,6 +180,25 @@ fn a_node_that_had_its_keys_gives_them_up_once_they_are_the_signers() {
         assert_eq!(code(migrate(&lnddir)), "E-WATCH-028");
         assert_eq!(conf(&lnddir), own, "nothing was changed");
         drop(hot);
+        // Where lnd has to be started before that shows, all is as it was afterwards.
+        let is_as_it_was =
+            |lnddir: &Path, own: &str| conf(lnddir) == own && !lnddir.join("signer-credentials").exists();
+        assert_eq!(code(init(&signer, &lnddir, Some(&lnd))), "E-WATCH-027");
+        assert!(is_as_it_was(&lnddir, &own));
+        // Nor is anything purged that nobody was asked about, or by a dry run.
+        let lsm = |more: &[&str]| {
+            // Without a terminal.
+            let mut command = Command::new("setsid");
+            command.args(["--wait", LSM, "watch-only", "init", "--migrate", "--seed-verified", "--bundle"]);
+            command.arg(&signer.bundle).arg("--lnddir").arg(&lnddir).arg("--lnd").arg(&lnd).args(more);
+            crate::lab::process::run(command)
+        };
+        let unasked = lsm(&[]);
+        assert!(unasked.code == 2 && unasked.stderr.contains("[E-UI-001]"), "{unasked:?}");
+        let planned = lsm(&["--dry-run", "--json"]).json();
+        let kinds: Vec<_> = planned["steps"].as_array().unwrap().iter().map(|step| step["kind"].clone()).collect();
+        assert_eq!(kinds, ["bundle", "settings", "purge", "start"]);
+        assert!(is_as_it_was(&lnddir, &own));
 
         let ready = migrate(&lnddir).unwrap();
         assert!(ready.migrated && !ready.created);
@@ -181,14 +222,16 @@ fn a_node_that_had_its_keys_gives_them_up_once_they_are_the_signers() {
         let (hot, port) = make_hot(&lnd, &foreign, None);
         drop(hot);
         let own = conf(&foreign);
-        assert_eq!(code(migrate(&foreign)), "E-WATCH-020");
-        assert!(conf(&foreign) == own && !foreign.join("signer-credentials").exists());
+        for refused in [migrate(&foreign), init(&signer, &foreign, Some(&lnd))] {
+            assert_eq!(code(refused), "E-WATCH-020");
+            assert!(is_as_it_was(&foreign, &own));
+        }
         let hot = Hot::start(&lnd, &foreign);
         node_in(&foreign, port).wait_for(|s| s == State::Active, DEADLINE).unwrap();
         assert!(holds_keys(&foreign, port));
         drop(hot);
     }
-    let mut ungated = Command::new(env!("CARGO_BIN_EXE_lsm"));
+    let mut ungated = Command::new(LSM);
     ungated.args(["watch-only", "init", "--bundle=x", "--lnddir=x", "--lnd=x", "--migrate"]);
     let output = ungated.output().unwrap();
     assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("--seed-verified"));

@@ -114,15 +114,15 @@ pub fn switch_steps(spec: &Spec, wishes: &Wishes, facts: &Facts) -> Result<Vec<S
     Ok(wanted)
 }
 
-/// Both at once, with nothing that overlaps. `leaked` says that the key leaked: then the next one, which lies beside it, is made
+/// Both at once, with nothing that overlaps. `anew` says that the key leaked: then the next one, which lies beside it, is made
 /// anew too.
 ///
 /// # Errors
 /// As [`steps`].
-pub fn replace_steps(spec: &Spec, wishes: &Wishes, facts: &Facts, leaked: bool) -> Result<Vec<Step>> {
+pub fn replace_steps(spec: &Spec, wishes: &Wishes, facts: &Facts, anew: bool) -> Result<Vec<Step>> {
     let layout = Layout::of(spec);
     let next = [layout.next_certificate(), layout.next_key(spec.sealed).path().to_owned()];
-    let gone = next.into_iter().filter(|_| leaked).map(|path| Step::Remove { path });
+    let gone = next.into_iter().filter(|_| anew).map(|path| Step::Remove { path });
     Ok(gone.chain([next_certificate(spec)]).chain(switch_steps(spec, wishes, facts)?).collect())
 }
 

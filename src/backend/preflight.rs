@@ -1,15 +1,14 @@
 //! What a native install must not run into, found out before anything is changed.
 
-use crate::backend::native::{Wishes, read_spec};
+use crate::backend::native::{Wishes, read_spec, read_specs};
 use crate::backend::{Layout, control, docker};
-use crate::bundle;
+use crate::bundle::{self, Bundle};
 use crate::engine::Object;
 use crate::error::{Code, Error, Result};
 use crate::facts::{self, Facts, Seen};
 use crate::host::{beneath, program};
-use crate::plan::History;
 use crate::plan::prior::{Prior, Was};
-use crate::plan::{Plan, Step};
+use crate::plan::{self, History, Plan, Step};
 use crate::spec::Spec;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,6 +23,7 @@ const SEED_FILE_EXISTS: Code = Code::refused("E-INSTALL-008");
 const OLD_SYSTEMD: Code = Code::lacking("E-INSTALL-010");
 const PASSWORD_LOST: Code = Code::refused("E-INSTALL-011");
 const NO_FOLDER: Code = Code::usage("E-INSTALL-012");
+const OTHERS_BUNDLE: Code = Code::refused("E-BUNDLE-030");
 const LNDS_FOLDER: Code = Code::usage("E-INSTALL-015");
 
 /// The oldest systemd whose units these are: Debian 12's.
@@ -144,7 +144,7 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
         if wishes.bundle != layout.bundle() {
             check_parent(&wishes.bundle)?;
         }
-        bundle::check_folder(&wishes.bundle, None)?;
+        check_bundle(&wishes.bundle, &layout)?;
     }
     if !makes_wallet {
         return Ok(());
@@ -157,6 +157,29 @@ pub fn check_plan(plan: &Plan, spec: &Spec, wishes: &Wishes, history: &History) 
             .hint("it is left as it is; name another file for the seed"));
     }
     Ok(())
+}
+
+/// Holds that the bundle of the signer of `layout` may go into `folder`: nobody else uses it, and it has no other signer's, which
+/// whoever looks for that there would miss. Before there is a wallet to tell by, others are those of this host: what is left of
+/// an earlier wallet gives its place away.
+///
+/// # Errors
+/// Where it may not, or the folder or another signer's spec cannot be read.
+pub fn check_bundle(folder: &Path, layout: &Layout) -> Result<()> {
+    bundle::check_folder(folder, None)?;
+    let Ok(there) = Bundle::read(&folder.to_string_lossy()) else { return Ok(()) };
+    let is_of = |layout: &Layout| {
+        plan::read_receipt(&layout.receipt()).map(|receipt| receipt.identity_pubkey == there.identity_pubkey())
+    };
+    let is_others = match is_of(layout) {
+        Ok(is_own) => !is_own,
+        Err(_) => read_specs(layout.places())?.iter().any(|other| is_of(&Layout::of(other)).unwrap_or(false)),
+    };
+    if !is_others {
+        return Ok(());
+    }
+    let cause = format!("{} has the bundle of another signer, {}", folder.display(), there.identity_pubkey());
+    Err(Error::new(OTHERS_BUNDLE, cause).hint("it is left as it is: name another folder, or move it away"))
 }
 
 fn check_port(plan: &Plan, spec: &Spec, layout: &Layout) -> Result<()> {

@@ -15,6 +15,8 @@ const HOSTILE: Code = Code::unverified("E-BUNDLE-011");
 
 /// The width of base64 lines, as GNU base64 wraps them.
 const LINE: usize = 76;
+/// What tar writes at a time, a header too.
+const BLOCK: usize = 512;
 /// GNU tar fills its archive up to whole records of this size.
 const RECORD: usize = 10_240;
 /// The bits of a mode beside the nine of reading, writing and running: set-user-ID, set-group-ID, sticky.
@@ -58,7 +60,9 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<Members> {
         if entry.size() > LARGEST_MEMBER {
             return Err(hostile("which is too large"));
         }
-        let mut content = Vec::new();
+        // A buffer that grows leaves copies of the macaroon behind: with room for all of it, and its end to be seen in.
+        let room = usize::try_from(entry.size()).unwrap_or_default() + 1;
+        let mut content = Zeroizing::new(Vec::with_capacity(room));
         entry.read_to_end(&mut content).map_err(bad)?;
         *place = Some(content);
     }
@@ -76,7 +80,8 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<Members> {
 }
 
 fn pack(members: &[(&str, &[u8])]) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let mut builder = tar::Builder::new(Vec::new());
+    let mut blocks = Zeroizing::new(Vec::<u8>::with_capacity(size_of_tar(members)));
+    let mut builder = tar::Builder::new(&mut *blocks);
     for (name, content) in members {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Regular);
@@ -87,13 +92,27 @@ fn pack(members: &[(&str, &[u8])]) -> std::io::Result<Zeroizing<Vec<u8>>> {
         header.set_size(content.len() as u64);
         builder.append_data(&mut header, name, *content)?;
     }
-    let mut tar = Zeroizing::new(builder.into_inner()?);
-    let whole = tar.len().next_multiple_of(RECORD);
-    tar.resize(whole, 0);
+    builder.finish()?;
+    drop(builder);
+    let whole = blocks.len().next_multiple_of(RECORD);
+    blocks.resize(whole, 0);
     // As GNU tar's -z: no name, no time, "Unix".
-    let mut gzip = GzBuilder::new().operating_system(3).write(Vec::new(), Compression::default());
-    gzip.write_all(&tar)?;
-    gzip.finish().map(Zeroizing::new)
+    let mut packed = Zeroizing::new(Vec::<u8>::with_capacity(room_for_gzip(whole)));
+    let mut gzip = GzBuilder::new().operating_system(3).write(&mut *packed, Compression::default());
+    gzip.write_all(&blocks)?;
+    gzip.finish()?;
+    Ok(packed)
+}
+
+/// A header before each member, each in whole blocks, two more at the end, and whole records of it all.
+fn size_of_tar(members: &[(&str, &[u8])]) -> usize {
+    let each = members.iter().map(|(_, content)| BLOCK + content.len().next_multiple_of(BLOCK));
+    (each.sum::<usize>() + 2 * BLOCK).next_multiple_of(RECORD)
+}
+
+/// Of `size` bytes gzip makes at most so many: what does not get smaller it stores, with five bytes for some thousand.
+fn room_for_gzip(size: usize) -> usize {
+    size + size / 1000 + 64
 }
 
 #[cfg(test)]
@@ -120,6 +139,19 @@ mod tests {
         assert_eq!(&tar[257..265], b"ustar  \0");
         assert_eq!(&tar[..14], b"accounts.json\0");
         assert_eq!(&tar[265..297], &[0; 32], "no owner's name");
+    }
+
+    #[test]
+    fn what_holds_the_macaroon_never_grows() {
+        let mut noise = vec![0; 300_001];
+        getrandom::fill(&mut noise).unwrap();
+        for content in [noise.as_slice(), &[b'x'; 900], b"x", b""] {
+            let members = [("tls.cert", content)];
+            let packed = pack(&members).unwrap();
+            assert_eq!(packed.capacity(), room_for_gzip(size_of_tar(&members)));
+            let unpacked = unpack(&packed).ok().and_then(|members| members.certificate).unwrap();
+            assert_eq!((unpacked.as_slice(), unpacked.capacity()), (content, content.len() + 1));
+        }
     }
 
     #[test]

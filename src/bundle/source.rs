@@ -68,7 +68,8 @@ fn read_folder(folder: &Path, key: Option<&Path>) -> Result<Members> {
             return Err(Error::new(NO_BUNDLE, format!("{} is set-user-ID or set-group-ID", path.display()))
                 .hint("no bundle's file is: find out who made it so"));
         }
-        *members.place(name).expect("a member's own name") = Some(file::read(&path, LARGEST_MEMBER)?);
+        let content = Zeroizing::new(file::read_plain(&path, LARGEST_MEMBER)?);
+        *members.place(name).expect("a member's own name") = Some(content);
     }
     Ok(members)
 }
@@ -99,7 +100,23 @@ fn read_archive(bytes: &[u8], shown: &str, key: Option<&Path>) -> Result<Members
     archive::unpack(&decoded)
 }
 
-/// Without white space: wrapped lines, CRLF and the spaces of a paste all read alike.
+/// Without white space: wrapped lines, CRLF and the spaces of a paste all read alike. With room for all of it: a buffer that
+/// grows leaves copies of a secret behind.
 fn squeeze(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(bytes.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect())
+    let mut squeezed = Zeroizing::new(Vec::<u8>::with_capacity(bytes.len()));
+    squeezed.extend(bytes.iter().filter(|b| !b.is_ascii_whitespace()));
+    squeezed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pasted_is_squeezed_in_one_place() {
+        let pasted = "H4sI\r\n  AAAA\n".repeat(1000);
+        let squeezed = squeeze(pasted.as_bytes());
+        assert_eq!((squeezed.len(), squeezed.capacity()), (8000, pasted.len()));
+        assert!(squeezed.starts_with(b"H4sIAAAAH4sI"));
+    }
 }

@@ -1,7 +1,7 @@
 //! `lsm bundle`: show what a bundle holds, or put it where a watch-only lnd finds it.
 
 use crate::age::Recipient;
-use crate::backend::{Layout, native};
+use crate::backend::{Layout, native, preflight};
 use crate::bundle::{self, Bundle};
 use crate::cli::machine::{self, MachineArgs};
 use crate::cli::rights::installed;
@@ -178,7 +178,7 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
         let mut steps = native::bundle_steps(&spec, &out, false);
         match &recipient {
             Some(recipient) => steps = steps.into_iter().map(|step| encrypted(step, recipient)).collect(),
-            None => bundle::check_folder(&out, None)?,
+            None => preflight::check_bundle(&out, &Layout::of(&spec))?,
         }
         Ok((spec, out, Plan { steps }))
     };

@@ -123,7 +123,7 @@ impl Work {
             let layout = Layout::of(spec);
             require_rights(&layout)?;
             if let Some(warning) = self.warning {
-                ui::note(&format!("warning: {warning}"));
+                terminal::ask_about(&format!("warning: {warning}"));
             }
             if !args.yes {
                 terminal::confirm(&format!("{} the signer {}?", capital(self.verb), spec.instance))?;

@@ -82,6 +82,13 @@ pub struct Options {
     format: Option<Format>,
 }
 
+impl Options {
+    /// True where the report is JSON, as its faults are then.
+    pub(super) fn is_json(&self) -> bool {
+        self.format == Some(Format::Json)
+    }
+}
+
 pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode> {
     if options.watch {
         return watch::turn_on(&options.machine, common).map(|()| ExitCode::SUCCESS);

@@ -198,7 +198,7 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let seed = if look.needs_seed() { options.seed.given(&look.wishes.seed)? } else { GivenSeed::default() };
     let archive = options.lnd.obtain(&look.spec, look.release, &look.plan)?;
     if look.replaces_certificate() {
-        ui::note(&format!(
+        terminal::ask_about(&format!(
             "warning: another certificate takes the place of the one in force, and {NO_OVERLAP}; where the names stay, lsm cert \
              renew has both good for a while"
         ));

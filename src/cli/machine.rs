@@ -7,6 +7,7 @@ use crate::cli::{Common, rights};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::facts;
+use crate::guard::freeze::Frozen;
 use crate::host::file::{self, Access};
 use crate::host::process;
 use crate::host::user::Owner;
@@ -34,6 +35,11 @@ pub(super) const NO_OVERLAP: &str = "the watch-only side is cut off until it has
 
 /// How the watch-only side gets a new bundle.
 pub(super) const SWITCH_OVER: &str = "copy the bundle to the watch-only machine, there: lsm bundle import --bundle DIR --lnddir DIR, and restart its lnd";
+
+/// What is told of a signer that was asked for a signature: while it is frozen none is given, nor missed.
+pub(super) fn proved(layout: &Layout) -> &'static str {
+    if Frozen::look(&layout.frozen()).is_some() { "" } else { "; it signs" }
+}
 
 /// What every verb understands that changes the machine.
 #[derive(Debug, Clone, Args)]
@@ -89,18 +95,18 @@ pub(super) fn consent(machine: &MachineArgs, plan: &Plan) -> Result<Agreed> {
         Step::Rotate { bundle, .. } => is_taproot(bundle),
         step => is_taproot(step),
     }) {
-        ui::note(
+        terminal::ask_about(
             "warning: with --taproot-channels whoever holds the bundle can compute private keys of the signer (MuSig2); see SECURITY.md",
         );
     }
     if plan.steps.iter().any(stops) {
-        ui::note(&format!("warning: {GAP}"));
+        terminal::ask_about(&format!("warning: {GAP}"));
     }
     if machine.yes {
         return Ok(Agreed(None));
     }
     if !plan.is_empty() {
-        plan.steps.iter().for_each(|step| ui::note(&format!("  {}", step.describe())));
+        plan.steps.iter().for_each(|step| terminal::ask_about(&format!("  {}", step.describe())));
         terminal::confirm(&format!("Do these {} steps?", plan.steps.len()))?;
     }
     Ok(Agreed(Some(plan.clone())))

@@ -143,7 +143,12 @@ fn strings<T: ToString>(items: &[T]) -> Vec<String> {
 /// Whatever the verb ends with.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     ui::log::begin(cli.common.verbose);
-    let json = cli.common.json || matches!(&cli.verb, Verb::Install(options) if options.is_json());
+    let is_json = match &cli.verb {
+        Verb::Install(options) => options.is_json(),
+        Verb::Harden(options) => options.is_json(),
+        _ => false,
+    };
+    let json = cli.common.json || is_json;
     ui::set_voice(ui::Voice { json, quiet: cli.common.quiet });
     match cli.verb {
         Verb::Status(options) => return status::run(&options, &cli.common),

@@ -2,6 +2,7 @@
 
 use crate::age::Recipient;
 use crate::backend::preflight;
+use crate::bundle::RECOVERY_WINDOWS;
 use crate::cli::machine::absolute;
 use crate::error::{Code, Error, Result};
 use crate::host::file;
@@ -231,7 +232,8 @@ impl SinkArgs {
 
 /// What a recovery window may be.
 pub(super) fn recovery_window() -> RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..=100_000)
+    let (least, most) = RECOVERY_WINDOWS.into_inner();
+    clap::value_parser!(u32).range(i64::from(least)..=i64::from(most))
 }
 
 impl OriginArgs {

@@ -65,7 +65,7 @@ pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
     };
     let history = read_journal(&layout)?;
     if history.is_past_return() {
-        ui::note("what lnd's root keys of before were is lost: no macaroon on them is good again");
+        terminal::ask_about("what lnd's root keys of before were is lost: no macaroon on them is good again");
     }
     let Some(undo) = find(&history)? else { return nothing(&layout, &history, &options.machine) };
     if options.machine.dry_run {
@@ -151,7 +151,7 @@ impl UninstallOptions {
             return Err(Error::new(NOT_NAMED, "this removes the wallet for good")
                 .hint(format!("say which: --confirm {instance}")));
         }
-        ui::note(&format!(
+        terminal::ask_about(&format!(
             "The wallet goes for good: {}. Have its 24 words at hand (lsm wallet verify-seed proves them), and a bundle: lsm \
              bundle export",
             layout.data().display()

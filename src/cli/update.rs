@@ -27,7 +27,7 @@ pub fn run(file: &Path, machine: &MachineArgs) -> Result<()> {
     }
     if !machine.yes {
         terminal::require()?;
-        describe(&judged.accepted, &judged.changes).iter().for_each(|line| ui::note(line));
+        describe(&judged.accepted, &judged.changes).iter().for_each(|line| terminal::ask_about(line));
         terminal::confirm("Accept this update?")?;
     }
     release::keep_update(&trust::folder(), &signed, OffsetDateTime::now_utc())?;

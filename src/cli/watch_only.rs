@@ -1,14 +1,15 @@
 //! `lsm watch-only`: set up the watch-only machine's lnd from a bundle, or find out why its signer does not sign.
 
 use crate::cli::bundle::KeyArg;
+use crate::cli::machine::MachineArgs;
 use crate::cli::seed::recovery_window;
 use crate::error::Result;
 use crate::signer::channel::Endpoint;
 use crate::spec::Network;
-use crate::ui::{self, say};
+use crate::ui::{self, say, terminal};
 use crate::watch_only::conf::Flavour;
 use crate::watch_only::request::Start;
-use crate::watch_only::{self, CheckRequest, Checked, InitRequest, Ready};
+use crate::watch_only::{self, Change, CheckRequest, Checked, InitRequest, Ready};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ pub enum WatchOnlyVerb {
 /// `watch-only init`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lsm watch-only init --bundle credentials-bundle --lnddir ~/.lnd\n  lsm watch-only init --bundle - --lnddir ~/.lnd --signer-host 10.0.0.7:10012 --lnd /usr/local/bin/lnd < pasted.txt"
+    after_help = "Examples:\n  lsm watch-only init --bundle credentials-bundle --lnddir ~/.lnd\n  lsm watch-only init --bundle - --lnddir ~/.lnd --signer-host 10.0.0.7:10012 --lnd /usr/local/bin/lnd < pasted.txt\n  lsm watch-only init --bundle credentials-bundle --lnddir ~/.lnd --dry-run"
 )]
 pub struct InitArgs {
     /// The signer's bundle: its folder, its archive, its base64 text, or - for standard input
@@ -55,12 +56,15 @@ pub struct InitArgs {
     #[arg(long, value_name = "N", value_parser = recovery_window())]
     recovery_window: Option<u32>,
     /// Turn lnd's own wallet, which has the signer's seed, into a watch-only one: its private keys are purged for good.
-    /// lnd must not run; it is started as it is first, and every key compared with the signer's
+    /// lnd must not run; it is started as it is first, and every key compared with the signer's. It asks
+    /// first, unless --yes is given
     #[arg(long, requires_all = ["seed_verified", "lnd"])]
     migrate: bool,
     /// For --migrate: the 24 words were tried, and lsm wallet verify-seed said yes; without them nothing brings keys back
     #[arg(long, requires = "migrate")]
     seed_verified: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
 /// `watch-only check`.
@@ -94,22 +98,7 @@ pub struct CheckArgs {
 /// Runs `lsm watch-only`.
 pub(super) fn run(verb: WatchOnlyVerb) -> Result<()> {
     match verb {
-        WatchOnlyVerb::Init(args) => {
-            let lnddir = args.lnddir.clone();
-            let ready = watch_only::init(InitRequest {
-                bundle: args.key.read(&args.bundle)?,
-                lnddir: args.lnddir,
-                signer_host: args.signer_host,
-                flavour: args.flavour,
-                lnd: args.lnd.map(Start::Program),
-                conf: args.conf,
-                network: args.network,
-                recovery_window: args.recovery_window,
-                owner: None,
-                migrate: args.migrate,
-            })?;
-            print_ready(&ready, &lnddir);
-        }
+        WatchOnlyVerb::Init(args) => init(args),
         WatchOnlyVerb::Check(args) => {
             print_checked(&watch_only::check(CheckRequest {
                 bundle: args.bundle.as_deref().map(|source| args.key.read(source)).transpose()?,
@@ -119,9 +108,51 @@ pub(super) fn run(verb: WatchOnlyVerb) -> Result<()> {
                 signer_host: args.signer_host,
                 network: args.network,
             })?);
+            Ok(())
         }
     }
+}
+
+fn init(args: InitArgs) -> Result<()> {
+    let lnddir = args.lnddir.clone();
+    let request = InitRequest {
+        bundle: args.key.read(&args.bundle)?,
+        lnddir: args.lnddir,
+        signer_host: args.signer_host,
+        flavour: args.flavour,
+        lnd: args.lnd.map(Start::Program),
+        conf: args.conf,
+        network: args.network,
+        recovery_window: args.recovery_window,
+        owner: None,
+        migrate: args.migrate,
+    };
+    if args.machine.dry_run {
+        print_plan(&watch_only::plan(request)?);
+        return Ok(());
+    }
+    if args.migrate && !args.machine.yes {
+        let place = lnddir.display();
+        terminal::confirm(&format!(
+            "The private keys of the wallet in {place} are purged for good, if each is seen to be the signer's. Go on?"
+        ))?;
+    }
+    print_ready(&watch_only::init(request)?, &lnddir);
     Ok(())
+}
+
+fn print_plan(changes: &[Change]) {
+    if ui::voice().json {
+        say!("{}", serde_json::json!({"steps": changes}));
+        return;
+    }
+    if changes.is_empty() {
+        say!("nothing to do: the node is as wanted");
+    }
+    for change in changes {
+        say!("{}", change.describe());
+        change.lines().iter().for_each(|line| say!("  {line}"));
+    }
 }
 
 fn print_ready(ready: &Ready, lnddir: &Path) {

@@ -1,7 +1,7 @@
 //! What is in a folder that somebody else fills: reached through no link, and looked at before it is opened.
 
 use crate::error::{Code, Error, Result};
-use crate::host::file::{Access, cannot_read, parent_of, read_from};
+use crate::host::file::{Access, cannot_read, name_of, parent_of, read_from};
 use crate::host::user::Owner;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
@@ -9,7 +9,6 @@ use nix::sys::stat::Mode;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -206,9 +205,9 @@ impl Held {
         options.open(self.name()).map_err(|e| cannot_read(&self.path, &e))
     }
 
-    /// A name that leads to what is held, whatever has its path by now (proc_pid_fd(5)).
+    /// A name that leads to what is held.
     fn name(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.handle.as_raw_fd()).into()
+        name_of(&self.handle)
     }
 }
 

@@ -1,14 +1,15 @@
 //! A file under way: written beside its place, put there by rename when it is whole, gone when it is dropped before.
 
 use crate::error::Result;
-use crate::host::file::{Access, aside_name, cannot_write, grant, make_folders, parent_of, remove, sync_folder};
+use crate::host::file::{
+    Access, aside_name, cannot_write, grant, make_folders, name_of, parent_of, remove, sync_folder,
+};
 use crate::host::user;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::linkat;
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,8 @@ pub enum Durable {
 pub struct Draft {
     file: File,
     place: PathBuf,
+    /// The name by which it gets there: its place, or what leads into a folder that is held open.
+    way: PathBuf,
     aside: Option<PathBuf>,
 }
 
@@ -37,23 +40,27 @@ impl Draft {
     /// # Errors
     /// Where it cannot be made there.
     pub fn begin(place: &Path, access: Access) -> Result<Self> {
-        let folder = nearest_folder(place);
+        Self::begin_by(place.to_owned(), place, access)
+    }
+
+    fn begin_by(way: PathBuf, place: &Path, access: Access) -> Result<Self> {
         let unnamed = nix::libc::O_TMPFILE;
-        let open = OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(unnamed).open(folder);
+        let open =
+            OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(unnamed).open(nearest_folder(&way));
         // Not every file system has unnamed files (open(2)).
         let draft = match open {
-            Ok(file) => Self { file, place: place.to_owned(), aside: None },
-            Err(_) => Self::begin_named(folder, place)?,
+            Ok(file) => Self { file, place: place.to_owned(), way, aside: None },
+            Err(_) => Self::begin_named(way, place)?,
         };
         grant(&draft.file, access).map_err(|e| cannot_write(place, &e))?;
         Ok(draft)
     }
 
-    fn begin_named(folder: &Path, place: &Path) -> Result<Self> {
-        let aside = aside_name(folder, place);
+    fn begin_named(way: PathBuf, place: &Path) -> Result<Self> {
+        let aside = aside_name(nearest_folder(&way), &way);
         let open = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&aside);
         let file = open.map_err(|e| cannot_write(place, &e))?;
-        Ok(Self { file, place: place.to_owned(), aside: Some(aside) })
+        Ok(Self { file, place: place.to_owned(), way, aside: Some(aside) })
     }
 
     /// The open file, readable and writable.
@@ -98,40 +105,46 @@ impl Draft {
     pub fn keep_all(mut drafts: Vec<Self>, durable: Durable) -> Result<()> {
         let sync = durable == Durable::Yes;
         for draft in &mut drafts {
-            make_folders(parent_of(&draft.place))?;
+            make_folders(parent_of(&draft.way))?;
             let written = if sync { draft.file.sync_all() } else { Ok(()) };
             written.and_then(|()| draft.name()).map_err(|e| cannot_write(&draft.place, &e))?;
         }
         for draft in &mut drafts {
             if let Some(aside) = &draft.aside {
-                std::fs::rename(aside, &draft.place).map_err(|e| cannot_write(&draft.place, &e))?;
+                std::fs::rename(aside, &draft.way).map_err(|e| cannot_write(&draft.place, &e))?;
                 draft.aside = None;
             }
         }
-        let folders: BTreeSet<_> = drafts.iter().filter(|_| sync).map(|draft| parent_of(&draft.place)).collect();
+        let folders: BTreeSet<_> = drafts.iter().filter(|_| sync).map(|draft| parent_of(&draft.way)).collect();
         folders.into_iter().try_for_each(sync_folder)
     }
 
     /// Gives it a name beside its place, where it has none yet: linkat(2) puts nothing over what is there.
     fn name(&mut self) -> std::io::Result<()> {
         if self.aside.is_none() {
-            let aside = aside_name(parent_of(&self.place), &self.place);
-            let open = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-            linkat(AT_FDCWD, &open, AT_FDCWD, &aside, AtFlags::AT_SYMLINK_FOLLOW)?;
+            let aside = aside_name(parent_of(&self.way), &self.way);
+            linkat(AT_FDCWD, &name_of(&self.file), AT_FDCWD, &aside, AtFlags::AT_SYMLINK_FOLLOW)?;
             self.aside = Some(aside);
         }
         Ok(())
     }
 }
 
-/// Puts several files in their places, over what was there: none before all are whole and on the disk.
+/// Puts several files into a folder, over what was there: none before all are whole and on the disk. They get into the one
+/// that is `held`, whatever has its `path` by now.
 ///
 /// # Errors
 /// Where one cannot be written; then each of them is as it was before.
-pub fn replace_all<'a>(files: impl IntoIterator<Item = (PathBuf, &'a [u8])>, access: Access) -> Result<()> {
-    let write = |(place, bytes): (PathBuf, &[u8])| {
-        let mut draft = Draft::begin(&place, access)?;
-        draft.write_all(bytes).map_err(|e| cannot_write(&place, &e))?;
+pub fn replace_all<'a>(
+    held: &File,
+    path: &Path,
+    files: impl IntoIterator<Item = (&'static str, &'a [u8])>,
+    access: Access,
+) -> Result<()> {
+    let way = name_of(held);
+    let write = |(name, bytes): (&str, &[u8])| {
+        let mut draft = Draft::begin_by(way.join(name), &path.join(name), access)?;
+        draft.write_all(bytes).map_err(|e| cannot_write(&draft.place, &e))?;
         Ok(draft)
     };
     Draft::keep_all(files.into_iter().map(write).collect::<Result<_>>()?, Durable::Yes)
@@ -220,14 +233,15 @@ mod tests {
     #[test]
     fn where_a_draft_needs_a_name_it_leaves_none() {
         let dir = tempfile::tempdir().unwrap();
-        let begin = || Draft::begin_named(dir.path(), &dir.path().join("a")).unwrap();
+        let place = dir.path().join("a");
+        let begin = || Draft::begin_named(place.clone(), &place).unwrap();
         let count = || std::fs::read_dir(dir.path()).unwrap().count();
         let draft = begin();
         assert_eq!(count(), 1);
         drop(draft);
         assert_eq!(count(), 0);
         begin().keep(Durable::Yes).unwrap();
-        assert_eq!((count(), dir.path().join("a").exists()), (1, true));
+        assert_eq!((count(), place.exists()), (1, true));
     }
 
     #[test]
@@ -246,10 +260,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_gets_into_the_folder_that_is_held_whatever_has_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let [folder, moved, other] = ["folder", "moved", "other"].map(|name| dir.path().join(name));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("a"), "theirs").unwrap();
+        let held = std::fs::File::open(&folder).unwrap();
+        std::fs::rename(&folder, &moved).unwrap();
+        std::os::unix::fs::symlink(&other, &folder).unwrap();
+        let files = [("a", b"x".as_slice()), ("b", b"y".as_slice())];
+        replace_all(&held, &folder, files, Access::mode(0o600)).unwrap();
+        assert_eq!(["a", "b"].map(|name| std::fs::read(moved.join(name)).unwrap()), [b"x", b"y"]);
+        assert_eq!(std::fs::read(other.join("a")).unwrap(), b"theirs");
+        assert_eq!([&moved, &other].map(|of| std::fs::read_dir(of).unwrap().count()), [2, 1]);
+    }
+
+    #[test]
     fn what_a_killed_draft_left_is_found_by_its_name_and_nothing_else_is() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("a.conf");
-        let mut draft = Draft::begin_named(dir.path(), &place).unwrap();
+        let mut draft = Draft::begin_named(place.clone(), &place).unwrap();
         let link = aside_name(dir.path(), &place);
         std::os::unix::fs::symlink("/etc", &link).unwrap();
         let others = [".b.conf.0123456789abcdef", ".a.conf.0123456789abcdeg", ".a.conf", "a.conf"];

@@ -14,6 +14,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -83,14 +84,27 @@ pub fn create(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
 /// # Errors
 /// Where it cannot be made, or something other than a folder (a link to one too) is there.
 pub fn make_folder(path: &Path, access: Access) -> Result<()> {
+    grant(&enter_folder(path)?, access).map_err(|e| cannot_write(path, &e))?;
+    sync_folder_of(path)
+}
+
+/// Opens the folder `path`, made private where there is none; its parents must exist.
+///
+/// # Errors
+/// As [`make_folder`].
+pub(crate) fn enter_folder(path: &Path) -> Result<File> {
     // Made private and widened after: there is no moment at which a stranger could enter.
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {}
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
         Err(e) => return Err(cannot_write(path, &e)),
     }
-    grant(&open_folder(path)?, access).map_err(|e| cannot_write(path, &e))?;
-    sync_folder_of(path)
+    open_folder(path)
+}
+
+/// A name that leads to what is open, whatever has its path by now (proc_pid_fd(5)); for as long as it is open.
+pub(crate) fn name_of(open: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", open.as_raw_fd()).into()
 }
 
 /// Gives the folder or plain file at `path` this access, through no link.
@@ -340,7 +354,7 @@ pub(crate) fn cannot_read(path: &Path, e: &std::io::Error) -> Error {
     Error::new(CANNOT_READ, format!("cannot read {}: {e}", path.display()))
 }
 
-pub(super) fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
+pub(crate) fn cannot_write(path: &Path, e: &std::io::Error) -> Error {
     let error = Error::new(CANNOT_WRITE, format!("cannot write {}: {e}", path.display()));
     match e.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {

@@ -19,4 +19,5 @@ pub mod sysctl;
 pub mod terminal;
 pub mod tree;
 pub mod user;
+pub mod way;
 pub mod xattrs;

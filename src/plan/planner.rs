@@ -1,8 +1,15 @@
 //! From the steps that a backend wants and the facts to those that are still to be done. Pure: it changes nothing.
 
+use crate::bundle::Bundle;
 use crate::engine::{Engine, Image, Object};
+use crate::error::Result;
 use crate::facts::{Facts, Seen, filter, units};
+use crate::host::file;
+use crate::plan::door::read_certificate;
+use crate::plan::perform::read_receipt;
+use crate::plan::register::Register;
 use crate::plan::step::{Access, Step, hash_text};
+use crate::signer::certificate::Certificate;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +44,9 @@ pub fn observe(facts: Facts, steps: &[Step]) -> Facts {
             Step::Snapshot { database, .. } if database.is_given_over() => {
                 facts.given_over.insert(database.swap.clone());
             }
+            Step::Bundle { folder, .. } if is_exported(step).unwrap_or(false) => {
+                facts.bundles.insert(folder.clone());
+            }
             Step::Service { unit, program: Some(program), .. } if units::runs_other(unit, program) => {
                 facts.stale.insert(unit.clone());
             }
@@ -63,6 +73,32 @@ fn is_held(step: &Step) -> bool {
         }
         _ => true,
     }
+}
+
+/// True where the folder has this signer's bundle, with what it would be exported with now: one of before a rotation or a renewal
+/// is dead, or about to be, and what is there may be another signer's.
+///
+/// # Errors
+/// Where there is none that reads, or what it is held against does not.
+fn is_exported(step: &Step) -> Result<bool> {
+    let Step::Bundle { folder, door, receipt, hosts, taproot_channels, register, next, .. } = step else {
+        return Ok(false);
+    };
+    let bundle = Bundle::read(&folder.to_string_lossy())?;
+    let register = register.as_deref().map_or_else(|| Ok(Register::default()), Register::read)?;
+    let root_key = register.bundle_key(*taproot_channels).map(|key| key.to_string());
+    let mut pins = vec![read_certificate(&door.certificate)?];
+    if let Some(next) = next
+        && file::is_there(next)?
+    {
+        pins.push(read_certificate(next)?);
+    }
+    let shown = |pins: &[Certificate]| pins.iter().map(Certificate::fingerprint).collect::<Vec<_>>();
+    let answers_at: Vec<String> = bundle.about.rpchost.iter().map(ToString::to_string).collect();
+    Ok(bundle.identity_pubkey() == read_receipt(receipt)?.identity_pubkey
+        && root_key.as_deref() == Some(bundle.macaroon.root_key_id())
+        && shown(&bundle.pins()) == shown(&pins)
+        && answers_at == *hosts)
 }
 
 /// Keeps of `wanted` what `facts` do not show to be done.
@@ -193,13 +229,21 @@ impl Judge<'_> {
                 folders.iter().all(|folder| *self.facts.at(folder) == Seen::Absent && !changed.contains(folder))
             }
             Step::Bundle { folder, handed, after, .. } => {
-                (*handed || self.is_there(&folder.join("bundle.json"))) && !self.follows(after, changed)
+                (*handed || self.is_exported(folder)) && !self.follows(after, changed)
             }
         }
     }
 
     fn is_held(&self, step: &Step) -> bool {
         step.object().is_some_and(|object| self.facts.held.contains(&object))
+    }
+
+    fn is_exported(&self, folder: &Path) -> bool {
+        match self.facts.at(&folder.join("bundle.json")) {
+            // Who may not read it.
+            Seen::Hidden | Seen::File { sha256: None, .. } => self.finished,
+            _ => self.facts.bundles.contains(folder),
+        }
     }
 
     fn is_enabled(&self, link: &Path) -> bool {
@@ -258,5 +302,42 @@ impl Judge<'_> {
 
     fn follows(&self, after: &[PathBuf], changed: &[PathBuf]) -> bool {
         self.unfinished || after.iter().any(|path| changed.contains(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::step::Door;
+
+    /// A bundle in `folder`, which nobody was handed yet.
+    fn export(folder: &Path) -> Step {
+        Step::Bundle {
+            folder: folder.to_owned(),
+            given: true,
+            handed: false,
+            encrypt_to: None,
+            door: Door { socket: "/s".into(), certificate: "/c".into(), macaroon: "/m".into() },
+            receipt: folder.join("wallet.toml"),
+            hosts: vec![],
+            taproot_channels: false,
+            register: None,
+            next: None,
+            after: vec![],
+        }
+    }
+
+    #[test]
+    fn what_has_a_bundles_name_is_not_yet_the_bundle() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = |facts: &Facts| make_plan(vec![export(folder.path())], facts, false);
+        let look = || observe(Facts::gather(), &[export(folder.path())]);
+        assert!(!plan(&look()).is_empty(), "there is none");
+        // An earlier one, another signer's, or none at all.
+        std::fs::write(folder.path().join("bundle.json"), "{}").unwrap();
+        let mut facts = look();
+        assert!(!plan(&facts).is_empty());
+        facts.bundles.insert(folder.path().to_owned());
+        assert!(plan(&facts).is_empty());
     }
 }

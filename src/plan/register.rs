@@ -51,6 +51,14 @@ pub struct Entry {
     pub role: Role,
 }
 
+impl Entry {
+    /// A bundle's macaroon.
+    pub fn of_bundle(taproot_channels: bool, root_key: u64, held: Held, made: u64) -> Self {
+        let role = Role::signer(taproot_channels);
+        Self { root_key, name: BUNDLE.to_owned(), held, made, caveats: vec![], role }
+    }
+}
+
 /// Who holds a macaroon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -105,11 +113,13 @@ impl Register {
         self.entries.iter().find(|entry| entry.root_key == root_key)
     }
 
-    /// The root key of the bundle's macaroon, with MuSig2 or without.
-    pub fn bundle_key(&self, taproot_channels: bool) -> u64 {
+    /// The root key of the bundle's macaroon, with MuSig2 or without: the first one, of which nothing is kept, until that was
+    /// rotated. `None` where an earlier bundle had it and no other has come in its place: another one has to.
+    pub fn bundle_key(&self, taproot_channels: bool) -> Option<u64> {
         let role = Role::signer(taproot_channels);
         let held = self.entries.iter().rev().find(|entry| entry.held == Held::Bundle && entry.role == role);
-        held.map_or(if taproot_channels { FIRST_TAPROOT } else { FIRST }, |entry| entry.root_key)
+        let first = if taproot_channels { FIRST_TAPROOT } else { FIRST };
+        held.map(|entry| entry.root_key).or_else(|| self.find(first).is_none().then_some(first))
     }
 
     /// The root keys of the macaroons with MuSig2 that the watch-only side has or had.
@@ -141,25 +151,17 @@ impl Register {
     /// role, which an earlier bundle had, where its root key is `live`.
     #[must_use]
     pub fn rotated(mut self, taproot_channels: bool, root_key: u64, now: u64, live: &[u64]) -> Self {
-        let entry = |taproot, root_key, held, made| Entry {
-            root_key,
-            name: BUNDLE.to_owned(),
-            held,
-            made,
-            caveats: vec![],
-            role: Role::signer(taproot),
-        };
         for taproot in [taproot_channels, !taproot_channels] {
-            let old = self.bundle_key(taproot);
+            let Some(old) = self.bundle_key(taproot) else { continue };
             match self.entries.iter_mut().find(|entry| entry.root_key == old) {
                 Some(known) => known.held = Held::Retiring,
                 None if taproot == taproot_channels || live.contains(&old) => {
-                    self.entries.push(entry(taproot, old, Held::Retiring, 0));
+                    self.entries.push(Entry::of_bundle(taproot, old, Held::Retiring, 0));
                 }
                 None => {}
             }
         }
-        self.with(entry(taproot_channels, root_key, Held::Bundle, now))
+        self.with(Entry::of_bundle(taproot_channels, root_key, Held::Bundle, now))
     }
 
     /// With nothing that retires: the other side has the new bundle.
@@ -183,15 +185,28 @@ mod tests {
     #[test]
     fn a_rotation_gives_the_bundle_another_key_and_keeps_the_old_one_until_it_is_finished() {
         let register = Register::default();
-        assert_eq!((register.bundle_key(false), register.bundle_key(true)), (1, 2));
+        assert_eq!((register.bundle_key(false), register.bundle_key(true)), (Some(1), Some(2)));
         let begun = register.rotated(false, 3, 77, &[]);
-        assert_eq!((begun.bundle_key(false), begun.bundle_key(true)), (3, 2));
+        assert_eq!((begun.bundle_key(false), begun.bundle_key(true)), (Some(3), Some(2)));
         assert_eq!(keys(&begun.retiring()), [1]);
         let read: Register = toml::from_str(&begun.render().unwrap()).unwrap();
         assert_eq!(read, begun);
         let again = begun.finished().rotated(false, 4, 78, &[0, 2]);
-        assert_eq!((again.bundle_key(false), keys(&again.retiring())), (4, vec![3, 2]));
+        assert_eq!((again.bundle_key(false), keys(&again.retiring())), (Some(4), vec![3, 2]));
         assert_eq!(again.find(1).unwrap().held, Held::Retired);
+    }
+
+    #[test]
+    fn a_role_that_changes_in_a_rotation_takes_no_key_that_retires() {
+        let begun = Register::default().rotated(true, 3, 77, &[1, 2]);
+        assert_eq!(keys(&begun.retiring()), [2, 1]);
+        assert_eq!((begun.bundle_key(true), begun.bundle_key(false)), (Some(3), None));
+        assert_eq!(begun.clone().finished().bundle_key(false), None, "nor one that was revoked");
+        let changed = begun.with(Entry::of_bundle(false, 4, Held::Bundle, 78)).finished();
+        assert_eq!((changed.bundle_key(true), changed.bundle_key(false)), (Some(3), Some(4)));
+        // With none of its own, nothing but the other role's retires.
+        let back = Register::default().rotated(true, 3, 77, &[1]).finished().rotated(false, 4, 78, &[]);
+        assert_eq!((keys(&back.retiring()), back.bundle_key(false)), (vec![3], Some(4)));
     }
 
     #[test]

@@ -146,34 +146,40 @@ impl Undo {
     }
 
     /// Has what a bundle's macaroon permits go back with the bundle: one with MuSig2, which takes keys, is good no more where there
-    /// was none, and one that was revoked does not become good again.
+    /// was none, and one that was revoked does not become good again. The register goes on naming what was exported: it is good
+    /// until it is revoked.
     fn with_bundle(mut self, history: &History, before: Option<&BundleBefore>) -> Result<Self> {
         let Some(before) = before else { return Ok(self) };
         let exported =
             |taproot: bool| history.undoes(|what| what["kind"] == "bundle" && what["taproot_channels"] == taproot);
-        if before.taproot_channels && exported(false) {
+        if !exported(!before.taproot_channels) {
+            return Ok(self);
+        }
+        let is_register = |to: &Prior| path_of(to) == Some(before.register.as_path());
+        self.plan.steps.retain(|step| !matches!(step, Step::Restore { to } if is_register(to)));
+        if before.taproot_channels {
             self.lost.push("the macaroon with MuSig2 of the bundle stays revoked: lsm bundle export".to_owned());
-        } else if !before.taproot_channels && exported(true) {
-            let keys = Register::read(&before.register)?.taproot_keys().into_iter();
-            let delete = |id| {
-                let root_key = RootKey { door: before.door.clone(), id };
-                Step::Restore { to: Prior::RootKey { root_key, exists: false } }
-            };
-            match open_as_admin(&before.door).and_then(|admin| admin.root_key_ids()) {
-                // While its lnd runs, whether or not it does afterwards.
-                Ok(live) => {
-                    let gone: Vec<Step> = keys.filter(|key| live.contains(key)).map(delete).collect();
-                    self.plan.steps.splice(0..0, gone);
-                }
-                // It serves again at the end, or what cannot be revoked keeps the plan from ending.
-                Err(_) if self.starts(&before.unit) || facts::state(&before.unit)?.is_up() => {
-                    self.plan.steps.extend(keys.map(delete));
-                }
-                Err(_) => self.lost.push(
-                    "the macaroon with MuSig2 is not revoked, since lnd does not run: lsm start, lsm bundle export"
-                        .to_owned(),
-                ),
+            return Ok(self);
+        }
+        let keys = Register::read(&before.register)?.taproot_keys().into_iter();
+        let delete = |id| {
+            let root_key = RootKey { door: before.door.clone(), id };
+            Step::Restore { to: Prior::RootKey { root_key, exists: false } }
+        };
+        match open_as_admin(&before.door).and_then(|admin| admin.root_key_ids()) {
+            // While its lnd runs, whether or not it does afterwards.
+            Ok(live) => {
+                let gone: Vec<Step> = keys.filter(|key| live.contains(key)).map(delete).collect();
+                self.plan.steps.splice(0..0, gone);
             }
+            // It serves again at the end, or what cannot be revoked keeps the plan from ending.
+            Err(_) if self.starts(&before.unit) || facts::state(&before.unit)?.is_up() => {
+                self.plan.steps.extend(keys.map(delete));
+            }
+            Err(_) => self.lost.push(
+                "the macaroon with MuSig2 is not revoked, since lnd does not run: lsm start, lsm bundle export"
+                    .to_owned(),
+            ),
         }
         Ok(self)
     }

@@ -2,11 +2,9 @@
 
 use crate::error::{Code, Error, Result};
 use crate::host::file::{self, Access, cannot_read};
-use crate::host::user;
+use crate::host::{user, way};
 use crate::release::pins::{Arch, Release};
-use std::fs::Metadata;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const NO_CACHE: Code = Code::lacking("E-RELEASE-040");
@@ -18,9 +16,6 @@ const MARK: &str = "CACHEDIR.TAG";
 /// What it says in one of lsm's, and ever has to: by this it is known again.
 const MARKED: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # A cache of lsm's: what is in it can be had again, and goes with lsm.\n";
-
-/// Only the owner of what is in such a folder may rename or remove it (inode(7)).
-const STICKY: u32 = 0o1000;
 
 /// The folders that lsm makes in its cache.
 pub const FOLDERS: [&str; 4] = ["archive", "zip", "go", "work"];
@@ -89,12 +84,7 @@ pub fn claim(cache: &Path) -> Result<()> {
 /// Holds that nobody else can change what is in `cache`, or put another folder in its place: what is unpacked there is started, and
 /// root gives folders in it away.
 fn hold_own(cache: &Path) -> Result<()> {
-    let own = std::fs::metadata(cache).map_or(true, |about| is_own(&about));
-    let real = cache.ancestors().find_map(|part| std::fs::canonicalize(part).ok()).unwrap_or_default();
-    let is_closed = |about: Metadata| is_own(&about) || user::is_root_or_own(about.uid()) && about.mode() & STICKY != 0;
-    let is_foreign = |part: &&Path| std::fs::symlink_metadata(part).is_ok_and(|about| !is_closed(about));
-    let way = || cache.ancestors().chain(real.ancestors()).find(is_foreign);
-    let Some(foreign) = Some(cache).filter(|_| !own).or_else(way) else { return Ok(()) };
+    let Some(foreign) = way::open_to_others(cache) else { return Ok(()) };
     let (cache, foreign) = (cache.display(), foreign.display());
     Err(Error::new(
         OPEN_TO_OTHERS,
@@ -103,13 +93,6 @@ fn hold_own(cache: &Path) -> Result<()> {
     .hint(format!(
         "look at it, then: chmod go-w {foreign}; or name a folder with LSM_CACHE that is yours, or root's, alone"
     )))
-}
-
-/// Whether nobody but root and the running user can change what this is of. The user's own group counts as the user: where a umask
-/// lets it write, it has nobody else in it.
-fn is_own(about: &Metadata) -> bool {
-    let others = if about.gid() == nix::unistd::getegid().as_raw() { 0o002 } else { 0o022 };
-    user::is_root_or_own(about.uid()) && (about.is_symlink() || about.mode() & others == 0)
 }
 
 fn is_marked(cache: &Path) -> bool {
@@ -129,7 +112,7 @@ mod tests {
     use super::*;
     use crate::release::source::workshop::Workshop;
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
     fn mode_of(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o7777

@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::secret::Secret;
+use crate::ui;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Read, Write};
@@ -15,6 +16,18 @@ const NOT_CONFIRMED: Code = Code::refused("E-UI-002");
 const ASKED: usize = 3;
 /// How often a wrong answer is forgiven.
 const TRIES: usize = 3;
+
+/// What the next question is about, as far as notes do not reach the terminal.
+static UNSEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// A note on what is asked next. Nobody agrees to what they have not seen: where notes go into a file or nowhere, the question
+/// comes with it.
+pub fn ask_about(text: &str) {
+    ui::note(text);
+    if ui::voice().quiet || !std::io::stderr().is_terminal() {
+        UNSEEN.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
+    }
+}
 
 /// True where a person can be asked: standard input and standard error are terminals.
 pub fn is_there() -> bool {
@@ -35,6 +48,7 @@ pub fn require() -> Result<()> {
 /// Where there is no terminal, or the answer is no.
 pub fn confirm(question: &str) -> Result<()> {
     let mut terminal = open()?;
+    show_unseen(&mut terminal)?;
     write(&mut terminal, &format!("{question} [y/N] "))?;
     let answer = read_line(&terminal)?;
     match std::str::from_utf8(answer.expose()).map(|a| a.trim().to_ascii_lowercase()).as_deref() {
@@ -49,11 +63,18 @@ pub fn confirm(question: &str) -> Result<()> {
 /// Where there is no terminal, or something else is typed.
 pub fn confirm_name(question: &str, name: &str) -> Result<()> {
     let mut terminal = open()?;
+    show_unseen(&mut terminal)?;
     write(&mut terminal, &format!("{question} Type {name} to go on: "))?;
     if std::str::from_utf8(read_line(&terminal)?.expose()).map(str::trim) == Ok(name) {
         return Ok(());
     }
     Err(Error::new(NOT_CONFIRMED, "not confirmed; nothing was changed"))
+}
+
+/// What the question is about.
+fn show_unseen(terminal: &mut File) -> Result<()> {
+    let unseen = std::mem::take(&mut *UNSEEN.lock().unwrap_or_else(PoisonError::into_inner));
+    unseen.iter().try_for_each(|line| write(terminal, &format!("{line}\n")))
 }
 
 /// Asks for a secret, which is not shown while it is typed; its line's end is not part of it.

@@ -14,6 +14,9 @@ const BAD_PATH: Code = Code::usage("E-WATCH-013");
 const BEGIN: &str = "# >>> lsm watch-only: replaced at every run; keep your own settings outside of it";
 const END: &str = "# <<< lsm watch-only";
 
+/// Has lnd purge its wallet's private keys when it is unlocked.
+const PURGE: &str = "remotesigner.migrate-wallet-to-watch-only";
+
 /// The port of lnd's gRPC unless its settings say otherwise.
 const LND_RPC_PORT: u16 = 10009;
 
@@ -187,7 +190,7 @@ impl Conf {
             option("remotesigner.timeout", "10s"),
         ];
         if settings.migrate {
-            remote.push(option("remotesigner.migrate-wallet-to-watch-only", "true"));
+            remote.push(option(PURGE, "true"));
         }
         section("remotesigner", remote);
         section(
@@ -221,6 +224,17 @@ impl Conf {
     /// True where the operator has not chosen the chain's source.
     pub fn lacks_chain(&self) -> bool {
         self.get("bitcoin.node").is_none()
+    }
+
+    /// `text` without what has lnd purge its wallet's private keys.
+    pub(super) fn without_purge(text: &str) -> String {
+        text.split_inclusive('\n').filter(|line| !line.contains(PURGE)).collect()
+    }
+
+    /// What lsm's block in `text` says, without its marks.
+    pub(super) fn block_in(text: &str) -> Vec<String> {
+        let after_begin = text.lines().skip_while(|line| *line != BEGIN).skip(1);
+        after_begin.take_while(|line| *line != END).map(str::to_owned).collect()
     }
 
     /// The last value of `option` (lnd's name for it) in the whole of `text`, lsm's block too.
@@ -287,6 +301,9 @@ mod tests {
         let conf = Conf::parse(&appended, Flavour::Lnd).unwrap();
         assert_eq!(conf.render(&settings(&signer())).unwrap(), appended);
         assert_eq!((conf.get("color"), conf.get("alias")), (Some("#001122"), Some("mine")));
+        let block = Conf::block_in(&appended);
+        assert!(block.iter().any(|line| line == "remotesigner.rpchost=10.0.0.7:10012"), "{block:?}");
+        assert!(!block.iter().any(|line| line.starts_with(['#', 'a', 'c'])), "nothing else: {block:?}");
         let moved = conf.render(&settings(&"10.0.0.8:10012".parse().unwrap())).unwrap();
         assert_eq!(moved, appended.replace("10.0.0.7", "10.0.0.8"));
         let purging = conf.render(&Settings { migrate: true, ..settings(&signer()) }).unwrap();

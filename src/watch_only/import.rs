@@ -3,9 +3,8 @@
 use super::CREDENTIALS;
 use crate::bundle::Bundle;
 use crate::error::{Code, Error, Result};
-use crate::host::file;
 use crate::host::user::{self, Owner};
-use std::os::unix::fs::MetadataExt;
+use crate::host::{file, way};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -36,13 +35,14 @@ pub(super) fn hold_own(lnddir: &Path, wanted: Option<Owner>) -> Result<()> {
     let own = wanted.map_or_else(user::own_uid, |wanted| wanted.uid);
     let owner = file::access_of(lnddir)?.and_then(|access| access.owner);
     if owner.is_some_and(|owner| owner.uid != own) {
-        return Err(not_mine(lnddir));
+        return Err(Error::new(NOT_MINE, format!("{} belongs to another user", lnddir.display()))
+            .hint("run it as lnd's own user (sudo -u USER lsm ...), so that lnd can read what it writes"));
     }
     hold_way(lnddir, wanted)
 }
 
-/// Holds that nobody else decides where root writes when it writes to `path`. Where lsm itself names another owner, the place is of
-/// its own choice too.
+/// Holds that nobody else decides where root writes when it writes to `path`: neither who owns what is on the way, nor who may
+/// write there. Where lsm itself names another owner, the place is of its own choice too.
 ///
 /// # Errors
 /// Where somebody does.
@@ -50,22 +50,10 @@ pub(super) fn hold_way(path: &Path, wanted: Option<Owner>) -> Result<()> {
     if wanted.is_some() || !user::is_root() {
         return Ok(());
     }
-    foreign(path)?.map_or(Ok(()), |whose| Err(not_mine(&whose)))
-}
-
-fn not_mine(whose: &Path) -> Error {
-    Error::new(NOT_MINE, format!("{} belongs to another user", whose.display()))
-        .hint("run it as lnd's own user (sudo -u USER lsm ...), so that lnd can read what it writes")
-}
-
-/// What is on the way to `lnddir` and is not root's: a folder or a link, whose owner could lead root elsewhere.
-fn foreign(lnddir: &Path) -> Result<Option<PathBuf>> {
-    let place = std::path::absolute(lnddir).map_err(|e| file::cannot_read(lnddir, &e))?;
-    let is_foreign = |path: &&Path| {
-        let both = [std::fs::symlink_metadata(path), std::fs::metadata(path)];
-        both.into_iter().flatten().any(|meta| meta.uid() != 0)
-    };
-    Ok(place.ancestors().find(is_foreign).map(Path::to_owned))
+    let place = std::path::absolute(path).map_err(|e| file::cannot_read(path, &e))?;
+    let Some(open) = way::open_to_others(&place) else { return Ok(()) };
+    Err(Error::new(NOT_MINE, format!("other users can change {}", open.display()))
+        .hint("run it as lnd's own user (sudo -u USER lsm ...), or have that be root's alone"))
 }
 
 /// Holds that the bundle which is there, if one is, is of the same wallet. One that does not read is nobody's.
@@ -88,4 +76,28 @@ pub(super) fn compare_identity(identity: &str, bundle: &Bundle) -> Result<()> {
     }
     Err(Error::new(OTHER_WALLET, format!("this folder's wallet is {identity}, the bundle's signer is {theirs}"))
         .hint("the wallet is left as it is; give the bundle another --lnddir"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn root_writes_nowhere_where_others_could_rename() {
+        if !user::is_root() {
+            return; // An ordinary user writes where that user alone can.
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (above, lnddir) = (dir.path().join("above"), dir.path().join("above/lnd"));
+        fs::create_dir_all(&lnddir).unwrap();
+        for (mode, is_refused) in [(0o755, false), (0o757, true), (0o1777, false)] {
+            fs::set_permissions(&above, Permissions::from_mode(mode)).unwrap();
+            for path in [&lnddir, &above.join("new")] {
+                let refused = hold_own(path, None).err().map(|e| e.code());
+                assert_eq!(refused, is_refused.then_some(NOT_MINE), "{} {mode:o}", path.display());
+            }
+        }
+    }
 }

@@ -1,27 +1,25 @@
 //! `watch-only init`: credentials, settings, wallet, proof; run again it finds everything done.
 
-use super::conf::{Conf, Flavour, Settings};
-use super::import::{compare_identity, hold_own, hold_same_signer, hold_way, import};
-use super::request::InitRequest;
+use super::conf::{Conf, Flavour};
+use super::import::{OTHER_WALLET, compare_identity, hold_own, hold_same_signer, hold_way};
+use super::place::{Change, Place};
+use super::request::{InitRequest, Start};
 use super::started::{SERVE_PATIENCE, Started, UNLOCK_NOW, await_lnd};
-use super::{CREDENTIALS, Local, Proof, check, choose_host, migrate, prove};
+use super::{Local, Proof, check, choose_host, migrate, prove};
 use crate::error::{Code, Error, Result};
-use crate::host::file::{self};
-use crate::secret::Secret;
+use crate::host::file;
+use crate::signer;
 use crate::signer::channel::Endpoint;
 use crate::signer::wallet::State;
-use crate::signer::{self};
 use crate::spec::Network;
 use crate::ui::{self, progress::Progress};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use time::OffsetDateTime;
 
 const NO_FOLDER: Code = Code::usage("E-WATCH-022");
 const LITD: Code = Code::usage("E-WATCH-023");
 const SYNCING: Code = Code::refused("E-WATCH-024");
-
-const PASSWORD_FILE: &str = "wallet-password.txt";
 
 /// The look-ahead that lncli proposes too (lnd's cmd/commands/cmd_create.go): a bundle outlives its first watch-only machine.
 const RECOVERY_WINDOW: u32 = 2500;
@@ -50,12 +48,84 @@ pub struct Ready {
     pub pid: Option<u32>,
 }
 
+/// What [`init`] would change. Nothing is written or started; the signer is asked for a signature.
+///
+/// # Errors
+/// As [`init`], as far as that can be told before anything is started.
+pub fn plan(mut request: InitRequest) -> Result<Vec<Change>> {
+    let (network, signer) = admit(&mut request)?;
+    let place = Place::look(&request, &signer, network, false)?;
+    let runs = Local::new(&request.lnddir, &place.conf, network).answers();
+    if request.migrate {
+        migrate::choose_lnd(&request, network)?;
+    }
+    let mut changes = place.changes(&request)?;
+    if request.migrate && place.has_wallet {
+        changes.push(Change::Purge);
+    }
+    if let Some(how) = request.lnd.as_ref().filter(|_| !runs) {
+        let lnd = match how {
+            Start::Program(path) => path.display().to_string(),
+            Start::Container { object, .. } => object.name.clone(),
+        };
+        changes.push(Change::Start { lnd });
+    }
+    if !place.has_wallet {
+        changes.push(Change::Wallet);
+    }
+    Ok(changes)
+}
+
 /// Makes the lnd of a folder the watch-only node of the bundle's signer, and proves a signature.
 ///
 /// # Errors
-/// Where the signer does not sign (then nothing is changed), the settings are another network's, the folder holds
-/// another wallet, or lnd does not come up. An lnd that this call started is stopped again.
+/// Where the signer does not sign, or the settings are another network's: then nothing is changed. Where the folder's wallet is
+/// another one, or has private keys of its own: then the settings are put back. Where lnd does not come up. An lnd that this
+/// call started is stopped again.
 pub fn init(mut request: InitRequest) -> Result<Ready> {
+    let (network, signer) = admit(&mut request)?;
+    let migrated = request.migrate && migrate::has_the_signers_keys(&request, network)?;
+    let place = Place::look(&request, &signer, network, migrated)?;
+    place.write(&request, network)?;
+    let local = Local::new(&request.lnddir, &place.conf, network);
+    let mut lnd: Option<Started> = None;
+    let raised = start(&request, &local, &place).and_then(|started| {
+        lnd = started;
+        raise(&request, &local, &place, lnd.as_mut())
+    });
+    let is_others = raised.as_ref().is_err_and(|fault| [OTHER_WALLET, migrate::HAS_KEYS].contains(&fault.code()));
+    let settled = if is_others {
+        place.put_back(&request.lnddir).map(|is_back| {
+            if is_back && lnd.is_none() {
+                ui::note("note: lnd's settings are what they were before; start it anew");
+            }
+        })
+    } else if migrated {
+        // Done, or not: no later start is to purge anything.
+        Place::look(&request, &signer, network, false).and_then(|place| place.write(&request, network))
+    } else {
+        Ok(())
+    };
+    if let (Err(_), Err(also)) = (&raised, &settled) {
+        ui::note(&format!("warning: the settings in {} stay as they are now: {also}", place.path.display()));
+    }
+    // The first fault is the one worth telling.
+    match raised.and_then(|done| settled.map(|()| done)) {
+        Ok((created, proof)) => {
+            let pid = lnd.and_then(|lnd| lnd.pid());
+            Ok(Ready { network, signer, endpoint: local.endpoint, conf: place.path, created, migrated, proof, pid })
+        }
+        Err(fault) => {
+            if let Some(lnd) = &mut lnd {
+                let _ = lnd.stop();
+            }
+            Err(fault)
+        }
+    }
+}
+
+/// Holds what has to hold before anything is written, and says for which network it is and where the signer answers.
+fn admit(request: &mut InitRequest) -> Result<(Network, Endpoint)> {
     let network = request.bundle.settle_network(request.network)?;
     request.lnddir = std::path::absolute(&request.lnddir)
         .map_err(|e| Error::new(NO_FOLDER, format!("{:?} is no folder's name: {e}", request.lnddir)))?;
@@ -67,34 +137,16 @@ pub fn init(mut request: InitRequest) -> Result<Ready> {
         return Err(Error::new(LITD, "--lnd starts lnd, not litd").hint("leave --lnd out and start litd yourself"));
     }
     request.bundle.check_use(OffsetDateTime::now_utc())?;
-    refuse_other_wallet(&request, network)?;
-    // Before anything is written: with a signer that does not sign, lnd would not even start.
+    refuse_other_wallet(request, network)?;
+    // With a signer that does not sign, lnd would not even start.
     check::check_signer(&request.bundle, &signer)?;
-    let migrated = request.migrate && migrate::has_the_signers_keys(&request, network)?;
-    let place = prepare(&request, &signer, network, migrated)?;
-    let local = Local::new(&request.lnddir, &place.conf, network);
-    let mut lnd = match &request.lnd {
-        Some(how) if local.node().and_then(|n| n.state()).is_err() => Some(Started::begin(how, &request, &place.path)?),
-        _ => None,
-    };
-    let raised = raise(&request, &local, &place, lnd.as_mut());
-    if migrated {
-        // Done, or not: no later start is to purge anything.
-        prepare(&request, &signer, network, false)?;
-    }
-    match raised {
-        Ok((created, proof)) => {
-            let pid = lnd.and_then(|lnd| lnd.pid());
-            Ok(Ready { network, signer, endpoint: local.endpoint, conf: place.path, created, migrated, proof, pid })
-        }
-        Err(fault) => {
-            if let Some(lnd) = &mut lnd {
-                // The first fault is the one worth telling.
-                let _ = lnd.stop();
-            }
-            Err(fault)
-        }
-    }
+    Ok((network, signer))
+}
+
+/// Starts lnd, where lsm is to and none runs there.
+fn start(request: &InitRequest, local: &Local, place: &Place) -> Result<Option<Started>> {
+    let how = request.lnd.as_ref().filter(|_| !local.answers());
+    how.map(|how| Started::begin(how, &request.lnddir, &place.path)).transpose()
 }
 
 /// Refuses a folder that is another signer's, as far as can be told before anything is written.
@@ -113,52 +165,6 @@ fn refuse_other_wallet(request: &InitRequest, network: Network) -> Result<()> {
     }
 }
 
-struct Place {
-    conf: Conf,
-    path: PathBuf,
-    password: Option<PathBuf>,
-}
-
-/// Writes credentials, password and settings.
-fn prepare(request: &InitRequest, signer: &Endpoint, network: Network, migrate: bool) -> Result<Place> {
-    let lnddir = &request.lnddir;
-    let path = request.conf_path();
-    let (text, access) = match file::access_of(&path)? {
-        Some(access) => (file::read_text(&path)?, access),
-        None => (String::new(), request.access(0o600)),
-    };
-    let conf = Conf::parse(&text, request.flavour)?;
-    let own_password = conf.path("wallet-unlock-password-file");
-    let made_password = own_password.is_none().then(|| lnddir.join(PASSWORD_FILE));
-    // A wallet that somebody unlocks by hand has a password that lsm does not know: another one would lock it out.
-    let made_password = made_password.filter(|path| path.exists() || !has_wallet(&conf, lnddir, network));
-    let credentials = lnddir.join(CREDENTIALS);
-    let password_file = made_password.as_deref();
-    let settings = Settings { signer, credentials: &credentials, password_file, network, migrate };
-    let rendered = conf.render(&settings)?;
-    if file::access_of(lnddir)?.is_none() {
-        file::make_folder(lnddir, request.access(0o700))?;
-    }
-    import(&request.bundle, lnddir, request.owner)?;
-    if let Some(path) = made_password.as_deref().filter(|p| !p.exists()) {
-        file::create(path, Secret::generate_password().expose(), request.access(0o600))?;
-    }
-    if rendered != text {
-        file::replace(&path, rendered.as_bytes(), access)?;
-    }
-    if conf.lacks_chain() && network != Network::Regtest {
-        ui::note(&format!("note: {} does not choose bitcoin.node; lnd takes btcd then", path.display()));
-    }
-    Ok(Place { conf, path, password: own_password.or(made_password) })
-}
-
-/// True where lnd has a wallet there: `wallet.db`, or with sqlite `chain.sqlite` (lnd's config_builder.go).
-fn has_wallet(conf: &Conf, lnddir: &Path, network: Network) -> bool {
-    let data = conf.path("datadir").unwrap_or_else(|| lnddir.join("data"));
-    let folder = data.join("chain/bitcoin").join(network.name());
-    ["wallet.db", "chain.sqlite"].iter().any(|name| folder.join(name).exists())
-}
-
 /// Waits for lnd, gives it the wallet where it has none, and proves a signature.
 fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut Started>) -> Result<(bool, Proof)> {
     let progress = Progress::new("watch-only node", None);
@@ -168,7 +174,7 @@ fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut S
     let created = state == State::Absent;
     if created {
         let about = &request.bundle.about;
-        let password = read_password(place)?;
+        let password = place.read_password()?;
         let window = request.recovery_window.or(about.recovery_window).unwrap_or(RECOVERY_WINDOW);
         node.init_watch_only(&password, &request.bundle.accounts, about.birthday, window)?;
     } else if state == State::Locked && place.password.is_none() {
@@ -186,7 +192,7 @@ fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut S
         // With the settings in place lnd is unlocking by itself, and two at once fail on the database's lock; but an lnd
         // that was started before they were written waits for somebody.
         if node.wait_for(|s| s != State::Locked, UNLOCK_PATIENCE).is_err() {
-            node.unlock(&read_password(place)?)?;
+            node.unlock(&place.read_password()?)?;
         }
     }
     progress.say("start");
@@ -202,14 +208,4 @@ fn raise(request: &InitRequest, local: &Local, place: &Place, lnd: Option<&mut S
     migrate::refuse_keys(&node)?;
     progress.say("proof");
     Ok((created, prove(&node, request.bundle.identity_pubkey())?))
-}
-
-fn read_password(place: &Place) -> Result<Secret> {
-    let path = place.password.as_deref().unwrap_or(Path::new(PASSWORD_FILE));
-    let mut bytes = zeroize::Zeroizing::new(file::read(path, 4096)?);
-    // As lnd reads its file: without the line's end.
-    while bytes.last().is_some_and(|b| matches!(b, b'\r' | b'\n')) {
-        bytes.pop();
-    }
-    Ok(Secret::new(bytes.to_vec()))
 }

@@ -3,7 +3,7 @@
 use super::Local;
 use super::conf::Conf;
 use super::import::compare_identity;
-use super::request::InitRequest;
+use super::request::{InitRequest, Start};
 use super::started::{SERVE_PATIENCE, Started, UNLOCK_NOW, await_lnd};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
@@ -12,7 +12,7 @@ use crate::signer::wallet::State;
 use crate::spec::Network;
 use crate::ui;
 
-const HAS_KEYS: Code = Code::refused("E-WATCH-027");
+pub(super) const HAS_KEYS: Code = Code::refused("E-WATCH-027");
 const RUNS: Code = Code::refused("E-WATCH-028");
 const NO_PROGRAM: Code = Code::usage("E-WATCH-029");
 
@@ -32,22 +32,30 @@ pub(super) fn refuse_running(local: &Local) -> Result<()> {
         .hint("stop it, and its unit, first: lsm starts it itself"))
 }
 
+/// By what lsm starts the folder's lnd, and where that answers then.
+///
+/// # Errors
+/// Where it is to start none, where it has no settings, and where one runs there.
+pub(super) fn choose_lnd(request: &InitRequest, network: Network) -> Result<(&Start, Local)> {
+    let no_program =
+        || Error::new(NO_PROGRAM, "to migrate a wallet lsm has to start lnd itself").hint("name it: --lnd PATH");
+    let how = request.lnd.as_ref().ok_or_else(no_program)?;
+    let conf = Conf::parse(&file::read_text(&request.conf_path())?, request.flavour)?;
+    let local = Local::new(&request.lnddir, &conf, network);
+    if local.answers() {
+        refuse_running(&local)?;
+    }
+    Ok((how, local))
+}
+
 /// Starts the folder's lnd as it is, with its own settings and keys, and holds that each of its keys is the signer's. True
 /// where it has any; then it can be started to purge them. It does not run afterwards.
 ///
 /// # Errors
-/// Where a key is not the signer's, or lnd does not come up: nothing was changed then.
+/// As [`choose_lnd`]. Where a key is not the signer's, or lnd does not come up: nothing was changed then.
 pub(super) fn has_the_signers_keys(request: &InitRequest, network: Network) -> Result<bool> {
-    let no_program =
-        || Error::new(NO_PROGRAM, "to migrate a wallet lsm has to start lnd itself").hint("name it: --lnd PATH");
-    let how = request.lnd.as_ref().ok_or_else(no_program)?;
-    let path = request.conf_path();
-    let conf = Conf::parse(&file::read_text(&path)?, request.flavour)?;
-    let local = Local::new(&request.lnddir, &conf, network);
-    if local.node().and_then(|node| node.state()).is_ok() {
-        refuse_running(&local)?;
-    }
-    let mut lnd = Started::begin(how, request, &path)?;
+    let (how, local) = choose_lnd(request, network)?;
+    let mut lnd = Started::begin(how, &request.lnddir, &request.conf_path())?;
     let compared = compare(request, &local, &mut lnd);
     let stopped = lnd.stop();
     compared.and_then(|has_keys| stopped.map(|()| has_keys))

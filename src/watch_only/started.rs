@@ -1,6 +1,6 @@
 //! The lnd of the other machine: started where it is to be, and waited for.
 
-use super::request::{InitRequest, Start};
+use super::request::Start;
 use super::{Local, PID_FILE};
 use crate::engine::{Engine, Object};
 use crate::error::{Code, Error, Result};
@@ -34,8 +34,7 @@ pub(super) enum Started {
 }
 
 impl Started {
-    pub(super) fn begin(how: &Start, request: &InitRequest, conf: &Path) -> Result<Self> {
-        let lnddir = &request.lnddir;
+    pub(super) fn begin(how: &Start, lnddir: &Path, conf: &Path) -> Result<Self> {
         match how {
             // Whoever ends lsm meanwhile finds its number.
             Start::Program(lnd) => process::hold_interrupt(|| {
@@ -46,8 +45,13 @@ impl Started {
                     .env("HOME", lnddir)
                     .start(file::append(&log, 0o600)?)?;
                 let number = format!("{}\n", child.id());
-                file::replace(&lnddir.join(PID_FILE), number.as_bytes(), Access::mode(0o600))?;
-                Ok(Self::Process { child, log })
+                let mut started = Self::Process { child, log };
+                let kept = file::replace(&lnddir.join(PID_FILE), number.as_bytes(), Access::mode(0o600));
+                kept.inspect_err(|_| {
+                    // Nobody would find it later. Why its number is not kept is the fault worth telling.
+                    let _ = started.stop();
+                })?;
+                Ok(started)
             }),
             Start::Container { object, body } => {
                 let engine = Engine::open(&object.engine)?;
@@ -119,4 +123,35 @@ fn last_line(log: &Path) -> String {
     let lines = || text.lines().rev().map(str::trim).filter(|l| !l.is_empty());
     let found = lines().find(|l| l.contains("[ERR]") || l.contains("[CRT]")).or_else(|| lines().next());
     found.unwrap_or("it printed no reason").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::Command;
+
+    #[test]
+    fn what_was_started_ends_where_its_number_cannot_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        // Written by another process: this one may not have a program open to write when it starts it.
+        let script = "printf '#!/bin/sh\nwhile :; do sleep 1; done\n' >lnd && chmod 755 lnd";
+        assert!(Command::new("sh").args(["-c", script]).current_dir(dir.path()).status().unwrap().success());
+        let how = Start::Program(dir.path().join("lnd"));
+        let begin = || Started::begin(&how, dir.path(), &dir.path().join("lnd.conf"));
+        let runs = || {
+            let folder = dir.path().as_os_str().as_bytes();
+            let lines = fs::read_dir("/proc").unwrap().flatten().map(|entry| fs::read(entry.path().join("cmdline")));
+            lines.flatten().any(|line| line.windows(folder.len()).any(|part| part == folder))
+        };
+        let mut started = begin().unwrap();
+        assert!(runs());
+        started.stop().unwrap();
+        let number = dir.path().join(PID_FILE);
+        fs::remove_file(&number).unwrap();
+        fs::create_dir(&number).unwrap();
+        assert!(begin().is_err_and(|fault| fault.cause().contains(PID_FILE)));
+        assert!(!runs());
+    }
 }

@@ -34,6 +34,9 @@ pub fn a_macaroons_change_that_was_cut_off_has_lnd_started_for_it(stage: &Stage)
     stage.host.lsm(["start", "--yes"]).ok();
     stage.host.lsm(["rollback", "--yes"]).ok();
     stage.host.lsm(["macaroon", "rotate", "--yes"]).ok();
+    // What nobody has tried this time is not said to sign.
+    let again = stage.host.lsm(["macaroon", "rotate", "--yes"]).ok();
+    assert!(again.contains("is already") && again.contains("good still") && !again.contains("signs"), "{again}");
     stage.host.lsm(["macaroon", "rotate", "--finish", "--yes"]).ok();
     sign(stage, &stage.bundle().macaroon).unwrap();
 }
@@ -59,6 +62,12 @@ pub fn interrupted_while_root_keys_change_it_stops_lnd(stage: &Stage) {
 pub fn a_key_that_leaked_is_replaced_beside_a_renewal(stage: &Stage) {
     let pending = stage.host.lsm(["cert", "renew", "--yes", "--json"]).json()["next"]["sha256"].clone();
     assert!(pending.is_string());
+    // Cut off before it was taken away, it is not taken for one that was made in its place.
+    let leaked = ["cert", "renew", "--now", "--yes"].map(str::to_owned);
+    let killed = cut::run(&stage.host, &leaked, |_, moment| {
+        if matches!(moment, Moment::Written(line) if line.event == "begin") { Fate::Kill } else { Fate::Go }
+    });
+    assert_eq!(killed.code, 128 + 9, "{killed:?}");
     let now = stage.host.lsm(["cert", "renew", "--now", "--yes", "--json"]);
     assert!(now.stderr.contains("cut off until"), "{now:?}");
     let now = now.json();
@@ -91,9 +100,65 @@ pub fn both_roles_retire(stage: &Stage) {
     }
     sign(stage, &stage.bundle().macaroon).unwrap();
     assert!(retiring.iter().all(|key| of_key(&list(stage), *key)["good"] == false));
-    stage.host.lsm(["install", "--network=regtest", "--taproot-channels=false", "--yes"]).ok();
-    assert!(stage.bundle().macaroon.fit().taproot.is_empty());
+    goes_back_to_the_least_on_a_key_of_its_own(stage);
+    // In the middle of a rotation, which is finished later.
+    stage.host.lsm(["install", "--network=regtest", "--taproot-channels", "--yes"]).ok();
+    stage.host.lsm(["macaroon", "rotate", "--yes"]).ok();
+    goes_back_to_the_least_on_a_key_of_its_own(stage);
+    stage.host.lsm(["macaroon", "rotate", "--finish", "--yes"]).ok();
     sign(stage, &stage.bundle().macaroon).unwrap();
+    undone_it_keeps_its_name(stage);
+}
+
+/// Every root key that the role had is revoked, or about to be: none of them comes back.
+#[track_caller]
+fn goes_back_to_the_least_on_a_key_of_its_own(stage: &Stage) {
+    let before = list(stage);
+    stage.host.lsm(["install", "--network=regtest", "--taproot-channels=false", "--yes"]).ok();
+    let least = stage.bundle().macaroon;
+    assert!(least.fit().taproot.is_empty());
+    sign(stage, &least).unwrap();
+    let root_key = least.root_key_id().parse().expect("a root key");
+    assert!(of_key(&before, root_key).is_null(), "{root_key} of {before}");
+    assert_eq!(of_key(&list(stage), root_key)["held"], "bundle");
+}
+
+/// What was exported is good until it is revoked: a rollback does not forget what it hangs on.
+#[track_caller]
+fn undone_it_keeps_its_name(stage: &Stage) {
+    stage.host.lsm(["install", "--network=regtest", "--taproot-channels", "--yes"]).ok();
+    stage.host.lsm(["macaroon", "rotate", "--yes"]).ok();
+    stage.host.lsm(["macaroon", "rotate", "--finish", "--yes"]).ok();
+    goes_back_to_the_least_on_a_key_of_its_own(stage);
+    let least = stage.bundle().macaroon;
+    stage.host.lsm(["rollback", "--yes"]).ok();
+    sign(stage, &least).unwrap();
+    let root_key = least.root_key_id().parse().expect("a root key");
+    assert_eq!(of_key(&list(stage), root_key)["held"], "bundle");
+    stage.host.lsm(["install", "--network=regtest", "--taproot-channels=false", "--yes"]).ok();
+    assert_eq!(stage.bundle().macaroon.root_key_id(), least.root_key_id());
+    sign(stage, &stage.bundle().macaroon).unwrap();
+}
+
+/// One of before a rotation has a bundle's name, and a macaroon that is refused.
+#[track_caller]
+pub fn an_earlier_export_is_exported_anew(stage: &Stage) {
+    let planned = |folder: &str| {
+        let install = ["install", "--network=regtest", "--bundle-out", folder, "--dry-run", "--json"];
+        let plan = stage.host.lsm(install).json();
+        plan["steps"].as_array().expect("steps").iter().map(|step| step["kind"].clone()).collect::<Vec<_>>()
+    };
+    let earlier = "/root/out/earlier";
+    stage.host.sh(&format!("cp -a {BUNDLE} {earlier}")).ok();
+    assert!(planned(earlier).is_empty(), "it is the signer's of now: {:?}", planned(earlier));
+    stage.host.lsm(["macaroon", "rotate", "--yes"]).ok();
+    assert_eq!(planned(earlier), ["bundle"]);
+    stage.host.lsm(["macaroon", "rotate", "--finish", "--yes"]).ok();
+    assert_eq!(planned(earlier), ["bundle"]);
+    assert!(planned(BUNDLE).is_empty());
+    stage.host.sh(&format!("rm -r {earlier} && mkdir -m 700 {earlier} && touch {earlier}/bundle.json")).ok();
+    assert_eq!(planned(earlier), ["bundle"], "that is none");
+    stage.host.sh(&format!("rm -r {earlier}")).ok();
 }
 
 /// Root writes no bundle where another user decides; an encrypted one leaves the folder that it goes into as it is.
@@ -109,11 +174,18 @@ pub fn a_bundle_goes_where_it_is_asked_to_and_nowhere_else(stage: &Stage) {
     let refused = import("/srv/theirs/link");
     assert!(refused.code == 1 && refused.stderr.contains("E-WATCH-025"), "{refused:?}");
     assert_eq!(stage.host.sh("find /srv/theirs /srv/shared -mindepth 1").ok(), "/srv/theirs/link\n");
+    // A folder that others may write to is as good as theirs: they could put another in the place of what is below it.
+    stage.host.sh("install -d -m 757 /srv/open && install -d -m 755 /srv/open/lnd").ok();
+    for folder in ["/srv/open/lnd", "/srv/open/not-there"] {
+        let refused = import(folder);
+        assert!(refused.code == 1 && refused.stderr.contains("E-WATCH-025"), "{folder}: {refused:?}");
+    }
+    assert_eq!(stage.host.sh("find /srv/open -mindepth 1").ok(), "/srv/open/lnd\n");
     // Nor does it start anything there.
     stage.host.sh("printf '#!/bin/sh\ntouch /root/ran\n' >/root/other-lnd && chmod 755 /root/other-lnd").ok();
     stage.host.sh("printf 'bitcoin.regtest=true\n' >/srv/theirs/lnd.conf && chown nobody /srv/theirs/lnd.conf").ok();
     for (folder, more) in [
-        ("/srv/theirs", "--lnd /root/other-lnd --migrate --seed-verified"),
+        ("/srv/theirs", "--lnd /root/other-lnd --migrate --seed-verified --yes"),
         ("/srv/theirs/not-there", ""),
         ("/srv/shared", "--conf /srv/theirs/lnd.conf"),
     ] {

@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::plan::{self, History, Plan};
 use crate::signer::certificate::{Certificate, Urgency};
 use crate::spec::Spec;
-use crate::ui::{self, say};
+use crate::ui::{self, say, terminal};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -59,12 +59,15 @@ pub(super) fn run(args: &RenewArgs, common: &Common) -> Result<()> {
         return tell_finished(&renewal, changed);
     }
     let layout = Layout::of(&installed(&common.instance)?);
-    let is_now = args.now || has_expired(&layout) || History::read(&layout.journal())?.was_cut_off(NOW);
+    let (has_expired, goes_on) = (has_expired(&layout), History::read(&layout.journal())?.was_cut_off(NOW));
+    let is_now = args.now || has_expired || goes_on;
+    // What goes on was begun because of a key that leaked, unless the certificate has expired.
+    let leaked = args.now || goes_on && !has_expired;
     let verb = if is_now { NOW } else { BEGIN };
     if is_now && !args.machine.dry_run {
-        ui::note(&format!("warning: {NO_OVERLAP}"));
+        terminal::ask_about(&format!("warning: {NO_OVERLAP}"));
     }
-    let look = |spec: &Spec, history: &History| look(spec, history, verb, args.now);
+    let look = |spec: &Spec, history: &History| look(spec, history, verb, leaked);
     let Some((renewal, changed)) = machine::change(verb, &args.machine, common, look)? else { return Ok(()) };
     if is_now { tell_finished(&renewal, changed) } else { tell_begun(&renewal, changed) }
 }
@@ -81,8 +84,10 @@ fn look(spec: &Spec, history: &History, verb: &str, leaked: bool) -> Result<(Pla
     let wishes = Wishes::for_export(&layout, history)?;
     let steps = match (verb, &next) {
         (BEGIN, _) => credentials::renew_steps(spec, &wishes),
-        // Cut off, the next one is this plan's own.
-        (NOW, _) => credentials::replace_steps(spec, &wishes, &facts, leaked && !goes_on)?,
+        (NOW, _) => {
+            let anew = leaked && !(goes_on && has_own_next(history));
+            credentials::replace_steps(spec, &wishes, &facts, anew)?
+        }
         (_, Some(next)) => {
             check(next, spec)?;
             credentials::switch_steps(spec, &wishes, &facts)?
@@ -94,6 +99,12 @@ fn look(spec: &Spec, history: &History, verb: &str, leaked: bool) -> Result<(Pla
     let facts = plan::observe(facts, &steps);
     let (plan, pending) = (plan::make_plan(steps, &facts, goes_on), next.is_some() || goes_on);
     Ok((plan, Renewal { bundle: wishes.bundle, layout, pending }))
+}
+
+/// True where the plan that was cut off has begun to make the next certificate, or to put it in force: it is that plan's own, and
+/// its key may be the one in force already.
+fn has_own_next(history: &History) -> bool {
+    ["certificate", "switch"].iter().any(|kind| history.unended_step(kind).is_some())
 }
 
 /// Holds that the next certificate is what the signer now has to show.
@@ -135,8 +146,38 @@ fn tell_finished(renewal: &Renewal, changed: bool) -> Result<()> {
         say!("nothing to do: no renewal is under way");
         return Ok(());
     }
-    say!("shows      {}, valid to {}; it signs", certificate.fingerprint(), describe_end(&certificate, now));
+    let (end, proved) = (describe_end(&certificate, now), machine::proved(&renewal.layout));
+    say!("shows      {}, valid to {end}{proved}", certificate.fingerprint());
     say!("bundle     {} (with the new one alone)", renewal.bundle.display());
     say!("next       when it suits: {}", machine::SWITCH_OVER);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn history(events: &[Value]) -> History {
+        let line = |event: &Value| {
+            let mut line = event.clone();
+            (line["v"], line["at"]) = (json!(2), json!(0));
+            serde_json::from_value(line).unwrap()
+        };
+        History::new(events.iter().map(line).collect())
+    }
+
+    #[test]
+    fn the_next_certificate_is_the_plans_own_once_that_has_begun_to_make_it() {
+        let begin = |verb: &str| json!({"event": "begin", "verb": verb, "steps": 4});
+        let intent = |kind: &str| json!({"event": "intent", "step": 0, "what": {"kind": kind}, "prior": []});
+        let renewed = [begin(BEGIN), intent("certificate"), json!({"event": "end"})];
+        let cut_off = [&renewed[..], &[begin(NOW), intent("remove")]].concat();
+        assert!(!has_own_next(&history(&cut_off)), "what is there is of the renewal, and may have leaked too");
+        for kind in ["certificate", "switch"] {
+            // Run again, and cut off before its first step.
+            let again = [&cut_off[..], &[intent(kind), begin(NOW)]].concat();
+            assert!(has_own_next(&history(&again)), "{kind}");
+        }
+    }
 }

@@ -55,8 +55,9 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<()> {
     let until = at + options.minutes * MINUTE;
     let one = Approval::of(&read_log(&layout)?, options.id, at, until, options.max_fee)?;
     if !options.yes {
-        payments(&one, spec.network).iter().for_each(|(to, amount)| ui::note(&format!("  {amount} sat to {to}")));
-        one.first.iter().for_each(|first| ui::note(&format!("  nobody is paid, and what is spent first is {first}")));
+        let about = payments(&one, spec.network).into_iter().map(|(to, amount)| format!("  {amount} sat to {to}"));
+        let first = one.first.iter().map(|first| format!("  nobody is paid, and what is spent first is {first}"));
+        about.chain(first).for_each(|line| terminal::ask_about(&line));
         terminal::confirm(&format!(
             "Let this pass once until {}, with a fee of at most {} sat?",
             in_words(until),

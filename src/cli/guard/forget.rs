@@ -20,7 +20,7 @@ pub(super) fn run(args: &WordArgs, common: &Common) -> Result<()> {
     let waiting = read_ledger(&layout)?.waiting(at);
     if waiting > 0 {
         if !args.yes {
-            ui::note("whoever can ask for their other inputs then takes what came back by them");
+            terminal::ask_about("whoever can ask for their other inputs then takes what came back by them");
             terminal::confirm("Is the watch-only host yours alone, and the macaroon that it had before refused?")?;
         }
         say_to_guard(&layout.guard_forget(), at)?;

@@ -11,7 +11,7 @@ use crate::harden::{self, Fixes, Report};
 use crate::host::rights::Rights;
 use crate::host::user;
 use crate::plan::{self, History, Machine, Plan, Step};
-use crate::ui::{self, say};
+use crate::ui::{self, say, terminal};
 use std::collections::BTreeSet;
 
 /// Under which name the journal has these plans.
@@ -50,7 +50,7 @@ impl Look {
             ui::note(&format!("mended by lsm install: {}", by_install.join(", ")));
         }
         by_hand.iter().for_each(|(id, how)| ui::note(&format!("by hand: {id}: {how}")));
-        warnings.iter().for_each(|warning| ui::note(&format!("warning: {warning}")));
+        warnings.iter().for_each(|warning| terminal::ask_about(&format!("warning: {warning}")));
     }
 }
 

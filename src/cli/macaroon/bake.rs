@@ -10,7 +10,7 @@ use crate::plan::register::{Entry, Held};
 use crate::plan::{self, History, Plan, Register};
 use crate::signer::macaroon::{Caveat, Role};
 use crate::spec::{Mode, Spec, parse_cidr};
-use crate::ui::{self, say};
+use crate::ui::{self, say, terminal};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -188,10 +188,10 @@ fn find_key(spec: &Spec, entry: &Entry) -> Result<u64> {
 
 fn warn(role: &Role) {
     match role {
-        Role::Admin => {
-            ui::note("warning: whoever holds an admin macaroon has every right over the signer, its keys too")
-        }
-        Role::SignerTaproot => ui::note(
+        Role::Admin => terminal::ask_about(
+            "warning: whoever holds an admin macaroon has every right over the signer, its keys too",
+        ),
+        Role::SignerTaproot => terminal::ask_about(
             "warning: whoever holds this macaroon can compute private keys of the signer (MuSig2); see SECURITY.md",
         ),
         _ => {}

@@ -65,11 +65,8 @@ pub(super) fn run(common: &Common) -> Result<()> {
 
 /// Of the first bundle's macaroon nothing is kept; it is there all the same.
 fn with_first(mut register: Register, taproot_channels: bool) -> Register {
-    let root_key = register.bundle_key(taproot_channels);
-    if register.find(root_key).is_none() {
-        let role = Role::signer(taproot_channels);
-        let first = Entry { root_key, name: "bundle".into(), held: Held::Bundle, made: 0, caveats: vec![], role };
-        register.entries.insert(0, first);
+    if let Some(root_key) = register.bundle_key(taproot_channels).filter(|key| register.find(*key).is_none()) {
+        register.entries.insert(0, Entry::of_bundle(taproot_channels, root_key, Held::Bundle, 0));
     }
     register
 }

@@ -9,7 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::plan::register::GUARD;
 use crate::plan::{self, History, Plan, Register};
 use crate::spec::Spec;
-use crate::ui::{self, say};
+use crate::ui::{self, say, terminal};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -91,7 +91,7 @@ fn check(asked: &BTreeSet<u64>, register: &Register, spec: &Spec) -> Result<()> 
             .hint("take the guard away first: lsm install with --guard off"));
     }
     let bundle = register.bundle_key(spec.taproot_channels);
-    if asked.contains(&bundle) {
+    if let Some(bundle) = bundle.filter(|bundle| asked.contains(bundle)) {
         return Err(Error::new(
             BUNDLES,
             format!("root key {bundle} is the bundle's: without it the watch-only node stops"),
@@ -115,7 +115,7 @@ fn renew_admin(args: &RevokeArgs, common: &Common) -> Result<()> {
         Ok((plan::make_plan(steps, &facts, false), (wishes.bundle, root_key)))
     };
     if !args.machine.dry_run {
-        ui::note(&format!("warning: every macaroon is refused from then on; {NO_OVERLAP}"));
+        terminal::ask_about(&format!("warning: every macaroon is refused from then on; {NO_OVERLAP}"));
     }
     let Some(((bundle, root_key), _)) = machine::change(ADMIN, &args.machine, common, look)? else { return Ok(()) };
     if ui::voice().json {

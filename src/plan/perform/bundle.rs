@@ -16,7 +16,7 @@ pub(super) struct Terms<'a> {
     pub(super) receipt: &'a Receipt,
     pub(super) hosts: &'a [String],
     pub(super) taproot_channels: bool,
-    pub(super) register: &'a Register,
+    pub(super) root_key: u64,
     pub(super) next: Option<Certificate>,
 }
 
@@ -30,9 +30,8 @@ pub(super) fn export(
     earlier: Option<Bundle>,
 ) -> Result<Bundle> {
     let permissions = signer_permissions(terms.taproot_channels, &admin.known_uris()?)?;
-    let root_key = terms.register.bundle_key(terms.taproot_channels);
     let identity_pubkey = &terms.receipt.identity_pubkey;
-    let wanted = least::Wanted { permissions: &permissions, root_key, identity_pubkey };
+    let wanted = least::Wanted { permissions: &permissions, root_key: terms.root_key, identity_pubkey };
     let macaroon = least::obtain(admin, open, earlier, &wanted)?;
     let about = About {
         lnd_version: Some(admin.info()?.version),

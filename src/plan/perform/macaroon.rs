@@ -11,13 +11,14 @@ use crate::host::credential::Keep;
 use crate::host::file::{self, Access};
 use crate::host::process;
 use crate::plan::door::{open, open_as_admin, read_certificate};
-use crate::plan::register::{self, Entry, Register};
+use crate::plan::register::{self, Entry, Held, Register};
 use crate::plan::step::{Door, Guarded, Port, Runner, Step};
 use crate::signer::channel::Endpoint;
 use crate::signer::macaroon::Macaroon;
 use crate::signer::wallet::State;
 use crate::signer::{self, Node};
 use std::path::Path;
+use time::OffsetDateTime;
 
 const TAKEN: Code = Code::refused("E-MAC-014");
 const STILL_GOOD: Code = Code::unverified("E-MAC-015");
@@ -56,21 +57,32 @@ pub(super) fn export(step: &Step, port: Option<&Port>) -> Result<()> {
         Some(next) if file::is_there(next)? => Some(read_certificate(next)?),
         _ => None,
     };
-    let register = register.as_deref().map_or_else(|| Ok(Register::default()), Register::read)?;
-    let terms = bundle::Terms {
-        receipt: &read_receipt(receipt)?,
-        hosts,
-        taproot_channels: *taproot_channels,
-        register: &register,
-        next,
-    };
     let (admin, earlier) = (open_as_admin(door)?, Bundle::read(&folder.to_string_lossy()).ok());
+    let (register, root_key) = settle_key(&admin, register.as_deref(), *taproot_channels)?;
+    let terms =
+        bundle::Terms { receipt: &read_receipt(receipt)?, hosts, taproot_channels: *taproot_channels, root_key, next };
     let bundle = bundle::export(&admin, least, read_certificate(&door.certificate)?, terms, earlier)?;
     match encrypt_to {
         Some(recipient) => bundle.write_encrypted(folder, &recipient.parse()?)?,
         None => bundle.write(folder)?,
     }
     if *taproot_channels { Ok(()) } else { bundle::revoke_taproot(&admin, &register) }
+}
+
+/// The register at `place`, and the root key in it that the bundle's macaroon hangs on: one of its own where an earlier bundle's
+/// is to be revoked, or was, as after a role that changed in a rotation. It is registered before anything hangs on it.
+fn settle_key(admin: &Node, place: Option<&Path>, taproot_channels: bool) -> Result<(Register, u64)> {
+    let register = place.map_or_else(|| Ok(Register::default()), Register::read)?;
+    if let Some(root_key) = register.bundle_key(taproot_channels) {
+        return Ok((register, root_key));
+    }
+    let root_key = register.free_key(&admin.root_key_ids()?);
+    let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
+    let register = register.with(Entry::of_bundle(taproot_channels, root_key, Held::Bundle, now));
+    if let Some(place) = place {
+        file::replace(place, register.render()?.as_bytes(), Access::mode(0o644))?;
+    }
+    Ok((register, root_key))
 }
 
 fn dial(door: &Door, port: &Port) -> Result<Node> {

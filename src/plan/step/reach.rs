@@ -106,8 +106,15 @@ impl Step {
             Self::Image { .. } | Self::Network { .. } | Self::Volume { .. } | Self::Container { .. } => {
                 self.object().into_iter().map(Thing::Object).collect()
             }
-            Self::Bundle { folder, given: true, .. } => vec![Thing::Given(folder.clone())],
-            Self::Bundle { folder, .. } => plain([folder.clone()].into_iter().chain(bundle::files(folder))),
+            Self::Bundle { folder, given, register, .. } => {
+                let files = if *given {
+                    vec![Thing::Given(folder.clone())]
+                } else {
+                    plain([folder.clone()].into_iter().chain(bundle::files(folder)))
+                };
+                // Where its macaroon gets another root key.
+                plain(register.clone()).into_iter().chain(files).collect()
+            }
             Self::Restore { to } => vec![to.thing()],
             Self::Close { path, .. } => vec![Thing::Rights(path.clone())],
             // The file last: undone backwards it goes first, or a boot in between would set what it says.
