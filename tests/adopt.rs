@@ -173,13 +173,15 @@ fn the_scripts_own_lnd_is_taken_over_when_it_does_not_run() {
     let refused = stage.adopt(&[&from]);
     assert!(refused.code == 1 && refused.stderr.contains("E-ADOPT-006"), "{refused:?}");
     stage.hold_keys(&own);
+
+    host.lsm(["uninstall", "--purge", "--confirm=signer", "--yes"]).ok();
+    host.sh("rm -r /root/old /root/out/*").ok();
+    a_wallet_without_root_keys_is_taken_over_too(&stage, &old);
 }
 
-#[test]
-fn a_wallet_without_root_keys_is_taken_over() {
-    let Some(old) = Release::find("v0.20.0-beta") else { return };
-    let Some(stage) = Stage::boot("adopt-keyless") else { return };
-    let keys = run_native(&stage, &old, &settings(HOME).replace("db.backend=sqlite", "db.backend=bolt"));
+#[track_caller]
+fn a_wallet_without_root_keys_is_taken_over_too(stage: &Stage, old: &Release) {
+    let keys = run_native(stage, old, &settings(HOME).replace("db.backend=sqlite", "db.backend=bolt"));
     stage.host.sh(&format!("systemctl stop old; rm {HOME}/data/chain/bitcoin/testnet/macaroons.db")).ok();
     stage.adopt(&[&format!("--adopt={HOME}")]).ok();
     stage.hold_keys(&keys);

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpSocket;
 
 /// Long after an answer on this network would have come.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the other peer comes and goes while the watch-only node signs.
 const ROUNDS: u32 = 12;

@@ -40,6 +40,7 @@ fn credentials_are_made_replaced_and_revoked_while_a_node_signs() {
     kept::interrupted_while_root_keys_change_it_stops_lnd(&stage);
     kept::a_key_that_leaked_is_replaced_beside_a_renewal(&stage);
     kept::both_roles_retire(&stage);
+    kept::an_earlier_export_is_exported_anew(&stage);
     kept::a_bundle_goes_where_it_is_asked_to_and_nowhere_else(&stage);
     the_end_of_a_certificate_is_told_and_lnd_makes_no_other(&stage);
     stage.host.lsm(["cert", "renew", "--yes"]).ok();

@@ -160,20 +160,17 @@ impl Stage {
 const KEPT: &str = "docker ps -a --format '{{.Names}}'; docker images -a -q; docker volume ls -q
     find /var/cache/lsm -type f ! -name CACHEDIR.TAG 2>/dev/null; true";
 
-#[test]
-fn a_pull_that_is_interrupted_or_killed_leaves_nothing_for_good() {
-    let Some(stage) = Stage::boot_of(Debian::Docker, "docker-image-cut") else { return };
-    let lsm = std::env::var_os("LSM_TEST_STATIC").map(PathBuf::from).filter(|path| path.is_file());
-    stage.host.copy_in(&lsm.unwrap_or_else(|| LSM.into()), "/root/image-lsm", 0o755);
-    let (host, registry) = (&stage.host, Arc::new(Registry::default()));
-    stage.serve(&registry);
-    let [lnd, lncli] =
-        ["lnd", "lncli"].map(|name| std::fs::read(stage.release.lnd().with_file_name(name)).expect("a program"));
-    let good = registry.put(&[("bin/lnd", &lnd), ("bin/lncli", &lncli)]);
+#[track_caller]
+fn a_pull_that_is_interrupted_or_killed_leaves_nothing_for_good(
+    stage: &Stage,
+    registry: &Registry,
+    [good, half]: [&str; 2],
+) {
+    let host = &stage.host;
     // Ends lsm by this signal as soon as `is_time`.
     let cut = |signal: &str, is_time: &(dyn Fn() -> bool + Sync)| {
         std::thread::scope(|threads| {
-            let install = threads.spawn(|| stage.install_image(&good, &["--backend=docker"]));
+            let install = threads.spawn(|| stage.install_image(good, &["--backend=docker"]));
             wait_for("the moment", Duration::from_secs(120), || is_time().then_some(()));
             host.sh(&format!("kill -{signal} $(pidof image-lsm)")).ok();
             install.join().expect("it ends").code
@@ -190,9 +187,8 @@ fn a_pull_that_is_interrupted_or_killed_leaves_nothing_for_good() {
     assert_eq!(cut("KILL", &|| host.sh("docker ps -a").stdout.contains("litd-signer-image")), 128 + 9);
     let kept = host.sh(KEPT).ok();
     assert!(kept.contains("litd-signer-image") && kept.contains("image.pulled"), "killed: {kept}");
-    let half = registry.put(&[("bin/lnd", &lnd)]);
     let refuse = || {
-        let refused = stage.install_image(&half, &["--backend=docker"]);
+        let refused = stage.install_image(half, &["--backend=docker"]);
         assert!(refused.code == 4 && refused.stderr.contains("E-ENGINE-041"), "{refused:?}");
     };
     refuse();
@@ -202,6 +198,7 @@ fn a_pull_that_is_interrupted_or_killed_leaves_nothing_for_good() {
     let before = host.sh(KEPT).ok();
     refuse();
     assert_eq!(host.sh(KEPT).ok(), before);
+    host.sh(&format!("docker rmi {half}")).ok();
 }
 
 #[test]
@@ -247,6 +244,7 @@ fn an_images_lnd_runs_where_it_has_the_pinned_bytes_and_nothing_else_is_kept() {
     *registry.false_layer.lock().expect("a lock") = Some(b"something else".to_vec());
     refused("another layer than the manifest's", &good, &docker, 3, "E-ENGINE-040");
     *registry.false_layer.lock().expect("a lock") = None;
+    a_pull_that_is_interrupted_or_killed_leaves_nothing_for_good(&stage, &registry, [&good, &half]);
     assert_unchanged(&before, &stage.state_in_docker());
 
     // A pull that breaks off is gone on with by the engine.

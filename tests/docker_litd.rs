@@ -1,9 +1,11 @@
-//! A litd that compose runs beside the signer. No litd is to be had here: an lnd takes its place, told the same without `lnd.`.
+//! What compose runs: the signer as lsm runs it, and a litd beside it. No litd is to be had here: an lnd takes its place, told the
+//! same without `lnd.`.
 
 use crate::docker_image::Registry;
 use crate::lab::process::Done;
 use crate::lab::wait_for;
 use crate::stage::{BUNDLE, PORT, Stage};
+use lsm::signer::wallet::State;
 use serde_json::{Value, json};
 use std::fs;
 use std::sync::Arc;
@@ -49,18 +51,52 @@ impl Stage {
     }
 }
 
+/// What of a container's description says how it was made, not what it may do.
+fn what_it_may(is: &Value) -> Value {
+    let mut may = is["HostConfig"].clone();
+    let config = &is["Config"];
+    for name in
+        ["User", "Cmd", "Env", "Image", "WorkingDir", "Healthcheck", "StopSignal", "StopTimeout", "ExposedPorts"]
+    {
+        may[name] = config[name].clone();
+    }
+    // The same mounts by their older name, or in another order.
+    for name in ["Binds", "Mounts"] {
+        may.as_object_mut().expect("an object").remove(name);
+    }
+    // The profile is a text in another layout.
+    let options = may["SecurityOpt"].as_array().expect("options").clone();
+    let profile = |option: &Value| serde_json::from_str(option.as_str()?.strip_prefix("seccomp=")?).ok();
+    may["SecurityOpt"] = options.iter().map(|option| profile(option).unwrap_or_else(|| option.clone())).collect();
+    let mount =
+        |mount: &Value| format!("{} {} {} {}", mount["Type"], mount["Source"], mount["Destination"], mount["RW"]);
+    let mut mounts: Vec<String> = is["Mounts"].as_array().expect("mounts").iter().map(mount).collect();
+    mounts.sort();
+    may["Mounts"] = json!(mounts);
+    may
+}
+
+/// Holds that compose has made the signer's container as lsm had `made` it.
+#[track_caller]
+fn hold_the_same(stage: &Stage, made: &Value) {
+    let composed = what_it_may(&stage.inspect());
+    let differs = |name: &&String| made[name.as_str()] != composed[name.as_str()];
+    let empty = |value: &Value| value.is_null() || *value == json!([]) || *value == json!({}) || *value == "";
+    let says = |name: &&String| !(empty(&made[name.as_str()]) && empty(&composed[name.as_str()]));
+    let names = made.as_object().expect("an object").keys().filter(differs).filter(says);
+    let different: Vec<String> =
+        names.map(|name| format!("{name}: {} by lsm, {} by compose", made[name], composed[name])).collect();
+    assert!(different.is_empty(), "{different:#?}");
+}
+
 #[test]
-fn compose_runs_a_litd_beside_the_signer_and_its_address_is_judged() {
+fn compose_runs_the_same_container_and_a_litd_beside_it_whose_address_is_judged() {
     let Some(stage) = Stage::in_docker("docker-litd") else { return };
     stage.install(&["--backend=docker"]).ok();
     let host = &stage.host;
+    let made = what_it_may(&stage.inspect());
     let file = host.lsm(["install", "--network=regtest", "--format=compose"]).ok();
     fs::write(host.path("/root/compose.yml"), &file).expect("the file is written");
-    let told = |before: &str| {
-        let said = file.lines().find_map(|line| line.strip_prefix(before));
-        said.and_then(|said| said.split(' ').next()).unwrap_or_else(|| panic!("no {before:?} in {file}")).to_owned()
-    };
-    let address = told("#   lsm allow add ");
     // Who asks for no litd names nothing, and gets none; who asks for one has to say which.
     host.sh("docker rm -f litd-signer").ok();
     stage.compose("", "up -d").ok();
@@ -68,7 +104,21 @@ fn compose_runs_a_litd_beside_the_signer_and_its_address_is_judged() {
     let unnamed = stage.compose("", "--profile litd up -d");
     let said = format!("{}{}", unnamed.stdout, unnamed.stderr);
     assert!(unnamed.code != 0 && said.contains("LSM_LITD_IMAGE"), "{unnamed:?}");
+    wait_for("a signer that can sign", Duration::from_secs(60), || {
+        host.allowed().inside(|| stage.signer().state()).is_ok_and(|state| state == State::Active).then_some(())
+    });
+    stage.hold_the_door();
+    hold_the_same(&stage, &made);
+    a_litd_beside_it_is_judged_by_its_own_address(&stage, &file);
+}
 
+fn a_litd_beside_it_is_judged_by_its_own_address(stage: &Stage, file: &str) {
+    let host = &stage.host;
+    let told = |before: &str| {
+        let said = file.lines().find_map(|line| line.strip_prefix(before));
+        said.and_then(|said| said.split(' ').next()).unwrap_or_else(|| panic!("no {before:?} in {file}")).to_owned()
+    };
+    let address = told("#   lsm allow add ");
     let registry = Arc::new(Registry::default());
     stage.serve(&registry);
     let image = registry.put(&[("bin/lnd", &fs::read(stage.release.lnd()).expect("lnd"))]);

@@ -34,8 +34,13 @@ const HELD: &str =
 const CREATE: &[u8] = b"/networks/create";
 /// What lsm asks an engine about the container that goes first at a trial's end.
 const LAST: &[u8] = b"/containers/lsmtrial-1000-watch-only?";
-/// What ctrl-C does to lsm.
-const INTERRUPT: &str = "kill -INT $(grep -lx lsm /proc/[0-9]*/comm | cut -d/ -f3)";
+/// What lsm asks an engine for between the two: the image, and each of its containers to be started.
+const STAGES: [&str; 4] = [
+    "/images/load",
+    "/containers/lsmtrial-1000-create/start",
+    "/containers/lsmtrial-1000-signer/start",
+    "/containers/lsmtrial-1000-watch-only/start",
+];
 
 impl Stage {
     /// A host with a dockerd, and on it a user with the newest lnd in the cache.
@@ -55,6 +60,11 @@ impl Stage {
         let line = ["runuser", "-u", "visitor", "--", "env", "HOME=/home/visitor"];
         let trial = ["/usr/bin/lsm", "trial", "--backend", "docker"];
         self.host.run(line.iter().chain(before).chain(&trial).chain(more))
+    }
+
+    /// Ends lsm by this signal: with INT as ctrl-C does.
+    fn end_lsm(&self, signal: &str) {
+        self.host.sh(&format!("kill -{signal} $(grep -lx lsm /proc/[0-9]*/comm | cut -d/ -f3)")).ok();
     }
 
     fn held(&self) -> String {
@@ -168,7 +178,7 @@ fn pass_on(stage: &Stage, mut client: UnixStream, look: &impl Fn(&[u8])) {
 fn broken_off_while_a_network_is_made(stage: &Stage) -> Done {
     broken_off(stage, |piece| {
         if has(piece, CREATE) {
-            stage.host.sh(INTERRUPT).ok();
+            stage.end_lsm("INT");
             std::thread::sleep(Duration::from_secs(1));
         }
     })
@@ -182,12 +192,21 @@ fn broken_off_while_a_container_is_removed(stage: &Stage) -> Done {
     broken_off(stage, |piece| {
         if has(piece, b"DELETE ") && has(piece, LAST) && is_there() {
             if asked.fetch_add(1, Ordering::SeqCst) == 0 {
-                stage.host.sh(INTERRUPT).ok();
+                stage.end_lsm("INT");
             }
             let end = Instant::now() + Duration::from_secs(2);
             while asked.load(Ordering::SeqCst) < 2 && Instant::now() < end {
                 std::thread::yield_now();
             }
+        }
+    })
+}
+
+/// A trial that is ended by this signal while its engine is asked for `what`.
+fn broken_off_at(stage: &Stage, what: &str, signal: &str) -> Done {
+    broken_off(stage, |piece| {
+        if has(piece, what.as_bytes()) {
+            stage.end_lsm(signal);
         }
     })
 }
@@ -204,13 +223,13 @@ fn a_trial_that_is_broken_off_or_cannot_begin_leaves_nothing() {
     assert_eq!((done.code, stage.held().as_str()), (130, before.as_str()), "{done:?}");
     let done = broken_off_while_a_container_is_removed(&stage);
     assert_eq!((done.code, stage.held().as_str()), (130, before.as_str()), "{done:?}");
-    for seconds in ["1", "2", "4", "6"] {
-        let done = stage.trial_as_visitor(&["timeout", "-s", "INT", seconds], &[]);
-        assert!(done.code == 0 || done.code == 124, "{seconds}: {done:?}");
-        assert_eq!(stage.held(), before, "broken off after {seconds} s");
+    for what in STAGES {
+        let done = broken_off_at(&stage, what, "INT");
+        assert_eq!((done.code, stage.held().as_str()), (130, before.as_str()), "broken off at {what}: {done:?}");
     }
     // Killed, nothing could be taken away; the next one does it.
-    stage.trial_as_visitor(&["timeout", "-s", "KILL", "4"], &[]);
+    let killed = broken_off_at(&stage, STAGES[2], "KILL");
+    assert_ne!(stage.held(), before, "{killed:?}");
     stage.trial_as_visitor(&[], &[]).ok();
     assert_eq!(stage.held(), before);
     // Root's containers are not root.

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use std::net::TcpStream;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Long after an answer on this network would have come.
+const SOON: Duration = Duration::from_millis(500);
 
 /// The steps that follow where the signer's unit is another one.
 const RELOADED: [&str; 2] = ["let systemd read its units again", SIGNER];
@@ -66,7 +68,7 @@ impl Stage {
     /// Nobody else gets an answer.
     #[track_caller]
     fn is_closed_to_strangers(&self) {
-        assert!(matches!(self.host.stranger().knock("10.77.0.2", PORT, PATIENCE), Met::Silence));
+        assert!(matches!(self.host.stranger().knock("10.77.0.2", PORT, SOON), Met::Silence));
     }
 
     /// Use, a reboot and what else is nobody's doing are no drift.
@@ -83,7 +85,7 @@ impl Stage {
         self.host.reboot();
         lab::wait_for("the signer", Duration::from_secs(90), || self.status()["signs"].as_bool()?.then_some(()));
         // Active is what is ready: its port opens after it can sign.
-        lab::wait_for("the port", PATIENCE * 5, || self.status()["port_open"].as_bool()?.then_some(()));
+        lab::wait_for("the port", PATIENCE, || self.status()["port_open"].as_bool()?.then_some(()));
         assert_eq!(self.drift(), [""; 0]);
         let status = self.status();
         assert!(status["drift_unknown"].is_null() && status["filtered"] == true, "{status}");
@@ -175,6 +177,23 @@ fn filter(stage: &Stage) {
     stage.host.sh("nft flush ruleset").ok();
     assert_eq!(stage.status()["filtered"], false, "the unit is active, and filters nothing");
     stage.drifts("systemctl stop lsm-firewall.service", &[FILTER, SIGNER, SOCKET]);
+    without_its_filter_nothing_starts(stage);
+}
+
+/// What was loaded stays loaded; a boot would find nothing that loads.
+fn without_its_filter_nothing_starts(stage: &Stage) {
+    stage.host.sh("systemctl stop lsm-firewall.service; echo nonsense >>/etc/lsm/firewall.nft").ok();
+    assert_ne!(stage.host.run(["nft", "--check", "--file", "/etc/lsm/firewall.nft"]).code, 0);
+    for unit in ["lsm@signer.service", "lsm-proxy@signer.socket"] {
+        let refused = stage.host.run(["systemctl", "start", unit]);
+        assert!(refused.code != 0 && refused.stderr.contains("dependency"), "{unit}: {refused:?}");
+    }
+    std::thread::sleep(stage::RESTARTED);
+    for unit in ["lsm-firewall.service", "lsm@signer.service", "lsm-proxy@signer.socket"] {
+        assert!(!stage.is_active(unit), "{unit}");
+    }
+    assert_ne!(stage.host.allowed().knock("10.77.0.2", PORT, SOON), Met::Open);
+    stage.drifts("true", &[FILTER, SIGNER, SOCKET]);
 }
 
 fn accesses(stage: &Stage) {

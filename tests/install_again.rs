@@ -3,12 +3,15 @@
 use crate::lab;
 use crate::lab::net::Met;
 use crate::lab::wait_for;
-use crate::stage::{PASSWORD, PORT, SEED, Stage};
+use crate::stage::{BUNDLE, PASSWORD, PORT, SEED, Stage};
 use serde_json::Value;
 use std::fs;
 use std::time::Duration;
 
+/// An open port has answered by then, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Long after an answer on this network would have come.
+const SOON: Duration = Duration::from_millis(500);
 
 impl Stage {
     /// Installs another signer beside the first, on `port`, under a name that is a word of nft's.
@@ -26,13 +29,20 @@ impl Stage {
         args
     }
 
-    fn meets(&self, port: u16) -> (Met, Met) {
-        let knock = |peer: &lab::net::Peer| peer.knock("10.77.0.2", port, PATIENCE);
-        (knock(self.host.allowed()), knock(self.host.stranger()))
+    /// Holds what the allowed peer and the stranger meet.
+    #[track_caller]
+    fn assert_meets(&self, port: u16, wanted: (Met, Met)) {
+        let knock = |peer: &lab::net::Peer, wanted: Met| {
+            let limit = if wanted == Met::Silence { SOON } else { PATIENCE };
+            peer.knock("10.77.0.2", port, limit)
+        };
+        let met = (knock(self.host.allowed(), wanted.0), knock(self.host.stranger(), wanted.1));
+        assert_eq!(met, wanted, "{port}");
     }
 
+    #[track_caller]
     fn assert_guarded(&self, port: u16) {
-        assert!(matches!(self.meets(port), (Met::Open, Met::Silence)), "{port}");
+        self.assert_meets(port, (Met::Open, Met::Silence));
     }
 }
 
@@ -56,13 +66,32 @@ fn signers_of_one_host_share_a_filter_whatever_their_names() {
     for port in [PORT, PORT + 1, PORT + 2] {
         stage.assert_guarded(port);
     }
+    another_signers_bundle_stays_where_it_is(&stage);
     stage.host.reboot();
     for (unit, port) in [("lsm@signer", PORT), ("lsm@drop", PORT + 1), ("lsm@output", PORT + 2)] {
         wait_for(unit, Duration::from_secs(90), || {
-            (stage.is_active(unit) && matches!(stage.meets(port).0, Met::Open)).then_some(())
+            let is_open = || stage.host.allowed().knock("10.77.0.2", port, SOON) == Met::Open;
+            (stage.is_active(unit) && is_open()).then_some(())
         });
         stage.assert_guarded(port);
     }
+}
+
+/// It gives its place neither to a signer that has a wallet nor to one that has none yet.
+#[track_caller]
+fn another_signers_bundle_stays_where_it_is(stage: &Stage) {
+    let identity = stage.bundle().identity_pubkey().to_owned();
+    let mut tried = [("drop", PORT + 1), ("third", PORT + 3)].map(|(name, port)| stage.second(name, port)).to_vec();
+    for install in &mut tried {
+        install.retain(|arg| !arg.starts_with("--bundle-out"));
+        install.push(format!("--bundle-out={BUNDLE}"));
+    }
+    tried.push(["bundle", "export", "--instance=drop", "--out", BUNDLE, "--yes"].map(str::to_owned).to_vec());
+    for line in &tried {
+        let refused = stage.host.lsm(line);
+        assert!(refused.code == 1 && refused.stderr.contains("E-BUNDLE-030"), "{line:?}: {refused:?}");
+    }
+    assert_eq!(stage.bundle().identity_pubkey(), identity);
 }
 
 #[test]
@@ -95,9 +124,9 @@ fn wishes_change_and_what_is_lost_is_not_made_up() {
     another_port_is_taken_once_the_old_one_is_shut(&stage);
     // The allowlist, while the old peer's connection stands: it is cut off.
     stage.install_with(&again, &["--allow=10.77.0.4"]).ok();
-    assert!(matches!(stage.meets(PORT), (Met::Silence, Met::Open)));
+    stage.assert_meets(PORT, (Met::Silence, Met::Open));
     stage.install_with(&again, &["--allow=none"]).ok();
-    assert!(matches!(stage.meets(PORT), (Met::Silence, Met::Silence)));
+    stage.assert_meets(PORT, (Met::Silence, Met::Silence));
     stage.install_with(&again, &["--allow=10.77.0.3"]).ok();
 
     // The password is gone: no new one takes its place, and the wallet is left alone.
@@ -125,7 +154,7 @@ fn another_port_is_taken_once_the_old_one_is_shut(stage: &Stage) {
         let listen = format!("--listen=10.77.0.2:{port}");
         stage.host.lsm(["install", "--network=regtest", &listen, "--yes"]).ok();
         stage.assert_guarded(port);
-        assert!(matches!(stage.meets(left), (Met::Refused, Met::Refused)), "{left}");
+        stage.assert_meets(left, (Met::Refused, Met::Refused));
     }
 }
 
@@ -135,8 +164,9 @@ fn an_install_killed_while_the_wallet_is_made_goes_on_and_takes_no_other_seed() 
     for moment in ["seed-writing", "seed-kept"] {
         // As a power cut would: at the moment when the journal has that line.
         let kill = format!(
-            "({} & echo $! >/run/lsm.pid; wait) & \
-             until grep -q {moment} /var/lib/lsm/journal/signer.jsonl 2>/dev/null; do :; done; kill -9 $(cat /run/lsm.pid)",
+            "{} & lsm=$!
+            until grep -qs {moment} /var/lib/lsm/journal/signer.jsonl; do kill -0 $lsm || break; done
+            kill -9 $lsm; wait $lsm; echo $?",
             std::iter::once("/root/lsm".to_owned())
                 .chain(stage.arguments())
                 .map(|arg| format!("'{arg}'"))
@@ -144,7 +174,8 @@ fn an_install_killed_while_the_wallet_is_made_goes_on_and_takes_no_other_seed() 
                 .collect::<Vec<_>>()
                 .join(" ")
         );
-        stage.host.sh(&kill);
+        let killed = stage.host.sh(&kill);
+        assert_eq!(killed.stdout, format!("{}\n", 128 + 9), "{moment}: {killed:?}");
     }
     // Somebody else's seed lies where this one's was to go: it is not touched.
     let ours = fs::read(stage.host.path(SEED)).unwrap_or_default();

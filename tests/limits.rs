@@ -23,21 +23,17 @@ const LASTING: Duration = Duration::from_secs(3);
 const RAPIDLY: usize = 3000;
 
 #[test]
-fn connections_to_an_isolated_signer_are_counted() {
+fn an_isolated_signer_counts_connections_and_outlives_floods_and_huge_requests() {
     with_scene("isolated", RELEASES[0], |scene| {
         connections_are_counted(scene);
         scene.unharmed("the proxy's limit", || the_proxy_counts_too(scene));
+        outlive(scene);
     });
 }
 
 #[test]
 fn connections_to_a_signer_in_host_mode_are_counted() {
     with_scene("host", RELEASES[0], connections_are_counted);
-}
-
-#[test]
-fn an_isolated_signer_outlives_floods_and_huge_requests() {
-    with_scene("isolated", RELEASES[0], outlive);
 }
 
 #[test]

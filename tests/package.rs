@@ -12,6 +12,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -32,6 +33,16 @@ fn static_lsm() -> Option<PathBuf> {
     program.filter(|_| package::has(&["dpkg-deb", "git", "jq"]))
 }
 
+/// The package of the static lsm, made once.
+#[track_caller]
+fn package_of(program: &Path) -> &'static [u8] {
+    static PACKAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    PACKAGE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::read(package::make_of(program, folder.path())).unwrap()
+    })
+}
+
 /// What `dpkg-deb` says of a package.
 #[track_caller]
 fn dpkg_deb(what: &str, package: &Path) -> String {
@@ -43,9 +54,9 @@ fn dpkg_deb(what: &str, package: &Path) -> String {
 #[test]
 fn a_package_has_programs_and_texts_and_nothing_that_runs_by_itself() {
     let Some(program) = static_lsm() else { return };
-    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let [one, other] = [0, 1].map(|at| package::make_of(&program, folders[at].path()));
-    assert!(fs::read(&one).unwrap() == fs::read(other).unwrap(), "the same bytes each time");
+    let folder = tempfile::tempdir().unwrap();
+    let one = package::make_of(&program, folder.path());
+    assert!(fs::read(&one).unwrap() == package_of(&program), "the same bytes each time");
     let control = process::run({
         let mut command = Command::new("sh");
         command.args(["-c", "dpkg-deb --ctrl-tarfile \"$0\" | tar -t"]).arg(&one);
@@ -115,11 +126,9 @@ impl Stage {
 #[test]
 fn a_host_with_only_the_package_becomes_a_signer_and_a_purge_leaves_it() {
     let Some(program) = static_lsm() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let package = package::make_of(&program, folder.path());
     let Some(stage) = Stage::boot("package") else { return };
     stage.host.sh("rm /root/lsm /usr/bin/lsm").ok();
-    stage.host.copy_in(&package, PACKAGE, 0o644);
+    fs::write(stage.host.path(PACKAGE), package_of(&program)).unwrap();
     stage.host.run(["dpkg", "--install", PACKAGE]).ok();
     stage
         .host

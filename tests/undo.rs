@@ -4,16 +4,17 @@ use crate::faults::cut;
 use crate::faults::fault::Place;
 use crate::lab::net::Met;
 use crate::lab::trace::Fate;
-use crate::stage::{BUNDLE, LISTEN, PASSWORD, PORT, SEED, Stage, assert_unchanged};
+use crate::stage::{BUNDLE, LISTEN, PASSWORD, PORT, SEED, Stage, assert_unchanged, list_hashed};
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
 
-/// Everything that an install could change. systemd's own key for this host is made once and stays: what others seal
-/// hangs on it too. What systemd-sysusers(8) leaves of shadow(5) as it was has hashes of passwords, which lsm does not keep.
+/// Where an install could change something. systemd's own key for this host is made once and stays: what others seal hangs
+/// on it too. What systemd-sysusers(8) leaves of shadow(5) as it was has hashes of passwords, which lsm does not keep.
+const FOLDERS: &str = "/etc /usr /var/lib /var/cache /root /run -xdev \\( -path /run/systemd -o -path /run/log \
+    -o -path /var/lib/systemd/credential.secret -o -path '/etc/*shadow-' \\) -prune -o";
+/// What else it could.
 const STATE: &str = "
-find /etc /usr /var/lib /var/cache /root /run -xdev \\( -path /run/systemd -o -path /run/log -o -path /var/lib/systemd/credential.secret -o -path '/etc/*shadow-' \\) -prune \
-    -o \\( -type f -a -not -name lock \\) -printf '%p %y %m %U:%G ' -exec sha256sum {} \\; -o -printf '%p %y %m %U:%G %l\\n' | LC_ALL=C sort
 find /etc /usr/local /var/lib/lsm /run/lsm -exec getfattr --absolute-names -h -d -m - {} + 2>/dev/null
 systemctl list-unit-files --no-legend --no-pager
 systemctl list-units --all --no-legend --no-pager --plain --type=service,socket,target 'lsm*' 'nftables*'
@@ -22,7 +23,8 @@ nft list ruleset
 
 impl Stage {
     fn state(&self) -> Vec<String> {
-        self.host.sh(STATE).ok().lines().map(str::to_owned).collect()
+        let state = list_hashed(FOLDERS, "-type f -a -not -name lock") + STATE;
+        self.host.sh(&state).ok().lines().map(str::to_owned).collect()
     }
 
     /// What `lsm` would do, step by step.
@@ -48,7 +50,7 @@ impl Stage {
 }
 
 #[test]
-fn without_a_wallet_everything_is_as_it_was() {
+fn without_a_wallet_everything_is_as_it_was_but_for_what_somebody_else_changed() {
     let Some(stage) = Stage::boot("undo-bare") else { return };
     // What is there already under names that lsm uses too.
     stage.host.sh("mkdir -m 750 /etc/systemd/system/nftables.service.d /etc/sysusers.d && chgrp daemon /etc/sysusers.d
@@ -70,11 +72,36 @@ fn without_a_wallet_everything_is_as_it_was() {
         assert_eq!(stage.plan(&undo), [] as [Value; 0]);
         assert_unchanged(&before, &stage.state());
     }
+    a_step_that_fails_undoes_those_before_it(&stage, &before);
+    what_somebody_else_changed_since_is_kept_and_named(&stage);
 }
 
-#[test]
-fn what_somebody_else_changed_since_is_kept_and_named() {
-    let Some(stage) = Stage::boot("undo-foreign") else { return };
+#[track_caller]
+fn a_step_that_fails_undoes_those_before_it(stage: &Stage, before: &[String]) {
+    let breaks =
+        "mv /usr/sbin/nft /usr/sbin/nft.kept && printf '#!/bin/sh\nexit 1\n' >/usr/sbin/nft && chmod 755 /usr/sbin/nft";
+    let mends = "mv /usr/sbin/nft.kept /usr/sbin/nft";
+    stage.host.sh(breaks).ok();
+    let done = stage.install_with(&stage.without_wallet(), &[]);
+    assert!(done.code != 0 && done.stderr.contains("was undone"), "{done:?}");
+    stage.host.sh(mends).ok();
+    // The journal says what happened until nobody needs it any more.
+    assert_eq!(stage.undo(&["rollback"])["changed"], false);
+    assert_unchanged(before, &stage.state());
+
+    stage.host.sh(breaks).ok();
+    let done = stage.install_with(&stage.without_wallet(), &["--keep-going"]);
+    assert!(done.code != 0 && stage.host.path("/etc/lsm/signer.toml").exists(), "{done:?}");
+    stage.host.sh(mends).ok();
+    let done = stage.install_with(&stage.without_wallet(), &[]);
+    assert!(done.code == 0 && done.stderr.contains("was cut off at step"), "{done:?}");
+    // All of it, not only what the second run did.
+    stage.undo(&["rollback"]);
+    assert_unchanged(before, &stage.state());
+}
+
+#[track_caller]
+fn what_somebody_else_changed_since_is_kept_and_named(stage: &Stage) {
     stage.install_with(&stage.without_wallet(), &[]).ok();
     stage.host.sh("echo '# mine' >>/etc/lsm/signer-lnd.conf && echo mine >/etc/sysusers.d/mine.conf").ok();
     let done = stage.undo(&["uninstall"]);
@@ -194,30 +221,4 @@ chmod 755 /usr/bin/systemctl";
     assert!(!stage.host.path("/root/breaks").exists());
     assert!(!stage.host.lsm(["allow", "list"]).ok().contains("10.77.0.77"));
     assert_eq!(table(), had);
-}
-
-#[test]
-fn a_step_that_fails_undoes_those_before_it() {
-    let Some(stage) = Stage::boot("undo-failed") else { return };
-    let before = stage.state();
-    let breaks =
-        "mv /usr/sbin/nft /usr/sbin/nft.kept && printf '#!/bin/sh\nexit 1\n' >/usr/sbin/nft && chmod 755 /usr/sbin/nft";
-    let mends = "mv /usr/sbin/nft.kept /usr/sbin/nft";
-    stage.host.sh(breaks).ok();
-    let done = stage.install_with(&stage.without_wallet(), &[]);
-    assert!(done.code != 0 && done.stderr.contains("was undone"), "{done:?}");
-    stage.host.sh(mends).ok();
-    // The journal says what happened until nobody needs it any more.
-    assert_eq!(stage.undo(&["rollback"])["changed"], false);
-    assert_unchanged(&before, &stage.state());
-
-    stage.host.sh(breaks).ok();
-    let done = stage.install_with(&stage.without_wallet(), &["--keep-going"]);
-    assert!(done.code != 0 && stage.host.path("/etc/lsm/signer.toml").exists(), "{done:?}");
-    stage.host.sh(mends).ok();
-    let done = stage.install_with(&stage.without_wallet(), &[]);
-    assert!(done.code == 0 && done.stderr.contains("was cut off at step"), "{done:?}");
-    // All of it, not only what the second run did.
-    stage.undo(&["rollback"]);
-    assert_unchanged(&before, &stage.state());
 }

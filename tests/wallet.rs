@@ -214,16 +214,24 @@ fn typed_they_are_not_shown(stage: &Stage, words: &[String]) {
     assert!(!words.windows(3).any(|three| shown.contains(&three.join(" "))) && !shown.contains("horse"), "{shown}");
 }
 
+/// Of the throw-away lnd: the kind of its /tmp, its network's devices, whose its number is, and how much of it may be swapped.
+const CHAMBER: &str = r#"awk '$5 == "/tmp" { sub(".* - ", ""); kind = $1 } END { print kind }' /proc/$lnd/mountinfo
+    sed '1,2d; s/:.*//; s/ //g' /proc/$lnd/net/dev
+    getent passwd $(awk '/^Uid:/ { print $2 }' /proc/$lnd/status) || echo free
+    systemctl show --property=MemorySwapMax --value $(sed -n 's,^0::.*/,,p' /proc/$lnd/cgroup)"#;
+
 /// lsm is killed while its lnd has the words: lnd ends too, and its memory with it.
 fn killed_in_the_middle_it_is_gone(stage: &Stage) {
     let arguments = format!("wallet verify-seed --seed-file - --seed-passphrase-file {PASSPHRASE}");
     let running = "ps -eo args | grep -c '^/tmp/l[n]d' || true";
     let killed = stage.host.sh(&format!(
         "/root/lsm {arguments} <{WORDS} >/dev/null 2>&1 & lsm=$!
-        until [ \"$({running})\" -gt 0 ]; do sleep 0.05; done
-        sleep 1; kill -9 $lsm; wait $lsm; echo was killed"
+        until lnd=$(pgrep -f ^/tmp/lnd); do kill -0 $lsm || exit; sleep 0.05; done
+        until [ -e /proc/$lnd/root/tmp/data/chain/bitcoin/regtest/wallet.db ]; do kill -0 $lsm || exit; sleep 0.05; done
+        {CHAMBER}
+        kill -9 $lsm; wait $lsm; echo killed by $(($? - 128))"
     ));
-    assert_says(&killed, 0, "was killed");
+    assert_eq!(killed.stdout, "ramfs\nlo\nfree\n0\nkilled by 9\n", "{killed:?}");
     wait_for("the end of the throw-away lnd", Duration::from_secs(30), || {
         (stage.host.sh(running).ok().trim() == "0").then_some(())
     });

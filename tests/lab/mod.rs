@@ -5,6 +5,7 @@ pub mod disk;
 pub mod host;
 pub mod lnd;
 pub mod net;
+pub mod nobody;
 pub mod process;
 mod site;
 pub mod snapshot;

@@ -21,8 +21,10 @@ use lsm::signer::Node;
 use lsm::signer::certificate::Certificate;
 use lsm::signer::channel::Endpoint;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where the signer listens.
 pub const LISTEN: &str = "10.77.0.2:10012";
@@ -36,6 +38,9 @@ pub const BUNDLE: &str = "/root/out/bundle";
 pub const PASSWORD: &str = "/etc/credstore.encrypted/lsm-signer.wallet-password";
 /// Where the archives are, inside.
 const ARCHIVES: &str = "/root/archives";
+
+/// Longer than systemd waits before it starts again what has ended (units/lsm@.service, RestartSec).
+pub const RESTARTED: Duration = Duration::from_millis(1500);
 
 /// `lsm` where everybody may run it, inside.
 const LSM_FOR_ALL: &str = "/usr/bin/lsm";
@@ -216,9 +221,21 @@ fn read_certificate(host: &Host, path: &str) -> Option<Certificate> {
 /// Where they are not, with the lines that differ.
 #[track_caller]
 pub fn assert_unchanged(before: &[String], now: &[String]) {
-    let gone: Vec<_> = before.iter().filter(|line| !now.contains(line)).collect();
-    let new: Vec<_> = now.iter().filter(|line| !before.contains(line)).collect();
+    if before == now {
+        return;
+    }
+    let [was, is] = [before, now].map(|lines| lines.iter().collect::<BTreeSet<_>>());
+    let (gone, new): (Vec<_>, Vec<_>) = (was.difference(&is).collect(), is.difference(&was).collect());
     assert!(gone.is_empty() && new.is_empty(), "was: {gone:#?}\nis: {new:#?}");
+}
+
+/// What has a shell list all that find(1) finds with `what`: kind, mode and owner, and of the files that are `hashed` (an
+/// expression of find's) the hash, many by one sha256sum(1).
+pub fn list_hashed(what: &str, hashed: &str) -> String {
+    format!(
+        "find {what} \\( {hashed} \\) -fprint0 /tmp/files -printf '%p %y %m %U:%G\\n' -o -printf '%p %y %m %U:%G %l\\n' | LC_ALL=C sort
+        xargs -0 sha256sum </tmp/files | LC_ALL=C sort; rm /tmp/files\n"
+    )
 }
 
 /// The newest release of the matrix that can be installed: it is pinned, and its archive is there.
