@@ -46,16 +46,29 @@ fn asks_for_json() -> bool {
 
 /// A command line that makes no sense, which does not say how it wants to be told; or a wish for help.
 fn refuse(misuse: &clap::Error) -> ExitCode {
+    // What a value's own check says has a code and a hint of its own.
+    let own = misuse.source().and_then(|source| source.downcast_ref::<Error>());
+    let advice = own.and_then(Error::advice);
     if !misuse.use_stderr() || !asks_for_json() {
+        if let Some(advice) = advice {
+            // Where it cannot be told, nobody reads it.
+            let _ = misuse.print();
+            eprintln!("hint: {advice}");
+            return ExitCode::from(BAD_ARGUMENTS.exit as u8);
+        }
         misuse.exit();
     }
-    let told = misuse.to_string();
-    let cause = told.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    // What a value's own check says has a code of its own.
-    let own = misuse.source().and_then(|source| source.downcast_ref::<Error>());
-    let error = Error::new(own.map_or(BAD_ARGUMENTS, Error::code), cause);
-    tell(&error.hint(own.and_then(Error::advice).unwrap_or("lsm help shows what there is")), true, 0);
+    let error = Error::new(own.map_or(BAD_ARGUMENTS, Error::code), cause_of(&misuse.to_string()));
+    tell(&error.hint(advice.unwrap_or("lsm --help shows what there is")), true, 0);
     ExitCode::from(BAD_ARGUMENTS.exit as u8)
+}
+
+/// What the parser says is wrong, on one line: it names the options that are missing on lines of their own. How the verb is used
+/// comes after that.
+fn cause_of(told: &str) -> String {
+    let is_cause = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more information");
+    let lines: Vec<&str> = told.lines().map(str::trim).take_while(is_cause).filter(|line| !line.is_empty()).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Tells the user: one line of cause, one of hint; or in JSON an object on standard output.
@@ -72,5 +85,17 @@ fn tell(error: &Error, json: bool, verbose: u8) {
     }
     if let (true, Some(source)) = (verbose > 0, error.source()) {
         eprintln!("because: {source}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_missing_is_in_the_cause() {
+        let misuse = Cli::try_parse_from(["lsm", "install"]).unwrap_err();
+        let wanted = "the following required arguments were not provided: --network <NETWORK>";
+        assert_eq!(cause_of(&misuse.to_string()), wanted);
     }
 }

@@ -19,9 +19,10 @@ fn a_signer_is_stopped_and_started_and_tells_what_it_did() {
     let Some(stage) = Stage::boot("control") else { return };
     let other = stage.host.lsm(["stop", "--yes"]);
     assert!(other.code == 1 && other.stderr.contains("no signer called signer"), "{other:?}");
-    stage.install(&["--no-wallet"]).ok();
+    stage.install_with(&stage.arguments_without_wallet(), &[]).ok();
     let without = stage.host.lsm(["start", "--yes"]);
     assert!(without.code == 1 && without.stderr.contains("no wallet"), "{without:?}");
+    what_is_damaged_is_not_told_as_absent(&stage);
     stage.install(&[]).ok();
     stopping_shuts_the_port(&stage);
     starting_waits_until_it_can_sign(&stage);
@@ -32,6 +33,20 @@ fn a_signer_is_stopped_and_started_and_tells_what_it_did() {
     its_credentials_are_explained(&stage);
     what_systemd_starts_over_and_over_is_stopped(&stage);
     stopping_for_good_takes_the_wallet_too(&stage);
+}
+
+/// A spec that does not read is told as that, and a name that nobody has as nobody's.
+fn what_is_damaged_is_not_told_as_absent(stage: &Stage) {
+    stage.host.sh("printf 'x = [' >/etc/lsm/other.toml").ok();
+    for verb in [&["status", "--instance=other"][..], &["upgrade", "v0.21.3-beta", "--instance=other", "--dry-run"]] {
+        let damaged = stage.host.lsm(verb.iter().copied());
+        assert!(damaged.code == 1 && damaged.stderr.contains("other.toml is no signer's spec: "), "{damaged:?}");
+    }
+    stage.host.sh("rm /etc/lsm/other.toml").ok();
+    for option in ["--yes", "--dry-run"] {
+        let typo = stage.host.lsm(["uninstall", "--instance=typo", option]).ok();
+        assert!(typo.contains("this host has no signer called typo"), "{typo}");
+    }
 }
 
 fn stopping_shuts_the_port(stage: &Stage) {

@@ -55,8 +55,7 @@ fn kill_each(stage: &Stage, verb: &str, arguments: &[String], held: &mut Held) {
 fn what_is_killed_or_fails_goes_back_without_a_trace() {
     let Some(stage) = Stage::boot("faults-back") else { return };
     let before = Snapshot::of(&stage.host);
-    let mut install = consented(stage.arguments());
-    install.push("--no-wallet".into());
+    let install = consented(stage.arguments_without_wallet());
     let faults = [
         (3, Fault::Missing),
         (4, Fault::Error(Errno::ENOSPC)),

@@ -204,7 +204,16 @@ fn text_says_first_what_to_do_first() {
     assert!(at("Do first") < at("High") && at("High") < at("  fail   KERN-002  "), "{text}");
     assert!(!text.contains('\u{1b}') && !text.contains("\nPassed"), "{text}");
     desk.change(|facts| facts["texts"]["/proc/sys/fs/suid_dumpable"] = json!({ "is": "0\n" }));
-    assert!(desk.judge_broken(&["-v"]).stdout.contains("\nPassed\n  KERN-002  "));
+    let part = desk.judge_broken(&["-v"]).stdout;
+    assert!(part.contains("\nPassed\n  KERN-002  "), "{part}");
+    let of = format!("; 1 of {} checks were judged", harden::checks().count());
+    assert!(
+        part.lines().next().is_some_and(|line| line.ends_with(&of)) && !part.contains("fit to hold keys"),
+        "{part}"
+    );
+    let report = json_of(&desk.judge_broken(&["--json"]));
+    assert_valid(&report);
+    assert_eq!((&report["judged"], &report["checks"]), (&json!(1), &json!(harden::checks().count())));
     assert!(!desk.judge_broken(&[]).stdout.contains("Passed"));
 }
 
@@ -293,6 +302,7 @@ fn bad_input_is_bad_usage_and_never_a_hang() {
     let desk = Desk::new();
     assert_refused(&harden(&["--only", "KERN-999"]), 2, "no check \"KERN-999\"");
     assert_refused(&harden(&["--skip", "kern-002"]), 2, "no check \"kern-002\"");
+    assert_refused(&desk.judge_broken(&["--skip", "KERN-002"]), 2, "no check is left");
     assert_refused(&desk.judge_broken(&["--fail-on", "urgent"]), 2, "urgent");
     let both = desk.judge_broken(&["--json", "--format", "html"]);
     assert!(both.code == 2 && json_of(&both)["error"]["code"] == "E-HARDEN-005", "{both:?}");

@@ -70,6 +70,36 @@ fn a_failure_is_told_in_json_however_that_was_asked_for() {
 }
 
 #[test]
+fn a_value_that_cannot_be_is_told_with_its_hint() {
+    for (args, hint) in [
+        (&["--network=mainet"][..], "mainnet"),
+        (&["--network=regtest", "--listen=10.0.0.5"], "as in 10.0.0.2:10012"),
+        (&["--network=regtest", "--birthday=17.05.2024"], "for example 2024-05-17"),
+    ] {
+        let mut command = Command::new(LSM);
+        command.arg("install").args(args);
+        let done = process::run(command);
+        assert!(done.code == 2 && done.stderr.contains("[E-"), "{done:?}");
+        assert!(done.stderr.lines().any(|line| line.starts_with("hint: ") && line.contains(hint)), "{done:?}");
+    }
+}
+
+#[test]
+fn what_would_be_ignored_is_refused() {
+    for line in [
+        "install --network=regtest --no-wallet --seed-out=seed",
+        "install --network=regtest --no-wallet --restore",
+        "install --network=regtest --allow=none --allow=10.0.0.1 --dry-run",
+        "release verify lnd.tar.gz --arch=arm64",
+    ] {
+        let mut command = Command::new(LSM);
+        command.args(line.split(' '));
+        let done = process::run(command);
+        assert_eq!(done.code, 2, "{line}: {done:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_and_changes_nothing() {
     let Some(stage) = Stage::boot("refused") else { return };
     bad_arguments(&stage);

@@ -114,7 +114,7 @@ fn assert_says(done: &Done, code: i32, says: &str) {
 fn a_wallet_is_made_verified_given_another_password_and_brought_back() {
     let Some((secret, public)) = age_key() else { return };
     let Some(stage) = Stage::boot("wallet") else { return };
-    stage.install(&["--no-wallet"]).ok();
+    stage.install_with(&stage.arguments_without_wallet(), &[]).ok();
     the_seed_is_encrypted(&stage, &secret, &public);
     its_backup_is_proved_and_leaves_nothing(&stage);
     the_password_changes_as_a_whole(&stage);

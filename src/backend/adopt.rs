@@ -44,9 +44,13 @@ impl Adoption {
         let (folders, container) = if what.contains('/') {
             (vec![PathBuf::from(what)], None)
         } else {
-            let engine = find_socket()?;
-            let container = Object { engine, object: Kind::Container, name: what.to_owned() };
-            (mounted(&container)?, Some(container))
+            // Who means a folder is not helped by what is said of engines and containers.
+            let meant = |e: Error| {
+                if Path::new(what).is_dir() { e.hint(format!("write ./{what} for the folder of that name")) } else { e }
+            };
+            let container =
+                Object { engine: find_socket().map_err(meant)?, object: Kind::Container, name: what.to_owned() };
+            (mounted(&container).map_err(meant)?, Some(container))
         };
         let wallet = |folder: &&PathBuf| file_of(folder, network).is_some();
         let Some(from) = folders.iter().find(wallet) else {

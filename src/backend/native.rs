@@ -57,8 +57,11 @@ const FIREWALL: &str = "/etc/lsm/firewall.nft";
 /// # Errors
 /// Where it cannot be read or is no spec.
 pub fn read_spec(path: &Path) -> Result<Spec> {
-    let spec: Spec = toml::from_str(&file::read_text(path)?)
-        .map_err(|e| Error::new(NO_SPEC, format!("{} is no signer's spec", path.display())).because(e))?;
+    let spec: Spec = toml::from_str(&file::read_text(path)?).map_err(|e| {
+        Error::new(NO_SPEC, format!("{} is no signer's spec: {}", path.display(), e.message()))
+            .hint("lsm wrote it: take back what was changed there since")
+            .because(e)
+    })?;
     spec.checked()
 }
 

@@ -39,8 +39,11 @@ const SPACE: u64 = 600 << 20;
 pub fn check_machine(spec: &Spec, facts: &Facts, goes_on: bool) -> Result<()> {
     let layout = Layout::of(spec);
     if !layout.is_ours() {
-        let hint = "run it with sudo, or look first with --dry-run; --backend docker asks its engine alone";
-        return Err(Error::new(NOT_ROOT, "installing needs root").hint(hint));
+        // A signer that is there stays with what runs it, and the verbs for it have no --backend.
+        let is_new = spec.docker.is_none() && !layout.spec().exists();
+        let otherwise = if is_new { "; lsm install --backend docker asks its engine alone" } else { "" };
+        return Err(Error::new(NOT_ROOT, "this needs root")
+            .hint(format!("run it with sudo, or look first with --dry-run{otherwise}")));
     }
     if !layout.places().are_users() {
         check_systemd(facts)?;

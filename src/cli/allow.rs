@@ -21,6 +21,7 @@ pub enum AllowVerb {
     #[command(after_help = "Example:\n  sudo lsm allow remove 10.0.0.7 --yes")]
     Remove(Change),
     /// Show who may connect
+    #[command(after_help = "Examples:\n  lsm allow list\n  lsm allow list --json")]
     List,
 }
 

@@ -4,7 +4,7 @@ use crate::age::Recipient;
 use crate::backend::{Layout, native, preflight};
 use crate::bundle::{self, Bundle};
 use crate::cli::machine::{self, MachineArgs};
-use crate::cli::rights::installed;
+use crate::cli::rights::{installed, require_rights};
 use crate::cli::{Common, cert, macaroon, strings};
 use crate::error::{Code, Error, Result};
 use crate::plan::{self, Machine, Plan, Remote, Step};
@@ -187,8 +187,9 @@ fn export(args: &ExportArgs, common: &Common) -> Result<()> {
         machine::show_plan(&plan);
         return Ok(());
     }
-    let agreed = machine::consent(&args.machine, &plan)?;
     let layout = Layout::of(&spec);
+    require_rights(&layout)?;
+    let agreed = machine::consent(&args.machine, &plan)?;
     let mut journal = machine::open_journal(&layout)?;
     // Until the lock was taken another lsm may have changed what the bundle is to permit.
     let (spec, out, plan) = look()?;

@@ -45,16 +45,17 @@ pub enum GuardVerb {
     Run(RunArgs),
     /// Pass everything on from the port to lnd, and back what the guard was asked about: what the port's unit runs where a guard
     /// enforces
+    #[command(after_help = "Example:\n  lsm guard proxy --instance signer")]
     Proxy,
     /// Tell whether it enforces, proved by a call that it has to refuse; exits 1 where it does not
     #[command(after_help = "Example:\n  sudo lsm guard status")]
     Status,
     /// Refuse every signature from now on, and after a reboot too, until thaw
     #[command(after_help = "Example:\n  sudo lsm guard freeze")]
-    Freeze,
+    Freeze(MuteArgs),
     /// Sign again
     #[command(after_help = "Example:\n  sudo lsm guard thaw")]
-    Thaw,
+    Thaw(MuteArgs),
     /// Say that the clock is right, where it was ahead: what was signed meanwhile counts from now, and not until then
     #[command(after_help = "Example:\n  sudo lsm guard clock")]
     Clock(WordArgs),
@@ -83,6 +84,7 @@ pub enum GuardVerb {
 
 /// `lsm guard run`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  lsm guard run --mode enforce --instance signer")]
 pub struct RunArgs {
     /// Whether it refuses, or writes down what it would refuse
     #[arg(long, value_enum)]
@@ -97,6 +99,14 @@ pub struct RunArgs {
 enum Mode {
     Observe,
     Enforce,
+}
+
+/// `lsm guard freeze` and `thaw`, which are for the moment in which nobody has time for a question.
+#[derive(Debug, Args)]
+pub struct MuteArgs {
+    /// Nothing is asked, with or without it: accepted as other verbs do
+    #[arg(long)]
+    yes: bool,
 }
 
 /// `lsm guard clock` and `forget`: what the operator says to a guard that runs.
@@ -129,6 +139,7 @@ pub enum LogVerb {
         from: Option<Seen>,
     },
     /// Write all of it to standard output as JSON lines, once every entry was held to the one before it
+    #[command(after_help = "Example:\n  sudo lsm guard log export >entries.jsonl")]
     Export,
 }
 
@@ -141,8 +152,8 @@ pub(super) fn run(verb: GuardVerb, common: &Common) -> Result<ExitCode> {
         GuardVerb::Run(args) => return Err(serve(&args, common)?),
         GuardVerb::Proxy => pass_on(common)?,
         GuardVerb::Status => return status::run(common),
-        GuardVerb::Freeze => freeze::freeze(common)?,
-        GuardVerb::Thaw => freeze::thaw(common)?,
+        GuardVerb::Freeze(MuteArgs { yes: _either_way }) => freeze::freeze(common)?,
+        GuardVerb::Thaw(MuteArgs { yes: _either_way }) => freeze::thaw(common)?,
         GuardVerb::Clock(args) => clock::run(&args, common)?,
         GuardVerb::Forget(args) => forget::run(&args, common)?,
         GuardVerb::Check(args) => policy::check(&args, common)?,

@@ -32,6 +32,9 @@ const TWO_FORMATS: Code = Code::usage("E-INSTALL-019");
 const OTHER_NETWORK: Code = Code::refused("E-INSTALL-009");
 const OTHER_VERSION: Code = Code::refused("E-INSTALL-016");
 const OTHER_BACKEND: Code = Code::refused("E-INSTALL-017");
+const OTHER_RISK: Code = Code::usage("E-INSTALL-020");
+const BAD_LISTEN: Code = Code::usage("E-INSTALL-021");
+const NONE_AND_SOME: Code = Code::usage("E-INSTALL-022");
 
 /// The options of `lsm install`.
 #[derive(Debug, Args)]
@@ -54,7 +57,8 @@ pub struct Options {
     release: Option<String>,
     #[command(flatten)]
     lnd: LndArgs,
-    #[arg(long, value_name = "IP:PORT", help = format!("Where the signer answers [default: {}]", Spec::DEFAULT_LISTEN))]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_listen,
+        help = format!("Where the signer answers [default: {}]", Spec::DEFAULT_LISTEN))]
     listen: Option<SocketAddr>,
     /// Who may connect: an address or CIDR, more than once if need be, or none [default: who was allowed before; nobody]
     #[arg(long, value_name = "CIDR")]
@@ -81,8 +85,8 @@ pub struct Options {
     /// Take the wallet's password from this file instead of making one
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Take over the wallet of an lnd that was a signer before: its folder, or the name of its container. Its database is
-    /// copied; nothing of its own is changed, and it is stopped where it runs in a container
+    /// Take over the wallet of an lnd that was a signer before: its folder, with a / in it (./lnd), or the name of its
+    /// container. Its database is copied; nothing of its own is changed, and it is stopped where it runs in a container
     #[arg(long, value_name = "DIR|CONTAINER", conflicts_with_all = ["seed_out", "seed_age", "restore"])]
     adopt: Option<String>,
     /// Write the bundle to this folder
@@ -92,7 +96,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// Make everything but the wallet, and open no port
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["seed_out", "seed_age", "restore", "seed_file"])]
     no_wallet: bool,
     /// Where a step fails, leave what was done before it, for the same command to go on with
     #[arg(long)]
@@ -121,6 +125,28 @@ impl FromStr for Allow {
     fn from_str(text: &str) -> Result<Self> {
         if text == "none" { Ok(Self(None)) } else { parse_cidr(text).map(|net| Self(Some(net))) }
     }
+}
+
+/// Where the signer answers, of `--listen`.
+fn parse_listen(text: &str) -> Result<SocketAddr> {
+    text.parse()
+        .map_err(|_| Error::new(BAD_LISTEN, format!("{text:?} is no address with a port")).hint("as in 10.0.0.2:10012"))
+}
+
+/// The list that the `--allow`s of one command line make.
+fn allowed(entries: &[Allow]) -> Result<Vec<IpNet>> {
+    if entries.len() > 1 && entries.iter().any(|entry| entry.0.is_none()) {
+        return Err(Error::new(NONE_AND_SOME, "--allow none stands beside others")
+            .hint("give none alone to let nobody connect, or leave it out"));
+    }
+    Ok(entries.iter().filter_map(|entry| entry.0).collect())
+}
+
+/// A risk that is accepted of another version than `wanted` is a slip: it would be written down, and count for nothing.
+fn hold_risk(accepted: Option<&str>, wanted: &str) -> Result<()> {
+    let Some(other) = accepted.filter(|accepted| *accepted != wanted) else { return Ok(()) };
+    Err(Error::new(OTHER_RISK, format!("--accept-risk is of lnd {other}, and lnd {wanted} is to be installed"))
+        .hint(format!("choose that one with --release {other}, or leave --accept-risk out")))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -278,6 +304,7 @@ impl Look {
             known::find(&spec.release)?.admit(had, options.lnd.accept_risk.as_deref())?;
             hold_version(there.as_deref().filter(|_| has_wallet), last, &spec.release)?;
         }
+        hold_risk(options.lnd.accept_risk.as_deref(), &spec.release)?;
         if options.adopt.is_some() && has_wallet {
             adopt::hold_adopted(&history, &layout.receipt())?;
         }
@@ -427,7 +454,7 @@ impl Options {
         spec.listen = self.listen.unwrap_or(spec.listen);
         spec.mode = self.mode.map_or(spec.mode, ModeArg::mode);
         if !self.allow.is_empty() {
-            spec.allow = self.allow.iter().filter_map(|entry| entry.0).collect();
+            spec.allow = allowed(&self.allow)?;
         }
         if !self.san.is_empty() {
             spec.san.clone_from(&self.san);
@@ -488,6 +515,18 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_is_given_is_dropped_without_a_word() {
+        let allow = |list: &[&str]| allowed(&list.iter().map(|entry| entry.parse().unwrap()).collect::<Vec<Allow>>());
+        assert!(allow(&["none"]).unwrap().is_empty());
+        assert_eq!(allow(&["10.0.0.1", "10.0.0.2"]).unwrap().len(), 2);
+        assert_eq!(allow(&["none", "10.0.0.1"]).unwrap_err().code(), NONE_AND_SOME);
+        hold_risk(None, "v0.21.3-beta").unwrap();
+        hold_risk(Some("v0.20.0-beta"), "v0.20.0-beta").unwrap();
+        assert_eq!(hold_risk(Some("v0.20.0-beta"), "v0.21.3-beta").unwrap_err().code(), OTHER_RISK);
+        assert_eq!(parse_listen("10.0.0.5").unwrap_err().advice(), Some("as in 10.0.0.2:10012"));
+    }
 
     #[test]
     fn a_kept_wallet_gets_a_newer_lnd_by_an_upgrade_alone() {

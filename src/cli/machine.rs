@@ -26,6 +26,9 @@ const BAD_PATH: Code = Code::usage("E-INSTALL-013");
 const CUT_OFF: Code = Code::refused("E-PLAN-050");
 const OTHER_PLAN: Code = Code::refused("E-PLAN-051");
 
+/// What a dry run says where nothing is to be done.
+const AS_WANTED: &str = "nothing to do: the signer is as wanted";
+
 /// What stopping for a moment means to the other machine.
 pub(super) const GAP: &str = "one signing call in the meantime stops the watch-only node, whose unit needs \
     Restart=always; open MuSig2 sessions are lost";
@@ -182,7 +185,8 @@ pub(super) fn change<T>(
     let history = History::read(&layout.journal())?;
     let (plan, found) = find(&history)?;
     if args.dry_run {
-        show_plan(&plan);
+        // What ends something has nothing to end where that was never begun: no word on the rest of the signer.
+        show_plan_or(&plan, if verb.ends_with("--finish") { "nothing to finish" } else { AS_WANTED });
         return Ok(None);
     }
     rights::require_rights(&layout)?;
@@ -219,12 +223,17 @@ pub(super) fn open_journal(layout: &Layout) -> Result<Journal> {
 
 /// Prints a plan as the result of a dry run.
 pub(super) fn show_plan(plan: &Plan) {
+    show_plan_or(plan, AS_WANTED);
+}
+
+/// The same, with words of its own for a plan of no step.
+fn show_plan_or(plan: &Plan, empty: &str) {
     if ui::voice().json {
         say!("{}", json!(plan));
         return;
     }
     if plan.is_empty() {
-        say!("nothing to do: the signer is as wanted");
+        say!("{empty}");
     }
     for step in &plan.steps {
         say!("{}", step.describe());

@@ -13,6 +13,8 @@ const NO_VERB: Code = Code::usage("E-CLI-003");
 
 /// The options of `lsm man`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  lsm man | man -l -\n  lsm man allow add | man -l -\n  \
+    sudo lsm man --out /usr/local/share/man/man1")]
 pub struct Options {
     /// The verb, such as: allow add
     verb: Vec<String>,

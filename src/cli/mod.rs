@@ -68,7 +68,10 @@ pub enum Verb {
     /// Show it all in a minute: a signer and a watch-only node on regtest; no root, nothing installed
     Trial(trial::Options),
     /// Known versions of lnd: list, fetch, build from source, verify
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  lsm release list\n  lsm release fetch v0.21.3-beta --out /media/stick/lnd"
+    )]
     Release(release::Verb),
     /// Turn this host into a signer; run again, bring it back to what is wanted
     Install(Box<install::Options>),
@@ -79,25 +82,31 @@ pub enum Verb {
     /// Undo the last change: a finished one, or one that was cut off
     Rollback(undo::RollbackOptions),
     /// Export, show or import a signer's credentials bundle
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  sudo lsm bundle export --out ./bundle\n  lsm bundle show --bundle ./bundle"
+    )]
     Bundle(bundle::BundleVerb),
     /// The wallet's seed and password: create, restore, verify a backup, change the password, unlock
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  sudo lsm wallet create\n  sudo lsm wallet verify-seed")]
     Wallet(wallet::WalletVerb),
     /// The signer's macaroons: bake, rotate, revoke, and what a macaroon lets its holder do
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  sudo lsm macaroon list\n  sudo lsm macaroon rotate")]
     Macaroon(macaroon::MacaroonVerb),
     /// The certificate that the watch-only side pins
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  lsm cert show\n  sudo lsm cert renew")]
     Cert(cert::CertVerb),
     /// The watch-only machine's side: an lnd whose signer signs
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  lsm watch-only init --bundle credentials-bundle --lnddir ~/.lnd\n  lsm watch-only check --lnddir ~/.lnd"
+    )]
     WatchOnly(watch_only::WatchOnlyVerb),
     /// Who may connect to the signer's port: changed while it runs, with no gap for those who stay
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  lsm allow list\n  sudo lsm allow add 10.0.0.7")]
     Allow(allow::AllowVerb),
     /// The guard: what it passed and refused, whether it enforces; freeze the signer at once
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  sudo lsm guard status\n  sudo lsm guard freeze")]
     Guard(guard::GuardVerb),
     /// Start the signer, and open its port once it can sign
     Start(control::StartOptions),
@@ -112,6 +121,9 @@ pub enum Verb {
     /// Tell what is true of the running signer; exits 0 only where it can sign
     Status(status::Options),
     /// Print the completions for a shell
+    #[command(after_help = "Examples:\n  lsm completions bash | sudo tee /etc/bash_completion.d/lsm >/dev/null\n  \
+        lsm completions zsh | sudo tee /usr/local/share/zsh/site-functions/_lsm >/dev/null\n  \
+        lsm completions fish >~/.config/fish/completions/lsm.fish")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -182,4 +194,29 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Launch(options) => match launch::run(options)? {},
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Command;
+
+    #[test]
+    fn every_verb_that_is_shown_has_examples() {
+        let mut whole = Cli::command();
+        whole.build();
+        let mut waiting: Vec<Command> = whole.get_subcommands().cloned().collect();
+        let mut seen = 0;
+        while let Some(verb) = waiting.pop() {
+            // The parser's own one.
+            if verb.is_hide_set() || verb.get_name() == "help" {
+                continue;
+            }
+            let after = verb.get_after_help().or(verb.get_after_long_help()).map(ToString::to_string);
+            assert!(after.is_some_and(|after| after.contains("Example")), "{}", verb.get_name());
+            waiting.extend(verb.get_subcommands().cloned());
+            seen += 1;
+        }
+        assert!(seen > 45, "{seen}");
+    }
 }

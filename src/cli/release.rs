@@ -23,6 +23,7 @@ pub(super) const QUORUM_HELP: &str = "How many good signatures of lnd's signers 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Name the versions of lnd that lsm knows, newest first
+    #[command(after_help = "Examples:\n  lsm release list\n  lsm release list --json")]
     List,
     /// Download the official archive with lnd's signatures, and verify them; the folder can be taken to another machine
     #[command(after_help = "Examples:\n  lsm release fetch v0.21.3-beta --out /media/stick/lnd\n  \
@@ -72,7 +73,7 @@ pub enum Verb {
         #[arg(long, value_name = "VERSION", conflicts_with = "path")]
         all: Option<String>,
         /// With --all, the processor it is for [default: this machine's]
-        #[arg(long, value_name = "ARCH", requires = "all")]
+        #[arg(long, value_name = "ARCH", requires = "all", conflicts_with = "path")]
         arch: Option<Arch>,
         #[arg(long, value_name = "N", value_parser = parse_needed, help = QUORUM_HELP)]
         quorum: Option<usize>,

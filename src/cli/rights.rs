@@ -26,7 +26,11 @@ pub(super) fn installed(instance: &Instance) -> Result<Spec> {
 /// # Errors
 /// Where it is somebody else.
 pub(super) fn require_root() -> Result<()> {
-    if user::is_root() { Ok(()) } else { Err(not_root()) }
+    if user::is_root() {
+        return Ok(());
+    }
+    // Also verbs that change nothing ask for it, and have no dry run.
+    Err(Error::new(NOT_ROOT, "this needs root").hint("run it with sudo"))
 }
 
 /// Holds that who asks may change the signer of `layout`: root, or the user whose own it is.
@@ -34,9 +38,8 @@ pub(super) fn require_root() -> Result<()> {
 /// # Errors
 /// Where it is somebody else.
 pub(super) fn require_rights(layout: &Layout) -> Result<()> {
-    if layout.is_ours() { Ok(()) } else { Err(not_root()) }
-}
-
-fn not_root() -> Error {
-    Error::new(NOT_ROOT, "changing a signer needs root").hint("run it with sudo, or look first with --dry-run")
+    if layout.is_ours() {
+        return Ok(());
+    }
+    Err(Error::new(NOT_ROOT, "changing a signer needs root").hint("run it with sudo, or look first with --dry-run"))
 }

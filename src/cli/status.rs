@@ -37,17 +37,18 @@ pub struct Options {
 /// Runs it. Needs root, or the proxy's group: nobody else may enter the socket's folder.
 ///
 /// # Errors
-/// Where there is no such signer, or the file cannot be written.
+/// Where there is no such signer, its spec cannot be read, or the file cannot be written.
 pub fn run(options: &Options, common: &Common) -> Result<ExitCode> {
     let layout = Layout::new(&common.instance);
     let history = History::read(&layout.journal()).ok();
-    let spec = native::read_spec(&layout.spec()).map_err(|e| {
+    // A spec that is there and cannot be read is told as that: a signer may run by it.
+    if !file::is_there(&layout.spec())? {
         let cut_off = history.as_ref().and_then(machine::describe_cut_off);
         let begun = cut_off.map(|what| format!("; {what}")).unwrap_or_default();
-        Error::new(NOT_INSTALLED, format!("this host has no signer called {}{begun}", common.instance))
-            .hint("make one with: lsm install --network NETWORK")
-            .because(e)
-    })?;
+        return Err(Error::new(NOT_INSTALLED, format!("this host has no signer called {}{begun}", common.instance))
+            .hint("make one with: lsm install --network NETWORK"));
+    }
+    let spec = native::read_spec(&layout.spec())?;
     let status = Status::look(spec, history.as_ref());
     if let Some(path) = &options.prometheus {
         file::replace(path, prometheus::render(&status).as_bytes(), Access::mode(0o644))?;

@@ -67,8 +67,11 @@ pub fn rollback(options: &RollbackOptions, common: &Common) -> Result<()> {
     if history.is_past_return() {
         terminal::ask_about("what lnd's root keys of before were is lost: no macaroon on them is good again");
     }
-    let Some(undo) = find(&history)? else { return nothing(&layout, &history, &options.machine) };
+    let Some(undo) = find(&history)? else { return nothing(&layout, &history, &common.instance, &options.machine) };
     if options.machine.dry_run {
+        if undo.plan.is_empty() {
+            return nothing(&layout, &history, &common.instance, &options.machine);
+        }
         show_plan(&undo.plan);
         return Ok(());
     }
@@ -96,11 +99,14 @@ pub fn uninstall(options: &UninstallOptions, common: &Common) -> Result<()> {
     options.hold_password(&history)?;
     let undo = find(&history)?;
     if options.machine.dry_run {
+        if undo.plan.is_empty() {
+            return nothing(&layout, &history, &common.instance, &options.machine);
+        }
         show_plan(&undo.plan);
         return Ok(());
     }
     if undo.plan.is_empty() && undo.shared.is_empty() && undo.foreign.is_empty() {
-        return nothing(&layout, &history, &options.machine);
+        return nothing(&layout, &history, &common.instance, &options.machine);
     }
     require_rights(&layout)?;
     options.confirm(&common.instance, &layout)?;
@@ -182,7 +188,9 @@ fn go_on(verb: &'static str) -> impl Fn(Error) -> Error {
 }
 
 /// Where there is nothing to undo; a journal that answers for nothing goes.
-fn nothing(layout: &Layout, history: &History, machine: &MachineArgs) -> Result<()> {
+fn nothing(layout: &Layout, history: &History, instance: &Instance, machine: &MachineArgs) -> Result<()> {
+    // A name that was mistyped must not read as a signer that is gone.
+    let is_known = !history.is_empty() || file::is_there(&layout.spec())?;
     if !machine.dry_run
         && layout.is_ours()
         && file::is_there(&layout.journal())?
@@ -196,8 +204,10 @@ fn nothing(layout: &Layout, history: &History, machine: &MachineArgs) -> Result<
     }
     if ui::voice().json {
         say!("{}", if machine.dry_run { json!({"steps": []}) } else { json!({"changed": false}) });
-    } else {
+    } else if is_known {
         say!("nothing to undo");
+    } else {
+        say!("nothing to undo: this host has no signer called {instance}");
     }
     Ok(())
 }

@@ -54,6 +54,12 @@ pub fn run(options: &Options, common: &Common) -> Result<()> {
     let look = Look::take(options, &common.instance)?;
     if options.machine.dry_run {
         show_plan(&look.plan);
+        // Only who may change the signer sees enough of it to tell.
+        if look.layout.is_ours()
+            && let Err(e) = look.check(options)
+        {
+            ui::note(&format!("as things are it would be refused: {}", e.cause()));
+        }
         return Ok(());
     }
     look.check(options)?;
@@ -108,11 +114,12 @@ struct Look {
 
 impl Look {
     fn take(options: &Options, instance: &Instance) -> Result<Self> {
-        let there = native::read_spec(&Layout::new(instance).spec()).map_err(|e| {
-            Error::new(NOT_INSTALLED, format!("this host has no signer called {instance}"))
-                .hint("make one with: lsm install --network NETWORK")
-                .because(e)
-        })?;
+        let path = Layout::new(instance).spec();
+        if !file::is_there(&path)? {
+            return Err(Error::new(NOT_INSTALLED, format!("this host has no signer called {instance}"))
+                .hint("make one with: lsm install --network NETWORK"));
+        }
+        let there = native::read_spec(&path)?;
         let (release, layout) = (known::find(&options.version)?, Layout::of(&there));
         let facts = layout.look();
         let history = History::read(&layout.journal())?;

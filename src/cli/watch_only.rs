@@ -10,7 +10,7 @@ use crate::ui::{self, say, terminal};
 use crate::watch_only::conf::Flavour;
 use crate::watch_only::request::Start;
 use crate::watch_only::{self, Change, CheckRequest, Checked, InitRequest, Ready};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use std::path::{Path, PathBuf};
 
 /// What to do on the watch-only machine.
@@ -70,11 +70,12 @@ pub struct InitArgs {
 /// `watch-only check`.
 #[derive(Debug, Args)]
 #[command(
+    group(ArgGroup::new("where").required(true).multiple(true).args(["bundle", "lnddir"])),
     after_help = "Examples:\n  lsm watch-only check --lnddir ~/.lnd\n  lsm watch-only check --bundle credentials-bundle"
 )]
 pub struct CheckArgs {
     /// The signer's bundle; else the one that init put into lnd's folder
-    #[arg(long, value_name = "DIR|FILE|BASE64|-", required_unless_present = "lnddir")]
+    #[arg(long, value_name = "DIR|FILE|BASE64|-")]
     bundle: Option<String>,
     #[command(flatten)]
     key: KeyArg,

@@ -213,7 +213,11 @@ struct Gathered {
 impl Gathered {
     fn add(&mut self, host: &Host, mend: &Mend, is_named: bool) -> Added {
         if !mend.safe && !is_named {
-            return Added::OnlyNamed;
+            // Offered only where naming it would come to a step.
+            let mut tried = Self::default();
+            let came = tried.add(host, mend, true);
+            self.undone_at_boot |= tried.undone_at_boot;
+            return if came == Added::Nothing { came } else { Added::OnlyNamed };
         }
         match &mend.how {
             How::Kernel(wanted) if wanted.iter().any(|one| OF_APPORT.contains(&one.path)) && has_apport(host) => {

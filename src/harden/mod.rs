@@ -55,6 +55,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 const NO_CHECK: Code = Code::usage("E-HARDEN-001");
+const NONE_LEFT: Code = Code::usage("E-HARDEN-007");
 
 /// Checks that belong together, and what they need to be read.
 struct Area {
@@ -177,7 +178,7 @@ impl Choice {
     /// Checks named by their ids.
     ///
     /// # Errors
-    /// Where there is no such check.
+    /// Where there is no such check, or none is left: what was not judged must not pass.
     pub fn new(only: &[String], skip: &[String]) -> Result<Self> {
         let known = |id: &String| {
             let is = checks().any(|check| check.id == id);
@@ -185,7 +186,12 @@ impl Choice {
             if is { Ok(id.clone()) } else { Err(Error::new(NO_CHECK, format!("there is no check {id:?}")).hint(hint)) }
         };
         let all = |ids: &[String]| ids.iter().map(known).collect::<Result<BTreeSet<_>>>();
-        Ok(Self { only: all(only)?, skip: all(skip)? })
+        let choice = Self { only: all(only)?, skip: all(skip)? };
+        if checks().any(|check| choice.holds(check.id)) {
+            return Ok(choice);
+        }
+        Err(Error::new(NONE_LEFT, "no check is left to judge")
+            .hint("--skip leaves out all that was chosen: name fewer there, or more with --only"))
     }
 
     fn holds(&self, id: &str) -> bool {
@@ -244,6 +250,15 @@ mod tests {
         assert_eq!(steps(&host), 0);
         host.signers[1].other = false;
         assert_eq!(steps(&host), 1);
+    }
+
+    #[test]
+    fn a_choice_of_no_check_is_none() {
+        let one = ["KERN-001".to_owned()];
+        assert_eq!(Choice::new(&one, &one).unwrap_err().code(), NONE_LEFT);
+        let all: Vec<String> = checks().map(|check| check.id.to_owned()).collect();
+        assert_eq!(Choice::new(&[], &all).unwrap_err().code(), NONE_LEFT);
+        assert!(Choice::new(&[], &one).is_ok());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::baseline::{Baseline, Change, Standing};
 use super::check::{Severity, Verdict};
 use super::finding::{Finding, Grade, Waived};
-use super::waiver::Waivers;
+use super::waiver::{EXPIRED, Waivers};
 use serde::Serialize;
 
 /// What came of an audit.
@@ -11,6 +11,10 @@ use serde::Serialize;
 pub struct Report {
     /// The host in one letter.
     pub grade: Grade,
+    /// How many checks were judged.
+    pub judged: usize,
+    /// How many there are: where that is more, the grade is not one of the host.
+    pub checks: usize,
     /// What came of each check, in the order of the catalogue.
     pub findings: Vec<Finding>,
     /// What changed since an earlier report, where there is one to compare with.
@@ -21,7 +25,23 @@ pub struct Report {
 impl Report {
     pub(super) fn new(findings: Vec<Finding>) -> Self {
         let grade = findings.iter().map(grade).min().unwrap_or(Grade::A);
-        Self { grade, findings, changed: None }
+        // That a waiver has expired is no check of the host.
+        let judged = findings.iter().filter(|finding| finding.id != EXPIRED).count();
+        Self { grade, judged, checks: super::checks().count(), findings, changed: None }
+    }
+
+    /// What the grade means, in one sentence; where not all was judged, it is none of whether keys are safe here.
+    pub fn words(&self) -> String {
+        let Self { grade, judged, checks, .. } = self;
+        if judged >= checks {
+            return grade.words().to_owned();
+        }
+        let words = match grade {
+            Grade::A => "nothing is wrong in what was judged",
+            Grade::B => "something small is left in what was judged",
+            Grade::C | Grade::D | Grade::F => grade.words(),
+        };
+        format!("{words}; {judged} of {checks} checks were judged")
     }
 
     /// Leaves out of the grade, and of what [`Finding::reaches`], what somebody answered for when the host was read, at

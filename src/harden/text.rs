@@ -17,7 +17,7 @@ const NARROWEST: usize = 40;
 pub fn render_text(report: &Report, about: &About, all: bool, columns: Option<usize>) -> Vec<String> {
     let mut page =
         Page { lines: Vec::new(), width: columns.map_or(usize::MAX, |width| width.clamp(NARROWEST, WIDEST)) };
-    page.put("", &format!("Grade {:?}: {}", report.grade, report.grade.words()));
+    page.put("", &format!("Grade {:?}: {}", report.grade, report.words()));
     page.put("", &about.line());
     page.put("", &report.counts());
     page.put_dangers(report);
@@ -181,8 +181,10 @@ mod tests {
         let [name, system, kernel] = ["host", "Debian 12", "6.1"].map(str::to_owned);
         let about = About { name, system, kernel, root: false, day: date!(2026 - 01 - 01), signers: Vec::new() };
         let lines = render_text(&Report::new(vec![finding]), &about, false, Some(80));
+        let all = super::super::checks().count();
+        let grade = format!("Grade A: nothing is wrong in what was judged; 1 of {all} checks were judged");
         let top = [
-            "Grade A: fit to hold keys, as far as this audit sees",
+            grade.as_str(),
             "host (Debian 12, kernel 6.1) as of 2026-01-01, not read as root: no lnd",
             "0 fail, 0 error, 0 warn, 1 waived, 0 pass, 0 na",
             "WAIVED although critical: PROC-003, by Ann until 2026-12-31",

@@ -199,7 +199,7 @@ fn open() -> Result<File> {
 }
 
 fn none() -> Error {
-    Error::new(NO_TERMINAL, "there is no terminal to ask on").hint("give --yes, and --seed-out FILE for a new wallet")
+    Error::new(NO_TERMINAL, "there is no terminal to ask on").hint("give --yes")
 }
 
 fn write(terminal: &mut File, text: &str) -> Result<()> {

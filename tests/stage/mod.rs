@@ -123,6 +123,14 @@ impl Stage {
         args
     }
 
+    /// As [`Stage::arguments`], without the wallet: then there is no seed either.
+    pub fn arguments_without_wallet(&self) -> Vec<String> {
+        let mut args = self.arguments();
+        args.retain(|arg| !arg.starts_with("--seed-out"));
+        args.push("--no-wallet".into());
+        args
+    }
+
     /// Installs as usual, with `more` arguments.
     #[track_caller]
     pub fn install(&self, more: &[&str]) -> Done {

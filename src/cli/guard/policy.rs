@@ -61,16 +61,24 @@ pub(super) fn check(args: &CheckArgs, common: &Common) -> Result<()> {
         Some(path) => (path.clone(), read_named(path)?),
         None => read_own(&guarded(common)?)?,
     };
-    let rules = policy.explain();
+    let (rules, there) = (policy.explain(), file::is_there(&path)?);
+    // A file that is gone or empty is not taken for a wish.
+    let warning = (policy == Policy::default()).then_some(
+        "a guard that had rules before takes this for a file that was lost, and lets no coin of the wallet leave \
+         (no-policy); to go on without any limit: unlimited = true",
+    );
     if ui::voice().json {
         say!(
             "{}",
-            json!({"file": path, "there": file::is_there(&path)?, "limits": policy != Policy::default(), "rules": rules})
+            json!({"file": path, "there": there, "limits": warning.is_none(), "rules": rules, "warning": warning})
         );
         return Ok(());
     }
-    if policy == Policy::default() {
-        say!("nothing is limited: {} names no limit", path.display());
+    if let Some(warning) = warning {
+        let file = path.display();
+        let why = if there { format!("{file} names no limit") } else { format!("there is no {file}") };
+        say!("nothing is limited: {why}");
+        say!("{warning}");
         return Ok(());
     }
     rules.iter().for_each(|rule| say!("- {rule}"));

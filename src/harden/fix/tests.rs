@@ -45,6 +45,9 @@ fn the_kernel_is_changed_by_name_alone_and_an_earlier_fix_stays_in_the_file() {
     // A kernel that lacks what would mend it.
     let without = fixes(&host(&[]), &["KERN-001"]);
     assert_eq!((without.steps.len(), without.by_hand.len()), (0, 1));
+    let unasked = fixes(&host(&[]), &[]);
+    assert!(!unasked.named_only.contains(&"KERN-001"), "what has no step is not offered");
+    assert!(unasked.by_hand.iter().any(|(id, _)| *id == "KERN-001"));
 }
 
 #[test]

@@ -92,8 +92,9 @@ pub struct Strewn {
 impl Strewn {
     /// Searches, in `own` (lnd's own folders) for seeds alone.
     pub(super) fn search(own: &[PathBuf]) -> Self {
+        let own: Vec<PathBuf> = own.iter().filter(|own| hides_no_root(own)).cloned().collect();
         let roots = ROOTS.iter().map(PathBuf::from).chain(own.iter().cloned());
-        Self::search_in(roots.collect(), own, &foreign_mounts())
+        Self::search_in(roots.collect(), &own, &foreign_mounts())
     }
 
     fn search_in(roots: Vec<PathBuf>, own: &[PathBuf], foreign: &BTreeSet<PathBuf>) -> Self {
@@ -232,6 +233,11 @@ fn beginning(path: &Path) -> Result<Secret> {
     read.map(|_| Secret::new(bytes)).map_err(|e| file::cannot_read(path, &e))
 }
 
+/// Whoever starts an lnd says where its folder is: one that has a place in it where others keep things would hide all of that.
+fn hides_no_root(own: &Path) -> bool {
+    !ROOTS.iter().any(|root| Path::new(root).starts_with(own))
+}
+
 /// True where a folder above lets nobody through but its owner.
 fn is_guarded(path: &Path) -> bool {
     let is_closed =
@@ -260,6 +266,15 @@ mod tests {
 
     fn search(folder: &Path, own: &[PathBuf]) -> Strewn {
         Strewn::search_in(vec![folder.to_owned()], own, &BTreeSet::new())
+    }
+
+    #[test]
+    fn no_folder_that_an_lnd_claims_hides_what_others_keep() {
+        for (own, is_one) in
+            [("/", false), ("/home", false), ("/var", false), ("/root/.lnd", true), ("/var/lib/lsm", false)]
+        {
+            assert_eq!(hides_no_root(Path::new(own)), is_one, "{own}");
+        }
     }
 
     #[test]
