@@ -251,8 +251,15 @@ fn root() -> Result<PathBuf> {
     root.canonicalize().map_err(|e| Error::new(NO_HOME, format!("cannot use {}: {e}", root.display())))
 }
 
-/// A port of the loopback that nobody has: the kernel names one, and it is free again at once.
+/// A port of the loopback that nobody has. Where it can be it is none of those that the kernel gives to whoever dials out, which begin
+/// with 32768 (ip(7), ip_local_port_range): somebody else might have it before lnd listens there.
 fn free_port() -> Result<SocketAddr> {
-    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr());
+    let below = (0..100).find_map(|_| {
+        let mut number = [0; 2];
+        getrandom::fill(&mut number).ok()?;
+        bind(20_000 + u16::from_ne_bytes(number) % 12_000).ok()
+    });
+    let bound = below.map_or_else(|| bind(0), Ok);
     bound.map_err(|e| Error::new(NO_PORT, format!("there is no free port on the loopback: {e}")))
 }

@@ -41,10 +41,12 @@ impl Drop for Hot {
 pub fn node_in(lnddir: &Path, port: u16) -> Node {
     let pem = lnddir.join("tls.cert");
     let end = std::time::Instant::now() + DEADLINE;
-    while !pem.exists() && std::time::Instant::now() < end {
+    // lnd does not write it at once.
+    let read = || std::fs::read(&pem).ok().and_then(|bytes| Certificate::parse_pem(&bytes).ok());
+    while read().is_none() && std::time::Instant::now() < end {
         std::thread::sleep(Duration::from_millis(50));
     }
-    let pin = Certificate::parse_pem(&std::fs::read(pem).unwrap()).unwrap();
+    let pin = read().expect("a certificate");
     Node::new(Endpoint::Tcp { host: "localhost".into(), port }, &pin)
 }
 

@@ -31,7 +31,13 @@ pub fn versions(test: &str) -> Vec<(String, PathBuf)> {
 
 /// A port that nobody listens on now.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    // None of those that the kernel gives to whoever dials out: another test might have it before it is listened on.
+    let free = (0..100).find_map(|_| {
+        let mut number = [0; 2];
+        getrandom::fill(&mut number).ok()?;
+        TcpListener::bind(("127.0.0.1", 20_000 + u16::from_ne_bytes(number) % 12_000)).ok()
+    });
+    free.expect("a port").local_addr().expect("its address").port()
 }
 
 /// A certificate and its key, as PEM.
