@@ -6,6 +6,7 @@ use crate::signer::macaroon::Role;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
+use time::OffsetDateTime;
 
 const BAD: Code = Code::refused("E-MAC-013");
 
@@ -57,6 +58,11 @@ impl Entry {
         let role = Role::signer(taproot_channels);
         Self { root_key, name: BUNDLE.to_owned(), held, made, caveats: vec![], role }
     }
+}
+
+/// A time as entries have it, in seconds since 1970.
+pub fn seconds(at: OffsetDateTime) -> u64 {
+    u64::try_from(at.unix_timestamp()).unwrap_or_default()
 }
 
 /// Who holds a macaroon.

@@ -55,10 +55,12 @@ pub struct Ready {
 pub fn plan(mut request: InitRequest) -> Result<Vec<Change>> {
     let (network, signer) = admit(&mut request)?;
     let place = Place::look(&request, &signer, network, false)?;
-    let runs = Local::new(&request.lnddir, &place.conf, network).answers();
-    if request.migrate {
-        migrate::choose_lnd(&request, network)?;
-    }
+    let runs = if request.migrate {
+        // It refuses one that runs.
+        migrate::choose_lnd(&request, network).map(|_| false)?
+    } else {
+        Local::new(&request.lnddir, &place.conf, network).answers()
+    };
     let mut changes = place.changes(&request)?;
     if request.migrate && place.has_wallet {
         changes.push(Change::Purge);

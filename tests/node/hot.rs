@@ -1,6 +1,7 @@
 //! A node with private keys of its own, which is to become a watch-only one.
 
 use super::free_port;
+use crate::lab::wait_for;
 use lsm::secret::Secret;
 use lsm::signer::Node;
 use lsm::signer::certificate::Certificate;
@@ -40,13 +41,8 @@ impl Drop for Hot {
 /// The node of `lnddir`, once it is there.
 pub fn node_in(lnddir: &Path, port: u16) -> Node {
     let pem = lnddir.join("tls.cert");
-    let end = std::time::Instant::now() + DEADLINE;
     // lnd does not write it at once.
-    let read = || std::fs::read(&pem).ok().and_then(|bytes| Certificate::parse_pem(&bytes).ok());
-    while read().is_none() && std::time::Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let pin = read().expect("a certificate");
+    let pin = wait_for("a certificate", DEADLINE, || Certificate::parse_pem(&std::fs::read(&pem).ok()?).ok());
     Node::new(Endpoint::Tcp { host: "localhost".into(), port }, &pin)
 }
 

@@ -6,7 +6,7 @@ use crate::cli::machine::{self, MachineArgs};
 use crate::cli::{Common, strings};
 use crate::error::{Code, Error, Result};
 use crate::host::file;
-use crate::plan::register::{Entry, Held};
+use crate::plan::register::{self, Entry, Held};
 use crate::plan::{self, History, Plan, Register};
 use crate::signer::macaroon::{Caveat, Role};
 use crate::spec::{Mode, Spec, parse_cidr};
@@ -76,7 +76,7 @@ pub(super) fn run(args: &BakeArgs, common: &Common) -> Result<()> {
     let caveats = strings(&until.into_iter().chain(args.ip.map(Caveat::From)).collect::<Vec<_>>());
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.macaroon")));
     let out = machine::absolute(&out)?;
-    let made = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+    let made = register::seconds(now);
     let entry = Entry { root_key: 0, name, held: Held::Operator, made, caveats, role };
     let look = |spec: &Spec, history: &History| {
         let begun = history.unended_step("bake").filter(|_| history.was_cut_off(VERB));

@@ -6,7 +6,7 @@ use crate::backend::{Layout, credentials};
 use crate::cli::Common;
 use crate::cli::machine::{self, MachineArgs, NO_OVERLAP};
 use crate::error::{Code, Error, Result};
-use crate::plan::register::GUARD;
+use crate::plan::register::{self, GUARD};
 use crate::plan::{self, History, Plan, Register};
 use crate::spec::Spec;
 use crate::ui::{self, say, terminal};
@@ -102,7 +102,7 @@ fn check(asked: &BTreeSet<u64>, register: &Register, spec: &Spec) -> Result<()> 
 }
 
 fn renew_admin(args: &RevokeArgs, common: &Common) -> Result<()> {
-    let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
+    let now = register::seconds(OffsetDateTime::now_utc());
     let look = |spec: &Spec, history: &History| {
         let layout = Layout::of(spec);
         let (wishes, register, facts) =

@@ -6,7 +6,7 @@ use crate::backend::{Layout, credentials};
 use crate::cli::Common;
 use crate::cli::machine::{self, MachineArgs};
 use crate::error::{Code, Error, Result};
-use crate::plan::{self, History, Plan, Register};
+use crate::plan::{self, History, Plan, Register, register};
 use crate::spec::Spec;
 use crate::ui::{self, say};
 use clap::Args;
@@ -98,7 +98,7 @@ fn look(spec: &Spec, history: &History, now: OffsetDateTime) -> Result<(Plan, Ro
     };
     let has = live.as_deref().unwrap_or_default();
     let wanted = if register.retiring().is_empty() {
-        let now = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+        let now = register::seconds(now);
         let root_key = register.free_key(has);
         register.rotated(spec.taproot_channels, root_key, now, has)
     } else {

@@ -77,7 +77,7 @@ fn settle_key(admin: &Node, place: Option<&Path>, taproot_channels: bool) -> Res
         return Ok((register, root_key));
     }
     let root_key = register.free_key(&admin.root_key_ids()?);
-    let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
+    let now = register::seconds(OffsetDateTime::now_utc());
     let register = register.with(Entry::of_bundle(taproot_channels, root_key, Held::Bundle, now));
     if let Some(place) = place {
         file::replace(place, register.render()?.as_bytes(), Access::mode(0o644))?;
